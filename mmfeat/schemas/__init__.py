@@ -1,0 +1,1 @@
+"""Words of the project as types: items, specs, feature sets, errors. Imports nothing heavy."""

@@ -1,0 +1,182 @@
+"""The FeatureSet as an Arrow table: the uniform schema, readable without mmfeat.
+
+One row per item, in the set's order:
+
+=================  =====================================================================
+column             type and meaning
+=================  =====================================================================
+``item_id``        string, not null
+``<feature>``      ``fixed_size_list<float|halffloat|int8|...>[dims]`` for vectors,
+                   ``fixed_size_list<fixed_size_list<...>[dims]>[m]`` for several vectors per
+                   item, ``string`` for texts; null where the item has no value
+``<feature>.status``  ``ok``, ``missing``, ``failed`` or ``absent``
+``<feature>.reason``  why it failed, else empty
+=================  =====================================================================
+
+The schema's metadata holds ``mmfeat.featureset.version`` (``1``) and ``mmfeat.featureset``, a JSON
+document that says what made each feature; ``featureset.schema.json`` beside this file describes it.
+
+    >>> import pyarrow.parquet as pq                                     # doctest: +SKIP
+    >>> table = pq.read_table("features.parquet")                        # doctest: +SKIP
+    >>> np.stack(table["clip_image"].drop_null().to_numpy())             # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.featureset import FeatureColumn, FeatureSet, Step
+from mmfeat.schemas.spec import FeatureSpec, canonical_json
+
+VERSION = "1"
+VERSION_KEY, DOCUMENT_KEY = b"mmfeat.featureset.version", b"mmfeat.featureset"
+
+
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema (draft 2020-12) of the document in the table's metadata."""
+    text = (files("mmfeat.schemas") / "featureset.schema.json").read_text(encoding="utf-8")
+    schema: dict[str, Any] = json.loads(text)
+    return schema
+
+
+def describe(column: FeatureColumn) -> dict[str, Any]:
+    """What made a column, as plain JSON types: spec, fingerprint, licence, shape and steps."""
+    is_text = isinstance(column.values, list)
+    return {
+        "version": column.spec.version,
+        "fingerprint": column.spec.fingerprint,
+        "spec": column.spec.model_dump(mode="json"),
+        "licence": column.licence,
+        "dtype": "string" if is_text else str(column.matrix.dtype),
+        "shape": [] if is_text else list(column.matrix.shape[1:]),
+        "steps": [
+            {
+                "op": step.op,
+                "params": step.params,
+                "inputs": [
+                    {"fingerprint": spec.fingerprint, "spec": spec.model_dump(mode="json")}
+                    for spec in step.inputs
+                ],
+            }
+            for step in column.steps
+        ],
+    }
+
+
+def to_arrow(features: FeatureSet) -> pa.Table:
+    """The table described above; vectors are not copied.
+
+    Arrays fitted by steps (a PCA's components) are in the metadata document too, as nested lists.
+    """
+    fields = [pa.field("item_id", pa.string(), nullable=False)]
+    arrays: list[pa.Array] = [pa.array(features.ids, pa.string())]
+    document: dict[str, Any] = {"version": int(VERSION), "features": {}}
+    for name, column in features.items():
+        values = value_array(column)
+        texts = (pa.array(column.status.tolist(), pa.string()), pa.array(column.reason.tolist(), pa.string()))
+        fields += [
+            pa.field(name, values.type),
+            pa.field(f"{name}.status", pa.string()),
+            pa.field(f"{name}.reason", pa.string()),
+        ]
+        arrays += [values, *texts]
+        entry = describe(column)
+        for described, step in zip(entry["steps"], column.steps, strict=True):
+            described["arrays"] = {
+                key: {"dtype": str(array.dtype), "values": array.tolist()} for key, array in step.arrays.items()
+            }
+        document["features"][name] = entry
+    metadata = {VERSION_KEY: VERSION.encode(), DOCUMENT_KEY: canonical_json(document).encode()}
+    return pa.table(arrays, schema=pa.schema(fields, metadata=metadata))
+
+
+def from_arrow(table: pa.Table) -> FeatureSet:
+    """The FeatureSet of a table that :func:`to_arrow` made, also after a trip through a file.
+
+    Raises:
+        UsageError: the table is none, or of a version that this mmfeat does not read.
+    """
+    metadata = table.schema.metadata or {}
+    if VERSION_KEY not in metadata:
+        raise UsageError("This table is no FeatureSet.", hint="Its schema has no mmfeat.featureset.version.")
+    if metadata[VERSION_KEY] != VERSION.encode():
+        raise UsageError(
+            f"This FeatureSet has version {metadata[VERSION_KEY].decode()}, and this mmfeat reads {VERSION}.",
+            hint="Read it with a newer mmfeat.",
+        )
+    document = json.loads(metadata[DOCUMENT_KEY])
+    columns = {name: _column(table, name, entry) for name, entry in document["features"].items()}
+    return FeatureSet(table["item_id"].to_pylist(), columns)
+
+
+def value_array(column: FeatureColumn) -> pa.Array:
+    """A column's values as one Arrow array, null where the mask is False."""
+    if isinstance(column.values, list):
+        return pa.array(column.values, pa.string())
+    return vector_array(column.matrix, column.mask)
+
+
+def vector_array(matrix: np.ndarray, mask: np.ndarray) -> pa.Array:
+    """``[n, dims]`` or ``[n, m, dims]`` as fixed-size lists, null where ``mask`` is False; no copy."""
+    array = pa.array(np.ascontiguousarray(matrix).reshape(-1))
+    for axis in range(matrix.ndim - 1, 0, -1):
+        outer = mask if axis == 1 and not mask.all() else None
+        array = pa.FixedSizeListArray.from_arrays(
+            array, matrix.shape[axis], mask=None if outer is None else pa.array(~outer)
+        )
+    return array
+
+
+def array_matrix(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
+    """``(matrix, mask)`` of an array that :func:`vector_array` made; null rows are NaN, or 0 for integers."""
+    shape: list[int] = [len(array)]
+    mask = array.is_valid().to_numpy(zero_copy_only=False)
+    kind = array.type
+    # Null rows own no values once they have been in a Parquet file, so they are filled by hand.
+    values = array.drop_null()
+    while pa.types.is_fixed_size_list(kind):
+        shape.append(kind.list_size)
+        values, kind = values.flatten(), kind.value_type
+    dtype = kind.to_pandas_dtype()
+    present = values.to_numpy(zero_copy_only=False).reshape(int(mask.sum()), *shape[1:])
+    if mask.all():
+        return present, mask
+    fill = np.nan if np.issubdtype(dtype, np.floating) else 0
+    matrix = np.full(shape, fill, dtype)
+    matrix[mask] = present
+    return matrix, mask
+
+
+def _column(table: pa.Table, name: str, entry: dict[str, Any]) -> FeatureColumn:
+    array = table[name].combine_chunks()
+    if isinstance(array, pa.ChunkedArray):
+        array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    values: np.ndarray | list[str | None]
+    if pa.types.is_string(array.type):
+        values, mask = array.to_pylist(), array.is_valid().to_numpy(zero_copy_only=False)
+    else:
+        values, mask = array_matrix(array)
+    return FeatureColumn(
+        spec=FeatureSpec.model_validate(entry["spec"]),
+        values=values,
+        mask=mask,
+        status=np.array(table[f"{name}.status"].to_pylist(), dtype=object),
+        reason=np.array(table[f"{name}.reason"].to_pylist(), dtype=object),
+        licence=entry["licence"],
+        steps=tuple(_step(step) for step in entry["steps"]),
+    )
+
+
+def _step(entry: dict[str, Any]) -> Step:
+    return Step(
+        op=entry["op"],
+        params=entry["params"],
+        inputs=tuple(FeatureSpec.model_validate(i["spec"]) for i in entry["inputs"]),
+        arrays={key: np.array(a["values"], dtype=a["dtype"]) for key, a in entry["arrays"].items()},
+    )

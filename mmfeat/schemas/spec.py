@@ -1,0 +1,272 @@
+"""What decides a feature's values, and the fingerprint that names it.
+
+A :class:`FeatureConfig` is what a person writes in a job file. An encoder or captioner *resolves*
+it to a :class:`FeatureSpec`, in which nothing that changes a value is left implicit: weights by
+digest or revision, preprocessing in full, pooling, sampling, prompt text, number types. The
+fingerprint is the SHA-256 of the spec's canonical JSON; batch size, device and worker counts are
+not part of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
+Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
+ComputeDtype = Literal["float32", "bfloat16", "float16"]
+StoreDtype = Literal["float32", "float16"]
+Pooling = Literal["default", "cls", "mean", "attention"]
+SamplingMode = Literal["uniform", "middle", "fps", "keyframes"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PixelView(_Frozen):
+    """How decoded pixels become the uint8 ``[height, width, 3]`` RGB array that a model reads.
+
+    Modes:
+        ``shortest``: the shorter side is resized to ``resize``, then the centre ``height x width``
+        is cropped (zero-padded where the image is smaller), as torchvision's
+        ``Resize(int)`` + ``CenterCrop`` do.
+        ``squash``: resized to ``height x width``, aspect ratio not kept.
+        ``pad``: resized to fit inside ``height x width``, centred on ``fill``.
+        ``bound``: shrunk, never enlarged, so that its longer side is at most ``height``; the
+        aspect ratio stays and so does a smaller image. For models with a processor of their own.
+    """
+
+    mode: Literal["shortest", "squash", "pad", "bound"]
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    resize: int | None = Field(default=None, gt=0)
+    interpolation: Interpolation = "bicubic"
+    fill: tuple[int, int, int] = (0, 0, 0)
+    # "exact" decodes every pixel; "scaled" lets libjpeg decode large JPEGs at a reduced scale,
+    # never below twice the size the view needs. Faster, not identical: so part of the spec.
+    jpeg: Literal["exact", "scaled"] = "exact"
+
+    @model_validator(mode="after")
+    def _shortest_needs_resize(self) -> PixelView:
+        if (self.mode == "shortest") != (self.resize is not None):
+            raise ValueError("resize is given for mode 'shortest' and only there")
+        return self
+
+
+class FrameSampling(_Frozen):
+    """Which frames of a clip are taken. Indices are of decoded frames in presentation order.
+
+    With ``n`` frames in the clip:
+        ``uniform``: ``count`` frames at the centres of ``count`` equal spans:
+        ``floor((i + 0.5) * n / count)``; all of them when ``n < count``.
+        ``middle``: ``count`` consecutive frames around the middle one, starting at
+        ``max(0, n // 2 - count // 2)``.
+        ``fps``: one frame every ``1 / fps`` seconds from the first on (the frame shown at that
+        time), at most ``count`` of them.
+        ``keyframes``: ``count`` of the clip's keyframes, chosen uniformly among them; only these
+        are decoded.
+    """
+
+    mode: SamplingMode = "uniform"
+    count: int = Field(default=8, gt=0, le=4096)
+    fps: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _fps_goes_with_mode(self) -> FrameSampling:
+        if (self.mode == "fps") != (self.fps is not None):
+            raise ValueError("fps is given for sampling 'fps' and only there")
+        return self
+
+
+class ImagePreprocess(_Frozen):
+    """Pixels to model input: the view, then ``(pixels / 255 - mean) / std`` per channel."""
+
+    view: PixelView
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+
+
+class TextPreprocess(_Frozen):
+    """Text to tokens: ``prefix`` + text, cut at ``max_tokens`` (special tokens included)."""
+
+    max_tokens: int = Field(gt=0)
+    prefix: str = ""
+
+
+class Weights(_Frozen):
+    """Which weights, and where they come from.
+
+    Attributes:
+        origin: ``hub`` (Hugging Face), ``folder`` (local), ``package`` (shipped in a Python
+            package) or ``random`` (seeded initialisation, for measuring speed only).
+        ref: hub id, pretrained tag, package name, or ``seed=N`` for random weights.
+        revision: hub commit, where there is one.
+        digest: ``sha256:...`` of the weight file(s).
+        location: local path to load from. Not part of the fingerprint: the digest is.
+    """
+
+    origin: Literal["hub", "folder", "package", "random"]
+    ref: str
+    revision: str | None = None
+    digest: str | None = None
+    location: str | None = None
+
+
+class Prompt(_Frozen):
+    """A named, versioned prompt; its text is part of the spec."""
+
+    name: str
+    version: int
+    text: str
+
+
+class Decoding(_Frozen):
+    """How a language model picks tokens. ``temperature`` 0 is greedy."""
+
+    max_new_tokens: int = Field(default=128, gt=0)
+    temperature: float = Field(default=0.0, ge=0)
+
+
+class FeatureSpec(_Frozen):
+    """Everything that decides a feature's values. See the module docstring.
+
+    Attributes:
+        name: what the feature is called in this store; not part of the fingerprint.
+        source: ``title``, ``description``, ``cover``, ``video``, ``audio`` or a feature's name.
+        output: ``vector`` (``[dims]`` per item) or ``text``.
+        method: registry name of the encoder or captioner.
+        method_version: raised whenever our code would give other values for the same settings.
+        text_kind: for text outputs, what it is: ``caption`` (by a multimodal LLM) or ``tags``.
+        top_k: the most tags a text of kind ``tags`` names.
+        upstream: fingerprint of the feature that is read, when ``source`` names one.
+    """
+
+    name: FeatureName
+    source: str
+    output: Literal["vector", "text"]
+    method: str
+    method_version: int = 1
+    model: str
+    weights: Weights
+    image: ImagePreprocess | None = None
+    text: TextPreprocess | None = None
+    frames: FrameSampling | None = None
+    time_pooling: Literal["mean"] | None = None
+    pooling: Pooling | None = None
+    layer: int | None = None
+    normalize: bool = False
+    dims: int | None = Field(default=None, gt=0)
+    compute_dtype: ComputeDtype = "float32"
+    store_dtype: StoreDtype | None = None
+    text_kind: Literal["caption", "tags"] | None = None
+    prompt: Prompt | None = None
+    decoding: Decoding | None = None
+    top_k: int | None = Field(default=None, gt=0)
+    upstream: str | None = None
+
+    @model_validator(mode="after")
+    def _output_has_its_fields(self) -> FeatureSpec:
+        if self.output == "vector" and (self.dims is None or self.store_dtype is None):
+            raise ValueError("a vector feature needs dims and store_dtype")
+        if self.output == "text" and self.text_kind is None:
+            raise ValueError("a text feature needs text_kind")
+        return self
+
+    def identity(self) -> dict[str, Any]:
+        """The part of the spec that decides values, as plain JSON types."""
+        body = self.model_dump(mode="json", exclude={"name": True, "weights": {"location"}})
+        # Unset fields are left out so that a field added later does not rename old versions.
+        return _without_none(body)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 hex digest (64 characters) of the canonical JSON of :meth:`identity`."""
+        return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
+
+    @property
+    def kind(self) -> str:
+        """What a person calls it: ``vector``, ``caption`` (by a multimodal LLM) or ``tags``."""
+        return "vector" if self.output == "vector" else str(self.text_kind)
+
+    @property
+    def version(self) -> str:
+        """Short name of this version: ``name@`` and the first 8 characters of the fingerprint."""
+        return f"{self.name}@{self.fingerprint[:8]}"
+
+
+class ModelCard(_Frozen):
+    """What a person should know of a model before using its features."""
+
+    method: str
+    model: str
+    reads: tuple[str, ...]
+    dims: int | None = None
+    input_size: tuple[int, int] | None = None
+    licence: str
+    weights_from: str
+    notes: str = ""
+
+
+class FeatureConfig(_Frozen):
+    """One ``[features.NAME]`` table of a job file, as a person writes it.
+
+    Options left out take the model's own default; an option that the chosen encoder or captioner
+    does not have is an error, never ignored.
+    """
+
+    source: str
+    encoder: str | None = None
+    captioner: str | None = None
+    model: str | None = None
+    weights: str | None = None
+    revision: str | None = None
+    pooling: Pooling | None = None
+    layer: int | None = None
+    normalize: bool | None = None
+    crop: Literal["center", "squash", "pad"] | None = None
+    jpeg: Literal["exact", "scaled"] | None = None
+    dtype: ComputeDtype | None = None
+    store_dtype: StoreDtype | None = None
+    max_tokens: int | None = Field(default=None, gt=0)
+    prefix: str | None = None
+    frames: int | None = Field(default=None, gt=0, le=4096)
+    sampling: SamplingMode | None = None
+    fps: float | None = Field(default=None, gt=0)
+    prompt: str | None = None
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    temperature: float | None = Field(default=None, ge=0)
+    max_side: int | None = Field(default=None, gt=0)
+    top_k: int | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _one_method(self) -> FeatureConfig:
+        if (self.encoder is None) == (self.captioner is None):
+            raise ValueError("give exactly one of encoder and captioner")
+        return self
+
+    @property
+    def method(self) -> str:
+        """Registry name of the encoder or captioner."""
+        return self.encoder or self.captioner or ""
+
+
+def canonical_json(value: Any) -> str:
+    """JSON with sorted keys, no spaces and UTF-8 text: equal values give equal strings."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def text_hash(text: str) -> str:
+    """Content hash of a text: SHA-256 hex of its UTF-8 bytes."""
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _without_none(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_none(v) for k, v in value.items() if v is not None}
+    if isinstance(value, list):
+        return [_without_none(v) for v in value]
+    return value
