@@ -34,6 +34,11 @@ INTERACTIONS_SCHEMA = pa.schema(
     ]
 )
 
+# Files whose stamp changed and whose content did not: the content hash that goes with the new stamp.
+STAMPS_SCHEMA = pa.schema(
+    [pa.field(name, pa.string()) for name in ("item_id", "source", "stamp", "content_hash")]
+)
+
 
 def zip_location(archive: str, member: str) -> str:
     """The location of one member of a zip archive, in fsspec's chained notation."""

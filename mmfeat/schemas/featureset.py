@@ -41,7 +41,8 @@ class FeatureColumn:
         values: for a vector feature ``[n, dims]`` or, with several vectors per item,
             ``[n, m, dims]``; of the spec's store dtype unless a step changed it; where the mask is
             False NaN, or 0 for an integer dtype. For a text feature a list of ``n`` texts, None
-            where the mask is False.
+            where the mask is False. For a codes feature int32 ``[n, levels]``, -1 where the mask is
+            False.
         mask: ``[n]`` bool, True where the item has a value.
         status: ``[n]`` of ``ok``, ``missing``, ``failed`` or ``absent``.
         reason: ``[n]``, why a row failed; empty otherwise.

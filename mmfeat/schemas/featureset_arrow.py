@@ -89,7 +89,8 @@ def to_arrow(features: FeatureSet) -> pa.Table:
         entry = describe(column)
         for described, step in zip(entry["steps"], column.steps, strict=True):
             described["arrays"] = {
-                key: {"dtype": str(array.dtype), "values": array.tolist()} for key, array in step.arrays.items()
+                key: {"dtype": str(array.dtype), "values": array.tolist()}
+                for key, array in step.arrays.items()
             }
         document["features"][name] = entry
     metadata = {VERSION_KEY: VERSION.encode(), DOCUMENT_KEY: canonical_json(document).encode()}
@@ -111,7 +112,8 @@ def from_arrow(table: pa.Table) -> FeatureSet:
             hint="Read it with a newer mmfeat.",
         )
     document = json.loads(metadata[DOCUMENT_KEY])
-    columns = {name: _column(table, name, entry) for name, entry in document["features"].items()}
+    entries = document["features"]
+    columns = {name: _column(table, name, entries[name]) for name in table.column_names if name in entries}
     return FeatureSet(table["item_id"].to_pylist(), columns)
 
 

@@ -102,14 +102,15 @@ class Weights(_Frozen):
 
     Attributes:
         origin: ``hub`` (Hugging Face), ``folder`` (local), ``package`` (shipped in a Python
-            package) or ``random`` (seeded initialisation, for measuring speed only).
-        ref: hub id, pretrained tag, package name, or ``seed=N`` for random weights.
+            package), ``random`` (seeded initialisation, for measuring speed only) or ``fitted``
+            (to the vectors of the feature that is read).
+        ref: hub id, pretrained tag, package name, or ``seed=N`` for random and fitted weights.
         revision: hub commit, where there is one.
         digest: ``sha256:...`` of the weight file(s).
         location: local path to load from. Not part of the fingerprint: the digest is.
     """
 
-    origin: Literal["hub", "folder", "package", "random"]
+    origin: Literal["hub", "folder", "package", "random", "fitted"]
     ref: str
     revision: str | None = None
     digest: str | None = None
@@ -131,14 +132,31 @@ class Decoding(_Frozen):
     temperature: float = Field(default=0.0, ge=0)
 
 
+class Quantization(_Frozen):
+    """How vectors became codes.
+
+    Attributes:
+        levels: codes per item, coarse to fine, without the collision level.
+        codebook_size: a code is at least 0 and below this.
+        collision_level: whether a last code tells items apart whose other codes are the same.
+        data_digest: ``sha256:...`` of the ids and vectors that the codebooks were fitted to.
+    """
+
+    levels: int = Field(gt=0)
+    codebook_size: int = Field(gt=0)
+    seed: int = Field(ge=0, lt=2**31)
+    collision_level: bool
+    data_digest: str
+
+
 class FeatureSpec(_Frozen):
     """Everything that decides a feature's values. See the module docstring.
 
     Attributes:
         name: what the feature is called in this store; not part of the fingerprint.
         source: ``title``, ``description``, ``cover``, ``video``, ``audio`` or a feature's name.
-        output: ``vector`` (``[dims]`` per item) or ``text``.
-        method: registry name of the encoder or captioner.
+        output: ``vector`` (``[dims]`` per item), ``text``, or ``codes`` (``[dims]`` integers per item).
+        method: registry name of the encoder, captioner or quantizer.
         method_version: raised whenever our code would give other values for the same settings.
         text_kind: for text outputs, what it is: ``caption`` (by a multimodal LLM) or ``tags``.
         top_k: the most tags a text of kind ``tags`` names.
@@ -147,7 +165,7 @@ class FeatureSpec(_Frozen):
 
     name: FeatureName
     source: str
-    output: Literal["vector", "text"]
+    output: Literal["vector", "text", "codes"]
     method: str
     method_version: int = 1
     model: str
@@ -167,6 +185,7 @@ class FeatureSpec(_Frozen):
     decoding: Decoding | None = None
     top_k: int | None = Field(default=None, gt=0)
     upstream: str | None = None
+    quantization: Quantization | None = None
 
     @model_validator(mode="after")
     def _output_has_its_fields(self) -> FeatureSpec:
@@ -174,13 +193,18 @@ class FeatureSpec(_Frozen):
             raise ValueError("a vector feature needs dims and store_dtype")
         if self.output == "text" and self.text_kind is None:
             raise ValueError("a text feature needs text_kind")
+        if (self.output == "codes") != (self.quantization is not None):
+            raise ValueError("a codes feature needs quantization, and no other has it")
+        if (q := self.quantization) is not None and self.dims != q.levels + q.collision_level:
+            raise ValueError("the dims of a codes feature are its levels, the collision level included")
         return self
 
     def identity(self) -> dict[str, Any]:
         """The part of the spec that decides values, as plain JSON types."""
         body = self.model_dump(mode="json", exclude={"name": True, "weights": {"location"}})
         # Unset fields are left out so that a field added later does not rename old versions.
-        return _without_none(body)
+        identity: dict[str, Any] = _without_none(body)
+        return identity
 
     @property
     def fingerprint(self) -> str:
@@ -189,8 +213,8 @@ class FeatureSpec(_Frozen):
 
     @property
     def kind(self) -> str:
-        """What a person calls it: ``vector``, ``caption`` (by a multimodal LLM) or ``tags``."""
-        return "vector" if self.output == "vector" else str(self.text_kind)
+        """What a person calls it: ``vector``, ``codes``, ``caption`` (by a multimodal LLM) or ``tags``."""
+        return str(self.text_kind) if self.output == "text" else self.output
 
     @property
     def version(self) -> str:

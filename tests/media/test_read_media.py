@@ -1,0 +1,229 @@
+import hashlib
+import os
+import socket
+import threading
+import time
+import zipfile
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import ClassVar
+
+import pytest
+
+from mmfeat.extract.media.read import location_stamp, read_media, size_of_stamp, stamp_of
+from mmfeat.schemas.catalog import zip_location
+from mmfeat.schemas.errors import ItemError
+
+MB = 2**20
+
+
+def refusal(location, max_bytes: int = MB) -> str:
+    with pytest.raises(ItemError) as caught:
+        read_media(str(location), max_bytes)
+    assert caught.value.stage == "read"
+    return caught.value.reason
+
+
+@pytest.fixture
+def archive(tmp_path):
+    path = tmp_path / "covers.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("covers/1.jpg", b"one" * 100)
+        file.writestr("covers/empty.jpg", b"")
+    return path
+
+
+def member(archive, name: str) -> str:
+    return zip_location(str(archive), name)
+
+
+def test_a_file_is_read_whole_with_its_hash_and_the_stamp_that_planning_sees(tmp_path):
+    path = tmp_path / "a b#1.jpg"
+    path.write_bytes(b"some bytes")
+    media = read_media(str(path), MB)
+    assert media.data == b"some bytes"
+    assert media.content_hash == hashlib.sha256(b"some bytes").hexdigest()
+    assert media.stamp == stamp_of(str(path)) == f"10:{path.stat().st_mtime_ns}"
+    assert size_of_stamp(media.stamp) == 10
+
+
+def test_the_stamp_of_a_changed_file_changes(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"1234")
+    before = stamp_of(str(path))
+    os.utime(path, ns=(1, 1))
+    assert stamp_of(str(path)) == "4:1" != before
+
+
+def test_a_file_over_the_limit_is_refused_with_both_sizes(tmp_path):
+    path = tmp_path / "big.jpg"
+    with path.open("wb") as file:
+        file.truncate(int(70.1 * MB))
+    assert refusal(path, 64 * MB) == "file is 70.1 MB, over the limit of 64.0 MB"
+    path.write_bytes(b"x" * 100)
+    assert len(read_media(str(path), 100).data) == 100
+    assert "over the limit" in refusal(path, 99)
+
+
+def test_what_is_not_a_file_is_refused_without_opening_it(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / "socket"))
+        assert refusal(tmp_path / "folder") == "this is a folder, not a file"
+        # Opening a pipe that nobody writes to would wait for ever.
+        assert refusal(tmp_path / "pipe") == "this is a named pipe, not a file"
+        assert refusal(tmp_path / "socket") == "this is a socket, not a file"
+        assert refusal("/dev/zero") == "this is a device, not a file"
+        for name in ("folder", "pipe", "socket", "nothing"):
+            assert stamp_of(str(tmp_path / name)) is None
+
+
+def test_empty_absent_and_forbidden_files_are_told_apart(tmp_path):
+    (tmp_path / "empty.jpg").touch()
+    assert refusal(tmp_path / "empty.jpg") == "file is empty"
+    assert refusal(tmp_path / "none.jpg") == "there is no such file"
+    assert "cannot read the file" in refusal("bad\0name")
+    forbidden = tmp_path / "secret.jpg"
+    forbidden.write_bytes(b"x")
+    forbidden.chmod(0)
+    if not os.access(forbidden, os.R_OK):  # root reads everything
+        assert refusal(forbidden) == "no permission to read the file"
+
+
+def test_stamps_of_a_hundred_thousand_files_take_seconds(tmp_path):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"x")
+    began = time.perf_counter()
+    stamps = {stamp_of(str(path)) for _ in range(100_000)}
+    assert len(stamps) == 1
+    assert time.perf_counter() - began < 5
+
+
+def test_a_member_of_an_archive_is_read_and_stamped_by_its_content(archive, tmp_path):
+    media = read_media(member(archive, "covers/1.jpg"), MB)
+    assert media.data == b"one" * 100
+    assert media.stamp == stamp_of(member(archive, "covers/1.jpg"))
+    assert size_of_stamp(media.stamp) == 300
+    repacked = tmp_path / "again.zip"
+    with zipfile.ZipFile(repacked, "w") as file:
+        file.writestr("more.jpg", b"more")
+        file.writestr("covers/1.jpg", b"one" * 100)
+    assert stamp_of(member(repacked, "covers/1.jpg")) == media.stamp
+
+
+def test_an_archive_replaced_during_a_process_is_read_anew(archive):
+    before = stamp_of(member(archive, "covers/1.jpg"))
+    with zipfile.ZipFile(archive, "w") as file:
+        file.writestr("covers/1.jpg", b"two" * 100)
+    assert stamp_of(member(archive, "covers/1.jpg")) != before
+    assert read_media(member(archive, "covers/1.jpg"), MB).data == b"two" * 100
+
+
+def test_members_that_cannot_be_had_say_why(archive, tmp_path):
+    assert refusal(member(archive, "covers/1.jpg"), 299).endswith("over the limit of 0.0 MB")
+    assert refusal(member(archive, "covers/empty.jpg")) == "file is empty"
+    assert refusal(member(archive, "covers/2.jpg")) == f"there is no such member in {archive}"
+    assert refusal(member(tmp_path / "no.zip", "1.jpg")) == f"there is no archive {tmp_path / 'no.zip'}"
+    assert refusal(member(tmp_path, "1.jpg")) == "this is a folder, not a file"
+    broken = tmp_path / "text.zip"
+    broken.write_text("no archive")
+    assert refusal(member(broken, "1.jpg")).startswith(f"cannot read the archive {broken}")
+    assert stamp_of(member(broken, "1.jpg")) is None
+    data = bytearray(archive.read_bytes())
+    data[data.index(b"covers/1.jpg") + 14] ^= 0xFF
+    archive.write_bytes(data)
+    assert refusal(member(archive, "covers/1.jpg")).startswith("archive member is damaged")
+
+
+class _Server(BaseHTTPRequestHandler):
+    """A web server, and an object store at ``/bucket/``."""
+
+    agents: ClassVar[list[str]] = []
+    busy = 0
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.answer(body=False)
+
+    def do_GET(self) -> None:
+        self.answer(body=True)
+
+    def answer(self, body: bool) -> None:
+        type(self).agents.append(self.headers["User-Agent"])
+        if self.path == "/busy.jpg" and type(self).busy > 0:
+            type(self).busy -= 1
+            self.send_response(503)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        if self.path == "/moved.jpg":
+            self.send_response(302)
+            self.send_header("Location", "/cover.jpg")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        content = {"/cover.jpg": b"cover", "/busy.jpg": b"cover", "/bucket/a%20b.jpg": b"object"}.get(
+            self.path
+        )
+        if self.path in ("/cut.jpg", "/endless.jpg"):
+            content = b"x" * 1000
+        self.send_response(404 if content is None else 200)
+        if self.path != "/endless.jpg":
+            length = len(content or b"") + (500 if self.path == "/cut.jpg" else 0)
+            self.send_header("Content-Length", str(length))
+        self.end_headers()
+        if body and content:
+            self.wfile.write(content)
+        self.close_connection = True
+
+
+@pytest.fixture
+def server():
+    _Server.agents, _Server.busy = [], 0
+    running = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
+    threading.Thread(target=running.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{running.server_port}"
+    running.shutdown()
+    running.server_close()
+
+
+def test_a_url_is_fetched_by_a_client_that_says_what_it_is(server):
+    media = read_media(f"{server}/cover.jpg", MB)
+    assert media.data == b"cover"
+    assert media.stamp == location_stamp(f"{server}/cover.jpg") == f"location:{server}/cover.jpg"
+    assert stamp_of(f"{server}/cover.jpg") is None
+    assert size_of_stamp(media.stamp) is None
+    assert _Server.agents == ["Mozilla/5.0 (compatible; mmfeat/0.1.0)"]
+    assert read_media(f"{server}/moved.jpg", MB).data == b"cover"
+
+
+def test_a_busy_server_is_asked_again(server):
+    _Server.busy = 2
+    assert read_media(f"{server}/busy.jpg", MB).data == b"cover"
+    _Server.busy = 3
+    assert refusal(f"{server}/busy.jpg").startswith("the server answered 503")
+
+
+def test_urls_that_cannot_be_had_say_why(server):
+    assert refusal(f"{server}/none.jpg") == "the server answered 404 Not Found"
+    assert "over the limit" in refusal(f"{server}/cut.jpg", 1000)
+    assert "over the limit" in refusal(f"{server}/endless.jpg", 999)
+    assert read_media(f"{server}/endless.jpg", 1000).data == b"x" * 1000
+    assert refusal(f"{server}/cut.jpg").startswith("cannot fetch the URL")
+    assert refusal("http://127.0.0.1:1/a.jpg").startswith("cannot fetch the URL")
+    assert refusal("ftp://host/a.jpg").startswith("ftp:// is not read")
+
+
+def test_an_object_is_fetched_from_its_bucket(server, monkeypatch):
+    for name, value in (
+        ("AWS_ENDPOINT_URL", server),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_DEFAULT_REGION", "us-east-1"),
+        ("AWS_EC2_METADATA_DISABLED", "true"),
+    ):
+        monkeypatch.setenv(name, value)
+    assert read_media("s3://bucket/a b.jpg", MB).data == b"object"
+    assert refusal("s3://bucket/none.jpg") == "there is no such object"
