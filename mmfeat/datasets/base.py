@@ -1,0 +1,101 @@
+"""What a dataset adapter hands over: items, interactions and notes on what it met."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import pyarrow as pa
+
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, SOURCES
+from mmfeat.schemas.errors import DatasetError
+
+MAX_EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something an adapter or a check met that a person should know of.
+
+    Attributes:
+        level: ``info`` (how something was read), ``warning`` (something was left out or looks
+            wrong) or ``error`` (something was refused).
+        code: stable name of the kind of finding, e.g. ``media_clash``.
+        message: what it means, in one sentence.
+        count: how many things it concerns.
+        examples: a few of them, at most ``MAX_EXAMPLES``.
+    """
+
+    level: Literal["info", "warning", "error"]
+    code: str
+    message: str
+    count: int = 1
+    examples: tuple[str, ...] = ()
+
+
+@dataclass
+class Dataset:
+    """A dataset as its adapter read it.
+
+    Attributes:
+        name: the adapter's registry name.
+        root: the folder or file that was read.
+        items: one row per item, CATALOG_SCHEMA; ``item_id`` is unique.
+        interactions: INTERACTIONS_SCHEMA in the file's order, None where the dataset has none.
+        notes: what the adapter met while reading.
+    """
+
+    name: str
+    root: str
+    items: pa.Table
+    interactions: pa.Table | None = None
+    notes: list[Note] = field(default_factory=list)
+
+
+def note_of(
+    level: Literal["info", "warning", "error"], code: str, message: str, things: Sequence[str]
+) -> list[Note]:
+    """A note on ``things``, counted and with the first few as examples; no note when there are none."""
+    if not things:
+        return []
+    return [Note(level, code, message, len(things), tuple(things[:MAX_EXAMPLES]))]
+
+
+def build_items(ids: Iterable[str], columns: Mapping[str, Mapping[str, str | None]]) -> pa.Table:
+    """The catalog of ``ids`` in their order.
+
+    Args:
+        columns: source name to a map from item id to text or media location; an id that a map
+            lacks has no such source.
+
+    Returns:
+        CATALOG_SCHEMA table with one row per id.
+    """
+    ids = list(ids)
+    data: dict[str, list[str] | list[str | None]] = {"item_id": ids}
+    for source in SOURCES:
+        values = columns.get(source, {})
+        data[source] = [values.get(item_id) for item_id in ids]
+    return pa.table(data, schema=CATALOG_SCHEMA)
+
+
+def existing_root(root: Path | None, adapter: str, what: str) -> Path:
+    """``root`` as an absolute path that exists; DatasetError that names ``what`` was expected."""
+    if root is None:
+        raise DatasetError(f"The dataset {adapter!r} needs a root.", hint=f"Give --root PATH: {what}.")
+    path = root.expanduser().absolute()
+    if not path.exists():
+        raise DatasetError(f"There is no {root}.", hint=f"--root must be {what}.")
+    return path
+
+
+def existing_folder(root: Path | None, adapter: str, what: str) -> Path:
+    """Like :func:`existing_root`, and the path is a folder with something in it."""
+    path = existing_root(root, adapter, what)
+    if not path.is_dir():
+        raise DatasetError(f"{root} is a file, not a folder.", hint=f"--root must be {what}.")
+    if next(path.iterdir(), None) is None:
+        raise DatasetError(f"The folder {root} is empty.", hint=f"--root must be {what}.")
+    return path

@@ -1,0 +1,92 @@
+"""Reads interactions from delimited text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.datasets.base import Note
+from mmfeat.datasets.delimited import read_delimited
+from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
+from mmfeat.schemas.errors import DatasetError
+
+# A time below is in seconds (it would be the year 5138), one above in milliseconds (from 1973 on).
+_SECONDS_BELOW = 1e11
+_MILLISECONDS_BELOW = 1e14
+
+
+def read_interactions(
+    path: Path,
+    *,
+    user: str,
+    item: str,
+    timestamp: str | None,
+    names: Sequence[str] | None = None,
+    delimiter: str = ",",
+) -> tuple[pa.Table, list[Note]]:
+    """The interactions in the file's order, and notes.
+
+    Times may be in seconds or milliseconds: the largest one of the file says which.
+
+    Args:
+        user, item, timestamp: names of the columns; None where the file has no times.
+        names: the names of all columns, for a file without a header.
+
+    Returns:
+        INTERACTIONS_SCHEMA table: ids as written, times in milliseconds; lines without a user or
+        an item are left out and noted.
+
+    Raises:
+        DatasetError: as :func:`read_delimited`, or times that are no times since 1970.
+    """
+    types = {user: pa.string(), item: pa.string()}
+    if timestamp:
+        types[timestamp] = pa.float64()
+    table = read_delimited(path, types, names, delimiter)
+    times = _milliseconds(path, table[timestamp]) if timestamp else pa.nulls(len(table), pa.int64())
+    return interactions_table(path.name, table[user], table[item], times)
+
+
+def interactions_table(
+    name: str, users: pa.ChunkedArray, items: pa.ChunkedArray, times: pa.Array | pa.ChunkedArray
+) -> tuple[pa.Table, list[Note]]:
+    """INTERACTIONS_SCHEMA table without the rows that lack a user or an item, and notes on ``name``."""
+    table = pa.table([users, items, times], schema=INTERACTIONS_SCHEMA)
+    kept = table.filter(pc.and_(pc.not_equal(table["user_id"], ""), pc.not_equal(table["item_id"], "")))
+    notes = []
+    if incomplete := len(table) - len(kept):
+        message = f"lines of {name} without a user or without an item: left out"
+        notes.append(Note("warning", "incomplete_interaction", message, incomplete))
+    if timeless := kept["timestamp"].null_count:
+        notes.append(Note("info", "no_timestamp", f"interactions in {name} without a time", timeless))
+    return kept, notes
+
+
+def items_in_item_column(table: pa.Table, known: pa.Array, name: str) -> tuple[pa.Table, list[Note]]:
+    """Exchanges users and items where the known items stand in the column of users.
+
+    A file without a header does not say which column is which, and releases of one dataset differ
+    in it; the catalog tells.
+    """
+    found = {c: pc.sum(pc.is_in(table[c], value_set=known)).as_py() or 0 for c in ("user_id", "item_id")}
+    if found["user_id"] <= found["item_id"]:
+        return table, []
+    exchanged = pa.table([table["item_id"], table["user_id"], table["timestamp"]], schema=table.schema)
+    return exchanged, [Note("info", "items_first", f"{name} names the item before the user")]
+
+
+def _milliseconds(path: Path, times: pa.ChunkedArray) -> pa.ChunkedArray:
+    largest = pc.max(pc.abs(times)).as_py()
+    if largest is None:
+        return times.cast(pa.int64())
+    if not largest < _MILLISECONDS_BELOW:
+        raise DatasetError(
+            f"{path} holds the time {largest:.0f}, which is neither in seconds nor in milliseconds.",
+            hint="Times must count from 1970-01-01 UTC; convert them first.",
+        )
+    scale = 1000 if largest < _SECONDS_BELOW else 1
+    return pc.round(pc.multiply(times, np.float64(scale))).cast(pa.int64())

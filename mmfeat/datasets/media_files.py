@@ -1,0 +1,192 @@
+"""Finds media named by item id, in a folder or in a zip archive.
+
+Media are found by listing, never by joining an id to a path, so an id cannot reach outside the
+folder. Listing is linear in the number of files and opens none of them.
+"""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mmfeat.datasets.base import Note, note_of
+from mmfeat.schemas.catalog import zip_location
+from mmfeat.schemas.errors import DatasetError
+
+# Where several files claim one item, the extension that stands first here wins.
+EXTENSIONS: dict[str, tuple[str, ...]] = {
+    "cover": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tiff", ".tif"),
+    "video": (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".flv", ".mpeg", ".mpg", ".ts", ".wmv"),
+    "audio": (".mp3", ".wav", ".flac", ".m4a", ".ogg", ".opus", ".aac", ".wma"),
+}
+# What archivers and file managers leave behind.
+LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"})
+
+
+@dataclass
+class MediaFiles:
+    """What a folder or archive holds of one source.
+
+    Attributes:
+        source: ``cover``, ``video`` or ``audio``.
+        locations: item id to location, sorted by id.
+        clashes: ids that several files claim, as ``id: file, file``; the first file was taken.
+        outside: entries that lead out of the root; none was taken.
+        unsafe: names that no item id can be made of (not UTF-8, ``.``, ``..``); none was taken.
+        encrypted: archive members that need a password; none was taken.
+        ignored: files of other kinds.
+    """
+
+    source: str
+    locations: dict[str, str] = field(default_factory=dict)
+    clashes: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
+    unsafe: list[str] = field(default_factory=list)
+    encrypted: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
+
+    def notes(self) -> list[Note]:
+        """What was refused, left out or decided while listing."""
+        kind = self.source
+        return [
+            *note_of("warning", "media_clash", f"several files for one {kind}: first taken", self.clashes),
+            *note_of(
+                "error", "outside_root", f"{kind} files that lead out of the root: refused", self.outside
+            ),
+            *note_of("error", "unsafe_name", f"{kind} files whose name is no item id: refused", self.unsafe),
+            *note_of("error", "encrypted", f"{kind} files that need a password: refused", self.encrypted),
+            *note_of("info", "not_media", f"files among the {kind} files of another kind", self.ignored),
+        ]
+
+
+def split_name(name: str, extensions: Collection[str]) -> tuple[str, str] | None:
+    """``(item id, extension)`` of a file name; None for another kind of file.
+
+    Only a known extension at the end is taken off, so ``a.b.c.jpg`` names the item ``a.b.c``.
+    """
+    dot = name.rfind(".")
+    if dot <= 0 or name[dot:].lower() not in extensions:
+        return None
+    return name[:dot], name[dot:].lower()
+
+
+def is_safe_id(item_id: str) -> bool:
+    """Whether an id can name a file inside a folder: no separator, no ``.`` or ``..``, valid Unicode."""
+    if item_id in ("", ".", "..") or any(character in item_id for character in "/\\\0"):
+        return False
+    return not any("\ud800" <= character <= "\udfff" for character in item_id)
+
+
+def printable(name: str) -> str:
+    """A file name that can be shown and encoded, whatever bytes it is made of."""
+    return name.encode("utf-8", "backslashreplace").decode()
+
+
+def is_inside(path: str, real_root: str) -> bool:
+    """Whether ``path``, symbolic links followed, lies in ``real_root`` (itself without links)."""
+    return os.path.realpath(path).startswith(real_root.rstrip(os.sep) + os.sep)
+
+
+def files_in(folder: Path, real_root: str) -> tuple[list[str], list[str]]:
+    """Names of the files in a folder, sorted: those inside the root, and links that lead out of it."""
+    inside, outside = [], []
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name in LITTER or entry.name.startswith("._"):
+                continue
+            if entry.is_symlink() and not is_inside(entry.path, real_root):
+                outside.append(printable(entry.name))
+            elif entry.is_file():
+                inside.append(entry.name)
+    return sorted(inside), sorted(outside)
+
+
+def folder_media(folder: Path, source: str, real_root: str) -> MediaFiles:
+    """The files of one source in a folder; not in its subfolders.
+
+    Args:
+        folder: absolute path.
+        real_root: real path of the folder that nothing may lead out of.
+    """
+    names, outside = files_in(_unwrapped(folder, real_root), real_root)
+    found = match_names(names, source)
+    base = str(_unwrapped(folder, real_root))
+    found.locations = {i: os.path.join(base, name) for i, name in found.locations.items()}  # noqa: PTH118
+    found.outside = outside
+    return found
+
+
+def match_names(names: Iterable[str], source: str) -> MediaFiles:
+    """Matches file names to item ids; the locations of the result are the names as given."""
+    found = MediaFiles(source)
+    claims: dict[str, list[tuple[int, str]]] = {}
+    extensions = EXTENSIONS[source]
+    for name in names:
+        split = split_name(name.rpartition("/")[2], extensions)
+        if split is None:
+            found.ignored.append(printable(name))
+        elif not is_safe_id(split[0]):
+            found.unsafe.append(printable(name))
+        else:
+            claims.setdefault(split[0], []).append((extensions.index(split[1]), name))
+    for item_id in sorted(claims):
+        files = [name for _, name in sorted(claims[item_id])]
+        found.locations[item_id] = files[0]
+        if len(files) > 1:
+            found.clashes.append(f"{item_id}: {', '.join(files)}")
+    return found
+
+
+def zip_media(archive: Path, source: str) -> MediaFiles:
+    """The files of one source in a plain zip archive, in whatever folder of it they lie.
+
+    Raises:
+        DatasetError: the archive is damaged, one volume of a split one, or its path holds ``::``.
+    """
+    if "::" in str(archive):
+        raise DatasetError(f'{archive} has "::" in its path.', hint="Rename the folder or the archive.")
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            members = [info for info in opened.infolist() if not info.is_dir()]
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DatasetError(
+            f"Cannot read the archive {archive}: {error}.",
+            hint="Extract it into a folder of the same name without .zip (7z x for split archives).",
+        ) from None
+    outside = sorted(info.filename for info in members if _leads_out(info.filename))
+    encrypted = sorted(info.filename for info in members if info.flag_bits & 1)
+    refused = {*outside, *encrypted}
+    names = (i.filename for i in members if i.filename not in refused and not _is_litter(i.filename))
+    found = match_names(sorted(names), source)
+    found.locations = {i: zip_location(str(archive), name) for i, name in found.locations.items()}
+    found.outside, found.encrypted = outside, encrypted
+    return found
+
+
+def _unwrapped(folder: Path, real_root: str) -> Path:
+    """The folder itself, or the one folder in it: archives are often extracted one level too deep."""
+    entries = [e for e in _entries(folder) if e.name not in LITTER]
+    if len(entries) == 1 and entries[0].is_dir() and is_inside(entries[0].path, real_root):
+        return folder / entries[0].name
+    return folder
+
+
+def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        # Two real entries settle the question; a folder may hold a million.
+        for count, entry in enumerate(entries):
+            yield entry
+            if count > len(LITTER):
+                return
+
+
+def _leads_out(member: str) -> bool:
+    return member.startswith("/") or ".." in member.replace("\\", "/").split("/")
+
+
+def _is_litter(member: str) -> bool:
+    parts = member.split("/")
+    return parts[-1].startswith("._") or not LITTER.isdisjoint(parts)

@@ -1,0 +1,96 @@
+"""PixelRec: covers, item information and interactions, in its four sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.datasets.base import Dataset, Note, build_items, existing_folder, note_of
+from mmfeat.datasets.delimited import first_row, first_texts, read_delimited, repeated
+from mmfeat.datasets.interactions import read_interactions
+from mmfeat.datasets.layout import in_order, media_parts
+from mmfeat.datasets.parts import part_notes
+from mmfeat.schemas.errors import DatasetError
+
+_WHAT = "a folder with PixelRec's interactions, item information and cover, in subfolders or not"
+
+
+def load(root: Path | None, *, size: str | None = None, title: str = "title") -> Dataset:
+    """PixelRec in any of its sizes: covers, titles, descriptions and interactions.
+
+    Read from ``root`` and its subfolders, told apart by their header: the interactions
+    (``item_id,user_id,timestamp``) and the item information (``item_id,...,title,tag,description``),
+    which have the same file names upstream; and ``{item_id}.jpg`` in ``cover`` or ``covers``, or a
+    plain zip of that name. Covers and information are shared by all sizes, so the interactions say
+    which items there are; without them the information does, else the covers.
+
+    Args:
+        size: what the files to read are called without ``.csv``, such as ``Pixel200K``, where there
+            are several of a kind.
+        title: the column that holds the title; an early release has English ones in ``title_en``.
+
+    Raises:
+        DatasetError: no part is there, several files of one kind, or a file that is not CSV.
+    """
+    folder = existing_folder(root, "pixelrec", _WHAT)
+    log, info = _tables(folder, size)
+    covers = media_parts(folder).files.get("cover")
+    if log is None and info is None and covers is None:
+        raise DatasetError(f"There is nothing of PixelRec in {folder}.", hint=f"--root must be {_WHAT}.")
+    interactions, notes = (
+        read_interactions(log, user="user_id", item="item_id", timestamp="timestamp") if log else (None, [])
+    )
+    texts, text_notes = _texts(info, title) if info else ({}, [])
+    parts: dict[str, Collection[str]] = {}
+    if interactions is not None:
+        parts["interactions"] = set(pc.unique(interactions["item_id"]).to_pylist())
+    if info is not None:
+        parts["item information"] = texts["title"].keys()
+    if covers is not None:
+        parts["covers"] = covers.locations.keys()
+    ids = in_order(next(iter(parts.values())))
+    return Dataset(
+        name="pixelrec",
+        root=str(folder),
+        items=build_items(ids, {**texts, "cover": covers.locations if covers else {}}),
+        interactions=interactions,
+        notes=[*notes, *text_notes, *(covers.notes() if covers else []), *part_notes(ids, parts)],
+    )
+
+
+def _tables(folder: Path, size: str | None) -> tuple[Path | None, Path | None]:
+    """The interactions and the item information, by their columns."""
+    paths = sorted(path for path in [*folder.glob("*.csv"), *folder.glob("*/*.csv")] if path.is_file())
+    headers = {path: set(first_row(path)) for path in paths}
+    logs = [path for path, header in headers.items() if {"item_id", "user_id"} <= header]
+    infos = [path for path, header in headers.items() if "item_id" in header and path not in logs]
+    return _only(logs, size, "interactions"), _only(infos, size, "item information")
+
+
+def _only(paths: list[Path], size: str | None, kind: str) -> Path | None:
+    """The one file of a kind; that of ``size`` where there are several."""
+    chosen = paths if len(paths) < 2 else [path for path in paths if path.stem == size]
+    if len(chosen) == 1 or not paths:
+        return chosen[0] if chosen else None
+    raise DatasetError(
+        f"There are several files of {kind} and not one of the size {size!r}: {', '.join(map(str, paths))}.",
+        hint=f"Choose by name: --option size={paths[0].stem}.",
+    )
+
+
+def _texts(path: Path, title: str) -> tuple[dict[str, dict[str, str | None]], list[Note]]:
+    """Titles and descriptions by item."""
+    header = first_row(path)
+    if title not in header:
+        raise DatasetError(
+            f"{path} has no column {title!r}; its columns are: {', '.join(header)}.",
+            hint="Name the one that holds the title: --option title=COLUMN.",
+        )
+    columns = {"title": title, **({"description": "description"} if "description" in header else {})}
+    table = read_delimited(path, dict.fromkeys(["item_id", *columns.values()], pa.string()))
+    texts = {source: first_texts(table, "item_id", column) for source, column in columns.items()}
+    message = f"items that {path.name} names again: first taken"
+    return texts, note_of("warning", "repeated_item", message, repeated(table["item_id"]))
