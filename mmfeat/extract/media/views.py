@@ -40,9 +40,9 @@ def render_view(pixels: np.ndarray, view: PixelView, full_size: tuple[int, int] 
     size, frame = resized_size(height, width, view), (view.height, view.width)
     if view.mode == "shortest":
         if size[0] * size[1] > _MOST_RESIZED_PIXELS:
-            resized = _resize_middle(pixels, size, frame, view.interpolation)
+            resized = _resize_middle(pixels, size, view)
         else:
-            resized = _crop(_resize(pixels, size, view.interpolation), frame)
+            resized = _crop(_resize(pixels, size, view.interpolation), view)
         resized = _pad(resized, frame, (0, 0, 0))
     else:
         resized = _resize(pixels, size, view.interpolation)
@@ -93,21 +93,21 @@ def _resize_once(pixels: np.ndarray, size: tuple[int, int], interpolation: Inter
     return np.asarray(resized.permute(1, 2, 0).numpy())
 
 
-def _resize_middle(
-    pixels: np.ndarray, size: tuple[int, int], frame: tuple[int, int], interpolation: Interpolation
-) -> np.ndarray:
+def _resize_middle(pixels: np.ndarray, size: tuple[int, int], view: PixelView) -> np.ndarray:
     """``_crop(_resize(pixels, size), frame)`` without ever holding more than the crop."""
     from PIL import Image
 
     height, width = pixels.shape[:2]
-    (top, left), (rows, columns) = _corner(size, frame), np.minimum(size, frame).tolist()
+    (top, left), (rows, columns) = _corner(size, view), np.minimum(size, (view.height, view.width)).tolist()
     across, down = width / size[1], height / size[0]
     picture = Image.fromarray(pixels).resize(
-        (columns, height), _filter(interpolation), box=(left * across, 0, (left + columns) * across, height)
+        (columns, height),
+        _filter(view.interpolation),
+        box=(left * across, 0, (left + columns) * across, height),
     )
     return np.asarray(
         picture.resize(
-            (columns, rows), _filter(interpolation), box=(0, top * down, columns, (top + rows) * down)
+            (columns, rows), _filter(view.interpolation), box=(0, top * down, columns, (top + rows) * down)
         )
     )
 
@@ -118,14 +118,15 @@ def _filter(interpolation: Interpolation) -> Image.Resampling:
     return Image.Resampling[interpolation.upper()]
 
 
-def _corner(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
-    """``(top, left)`` of the middle ``frame`` of a picture, as torchvision's ``CenterCrop`` rounds it."""
-    return max(0, round((size[0] - frame[0]) / 2)), max(0, round((size[1] - frame[1]) / 2))
+def _corner(size: tuple[int, int], view: PixelView) -> tuple[int, int]:
+    """``(top, left)`` of the middle of a picture, rounded as the view says."""
+    rounded = round if view.crop_rounding == "even" else int
+    return max(0, rounded((size[0] - view.height) / 2)), max(0, rounded((size[1] - view.width) / 2))
 
 
-def _crop(pixels: np.ndarray, frame: tuple[int, int]) -> np.ndarray:
-    top, left = _corner(pixels.shape[:2], frame)
-    return pixels[top : top + frame[0], left : left + frame[1]]
+def _crop(pixels: np.ndarray, view: PixelView) -> np.ndarray:
+    top, left = _corner(pixels.shape[:2], view)
+    return pixels[top : top + view.height, left : left + view.width]
 
 
 def _pad(pixels: np.ndarray, frame: tuple[int, int], fill: tuple[int, int, int]) -> np.ndarray:

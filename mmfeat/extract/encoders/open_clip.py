@@ -1,0 +1,263 @@
+"""Images and texts in one space, by any model that open_clip knows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mmfeat.extract.base import Encoder
+from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
+from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, vector_spec
+from mmfeat.extract.options import PICTURES, TEXTS, check_options, check_source, close_matches, need_model
+from mmfeat.extract.weights import (
+    find_on_hub,
+    find_weights,
+    is_path,
+    loadable_folder,
+    loading,
+    random_seed_of,
+    random_weights,
+    seeded,
+)
+from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.spec import (
+    FeatureConfig,
+    FeatureSpec,
+    ImagePreprocess,
+    ModelCard,
+    PixelView,
+    TextPreprocess,
+    Weights,
+)
+
+_CONFIG_FILE = "open_clip_config.json"
+_HUB_PREFIX = "hf-hub:"
+# "pure" casts every weight; open_clip's plain "bf16" keeps layer norms and embeddings in float32.
+_PRECISIONS = {"float32": "fp32", "bfloat16": "pure_bf16", "float16": "pure_fp16"}
+_VIEW_MODES: dict[str, Any] = {"shortest": "shortest", "squash": "squash", "longest": "pad"}
+
+
+class OpenClip(Encoder):
+    """The image tower for pictures and the text tower for texts; both give ``[n, embed_dim]``.
+
+    ``model`` is one of:
+        an architecture that open_clip lists, with ``weights`` a pretrained tag of it;
+        ``hf-hub:ORG/NAME``, a hub model with an ``open_clip_config.json``;
+        the path of a folder with that layout.
+    ``weights = "random:SEED"`` initialises any of them. Preprocessing is open_clip's own for the
+    weights. Vectors have length 1 unless ``normalize = false``: retrieval compares cosines
+    (arXiv 2103.00020). Texts are cut at the model's context length.
+
+    A feature of pictures encodes texts as well: that is text-to-image search.
+    """
+
+    batch_size: ClassVar[int] = 32
+    example: ClassVar[ModelCard] = ModelCard(
+        method="open_clip",
+        model="ViT-B-32",
+        reads=(*PICTURES, *TEXTS),
+        dims=512,
+        input_size=(224, 224),
+        licence="MIT",
+        weights_from="hub: laion2b_s34b_b79k",
+    )
+
+    @classmethod
+    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
+        """See :meth:`Model.resolve`."""
+        check_source(name, config, upstream, (*PICTURES, *TEXTS))
+        pictures = config.source in PICTURES
+        own = ("model", "weights", "revision", *(PICTURE_OPTIONS if pictures else ()))
+        check_options(name, config, (*own, *COMMON_OPTIONS))
+        found = _find(name, config, need_model(name, config, "ViT-B-32"))
+        text = TextPreprocess(max_tokens=found.model["text_cfg"].get("context_length", 77))
+        return vector_spec(
+            name,
+            config,
+            model=found.name,
+            weights=found.weights,
+            image=found.image(name, config) if pictures else None,
+            text=None if pictures else text,
+            normalize=True,
+            dims=found.model["embed_dim"],
+        )
+
+    @classmethod
+    def card(cls, spec: FeatureSpec) -> ModelCard:
+        """See :meth:`Model.card`."""
+        view = spec.image.view if spec.image else None
+        return ModelCard(
+            method=spec.method,
+            model=spec.model,
+            reads=(*PICTURES, *TEXTS),
+            dims=spec.dims,
+            input_size=(view.height, view.width) if view else None,
+            licence="see the model's own card",
+            weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
+        )
+
+    def __init__(self, spec: FeatureSpec, device: str) -> None:
+        """Load both towers; ConfigError where the weights are missing or not those of the spec."""
+        self.spec = spec
+        self._device = device
+        self._name, pretrained = _place(spec)
+        self._model = _load(spec, self._name, pretrained).to(device).eval()
+
+    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        """See :meth:`Encoder.encode_images`."""
+        import torch
+
+        with torch.inference_mode():
+            return to_vectors(self._model.encode_image(to_input(pixels, self.spec, self._device)), self.spec)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """See :meth:`Encoder.encode_texts`."""
+        import torch
+
+        with torch.inference_mode():
+            tokens = self._tokenizer(list(texts)).to(self._device)
+            return to_vectors(self._model.encode_text(tokens), self.spec)
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        """Made when it is first wanted: some models' comes from the hub, and pictures need none."""
+        import open_clip
+
+        return open_clip.get_tokenizer(self._name)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A model's configuration by open_clip's names, and its weights, not loaded."""
+
+    name: str
+    weights: Weights
+    model: dict[str, Any]
+    preprocess: dict[str, Any]
+
+    def image(self, name: str, config: FeatureConfig) -> ImagePreprocess:
+        from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+        cfg = merge_preprocess_dict(PreprocessCfg(), self.preprocess)
+        size = self.model["vision_cfg"].get("image_size", 224)
+        height, width = (size, size) if isinstance(size, int) else size
+        mode = _VIEW_MODES[cfg["resize_mode"]]
+        if mode == "shortest" and height != width:
+            raise ConfigError(
+                f"feature {name!r}: {self.name!r} reads {height} x {width} pixels by its shorter side, "
+                "which cannot be expressed"
+            )
+        fill = cfg["fill_color"]
+        view = PixelView(
+            mode=mode,
+            height=height,
+            width=width,
+            resize=height if mode == "shortest" else None,
+            # open_clip takes every other name for bicubic at inference.
+            interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
+            fill=(fill, fill, fill),
+        )
+        return ImagePreprocess(
+            view=adjusted(view, config.crop, config.jpeg), mean=tuple(cfg["mean"]), std=tuple(cfg["std"])
+        )
+
+
+def _find(name: str, config: FeatureConfig, model: str) -> _Found:
+    if is_path(model):
+        found = find_weights(name, config, _CONFIG_FILE)
+        return _from_file(name, found.folder.name, found.weights, found.folder)
+    if model.startswith(_HUB_PREFIX):
+        hub_id = model.removeprefix(_HUB_PREFIX)
+        found = find_weights(name, config.model_copy(update={"model": hub_id}), _CONFIG_FILE)
+        return _from_file(name, hub_id, found.weights, found.folder)
+    return _listed(name, config, model.replace("/", "-"))
+
+
+def _from_file(name: str, model: str, weights: Weights, folder: Path) -> _Found:
+    body = json.loads((folder / _CONFIG_FILE).read_text(encoding="utf-8"))
+    if "model_cfg" not in body:
+        raise ConfigError(f"feature {name!r}: {_CONFIG_FILE} of {model!r} has no model_cfg")
+    return _Found(model, weights, body["model_cfg"], body.get("preprocess_cfg", {}))
+
+
+def _listed(name: str, config: FeatureConfig, model: str) -> _Found:
+    """An architecture that comes with open_clip, with pretrained or random weights."""
+    import open_clip
+
+    model_cfg = open_clip.get_model_config(model)
+    if model_cfg is None:
+        raise ConfigError(
+            f"feature {name!r}: open_clip has no model {model!r}",
+            hint=f"{close_matches(model, open_clip.list_models())}All: open_clip.list_models(). "
+            f"A hub model goes by {_HUB_PREFIX}ORG/NAME, a folder by its path.",
+        )
+    if config.weights is not None and config.weights.startswith("random:"):
+        return _Found(model, random_weights(random_seed_of(name, config)), model_cfg, {})
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    tag_cfg = open_clip.get_pretrained_cfg(model, config.weights or "")
+    if not tag_cfg:
+        raise ConfigError(
+            f"feature {name!r}: open_clip has no weights {config.weights!r} for {model!r}",
+            hint=f"{close_matches(config.weights or '', tags)}"
+            f'There are: {", ".join(tags) or "none"}, and "random:0" for measuring speed.',
+        )
+    _check_activation(name, model, model_cfg, config.weights, tag_cfg)
+    repo, _ = _repo_and_file(tag_cfg)
+    revision = find_on_hub(name, repo, config.revision, needs=None).weights.revision
+    # open_clip reads a tag in any case and with either dash: one spelling, one fingerprint.
+    tag = str(config.weights).lower().replace("-", "_")
+    weights = Weights(origin="hub", ref=tag, revision=revision)
+    return _Found(model, weights, model_cfg, tag_cfg)
+
+
+def _check_activation(
+    name: str, model: str, model_cfg: dict[str, Any], tag: str | None, tag_cfg: dict[str, Any]
+) -> None:
+    """open_clip only warns where weights were trained with the other GELU; their values are off."""
+    if bool(model_cfg.get("quick_gelu")) == bool(tag_cfg.get("quick_gelu")):
+        return
+    suffix = "-quickgelu"
+    right = model.removesuffix(suffix) if model.endswith(suffix) else model + suffix
+    raise ConfigError(
+        f"feature {name!r}: the weights {tag!r} were trained with another activation than {model!r} has",
+        hint=f'Set model = "{right}".',
+    )
+
+
+def _repo_and_file(tag_cfg: dict[str, Any]) -> tuple[str, str | None]:
+    repo, _, file = tag_cfg["hf_hub"].rpartition("/")
+    return repo, file or None
+
+
+def _place(spec: FeatureSpec) -> tuple[str, str | None]:
+    """What open_clip calls the model, and the file of its weights where the name does not say it."""
+    import open_clip
+    from open_clip.pretrained import download_pretrained_from_hf
+
+    weights = spec.weights
+    tag_cfg = open_clip.get_pretrained_cfg(spec.model, weights.ref) if weights.origin == "hub" else None
+    if tag_cfg:
+        repo, file = _repo_and_file(tag_cfg)
+        return spec.model, download_pretrained_from_hf(repo, file, revision=weights.revision)
+    if weights.origin == "random" and weights.location is None and weights.revision is None:
+        return spec.model, None
+    return f"local-dir:{loadable_folder(spec)}", None
+
+
+def _load(spec: FeatureSpec, name: str, pretrained: str | None) -> Any:
+    import open_clip
+
+    precision = _PRECISIONS[spec.compute_dtype]
+    if spec.weights.origin == "random":
+        with seeded(spec.weights):
+            return open_clip.create_model(
+                name, load_weights=False, pretrained_text=False, precision=precision
+            )
+    with loading(spec):
+        return open_clip.create_model(name, pretrained, precision=precision, require_pretrained=True)

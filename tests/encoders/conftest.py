@@ -1,0 +1,44 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from encoder_checks import MODELS
+
+# The models are tiny: a second thread costs more than it brings, more so where cores are shared.
+torch.set_num_threads(1)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Callable[[str], Path]:
+    """A tiny model's folder to be changed."""
+    return lambda name: Path(shutil.copytree(MODELS / name, tmp_path / "copies" / name))
+
+
+@pytest.fixture
+def edit() -> Callable[..., None]:
+    def change(path: Path, **fields: object) -> None:
+        path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+
+    return change
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, Path], str]:
+    """A hub of models that were downloaded before, with no network to ask: repo, commit, files."""
+    from huggingface_hub import constants
+
+    cache = tmp_path / "hub"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def add(repo: str, commit: str, files: Path) -> str:
+        place = cache / f"models--{repo.replace('/', '--')}"
+        shutil.copytree(files, place / "snapshots" / commit)
+        (place / "refs").mkdir(exist_ok=True)
+        (place / "refs" / "main").write_text(commit)
+        return repo
+
+    return add

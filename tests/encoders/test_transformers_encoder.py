@@ -1,0 +1,245 @@
+"""Vision models of transformers: the tokens that transformers gives, pooled as the spec says."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from encoder_checks import MODELS, cosines, encoded, encoder, in_any_batch, opened, pictures, pixels, resolve
+from transformers import AutoImageProcessor, AutoModel
+
+from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.media import Frames
+
+DINO = MODELS / "tiny-dino"
+COMMIT = "a" * 40
+TINY = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 32,
+    "patch_size": 8,
+}
+TOWER = {**TINY, "projection_dim": 16}
+# Model, its configuration, its image processor, and which pooling `default` turns into.
+FAMILIES = {
+    "ViT": ("ViTModel", {**TINY}, "ViTImageProcessor", "cls"),
+    "BEiT": ("BeitModel", {**TINY}, "BeitImageProcessor", "default"),
+    "DINOv2 with registers": ("Dinov2WithRegistersModel", {**TINY}, "BitImageProcessor", "default"),
+    "DINOv3": (
+        "DINOv3ViTModel",
+        {**TINY, "num_register_tokens": 4},
+        "DINOv3ViTImageProcessor",
+        "default",
+    ),
+    "SigLIP": (
+        "SiglipModel",
+        {"vision_config": TINY, "text_config": TINY},
+        "SiglipImageProcessor",
+        "attention",
+    ),
+    "CLIP": ("CLIPModel", {"vision_config": TOWER, "text_config": TOWER}, "CLIPImageProcessor", "default"),
+    "ConvNeXt": (
+        "ConvNextModel",
+        {"hidden_sizes": [8, 12, 16, 32], "depths": [1, 1, 1, 1]},
+        "ConvNextImageProcessor",
+        "default",
+    ),
+}
+
+
+def dino(**options):
+    return encoder(**{"encoder": "transformers", "model": str(DINO), **options})
+
+
+def family(name, place):
+    """A folder with a random model of a family; the processor makes 32 pixels of an image."""
+    model, config, processor, _ = FAMILIES[name]
+    kind = getattr(transformers, model)
+    torch.manual_seed(3)
+    kind(kind.config_class(**config)).save_pretrained(place)
+    made = getattr(transformers, processor)
+    size = 32 if name != "DINOv2 with registers" else 40
+    fixed = made().size.height is not None
+    made(
+        size={"height": size, "width": size} if fixed else {"shortest_edge": size},
+        crop_size={"height": 32, "width": 32},
+    ).save_pretrained(place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def plain():
+    return dino()
+
+
+@pytest.mark.parametrize(
+    ("options", "pool"),
+    [
+        ({}, lambda out: out.pooler_output),
+        ({"pooling": "cls"}, lambda out: out.last_hidden_state[:, 0]),
+        ({"pooling": "mean"}, lambda out: out.last_hidden_state[:, 1:].mean(1)),
+        ({"layer": 2}, lambda out: out.hidden_states[2][:, 0]),
+        ({"layer": 0, "pooling": "mean"}, lambda out: out.hidden_states[0][:, 1:].mean(1)),
+        ({"layer": -1, "pooling": "mean"}, lambda out: out.hidden_states[4][:, 1:].mean(1)),
+    ],
+)
+def test_vectors_are_those_of_transformers(options, pool):
+    files = pictures(24)
+    inputs = AutoImageProcessor.from_pretrained(DINO)(opened(files), return_tensors="pt")
+    with torch.inference_mode():
+        theirs = pool(AutoModel.from_pretrained(DINO).eval()(**inputs, output_hidden_states=True))
+    assert cosines(encoded(dino(**options), files), theirs.numpy()).min() >= 0.9999
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_of_models_goes_through_its_own_processor(name, tmp_path):
+    place = family(name, tmp_path / "model")
+    ours = encoder(encoder="transformers", model=str(place))
+    assert ours.spec.pooling == FAMILIES[name][3]
+    files = pictures(12)
+    inputs = AutoImageProcessor.from_pretrained(place)(opened(files), return_tensors="pt")
+    model = getattr(transformers, FAMILIES[name][0]).from_pretrained(place).eval()
+    with torch.inference_mode():
+        out = getattr(model, "vision_model", model)(**inputs)
+    theirs = out.last_hidden_state[:, 0] if ours.spec.pooling == "cls" else out.pooler_output
+    assert cosines(encoded(ours, files), theirs.numpy()).min() >= 0.9999
+
+
+def test_the_mean_of_the_patches_leaves_out_cls_and_register_tokens(tmp_path):
+    place = family("DINOv3", tmp_path / "model")
+    files = pictures(6, side=32)  # nothing to resize: this is about tokens
+    inputs = AutoImageProcessor.from_pretrained(place)(opened(files), return_tensors="pt")
+    with torch.inference_mode():
+        tokens = AutoModel.from_pretrained(place).eval()(**inputs).last_hidden_state
+    assert tokens.shape[1] == 1 + 4 + 16
+    ours = encoded(encoder(encoder="transformers", model=str(place), pooling="mean"), files)
+    assert cosines(ours, tokens[:, 5:].mean(1).numpy()).min() >= 0.9999
+    assert cosines(ours, tokens[:, 1:].mean(1).numpy()).max() < 0.999
+
+
+def test_an_image_is_the_same_vector_in_any_batch(plain):
+    assert in_any_batch(plain.encode_images, pixels(plain.spec, pictures(20))) >= 0.99999
+
+
+def test_half_precision_is_near_full_precision(plain, record_testsuite_property):
+    files = pictures(40)
+    half = dino(dtype="bfloat16")
+    near = cosines(encoded(half, files), encoded(plain, files))
+    record_testsuite_property("bf16 transformers", f"{near.min():.5f}")
+    assert {p.dtype for p in half._model.parameters()} == {torch.bfloat16}
+    assert near.min() >= 0.99
+
+
+def test_a_clip_is_the_mean_of_its_frames(plain):
+    model = dino(source="video", sampling="middle", frames=2)
+    flat = pixels(model.spec, pictures(5))
+    means = model.encode_clips([Frames(flat[:2], (0, 1)), Frames(flat[2:], (0, 1, 2))])
+    vectors = plain.encode_images(flat)
+    np.testing.assert_allclose(means, [vectors[:2].mean(0), vectors[2:].mean(0)], atol=1e-5)
+
+
+def test_a_layer_counted_from_the_end_is_the_same_feature():
+    assert dino(layer=-1).spec.fingerprint == dino(layer=4).spec.fingerprint
+
+
+def test_a_hub_model_is_pinned_to_a_commit_and_gives_what_its_folder_gives(hub, plain):
+    hub("someone/tiny-dino", COMMIT, DINO)
+    model = dino(model="someone/tiny-dino")
+    assert (model.spec.weights.ref, model.spec.weights.revision) == ("someone/tiny-dino", COMMIT)
+    assert (model.spec.weights.digest, model.spec.weights.location) == (None, None)
+    files = pictures(3)
+    np.testing.assert_allclose(encoded(model, files), encoded(plain, files), atol=1e-5)
+
+
+def test_random_weights_are_the_seeds(plain):
+    files = pictures(2)
+    first, again, other = (encoded(dino(weights=f"random:{n}"), files) for n in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert cosines(first, other).max() < 0.99
+    assert dino(weights="random:1").spec.dims == plain.spec.dims == 96
+
+
+def test_a_head_that_the_file_lacks_is_not_made_up(tmp_path):
+    place = family("ViT", tmp_path / "model")
+    from safetensors.torch import load_file, save_file
+
+    kept = {k: v for k, v in load_file(place / "model.safetensors").items() if "pooler" not in k}
+    save_file(kept, place / "model.safetensors", metadata={"format": "pt"})
+    assert encoder(encoder="transformers", model=str(place)).spec.pooling == "cls"
+    del kept["layernorm.weight"]
+    save_file(kept, place / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"lack layernorm.weight and 0 more; they would be random"):
+        encoder(encoder="transformers", model=str(place))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (
+            {"image_processor_type": "DeiTImageProcessor", "size": {"height": 56, "width": 56}},
+            "cannot be expressed",
+        ),
+        ({"do_center_crop": False}, "cannot be expressed"),
+        ({"size": {"shortest_edge": 48, "longest_edge": 96}}, "cannot be expressed"),
+        ({"image_processor_type": "MobileViTImageProcessor"}, "MobileViTImageProcessor, which is not known"),
+        ({"do_resize": False}, "does not resize"),
+        ({"rescale_factor": 0.5}, "does not rescale by 1/255"),
+    ],
+)
+def test_a_processor_that_is_more_than_a_view_is_refused(copied, edit, settings, message):
+    folder = copied("tiny-dino")
+    edit(folder / "preprocessor_config.json", **settings)
+    with pytest.raises(ConfigError, match=message):
+        resolve(encoder="transformers", model=str(folder))
+
+
+def test_a_folder_without_a_processor_is_refused(copied):
+    folder = copied("tiny-dino")
+    (folder / "preprocessor_config.json").unlink()
+    with pytest.raises(ConfigError, match="has no image processor") as raised:
+        resolve(encoder="transformers", model=str(folder))
+    assert "preprocessor_config.json" in raised.value.hint
+
+
+def test_a_processor_that_does_not_normalise_is_followed(copied, edit):
+    folder = copied("tiny-dino")
+    edit(folder / "preprocessor_config.json", do_normalize=False)
+    image = resolve(encoder="transformers", model=str(folder)).image
+    assert (image.mean, image.std) == ((0, 0, 0), (1, 1, 1))
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        ({"layer": 5}, "no layer 5", "0 to 4"),
+        ({"layer": -6}, "no layer -6", "0 to 4"),
+        ({"pooling": "attention"}, "no pooling 'attention'", "default, mean, cls"),
+        ({"source": "title"}, "cannot read 'title'", "cover, video"),
+        ({"max_tokens": 8}, "no option 'max_tokens'", "pooling"),
+        ({"frames": 8}, "'frames' goes with source", ""),
+        ({"model": None}, "needs a model", "dinov2"),
+        ({"model": str(MODELS / "tiny-clip")}, "no config.json", "layout"),
+        ({"model": str(MODELS / "tiny-vlm")}, "Idefics3ImageProcessor", ""),
+    ],
+)
+def test_a_setting_that_cannot_be_carried_out_is_refused(options, message, hint):
+    with pytest.raises(ConfigError, match=message) as raised:
+        resolve(**{"encoder": "transformers", "model": str(DINO), **options})
+    assert hint in (raised.value.hint or "")
+
+
+def test_a_text_model_is_not_a_vision_model(copied, edit):
+    folder = copied("tiny-dino")
+    (folder / "config.json").write_text(json.dumps({"model_type": "bert", "num_hidden_layers": 1}))
+    with pytest.raises(ConfigError, match="does not load as a vision model"):
+        resolve(encoder="transformers", model=str(folder))
+
+
+def test_no_cls_token_is_not_the_first_patch(tmp_path):
+    place = family("SigLIP", tmp_path / "model")
+    with pytest.raises(ConfigError, match="no pooling 'cls'") as raised:
+        resolve(encoder="transformers", model=str(place), pooling="cls")
+    assert "attention" in raised.value.hint
