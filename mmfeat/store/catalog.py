@@ -1,0 +1,112 @@
+"""What the store knows besides features: items, interactions, file stamps and runs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA
+from mmfeat.schemas.errors import DatasetError
+from mmfeat.store.database import Database
+from mmfeat.store.schema import RUNS_SCHEMA
+
+_ITEMS, _INTERACTIONS, _STAMPS, _RUNS = "_items", "_interactions", "_stamps", "_runs"
+_DATASET_KEY = b"mmfeat.dataset"
+
+
+class Catalog:
+    """Items, interactions, stamps and run records of one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def items(self) -> pa.Table:
+        """All items, CATALOG_SCHEMA."""
+        return self._database.read(_ITEMS, CATALOG_SCHEMA)
+
+    def ids(self) -> pa.Array:
+        """All item ids, without reading the other columns."""
+        schema = pa.schema([CATALOG_SCHEMA.field("item_id")])
+        return self._database.read(_ITEMS, schema)["item_id"].combine_chunks()
+
+    def dataset(self) -> dict[str, Any] | None:
+        """What :meth:`put_items` was last told of the dataset."""
+        table = self._database.table(_ITEMS)
+        found = (table.schema.metadata or {}).get(_DATASET_KEY) if table is not None else None
+        return None if found is None else dict(json.loads(found))
+
+    def put_items(self, items: pa.Table, dataset: dict[str, Any]) -> None:
+        """Bring the catalog up to date with a dataset; writes nothing where it already is.
+
+        Items that are known keep their place and take the new values, new ones follow in the
+        dataset's order, and items that the dataset no longer names stay.
+        """
+        items = _conformed(items, CATALOG_SCHEMA)
+        _refuse_repeated_ids(items)
+        present = self.items()
+        merged = _merged(present, items)
+        if dataset != self.dataset() or not merged.equals(present):
+            metadata = {_DATASET_KEY: json.dumps(dataset).encode()}
+            self._database.overwrite(_ITEMS, merged.replace_schema_metadata(metadata))
+
+    def interactions(self) -> pa.Table | None:
+        """The dataset's interactions, INTERACTIONS_SCHEMA; None where it has none."""
+        found = self._database.read(_INTERACTIONS, INTERACTIONS_SCHEMA)
+        return found if len(found) else None
+
+    def put_interactions(self, interactions: pa.Table | None) -> None:
+        """Replace all interactions; writes nothing where they are the same."""
+        new = INTERACTIONS_SCHEMA.empty_table() if interactions is None else interactions
+        new = _conformed(new, INTERACTIONS_SCHEMA)
+        if not new.equals(self._database.read(_INTERACTIONS, INTERACTIONS_SCHEMA)):
+            self._database.overwrite(_INTERACTIONS, new)
+
+    def stamps(self) -> pa.Table:
+        """Known stamps of files, STAMPS_SCHEMA."""
+        return self._database.read(_STAMPS, STAMPS_SCHEMA)
+
+    def put_stamps(self, stamps: pa.Table) -> None:
+        """Add stamps, each in the place of the one known for the same item and source."""
+        self._database.upsert(_STAMPS, _conformed(stamps, STAMPS_SCHEMA), ["item_id", "source"])
+        self._database.tidy(_STAMPS)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All run records, oldest first."""
+        return [json.loads(r) for r in self._database.read(_RUNS, RUNS_SCHEMA)["record"].to_pylist()]
+
+    def record_run(self, record: dict[str, Any]) -> None:
+        """Add a record, as JSON."""
+        row = {"record": json.dumps(record, ensure_ascii=False)}
+        self._database.append(_RUNS, pa.Table.from_pylist([row], schema=RUNS_SCHEMA))
+        self._database.tidy(_RUNS)
+
+
+def _merged(present: pa.Table, items: pa.Table) -> pa.Table:
+    if not len(present):
+        return items
+    replaced_by = pc.index_in(present["item_id"], value_set=items["item_id"].combine_chunks())
+    known = pc.index_in(items["item_id"], value_set=present["item_id"].combine_chunks())
+    kept = pa.array(range(len(present)), pa.int64())
+    old = pc.if_else(
+        pc.is_valid(replaced_by), pc.add(replaced_by.cast(pa.int64()), len(present)), kept
+    ).combine_chunks()
+    new = pc.indices_nonzero(pc.is_null(known)).cast(pa.int64())
+    rows = pa.concat_arrays([old, pc.add(new, len(present))])
+    return pa.concat_tables([present, items]).take(rows)
+
+
+def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    if not table.schema.equals(schema):
+        raise DatasetError(f"A table has the columns {table.schema.names}, not those of {schema.names}.")
+    return table.replace_schema_metadata(None)
+
+
+def _refuse_repeated_ids(items: pa.Table) -> None:
+    counts = pc.value_counts(items["item_id"].combine_chunks())
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
+    if repeated:
+        shown = ", ".join(map(repr, repeated[:10]))
+        raise DatasetError(f"{len(repeated)} item ids come more than once in the dataset: {shown}.")

@@ -1,0 +1,155 @@
+"""The LanceDB database under a store: Lance tables ``NAME.lance`` in one folder or URI prefix.
+
+Tables are opened with ``lance`` rather than through a ``lancedb`` connection: lancedb's
+``merge_insert`` refuses null vectors, and importing it takes several times as long. Any LanceDB
+client can open the folder all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+
+from mmfeat.schemas.errors import StoreError
+
+# How long a replaced version of a table stays readable for those who opened it before.
+KEEP_OLD_VERSIONS = timedelta(days=1)
+
+_MANY_FRAGMENTS = 64
+
+
+class Database:
+    """Opens, creates and writes tables, and keeps each open at the version it was first read at.
+
+    Args:
+        uri: absolute local folder, or an object-store URI. Credentials and endpoints come from the
+            environment, as Lance reads them (``AWS_*``, ``GOOGLE_*``, ``AZURE_*``).
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        self._open: dict[str, lance.LanceDataset] = {}
+        self._small: dict[str, tuple[int, pa.Table]] = {}
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, or None on an object store."""
+        return None if "://" in self.uri else Path(self.uri)
+
+    def table(self, name: str) -> lance.LanceDataset | None:
+        """The table, or None where there is none."""
+        if name not in self._open:
+            with self.errors(f"read {name}"):
+                try:
+                    self._open[name] = lance.dataset(self._location(name))
+                except ValueError as error:
+                    if "was not found" not in str(error):
+                        raise
+                    return None
+        return self._open[name]
+
+    def read(self, name: str, schema: pa.Schema) -> pa.Table:
+        """All rows of a table, none where there is no table."""
+        table = self.table(name)
+        if table is None:
+            return schema.empty_table()
+        with self.errors(f"read {name}"):
+            return table.to_table(columns=schema.names).replace_schema_metadata(None)
+
+    def read_small(self, name: str, schema: pa.Schema) -> pa.Table:
+        """As :meth:`read`, kept in memory until the table changes: for what every lookup needs."""
+        table = self.table(name)
+        if table is None:
+            return schema.empty_table()
+        at, rows = self._small.get(name, (None, None))
+        if at != table.version:
+            at, rows = table.version, self.read(name, schema)
+            self._small[name] = (at, rows)
+        return rows
+
+    def create(self, name: str, rows: pa.Table) -> lance.LanceDataset:
+        """The table; made with ``rows`` in it where there is none yet.
+
+        Of several processes that create it at once exactly one does, the others get that one's.
+        (``lance.write_dataset(mode="create")`` lets a later one empty the table of an earlier one.)
+        """
+        table = self.table(name)
+        if table is not None:
+            return table
+        location = self._location(name)
+        with self.errors(f"create {name}"):
+            fragments = [lance.LanceFragment.create(location, rows)] if len(rows) else []
+            first = lance.LanceOperation.Overwrite(rows.schema, fragments)
+            try:
+                # Without retries the commit only succeeds as the table's very first.
+                table = lance.LanceDataset.commit(location, first, max_retries=0)
+            except OSError:
+                table = self.table(name)
+                if table is None:
+                    raise
+            self._open[name] = table
+        return table
+
+    def append(self, name: str, rows: pa.Table) -> None:
+        """Add rows in one transaction; the table is made where there is none."""
+        table = self.create(name, rows.schema.empty_table())
+        with self.errors(f"write {name}"):
+            table.insert(rows, mode="append")
+
+    def upsert(self, name: str, rows: pa.Table, keys: Sequence[str]) -> None:
+        """Replace the rows with equal ``keys``, add the others: one transaction."""
+        table = self.create(name, rows.schema.empty_table())
+        with self.errors(f"write {name}"):
+            table.merge_insert(list(keys)).when_matched_update_all().when_not_matched_insert_all().execute(
+                rows
+            )
+
+    def overwrite(self, name: str, rows: pa.Table) -> None:
+        """Put ``rows`` (and their schema's metadata) in the place of all rows: one transaction."""
+        table = self.create(name, rows.schema.empty_table())
+        with self.errors(f"write {name}"):
+            self._open[name] = lance.write_dataset(rows, table, mode="overwrite")
+            clean_up(self._open[name])
+
+    def tidy(self, name: str) -> None:
+        """Merge the fragments of a small table once it has many."""
+        table = self.table(name)
+        if table is not None and len(table.get_fragments()) > _MANY_FRAGMENTS:
+            with self.errors(f"compact {name}"):
+                table.optimize.compact_files()
+                clean_up(table)
+
+    def refresh(self) -> None:
+        """Let go of all open tables: the next read of each sees its latest version."""
+        self._open.clear()
+        self._small.clear()
+
+    def _location(self, name: str) -> str:
+        return f"{self.uri}/{name}.lance"
+
+    @contextmanager
+    def errors(self, what: str) -> Iterator[None]:
+        """Turn what Lance raises into a StoreError that says what could not be done."""
+        # Lance raises these for a full disk, missing rights, a lost connection or a damaged file.
+        try:
+            yield
+        except (OSError, RuntimeError, ValueError) as error:
+            raise StoreError(
+                f"Could not {what} in {self.uri}: {str(error).splitlines()[0]}",
+                hint="Check free space, access rights and the connection; what was committed before is kept.",
+            ) from error
+
+
+def clean_up(table: lance.LanceDataset) -> None:
+    """Remove versions replaced more than ``KEEP_OLD_VERSIONS`` ago, except those that a tag names."""
+    table.cleanup_old_versions(older_than=KEEP_OLD_VERSIONS, error_if_tagged_old_versions=False)
+
+
+def quoted(text: str) -> str:
+    """A string literal for Lance's filters; a backslash means itself in them."""
+    return "'" + text.replace("'", "''") + "'"

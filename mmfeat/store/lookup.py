@@ -1,0 +1,120 @@
+"""Lookup: item ids to a FeatureSet, in the order asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.schemas.codes import NO_CODE
+from mmfeat.schemas.errors import UnknownItems, UsageError
+from mmfeat.schemas.featureset import ABSENT, OK, FeatureColumn, FeatureSet
+from mmfeat.store.database import Database
+from mmfeat.store.rows import batches_of, matrix_of
+from mmfeat.store.schema import value_column
+from mmfeat.store.versions import FeatureVersion
+
+
+def lookup(
+    database: Database,
+    ids: Sequence[str],
+    versions: Sequence[FeatureVersion],
+    catalog_ids: Callable[[], pa.Array] | None,
+) -> FeatureSet:
+    """Features of ``ids``; see :meth:`mmfeat.store.Store.lookup`.
+
+    Args:
+        catalog_ids: tells which further ids are known; None where unknown ids are masked.
+    """
+    _refuse_two_of_a_name(versions)
+    asked = _id_array(ids)
+    unique = asked.unique()
+    columns = {v.name: _column(database, v, unique) for v in versions}
+    if catalog_ids is not None:
+        absent = np.ones(len(unique), dtype=bool)
+        for column in columns.values():
+            absent &= column.status == ABSENT
+        if absent.any():
+            _refuse_unknown(unique.filter(pa.array(absent)), catalog_ids(), database.uri)
+    if len(unique) < len(asked):
+        again = pc.index_in(asked, value_set=unique).to_numpy()
+        columns = {name: _taken(column, again) for name, column in columns.items()}
+    return FeatureSet(list(ids), columns)
+
+
+def _column(database: Database, version: FeatureVersion, unique: pa.Array) -> FeatureColumn:
+    spec, n = version.spec, len(unique)
+    status = np.full(n, ABSENT, dtype=object)
+    reason = np.full(n, "", dtype=object)
+    values: np.ndarray = np.full(n, None, dtype=object)
+    if spec.output == "vector":
+        values = np.full((n, spec.dims or 0), np.nan, dtype=spec.store_dtype)
+    elif spec.output == "codes":
+        values = np.full((n, spec.dims or 0), NO_CODE, dtype=np.int32)
+    columns = ["item_id", "status", "reason", value_column(spec)]
+    place = {item_id: at for at, item_id in enumerate(unique.to_pylist())}
+    for batch in batches_of(database, version, unique, columns):
+        positions = np.array([place.get(i, -1) for i in batch["item_id"].to_pylist()], dtype=np.int64)
+        _fill(status, reason, values, positions, batch)
+    return FeatureColumn(
+        spec=spec,
+        values=list(values) if spec.output == "text" else values,
+        mask=np.asarray(status == OK, dtype=bool),
+        status=status,
+        reason=reason,
+    )
+
+
+def _fill(
+    status: np.ndarray, reason: np.ndarray, values: np.ndarray, positions: np.ndarray, batch: pa.RecordBatch
+) -> None:
+    """Put a batch's rows at ``positions``; a row at -1 was not asked for."""
+    asked = positions >= 0
+    rows, at = batch.filter(pa.array(asked)), positions[asked]
+    status[at] = rows["status"].to_pylist()
+    reason[at] = rows["reason"].fill_null("").to_pylist()
+    ok = pc.equal(rows["status"], OK)
+    found = rows.columns[-1].filter(ok)
+    ok_at = at[ok.to_numpy(zero_copy_only=False)]
+    values[ok_at] = found.to_pylist() if values.ndim == 1 else matrix_of(found)
+
+
+def _taken(column: FeatureColumn, rows: np.ndarray) -> FeatureColumn:
+    values = column.values
+    return FeatureColumn(
+        spec=column.spec,
+        values=values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows],
+        mask=column.mask[rows],
+        status=column.status[rows],
+        reason=column.reason[rows],
+    )
+
+
+def _id_array(ids: Sequence[str]) -> pa.Array:
+    if strange := [i for i in ids if not isinstance(i, str)]:
+        raise UsageError(
+            f"Item ids are strings; {strange[0]!r} is a {type(strange[0]).__name__}.",
+            hint=f"Write it as {str(strange[0])!r}, exactly as the dataset does.",
+        )
+    try:
+        return pa.array(ids, pa.string())
+    except UnicodeEncodeError:
+        raise UsageError("An item id is not valid Unicode text.") from None
+
+
+def _refuse_unknown(absent: pa.Array, known: pa.Array, uri: str) -> None:
+    if len(unknown := absent.filter(pc.invert(pc.is_in(absent, value_set=known)))):
+        raise UnknownItems(unknown.to_pylist(), uri)
+
+
+def _refuse_two_of_a_name(versions: Sequence[FeatureVersion]) -> None:
+    by_name: dict[str, FeatureVersion] = {}
+    for version in versions:
+        other = by_name.setdefault(version.name, version)
+        if other.fingerprint != version.fingerprint:
+            raise UsageError(
+                f"{other.version} and {version.version} are versions of one feature; a FeatureSet holds one.",
+                hint="Look them up one after the other.",
+            )

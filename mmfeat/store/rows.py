@@ -1,0 +1,124 @@
+"""The rows of one feature version: commit, ledger, counts, and rows by item id."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.schemas.errors import ConservationError, StoreError
+from mmfeat.schemas.featureset import FAILED, MISSING, OK
+from mmfeat.store.database import Database, quoted
+from mmfeat.store.schema import rows_schema, value_column
+from mmfeat.store.versions import FeatureVersion
+
+# One filter's list of ids; the planner's time grows with it, the index look-ups per query with its
+# inverse.
+_IDS_PER_FILTER = 1000
+
+# Above this share of a table's rows, reading all of it is quicker than looking rows up.
+_SCAN_SHARE = 0.2
+
+
+def commit(database: Database, version: FeatureVersion, rows: pa.Table, replace: bool) -> None:
+    """Write ``rows`` in one transaction: appended, or with ``replace`` upserted by item id.
+
+    Raises:
+        ConservationError: an id comes twice, or the rows are not those of the version's schema.
+    """
+    _check(version, rows)
+    if replace:
+        database.upsert(version.table, rows, ["item_id"])
+    else:
+        database.append(version.table, rows)
+
+
+def ledger(database: Database, version: FeatureVersion) -> pa.Table:
+    """``item_id, status, content_hash, stamp`` (and ``text`` of a text feature) of every row."""
+    columns = ["item_id", "status", "content_hash", "stamp"]
+    if version.spec.output == "text":
+        columns.append("text")
+    with database.errors(f"read {version.version}"):
+        return table_of(database, version).to_table(columns=columns)
+
+
+def counts(database: Database, version: FeatureVersion) -> dict[str, int]:
+    """Rows by status."""
+    with database.errors(f"read {version.version}"):
+        status = table_of(database, version).to_table(columns=["status"])["status"]
+    found = pc.value_counts(status.combine_chunks())
+    return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
+
+
+def failures(database: Database, version: FeatureVersion) -> pa.Table:
+    """``item_id, stage, reason`` of every failed row, by item id."""
+    with database.errors(f"read {version.version}"):
+        rows = table_of(database, version).to_table(
+            columns=["item_id", "stage", "reason"], filter=f"status = '{FAILED}'"
+        )
+    return rows.sort_by("item_id")
+
+
+def full_rows(database: Database, version: FeatureVersion, ids: Sequence[str]) -> pa.Table:
+    """The rows of ``ids`` in their order, ``rows_schema``; StoreError when one has none."""
+    schema = rows_schema(version.spec)
+    asked = pa.array(ids, pa.string())
+    batches = list(batches_of(database, version, asked.unique(), schema.names))
+    found = pa.Table.from_batches(batches, schema=schema)
+    positions = pc.index_in(asked, value_set=found["item_id"].combine_chunks())
+    if positions.null_count:
+        lacking = asked.filter(pc.is_null(positions)).to_pylist()
+        raise StoreError(
+            f"{version.version} has no row of {len(lacking)} items, the first being {lacking[0]!r}."
+        )
+    return found.take(positions)
+
+
+def batches_of(
+    database: Database, version: FeatureVersion, ids: pa.Array, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Batches that together hold every row of the distinct ``ids``, and perhaps others."""
+    table = table_of(database, version)
+    with database.errors(f"read {version.version}"):
+        if len(ids) > _SCAN_SHARE * table.count_rows():
+            yield from table.to_batches(columns=list(columns))
+            return
+        for start in range(0, len(ids), _IDS_PER_FILTER):
+            some = ids.slice(start, _IDS_PER_FILTER).to_pylist()
+            where = f"item_id IN ({', '.join(map(quoted, some))})"
+            yield from table.to_batches(columns=list(columns), filter=where)
+
+
+def table_of(database: Database, version: FeatureVersion) -> lance.LanceDataset:
+    """The version's open table."""
+    table = database.table(version.table)
+    if table is None:
+        raise StoreError(
+            f"The table of {version.version} is gone from {database.uri}.",
+            hint=f"Something removed {version.table}.lance. Restore it, or run `mmfeat extract` again.",
+        )
+    return table
+
+
+def matrix_of(vectors: pa.FixedSizeListArray) -> np.ndarray:
+    """``[n, dims]`` array of vectors, none of them null."""
+    flat = vectors.flatten().to_numpy(zero_copy_only=False)
+    return np.asarray(flat.reshape(len(vectors), vectors.type.list_size))
+
+
+def _check(version: FeatureVersion, rows: pa.Table) -> None:
+    schema = rows_schema(version.spec)
+    if not rows.schema.equals(schema):
+        raise ConservationError(
+            f"{version.version}: rows of another schema were to be committed: {rows.schema}"
+        )
+    if pc.count_distinct(rows["item_id"], mode="all").as_py() != len(rows):
+        raise ConservationError(f"{version.version}: an item id came twice in one group of rows.")
+    if not pc.all(pc.is_in(rows["status"], value_set=pa.array([OK, MISSING, FAILED])), min_count=0).as_py():
+        raise ConservationError(f"{version.version}: a row has an unknown status.")
+    has_value = pc.is_valid(rows[value_column(version.spec)])
+    if not pc.all(pc.equal(has_value, pc.equal(rows["status"], OK)), min_count=0).as_py():
+        raise ConservationError(f"{version.version}: a row has a value and is not ok, or is ok without one.")

@@ -1,0 +1,81 @@
+"""Arrow schemas of the store's tables."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+from mmfeat.schemas.spec import FeatureSpec
+
+# Raised when a store written from now on could be misread by an older mmfeat.
+FORMAT = 1
+
+_TIME = pa.timestamp("us", "UTC")
+_FLOATS = {"float16": pa.float16(), "float32": pa.float32()}
+
+STORE_SCHEMA = pa.schema(
+    [
+        pa.field("format", pa.int32(), nullable=False),
+        pa.field("created", _TIME, nullable=False),
+    ]
+)
+
+VERSIONS_SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("spec", pa.string(), nullable=False),  # FeatureSpec as JSON
+        pa.field("created", _TIME, nullable=False),
+    ]
+)
+
+CURRENT_SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),
+    ]
+)
+
+CODEBOOKS_SCHEMA = pa.schema(
+    [
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("state", pa.large_binary(), nullable=False),  # safetensors
+        pa.field("quality", pa.string(), nullable=False),  # JSON
+    ]
+)
+
+RUNS_SCHEMA = pa.schema([pa.field("record", pa.string(), nullable=False)])  # JSON
+
+
+def rows_schema(spec: FeatureSpec) -> pa.Schema:
+    """The columns of a feature version's table; one row per item.
+
+    ``vector`` is a fixed-size list of ``dims`` numbers of the spec's store dtype, ``codes`` one of
+    ``dims`` int32, ``text`` a string; whichever the feature has is null unless the status is
+    ``ok``. ``facts`` is a JSON object or null. ``content_hash`` and ``stamp`` say which content of
+    the item the row was made from.
+    """
+    if spec.output == "vector":
+        assert spec.store_dtype is not None, "FeatureSpec refuses vector features without a dtype"
+        value = pa.field("vector", pa.list_(_FLOATS[spec.store_dtype], spec.dims))
+    elif spec.output == "codes":
+        value = pa.field("codes", pa.list_(pa.int32(), spec.dims))
+    else:
+        value = pa.field("text", pa.string())
+    return pa.schema(
+        [
+            pa.field("item_id", pa.string(), nullable=False),
+            pa.field("status", pa.string(), nullable=False),
+            pa.field("stage", pa.string()),
+            pa.field("reason", pa.string()),
+            pa.field("content_hash", pa.string()),
+            pa.field("stamp", pa.string()),
+            pa.field("facts", pa.string()),
+            value,
+            pa.field("created", _TIME, nullable=False),
+        ]
+    )
+
+
+def value_column(spec: FeatureSpec) -> str:
+    """The name of the column that holds the feature's values."""
+    return spec.output

@@ -1,0 +1,135 @@
+"""Nearest vectors by cosine: exact, or through a vector index where one was built."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import lance
+import numpy as np
+import pyarrow as pa
+
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.featureset import OK
+from mmfeat.store.database import Database
+from mmfeat.store.rows import matrix_of, table_of
+from mmfeat.store.versions import FeatureVersion
+
+# Lance ranks in the precision of the stored vectors. Candidates within this cosine of the k-th are
+# all fetched and ranked again in float64, so that rounding decides neither rank nor membership.
+_RANK_TOLERANCE = {pa.float16(): 5e-4, pa.float32(): 1e-5}
+_SPARE = 32
+
+_INDEX = "vector_idx"
+# IVF_SQ takes any number of dims (product quantisation wants a divisor) and is quickest to build.
+_INDEX_TYPE = "IVF_SQ"
+_ROWS_PER_PARTITION = 1024
+_PROBED_SHARE = 0.1
+_LEAST_PROBES = 32
+_REFINE = 8
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One search result.
+
+    Attributes:
+        item_id: the item.
+        score: cosine similarity to the query, -1 to 1.
+    """
+
+    item_id: str
+    score: float
+
+
+def search(
+    database: Database, version: FeatureVersion, vector: np.ndarray, k: int, exclude: Collection[str]
+) -> list[Hit]:
+    """The ``k`` nearest items; see :meth:`mmfeat.store.Store.search`."""
+    query = _direction(version, vector)
+    if k < 1:
+        raise UsageError(f"A search for k = {k} items: k is at least 1.")
+    table = table_of(database, version)
+    with database.errors(f"search {version.version}"):
+        ids, scores = _candidates(table, query, k + len(exclude))
+    hits = (Hit(i, float(s)) for i, s in zip(ids, scores, strict=True) if i not in exclude)
+    return list(islice(hits, k))
+
+
+def build_vector_index(database: Database, version: FeatureVersion) -> None:
+    """Build (or build anew) the index that search then uses; see the Store's method."""
+    if version.spec.output != "vector":
+        raise UsageError(f"{version.version} holds texts; only vector features have a vector index.")
+    table = table_of(database, version)
+    rows = table.count_rows(f"status = '{OK}'")
+    if not rows:
+        raise UsageError(f"{version.version} has no vector yet: there is nothing to index.")
+    with database.errors(f"index {version.version}"):
+        table.create_index(
+            "vector",
+            _INDEX_TYPE,
+            name=_INDEX,
+            metric="cosine",
+            num_partitions=max(1, rows // _ROWS_PER_PARTITION),
+            replace=True,
+        )
+
+
+def _candidates(table: lance.LanceDataset, query: np.ndarray, wanted: int) -> tuple[list[str], np.ndarray]:
+    """At least the ``wanted`` nearest items, ranked, and every item that equals the last of them."""
+    most = table.count_rows()
+    if not most:
+        return [], np.empty(0)
+    fetch = wanted + _SPARE
+    tolerance = _RANK_TOLERANCE[table.schema.field("vector").type.value_type]
+    while True:
+        ids, scores = _ranked(table, query, min(fetch, most))
+        if len(ids) < fetch or scores[-1] < scores[wanted - 1] - tolerance:
+            return ids, scores
+        fetch *= 4
+
+
+def _ranked(table: lance.LanceDataset, query: np.ndarray, fetch: int) -> tuple[list[str], np.ndarray]:
+    """``fetch`` nearest items by descending score in float64, equal ones by item id."""
+    nearest: dict[str, Any] = {"column": "vector", "q": query, "k": fetch, "metric": "cosine"}
+    index = next((i for i in table.describe_indices() if i.name == _INDEX), None)
+    if index is None:
+        nearest["use_index"] = False
+    else:
+        partitions = max(1, table.count_rows() // _ROWS_PER_PARTITION)
+        nearest["nprobes"] = max(_LEAST_PROBES, int(partitions * _PROBED_SHARE))
+        nearest["refine_factor"] = _REFINE
+    # Rows without a vector are never candidates: only "ok" rows have one.
+    found = table.to_table(
+        columns=["item_id", "vector"], nearest=nearest, disable_scoring_autoprojection=True
+    )
+    parts = [_cosines(batch["vector"], query) for batch in found.to_batches(max_chunksize=8192)]
+    scores = np.concatenate([np.empty(0), *parts])
+    ids = found["item_id"].to_pylist()
+    order = sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))
+    return [ids[i] for i in order], scores[order]
+
+
+def _cosines(vectors: pa.FixedSizeListArray, query: np.ndarray) -> np.ndarray:
+    matrix = matrix_of(vectors).astype(np.float64)
+    # Summed row by row in one order (matmul does not), so that equal vectors get equal scores.
+    dots, squares = (matrix * query).sum(axis=1), (matrix * matrix).sum(axis=1)
+    return np.asarray(np.clip(dots / np.sqrt(squares), -1.0, 1.0))
+
+
+def _direction(version: FeatureVersion, vector: np.ndarray) -> np.ndarray:
+    """The query scaled to length 1 (float16 tables would overflow on large ones)."""
+    if version.spec.output != "vector":
+        raise UsageError(f"{version.version} holds texts, which have no distance.")
+    query = np.asarray(vector, dtype=np.float64)
+    if query.shape != (version.spec.dims,):
+        raise UsageError(
+            f"{version.version} has vectors of {version.spec.dims} dims; "
+            f"the query has the shape {query.shape}."
+        )
+    norm = float(np.linalg.norm(query))
+    if not np.isfinite(norm) or norm == 0.0:
+        raise UsageError("The query vector has no direction: it is all zero, or holds NaN or infinity.")
+    return query / norm

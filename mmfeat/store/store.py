@@ -1,0 +1,342 @@
+"""The store: everything a run writes and everybody else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from mmfeat.schemas.errors import StoreError
+from mmfeat.schemas.featureset import FeatureSet
+from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.store import codebooks, maintenance, rows
+from mmfeat.store.catalog import Catalog
+from mmfeat.store.database import Database
+from mmfeat.store.lease import LOCK_FILE, FolderLease, Lease
+from mmfeat.store.lease_record import RecordLease
+from mmfeat.store.lookup import lookup
+from mmfeat.store.schema import FORMAT, STORE_SCHEMA
+from mmfeat.store.search import Hit, build_vector_index, search
+from mmfeat.store.versions import FeatureVersion, Versions
+
+_STORE = "_store"
+
+
+class Store:
+    """A LanceDB database of feature versions, one table each, and a catalog of items.
+
+    Reading needs no lease and never waits for a writer. Each table is read at the version it had
+    when it was first looked at through this object, plus what this object wrote; :meth:`refresh`
+    moves on to the latest. Old versions stay readable for a day. Writing needs the :meth:`lease`.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._versions = Versions(database)
+        self._catalog = Catalog(database)
+        self._lease: Lease | None = None
+
+    @classmethod
+    def open(cls, uri: str, create: bool = False) -> Store:
+        """Open a store, or with ``create`` make one where there is none.
+
+        Args:
+            uri: local folder, ``file://`` or an object-store URI (``s3://bucket/prefix``) as Lance
+                takes it; credentials come from the environment (``AWS_*`` and so on).
+
+        Raises:
+            StoreError: there is no store, the folder holds something else, it can't be read, or it
+                was written by a newer mmfeat.
+        """
+        database = Database(_absolute(uri))
+        if database.folder is not None:
+            _check_folder(database.folder, create)
+        header = database.table(_STORE)
+        if header is None:
+            if not create:
+                raise _no_store(database.uri)
+            _refuse_foreign_files(database)
+            row = {"format": FORMAT, "created": datetime.now(UTC)}
+            database.create(_STORE, pa.Table.from_pylist([row], schema=STORE_SCHEMA))
+        _check_format(database)
+        return cls(database)
+
+    @property
+    def uri(self) -> str:
+        """Where the store is: an absolute path or a URI."""
+        return self._database.uri
+
+    def refresh(self) -> None:
+        """See from now on what others have committed since."""
+        self._database.refresh()
+
+    @contextmanager
+    def lease(self, owner: str, wait_seconds: float = 0) -> Iterator[None]:
+        """The right to write, which one process has at a time; the latest state is seen inside.
+
+        On a local folder it ends with the process, however that ends. On an object store it is a
+        record that expires two minutes after its holder last renewed it; see
+        :mod:`mmfeat.store.lease_record` for what that can't guarantee.
+
+        Args:
+            owner: what the lease is for, shown to whoever is kept out.
+            wait_seconds: how long to wait for another writer.
+
+        Raises:
+            StoreError: another process is writing; the error says which.
+        """
+        if self._lease is not None:
+            raise StoreError(f"This process is already writing to {self.uri} through the same Store.")
+        folder = self._database.folder
+        lease: Lease = (
+            RecordLease(self.uri, owner, wait_seconds)
+            if folder is None
+            else FolderLease(folder, owner, wait_seconds)
+        )
+        self._lease = lease
+        try:
+            self.refresh()
+            yield
+        finally:
+            self._lease = None
+            lease.release()
+
+    # Feature versions
+
+    def add_version(self, spec: FeatureSpec) -> FeatureVersion:
+        """Record a spec and make its table; does nothing where both are there."""
+        self._check_lease()
+        return self._versions.add(spec)
+
+    def versions(self, name: str | None = None) -> list[FeatureVersion]:
+        """All versions (of one feature), by name and then by age."""
+        return self._versions.list(name)
+
+    def resolve(self, ref: str) -> FeatureVersion:
+        """The version meant by ``name`` (the current one) or ``name@prefix`` (4 or more hex digits).
+
+        Raises:
+            UnknownFeature: there is none, or the prefix fits several.
+        """
+        return self._versions.resolve(ref)
+
+    def set_current(self, name: str, fingerprint: str) -> None:
+        """Let ``name`` alone mean this version."""
+        self._check_lease()
+        self._versions.set_current(name, fingerprint)
+
+    def current(self) -> dict[str, str]:
+        """Name to the fingerprint it means: the one last set, or that of a name's only version."""
+        return self._versions.current()
+
+    # Rows
+
+    def commit(self, version: FeatureVersion, rows_: pa.Table, replace: bool) -> None:
+        """Write a group of rows (:func:`rows_schema`) in one transaction: all are there, or none.
+
+        Args:
+            version: whose rows they are.
+            rows_: one row per item.
+            replace: put each in the place of the item's row, if there is one. Without it the caller
+                answers for no item having a row yet.
+
+        Raises:
+            ConservationError: an id comes twice, or a row is not what the schema says.
+            StoreError: the lease is not held or was lost, or the write failed.
+        """
+        self._check_lease()
+        rows.commit(self._database, version, rows_, replace)
+
+    def ledger(self, version: FeatureVersion) -> pa.Table:
+        """``item_id, status, content_hash, stamp`` (and ``text`` of a text feature) of every row."""
+        return rows.ledger(self._database, version)
+
+    def full_rows(self, version: FeatureVersion, ids: Sequence[str]) -> pa.Table:
+        """Whole rows of ``ids`` in their order; StoreError when one has none."""
+        return rows.full_rows(self._database, version, ids)
+
+    def counts(self, version: FeatureVersion) -> dict[str, int]:
+        """Rows by status; a status that no row has is left out."""
+        return rows.counts(self._database, version)
+
+    def failures(self, version: FeatureVersion) -> pa.Table:
+        """``item_id, stage, reason`` of every failed row, by item id."""
+        return rows.failures(self._database, version)
+
+    def finish(self, version: FeatureVersion) -> None:
+        """Compact the table, index all its rows, remove versions replaced more than a day ago.
+
+        A version that a Lance tag names is never removed.
+        """
+        self._check_lease()
+        maintenance.finish(self._database, version)
+
+    # What quantizers fitted
+
+    def put_codebooks(self, fingerprint: str, state: bytes, quality: dict[str, Any]) -> None:
+        """Keep what a quantizer fitted: a safetensors file's bytes, and how good it is (JSON types)."""
+        self._check_lease()
+        codebooks.put(self._database, fingerprint, state, quality)
+
+    def codebooks(self, fingerprint: str) -> tuple[bytes, dict[str, Any]] | None:
+        """``(state, quality)`` of the codes with this fingerprint; None where there are none."""
+        return codebooks.get(self._database, fingerprint)
+
+    # Items, interactions, runs
+
+    def catalog(self) -> pa.Table:
+        """All items (``CATALOG_SCHEMA``)."""
+        return self._catalog.items()
+
+    def dataset(self) -> dict[str, Any] | None:
+        """What the last :meth:`put_catalog` said of the dataset; None before the first."""
+        return self._catalog.dataset()
+
+    def put_catalog(self, items: pa.Table, dataset: dict[str, Any]) -> None:
+        """Bring the catalog up to date with a dataset, in one transaction, or none if it already is.
+
+        Known items keep their place and take the new values, new ones follow, and items that the
+        dataset no longer names stay: a run over a part of a dataset shrinks nothing.
+
+        Raises:
+            DatasetError: an item id comes twice.
+        """
+        self._check_lease()
+        self._catalog.put_items(items, dataset)
+
+    def interactions(self) -> pa.Table | None:
+        """The dataset's interactions (``INTERACTIONS_SCHEMA``), None where it has none."""
+        return self._catalog.interactions()
+
+    def put_interactions(self, interactions: pa.Table | None) -> None:
+        """Replace the interactions; writes nothing where they are the same."""
+        self._check_lease()
+        self._catalog.put_interactions(interactions)
+
+    def stamps(self) -> pa.Table:
+        """Stamps of files known to have unchanged content (``STAMPS_SCHEMA``)."""
+        return self._catalog.stamps()
+
+    def put_stamps(self, stamps: pa.Table) -> None:
+        """Add stamps, each in the place of the one known for the same item and source."""
+        self._check_lease()
+        self._catalog.put_stamps(stamps)
+
+    def runs(self) -> list[dict[str, Any]]:
+        """All run records, oldest first."""
+        return self._catalog.runs()
+
+    def record_run(self, record: dict[str, Any]) -> None:
+        """Add a run's record (JSON types). Needs no lease: a run that lost it leaves a record too."""
+        self._catalog.record_run(record)
+
+    # Reading
+
+    def lookup(
+        self,
+        ids: Sequence[str] | None = None,
+        features: Sequence[str] | None = None,
+        unknown: Literal["error", "mask"] = "error",
+    ) -> FeatureSet:
+        """Features of items, in the order asked; an id may come more than once.
+
+        Args:
+            ids: item ids; the whole catalog in its order when None.
+            features: names or ``name@prefix``; every feature's current version when None.
+            unknown: an id that is neither in the catalog nor in any of the features is an error,
+                or a row of status ``absent``.
+
+        Returns:
+            One column per feature name. Vectors are NaN and texts None where the mask is False.
+
+        Raises:
+            UnknownItems: naming every unknown id.
+            UnknownFeature: a feature that the store does not hold.
+            UsageError: two versions of one feature, or an id that is no string.
+        """
+        names = sorted({v.name for v in self.versions()}) if features is None else features
+        versions = [self.resolve(name) for name in names]
+        asked = self._catalog.ids().to_pylist() if ids is None else ids
+        return lookup(self._database, asked, versions, None if unknown == "mask" else self._catalog.ids)
+
+    def search(
+        self, version: FeatureVersion, vector: np.ndarray, k: int = 10, exclude: Collection[str] = ()
+    ) -> list[Hit]:
+        """The ``k`` items with the highest cosine similarity, the highest first, equal ones by id.
+
+        Exact, over every row, unless :meth:`build_vector_index` was called. A stored vector that is
+        all zero has no direction and is never a hit.
+
+        Args:
+            vector: ``[dims]``.
+            exclude: item ids to leave out.
+
+        Raises:
+            UsageError: the query's shape is not the feature's, or it has no direction.
+        """
+        return search(self._database, version, vector, k, exclude)
+
+    def build_vector_index(self, version: FeatureVersion) -> None:
+        """Index the vectors for approximate search; worth it from some hundred thousand rows on.
+
+        Rows committed later are searched exactly until :meth:`finish` adds them to the index.
+        """
+        self._check_lease()
+        build_vector_index(self._database, version)
+
+    def _check_lease(self) -> None:
+        if self._lease is None:
+            raise StoreError(f"Writing to {self.uri} needs its lease: `with store.lease(...):`.")
+        self._lease.check()
+
+
+def _absolute(uri: str) -> str:
+    if uri.startswith("file://"):
+        uri = uri.removeprefix("file://")
+    return uri.rstrip("/") if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def _no_store(uri: str) -> StoreError:
+    return StoreError(
+        f"There is no store at {uri} (looked for {_STORE}.lance in it).",
+        hint="Check the path, or make one with `mmfeat extract --dataset NAME --store URI`.",
+    )
+
+
+def _check_folder(folder: Path, create: bool) -> None:
+    try:
+        if create:
+            folder.mkdir(parents=True, exist_ok=True)
+        elif not folder.exists():
+            raise _no_store(str(folder))
+    except OSError as error:
+        raise StoreError(f"Cannot make the folder {folder}: {error.strerror}.") from None
+    if not folder.is_dir():
+        raise StoreError(f"{folder} is a file; a store is a folder.")
+
+
+def _refuse_foreign_files(database: Database) -> None:
+    """Never turn a folder of other files into a store. A killed first creation is not foreign."""
+    if database.folder is None:
+        return
+    foreign = sorted({p.name for p in database.folder.iterdir()} - {f"{_STORE}.lance", LOCK_FILE})
+    if foreign:
+        raise StoreError(
+            f"{database.uri} is not a store and not empty: it holds {foreign[0]!r}"
+            + (f" and {len(foreign) - 1} more." if len(foreign) > 1 else "."),
+            hint="Give the path of a store, or of a new or empty folder.",
+        )
+
+
+def _check_format(database: Database) -> None:
+    newest = max(database.read(_STORE, STORE_SCHEMA)["format"].to_pylist(), default=FORMAT)
+    if newest > FORMAT:
+        raise StoreError(
+            f"The store {database.uri} has format {newest}; this mmfeat reads up to {FORMAT}.",
+            hint="Upgrade mmfeat: pip install --upgrade mmfeat",
+        )

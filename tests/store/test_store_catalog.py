@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA
+from mmfeat.schemas.errors import DatasetError
+from mmfeat.store import Store
+
+
+def items(**titles: str) -> pa.Table:
+    return pa.Table.from_pylist(
+        [{"item_id": i, "title": t} for i, t in titles.items()], schema=CATALOG_SCHEMA
+    )
+
+
+def lance_version(store: Store, table: str) -> int:
+    return lance.dataset(str(Path(store.uri, f"{table}.lance"))).version
+
+
+def test_a_new_store_has_no_items_interactions_stamps_or_runs(store: Store) -> None:
+    assert store.catalog().equals(CATALOG_SCHEMA.empty_table())
+    assert store.stamps().equals(STAMPS_SCHEMA.empty_table())
+    assert (store.interactions(), store.runs(), store.dataset()) == (None, [], None)
+
+
+def test_the_catalog_keeps_places_takes_new_values_and_shrinks_nothing(store: Store) -> None:
+    store.put_catalog(items(b="B", a="A", c="C"), {"name": "first"})
+    store.put_catalog(items(d="D", a="A2"), {"name": "second"})
+    found = Store.open(store.uri)
+    assert found.catalog().equals(items(b="B", a="A2", c="C", d="D"))
+    assert found.catalog().schema.metadata is None
+    assert found.dataset() == {"name": "second"}
+
+
+def test_a_catalog_that_is_up_to_date_is_not_written_again(store: Store) -> None:
+    store.put_catalog(items(b="B", a="A"), {"name": "n", "root": None})
+    before = lance_version(store, "_items")
+    store.put_catalog(items(b="B", a="A"), {"name": "n", "root": None})
+    store.put_catalog(items(a="A"), {"name": "n", "root": None})
+    assert lance_version(store, "_items") == before
+    store.put_catalog(items(a="A"), {"name": "n", "root": "/moved"})
+    assert store.dataset() == {"name": "n", "root": "/moved"}
+    assert store.catalog().equals(items(b="B", a="A"))
+
+
+def test_repeated_item_ids_and_foreign_columns_are_refused(store: Store) -> None:
+    twice = pa.concat_tables([items(a="A", b="B"), items(a="A")])
+    with pytest.raises(DatasetError, match="1 item ids come more than once in the dataset: 'a'"):
+        store.put_catalog(twice, {})
+    with pytest.raises(DatasetError, match="columns"):
+        store.put_catalog(items(a="A").drop_columns(["title"]), {})
+    assert store.catalog().num_rows == 0
+
+
+def test_interactions_are_replaced_whole(store: Store) -> None:
+    first = pa.table([["u", "u"], ["a", "b"], [1, None]], schema=INTERACTIONS_SCHEMA)
+    store.put_interactions(first)
+    before = lance_version(store, "_interactions")
+    store.put_interactions(first)
+    assert lance_version(store, "_interactions") == before
+    assert Store.open(store.uri).interactions() == first
+    store.put_interactions(first.slice(1))
+    assert store.interactions() == first.slice(1)
+    store.put_interactions(None)
+    assert store.interactions() is None
+
+
+def test_a_stamp_takes_the_place_of_the_one_before(store: Store) -> None:
+    def stamps(*rows: tuple[str, str, str]) -> pa.Table:
+        names = ("item_id", "source", "stamp")
+        return pa.Table.from_pylist(
+            [dict(zip(names, row, strict=True)) | {"content_hash": "h"} for row in rows], schema=STAMPS_SCHEMA
+        )
+
+    store.put_stamps(stamps(("a", "cover", "1"), ("a", "video", "1"), ("b", "cover", "1")))
+    store.put_stamps(stamps(("a", "cover", "2"), ("c", "cover", "1")))
+    found = {(r["item_id"], r["source"]): r["stamp"] for r in Store.open(store.uri).stamps().to_pylist()}
+    assert found == {("a", "cover"): "2", ("a", "video"): "1", ("b", "cover"): "1", ("c", "cover"): "1"}
+    assert store.stamps().num_rows == 4
+
+
+def test_run_records_come_back_in_order_and_their_files_stay_few(store: Store) -> None:
+    for k in range(70):
+        store.record_run({"run_id": f"r{k}", "report": None, "who": "Zoë"})
+    runs = Store.open(store.uri).runs()
+    assert [r["run_id"] for r in runs] == [f"r{k}" for k in range(70)]
+    assert runs[0] == {"run_id": "r0", "report": None, "who": "Zoë"}
+    assert len(lance.dataset(str(Path(store.uri, "_runs.lance"))).get_fragments()) < 20
