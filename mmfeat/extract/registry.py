@@ -76,6 +76,17 @@ def model_class(method: str, output: Output = "vector") -> type[Model]:
     return model
 
 
+def load_model(spec: FeatureSpec, device: str) -> Model:
+    """The model of a spec, its weights loaded on ``device`` (``cpu``, ``cuda``).
+
+    Raises:
+        ConfigError: no model makes such a feature, or its weights cannot be loaded.
+    """
+    if spec.output not in _KINDS:
+        raise ConfigError(f"{spec.version} holds {spec.output}, which no encoder or captioner makes")
+    return model_class(spec.method, spec.output)(spec, device)
+
+
 def resolve_all(configs: dict[str, FeatureConfig]) -> list[FeatureSpec]:
     """The specs of a job's features, each after the feature that it reads.
 

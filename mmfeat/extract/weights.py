@@ -118,7 +118,7 @@ def loading(spec: FeatureSpec) -> Iterator[None]:
 
 
 def _hide_progress_bars() -> None:
-    from huggingface_hub.utils import disable_progress_bars
+    from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
     # transformers takes over the hub's setting when it is imported, and has its own from then on.
     disable_progress_bars()

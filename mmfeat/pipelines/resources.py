@@ -1,0 +1,72 @@
+"""What a stage may use, from what the machine has. Never part of a fingerprint."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mmfeat.schemas.job import Resources
+
+# More one-model processes than this use memory faster than they add speed.
+_MAX_CPU_WORKERS = 8
+
+
+@dataclass(frozen=True)
+class Pool:
+    """One actor pool: which features it computes and what each of its processes gets."""
+
+    numbers: tuple[int, ...]
+    workers: int
+    threads: int
+    num_cpus: float
+    num_gpus: float
+    device: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything runs: ``decode_cpus`` per decode task, then the pools in order."""
+
+    decode_cpus: float
+    pools: tuple[Pool, ...]
+
+
+def machine_cpus() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def lay_out(numbers: Sequence[int], units: int, *, cpus: float, gpus: float, wanted: Resources) -> Layout:
+    """Give the models of ``numbers`` (features with work) their processes.
+
+    Without a GPU, one pool holds every model and its processes share the cores, a thread for each:
+    two one-thread processes beat one two-thread process, and pools that wait for each other would
+    only oversubscribe the cores. With GPUs, every model has a pool of its own and a share of a GPU.
+
+    Args:
+        units: how many there are to compute: more processes would idle.
+    """
+    if gpus < 1:
+        return _on_cpus(tuple(numbers), units, cpus, wanted)
+    return _on_gpus(numbers, units, cpus, gpus, wanted)
+
+
+def _on_cpus(numbers: tuple[int, ...], units: int, cpus: float, wanted: Resources) -> Layout:
+    cores = max(1, int(cpus))
+    workers = wanted.workers or min(cores, _MAX_CPU_WORKERS, max(1, units))
+    threads = wanted.threads or max(1, cores // workers)
+    # Reservations stay under the total, so that decode tasks always find room beside the models.
+    decode_cpus = 0.5 if cores > 1 else 0.25
+    num_cpus = math.floor(100 * (cores - min(1.0, cores / 2)) / workers) / 100
+    return Layout(decode_cpus, (Pool(numbers, workers, threads, num_cpus, 0, "cpu"),))
+
+
+def _on_gpus(numbers: Sequence[int], units: int, cpus: float, gpus: float, wanted: Resources) -> Layout:
+    whole = int(gpus) // len(numbers)
+    num_gpus = 1.0 if whole else math.floor(100 * gpus / len(numbers)) / 100
+    workers = wanted.workers or min(max(1, whole), max(1, units))
+    num_cpus = max(0.1, min(1.0, math.floor(100 * cpus / 4 / (len(numbers) * workers)) / 100))
+    pools = [Pool((n,), workers, wanted.threads or 1, num_cpus, num_gpus, "cuda") for n in numbers]
+    return Layout(1 if cpus >= 4 else 0.5, tuple(pools))

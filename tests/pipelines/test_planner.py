@@ -1,0 +1,245 @@
+"""The plan names exactly what lacks a committed row for its present content."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mmfeat.extract.media.read import read_media, stamp_of
+from mmfeat.pipelines.plan import Plan, Planner
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, STAMPS_SCHEMA
+from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.spec import FeatureSpec, ImagePreprocess, PixelView, Weights, text_hash
+
+LEDGER = pa.schema([(n, pa.string()) for n in ("item_id", "status", "content_hash", "stamp")])
+TEXT_LEDGER = LEDGER.append(pa.field("text", pa.string()))
+VIEW = ImagePreprocess(view=PixelView(mode="squash", height=8, width=8))
+
+
+def vector(name: str, source: str, **more: Any) -> FeatureSpec:
+    image = VIEW if source == "cover" else None
+    body = {"method": "m", "model": "m", "weights": Weights(origin="random", ref="seed=0"), "image": image}
+    return FeatureSpec(
+        name=name, source=source, output="vector", dims=2, store_dtype="float32", **body, **more
+    )
+
+
+def caption(name: str = "caption") -> FeatureSpec:
+    weights = Weights(origin="random", ref="seed=0")
+    return FeatureSpec(
+        name=name, source="cover", output="text", method="m", model="m", weights=weights, image=VIEW,
+        text_kind="caption",
+    )  # fmt: skip
+
+
+def catalog(rows: Sequence[dict[str, str]]) -> pa.Table:
+    return pa.Table.from_pylist(
+        [{n: row.get(n) for n in CATALOG_SCHEMA.names} for row in rows], CATALOG_SCHEMA
+    )
+
+
+def ledger(rows: Sequence[dict[str, str | None]] = (), text: bool = False) -> pa.Table:
+    schema = TEXT_LEDGER if text else LEDGER
+    return pa.Table.from_pylist([{n: row.get(n) for n in schema.names} for row in rows], schema)
+
+
+def plan(
+    items: pa.Table,
+    specs: Sequence[FeatureSpec],
+    ledgers: Sequence[pa.Table],
+    stamps: Sequence[dict[str, str]] = (),
+    **options: Any,
+) -> Plan:
+    memo = pa.Table.from_pylist(list(stamps), STAMPS_SCHEMA)
+    return Planner(items, specs, ledgers, memo, limits=MediaLimits(), **options).plan()
+
+
+def done(item_id: str, location: Path, status: str = "ok", **more: str) -> dict[str, str | None]:
+    media = read_media(str(location), 1 << 20)
+    return {
+        "item_id": item_id, "status": status, "content_hash": media.content_hash, "stamp": media.stamp, **more
+    }  # fmt: skip
+
+
+def planned_units(made: Plan) -> list[tuple[str, tuple[int, ...]]]:
+    rows = made.units.to_pylist()
+    return sorted((row["item_id"], tuple(row["features"])) for row in rows)
+
+
+@pytest.fixture
+def covers(tmp_path: Path) -> list[Path]:
+    paths = [tmp_path / f"{name}.jpg" for name in "abc"]
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]) * (100 + number))
+    return paths
+
+
+@pytest.fixture
+def items(covers: list[Path]) -> pa.Table:
+    return catalog([{"item_id": p.stem, "cover": str(p), "title": f"title {p.stem}"} for p in covers])
+
+
+def test_a_first_run_plans_every_item_once_for_all_features_of_a_source(items):
+    made = plan(items, [vector("x", "cover"), vector("y", "cover"), vector("t", "title")], [ledger()] * 3)
+    assert planned_units(made) == [
+        ("a", (0, 1)), ("a", (2,)), ("b", (0, 1)), ("b", (2,)), ("c", (0, 1)), ("c", (2,))
+    ]  # fmt: skip
+    assert [made.planned(n) for n in range(3)] == [3, 3, 3]
+
+
+def test_nothing_is_planned_when_every_content_has_its_row(items, covers):
+    rows = ledger([done(p.stem, p) for p in covers])
+    texts = ledger([{"item_id": c, "status": "ok", "content_hash": text_hash(f"title {c}")} for c in "abc"])
+    made = plan(items, [vector("x", "cover"), vector("t", "title")], [rows, texts])
+    assert len(made.units) == 0
+    assert [made.planned(0), made.planned(1)] == [0, 0]
+    assert made.settled[0] == {"ok": 3, "missing": 0, "failed": 0}
+
+
+def test_a_changed_cover_is_the_only_one_planned_and_its_row_is_replaced(items, covers):
+    rows = ledger([done(p.stem, p) for p in covers])
+    covers[1].write_bytes(b"another picture")
+    made = plan(items, [vector("x", "cover")], [rows])
+    assert planned_units(made) == [("b", (0,))]
+    assert made.replaced[0] == {"b"}
+
+
+def test_a_touched_file_with_the_same_bytes_is_not_computed_again(items, covers):
+    rows = ledger([done(p.stem, p) for p in covers])
+    os.utime(covers[2], ns=(1, 1))
+    made = plan(items, [vector("x", "cover")], [rows])
+    assert len(made.units) == 0
+    assert [(r["item_id"], r["stamp"]) for r in made.touched.to_pylist()] == [("c", stamp_of(str(covers[2])))]
+
+
+def test_what_was_found_untouched_is_not_read_again_on_the_next_run(items, covers, monkeypatch):
+    rows = ledger([done(p.stem, p) for p in covers])
+    os.utime(covers[2], ns=(1, 1))
+    touched = plan(items, [vector("x", "cover")], [rows]).touched.to_pylist()
+    said: list[str] = []
+    plan(items, [vector("x", "cover")], [rows], touched, report=said.append)
+    assert said == []
+
+
+def test_a_changed_title_leaves_the_cover_features_alone(items, covers):
+    rows = ledger([done(p.stem, p) for p in covers])
+    texts = ledger([{"item_id": c, "status": "ok", "content_hash": text_hash("old")} for c in "abc"])
+    made = plan(items, [vector("x", "cover"), vector("t", "title")], [rows, texts])
+    assert planned_units(made) == [("a", (1,)), ("b", (1,)), ("c", (1,))]
+
+
+def test_equal_files_cost_one_computation(items, covers):
+    covers[2].write_bytes(covers[0].read_bytes())
+    made = plan(items, [vector("x", "cover")], [ledger()])
+    assert planned_units(made) == [("a", (0,)), ("b", (0,))]
+    (twins,) = made.twins.values()
+    assert [(t.item_id, t.features) for t in twins] == [("c", frozenset({0}))]
+    assert made.planned(0) == 3
+
+
+def test_content_that_another_item_has_in_the_store_is_copied(items, covers):
+    covers[2].write_bytes(covers[0].read_bytes())
+    rows = ledger([done("a", covers[0]), done("b", covers[1])])
+    made = plan(items, [vector("x", "cover")], [rows])
+    assert len(made.units) == 0
+    assert [(c.item_id, c.donor) for c in made.copies] == [("c", "a")]
+
+
+def test_an_item_without_the_source_is_missing_and_needs_no_model(covers):
+    made = plan(
+        catalog([{"item_id": "a"}, {"item_id": "b", "title": "x"}]), [vector("t", "title")], [ledger()]
+    )
+    assert [(k.item_id, k.status) for k in made.known] == [("a", "missing")]
+    assert planned_units(made) == [("b", (0,))]
+
+
+def test_a_missing_item_that_got_its_source_is_computed(items, covers):
+    rows = ledger([done("a", covers[0]), done("b", covers[1]), {"item_id": "c", "status": "missing"}])
+    made = plan(items, [vector("x", "cover")], [rows])
+    assert planned_units(made) == [("c", (0,))]
+    assert made.replaced[0] == {"c"}
+
+
+def test_failed_rows_wait_for_new_content_or_for_a_retry(items, covers):
+    rows = ledger([done("a", covers[0]), done("b", covers[1]), done("c", covers[2], status="failed")])
+    assert len(plan(items, [vector("x", "cover")], [rows]).units) == 0
+    assert planned_units(plan(items, [vector("x", "cover")], [rows], retry_failed=True)) == [("c", (0,))]
+    covers[2].write_bytes(b"mended")
+    assert planned_units(plan(items, [vector("x", "cover")], [rows])) == [("c", (0,))]
+
+
+def test_a_caption_and_what_reads_it_are_one_unit(items):
+    made = plan(items, [caption(), vector("ct", "caption")], [ledger(text=True), ledger()])
+    assert planned_units(made) == [("a", (0, 1)), ("b", (0, 1)), ("c", (0, 1))]
+
+
+def test_only_the_reader_is_planned_where_captions_are_there(items, covers):
+    rows = ledger([done(p.stem, p, text=f"a {p.stem}") for p in covers], text=True)
+    made = plan(items, [caption(), vector("ct", "caption")], [rows, ledger()])
+    assert planned_units(made) == [("a", (1,)), ("b", (1,)), ("c", (1,))]
+    assert sorted(made.units["payload"].to_pylist()) == ["a a", "a b", "a c"]
+
+
+def test_a_reader_inherits_missing_and_failed(items, covers):
+    rows = ledger(
+        [
+            done("a", covers[0], text="x"),
+            {"item_id": "b", "status": "missing"},
+            done("c", covers[2], "failed"),
+        ],
+        text=True,
+    )
+    pictures = items.set_column(3, "cover", pa.array([str(covers[0]), None, str(covers[2])]))
+    made = plan(pictures, [caption(), vector("ct", "caption")], [rows, ledger()])
+    assert sorted((k.item_id, k.status) for k in made.known) == [("b", "missing"), ("c", "failed")]
+    assert planned_units(made) == [("a", (1,))]
+
+
+def test_equal_captions_are_encoded_once(items, covers):
+    rows = ledger([done(p.stem, p, text="the same") for p in covers], text=True)
+    made = plan(items, [caption(), vector("ct", "caption")], [rows, ledger()])
+    assert planned_units(made) == [("a", (1,))]
+    assert sorted(t.item_id for twins in made.twins.values() for t in twins) == ["b", "c"]
+
+
+def test_clips_come_first_and_texts_go_by_length(tmp_path, covers):
+    clip = tmp_path / "c.mp4"
+    clip.write_bytes(b"clip")
+    rows = [
+        {"item_id": "a", "title": "long " * 9, "cover": str(covers[0])},
+        {"item_id": "b", "title": "short", "cover": str(covers[1])},
+        {"item_id": "c", "video": str(clip)},
+    ]
+    specs = [vector("t", "title"), vector("x", "cover"), vector("v", "video")]
+    made = plan(catalog(rows), specs, [ledger()] * 3)
+    order = [(u["item_id"], u["source"]) for u in made.units.to_pylist()]
+    assert order == [("c", "video"), ("a", "cover"), ("b", "cover"), ("b", "title"), ("a", "title")]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_item_is_settled_known_copied_or_computed_exactly_once(tmp_path, seed):
+    rng = np.random.default_rng(seed)
+    rows, committed = [], []
+    for number in range(12):
+        item = {"item_id": str(number)}
+        if rng.random() < 0.8:
+            path = tmp_path / f"{number}.jpg"
+            path.write_bytes(bytes([int(rng.integers(3))]) * int(rng.integers(1, 3)))
+            item["cover"] = str(path)
+            if rng.random() < 0.4:
+                committed.append(done(str(number), path, status=str(rng.choice(["ok", "failed"]))))
+                if rng.random() < 0.5:
+                    path.write_bytes(b"changed" * int(rng.integers(1, 3)))
+        rows.append(item)
+    made = plan(catalog(rows), [vector("x", "cover")], [ledger(committed)])
+    computed = [made.units["item_id"][u].as_py() for u in range(len(made.units)) if 0 in made.own[u]]
+    twins = [t.item_id for group in made.twins.values() for t in group if 0 in t.features]
+    touched = [*computed, *twins, *(k.item_id for k in made.known), *(c.item_id for c in made.copies)]
+    assert len(touched) == len(set(touched)) == made.planned(0)
+    assert made.planned(0) + made.up_to_date(0) == 12

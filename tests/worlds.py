@@ -1,0 +1,62 @@
+"""Folders of synthetic media and jobs on the tiny models, for tests of whole runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import synthetic
+from PIL import Image
+
+MODELS = Path(__file__).parent / "models"
+
+CLIP = {"source": "cover", "encoder": "open_clip", "model": str(MODELS / "tiny-clip")}
+DINO = {"source": "cover", "encoder": "transformers", "model": str(MODELS / "tiny-dino")}
+CAPTION = {"source": "cover", "captioner": "transformers", "model": str(MODELS / "tiny-vlm")}
+CAPTION_CLIP = {"source": "caption", "encoder": "open_clip", "model": str(MODELS / "tiny-clip")}
+
+FEATURES = {"clip": CLIP, "dino": DINO, "caption": CAPTION, "caption_clip": CAPTION_CLIP}
+N_ITEMS = 56
+
+
+def write_cover(folder: Path, item_id: str, scene: synthetic.Scene) -> Path:
+    """The scene as ``covers/{item_id}.png``."""
+    path = folder / "covers" / f"{item_id}.png"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(synthetic.render(scene)).save(path)
+    return path
+
+
+def cover_folder(folder: Path, scenes: Sequence[synthetic.Scene], names: Sequence[str] | None = None) -> Path:
+    """A dataset for the adapter ``folder``: one cover per scene, ids ``item-000`` and up by default."""
+    for number, scene in enumerate(scenes):
+        write_cover(folder, names[number] if names else f"item-{number:03d}", scene)
+    return folder
+
+
+def job(
+    folder: Path, store: Path, features: dict[str, dict[str, Any]], **tables: dict[str, Any]
+) -> dict[str, Any]:
+    """What :func:`mmfeat.extract` takes, on one worker so that tests fight for no cores."""
+    resources = {"workers": 1, "threads": 1, **tables.pop("resources", {})}
+    return {
+        "dataset": "folder",
+        "root": folder,
+        "store": str(store),
+        "features": features,
+        "resources": resources,
+        **tables,
+    }
+
+
+def unit_rows(matrix: np.ndarray) -> np.ndarray:
+    """Rows scaled to length 1."""
+    matrix = matrix.astype(np.float64)
+    return matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
+
+
+def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Row by row cosine of two ``[n, dims]`` arrays."""
+    return (unit_rows(a) * unit_rows(b)).sum(axis=1)
