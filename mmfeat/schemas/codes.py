@@ -28,4 +28,6 @@ def to_tokens(codes: np.ndarray) -> list[list[str]]:
         raise UsageError(f"Tokens name code levels by letter, and there are {codes.shape[1]} levels.")
     if codes.size and codes.min() < 0:
         raise UsageError("Some items have no codes.", hint="Leave the masked rows out.")
-    return [[f"<{a}_{c}>" for a, c in zip(string.ascii_lowercase, row, strict=False)] for row in codes.tolist()]
+    return [
+        [f"<{a}_{c}>" for a, c in zip(string.ascii_lowercase, row, strict=False)] for row in codes.tolist()
+    ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 
 class MmfeatError(Exception):
@@ -86,9 +87,17 @@ class MissingExtra(UsageError):
 
 
 class GateFailed(MmfeatError):
-    """A threshold that the caller set was not met."""
+    """A threshold that the caller set was not met.
+
+    Attributes:
+        report: what the work did all the same; None where it was stopped before its end.
+    """
 
     exit_code = 3
+
+    def __init__(self, message: str, hint: str | None = None, report: Any = None) -> None:
+        super().__init__(message, hint)
+        self.report = report
 
 
 class ConservationError(MmfeatError):

@@ -30,6 +30,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet, Step
 from mmfeat.schemas.spec import FeatureSpec, canonical_json
@@ -159,13 +160,17 @@ def _column(table: pa.Table, name: str, entry: dict[str, Any]) -> FeatureColumn:
     array = table[name].combine_chunks()
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
+    spec = FeatureSpec.model_validate(entry["spec"])
     values: np.ndarray | list[str | None]
     if pa.types.is_string(array.type):
         values, mask = array.to_pylist(), array.is_valid().to_numpy(zero_copy_only=False)
     else:
-        values, mask = array_matrix(array)
+        matrix, mask = array_matrix(array)
+        if spec.output == "codes" and not mask.all():
+            matrix[~mask] = NO_CODE
+        values = matrix
     return FeatureColumn(
-        spec=FeatureSpec.model_validate(entry["spec"]),
+        spec=spec,
         values=values,
         mask=mask,
         status=np.array(table[f"{name}.status"].to_pylist(), dtype=object),

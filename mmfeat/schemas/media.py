@@ -3,9 +3,38 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class FetchOptions(BaseModel):
+    """``[limits.fetch]``: how media behind http and https addresses are fetched.
+
+    Attributes:
+        allow_private_addresses: also from loopback, private, link-local and metadata addresses.
+        seconds: longest time for one file, with all attempts and the waits between them.
+        per_host: requests to one host at once, from all processes of one user on one machine.
+        cache: absolute folder that keeps what was fetched; ``$XDG_CACHE_HOME/mmfeat/media`` when unset.
+        cache_bytes: what the folder may hold; what was used longest ago makes room. 0 keeps nothing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    allow_private_addresses: bool = False
+    seconds: float = Field(default=600, gt=0)
+    per_host: int = Field(default=6, gt=0)
+    cache: Path | None = None
+    cache_bytes: int = Field(default=20 << 30, ge=0)
+
+    @field_validator("cache")
+    @classmethod
+    def _absolute(cls, folder: Path | None) -> Path | None:
+        # Workers have other working directories than the process that read the option.
+        if folder is not None and not (folder := folder.expanduser()).is_absolute():
+            raise ValueError("give an absolute path")
+        return folder
 
 
 class MediaLimits(BaseModel):
@@ -17,6 +46,7 @@ class MediaLimits(BaseModel):
         clip_bytes: largest clip file, bytes.
         clip_seconds: longest clip, seconds.
         clip_pixels: largest frame, width x height.
+        fetch: how media behind URLs are fetched.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -26,6 +56,7 @@ class MediaLimits(BaseModel):
     clip_bytes: int = Field(default=2 << 30, gt=0)
     clip_seconds: float = Field(default=4 * 3600, gt=0)
     clip_pixels: int = Field(default=8192 * 4320, gt=0)
+    fetch: FetchOptions = FetchOptions()
 
 
 @dataclass(frozen=True)

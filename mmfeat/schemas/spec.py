@@ -46,6 +46,9 @@ class PixelView(_Frozen):
     resize: int | None = Field(default=None, gt=0)
     interpolation: Interpolation = "bicubic"
     fill: tuple[int, int, int] = (0, 0, 0)
+    # Of an odd number of rows or columns to cut off, torchvision's crop leaves half above, rounded to
+    # even, and transformers' rounds down.
+    crop_rounding: Literal["even", "down"] = "even"
     # "exact" decodes every pixel; "scaled" lets libjpeg decode large JPEGs at a reduced scale,
     # never below twice the size the view needs. Faster, not identical: so part of the spec.
     jpeg: Literal["exact", "scaled"] = "exact"
@@ -106,7 +109,8 @@ class Weights(_Frozen):
             (to the vectors of the feature that is read).
         ref: hub id, pretrained tag, package name, or ``seed=N`` for random and fitted weights.
         revision: hub commit, where there is one.
-        digest: ``sha256:...`` of the weight file(s).
+        digest: ``sha256:...`` of a package's weight file, or of all files of a folder that loading it
+            may read: a tokenizer decides values too.
         location: local path to load from. Not part of the fingerprint: the digest is.
     """
 

@@ -1,0 +1,33 @@
+"""mmfeat: from item id to a versioned vector with provenance to the file a recommender loads.
+
+>>> import mmfeat
+>>> report = mmfeat.extract("sample", store="features", preset="offline")  # doctest: +SKIP
+>>> store = mmfeat.open("features")                                        # doctest: +SKIP
+>>> store.lookup(["1", "2"], ["title_text"])["title_text"].matrix.shape    # doctest: +SKIP
+(2, 384)
+"""
+
+from mmfeat.api import FeatureStatus, FeatureStore, extract, make_job, open, run
+from mmfeat.schemas.errors import ItemError, MmfeatError
+from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
+from mmfeat.schemas.job import JobConfig
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "FeatureColumn",
+    "FeatureConfig",
+    "FeatureSet",
+    "FeatureSpec",
+    "FeatureStatus",
+    "FeatureStore",
+    "ItemError",
+    "JobConfig",
+    "MmfeatError",
+    "__version__",
+    "extract",
+    "make_job",
+    "open",
+    "run",
+]

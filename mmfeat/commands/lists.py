@@ -1,0 +1,110 @@
+"""``datasets``, ``encoders`` and ``presets``: what mmfeat can read, run and run together."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmfeat import console
+from mmfeat.commands.jobs import parse_options
+
+if TYPE_CHECKING:
+    from mmfeat.schemas.spec import ModelCard
+
+datasets_app = typer.Typer(no_args_is_help=True, help="Dataset adapters: list them, check a dataset.")
+encoders_app = typer.Typer(no_args_is_help=True, help="Encoders and captioners.")
+presets_app = typer.Typer(no_args_is_help=True, help="Named sets of features.")
+
+
+@datasets_app.command("list")
+def list_datasets(json: console.Json = False) -> None:
+    """Every dataset adapter."""
+    from mmfeat import datasets
+
+    found = datasets.names()
+    if json:
+        console.print_json(found)
+    else:
+        console.table(("dataset", "reads"), list(found.items()))
+
+
+@datasets_app.command("check")
+def check_dataset(
+    dataset: Annotated[str, typer.Argument(help="Dataset adapter.")],
+    root: Annotated[Path | None, typer.Option(help="The dataset's folder or file.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """What is there and what is missing, before any model loads."""
+    from mmfeat import datasets
+
+    report = datasets.check(datasets.load(dataset, root, **parse_options(option or [])))
+    if json:
+        console.print_json(report.to_dict())
+        return
+    console.say(f"{report.dataset}: {report.items:,} items in {report.root}")
+    console.table(
+        ("source", "found", "missing", "unreadable", "duplicates"),
+        [(s.source, s.found, s.missing, s.unreadable, s.duplicates) for s in report.sources],
+        right=("found", "missing", "unreadable", "duplicates"),
+    )
+    if report.interactions is not None:
+        console.say(f"{report.interactions:,} interactions of {report.users:,} users")
+    for note in report.notes:
+        examples = f" ({', '.join(note.examples)}{', ...' if note.count > len(note.examples) else ''})"
+        console.say(f"{note.level}: {note.count:,} x {note.message}{examples if note.examples else ''}")
+
+
+@encoders_app.command("list")
+def list_encoders(json: console.Json = False) -> None:
+    """Every encoder and captioner, and a model card of each."""
+    from mmfeat.extract import registry
+
+    found = registry.methods()
+    if json:
+        console.print_json([{**asdict(m), "example": m.example and m.example.model_dump()} for m in found])
+        return
+    console.table(
+        ("method", "kind", "reads", "for example", "dims", "input", "licence", "weights"),
+        [(m.name, m.kind, *_card_cells(m.example)) for m in found],
+        right=("dims",),
+    )
+    for method in found:
+        if method.problem:
+            console.note(f"{method.name}: {method.problem}")
+
+
+def _card_cells(card: ModelCard | None) -> tuple[object, ...]:
+    if card is None:
+        return ("",) * 6
+    size = "x".join(map(str, card.input_size)) if card.input_size else ""
+    return ", ".join(card.reads), card.model, card.dims, size, card.licence, card.weights_from
+
+
+@presets_app.command("list")
+def list_presets(json: console.Json = False) -> None:
+    """Every preset."""
+    from mmfeat import presets
+
+    found = presets.names()
+    if json:
+        console.print_json(found)
+    else:
+        console.table(("preset", "what it is"), list(found.items()))
+
+
+@presets_app.command("show")
+def show_preset(name: Annotated[str, typer.Argument(help="The preset.")], json: console.Json = False) -> None:
+    """A preset's file: copy it to make a job of your own."""
+    from mmfeat import presets
+
+    if json:
+        features = presets.load(name)
+        console.print_json({n: f.model_dump(exclude_none=True) for n, f in features.items()})
+    else:
+        console.say(presets.path_of(name).read_text(encoding="utf-8").rstrip())

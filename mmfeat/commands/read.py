@@ -1,0 +1,155 @@
+"""``status``, ``failures``, ``lookup`` and ``search``: commands that only read a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmfeat import api, console
+
+if TYPE_CHECKING:
+    from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
+
+_SHOWN_VALUES = 4
+
+
+class Unknown(StrEnum):
+    """What to do with an id that the store does not hold."""
+
+    error = "error"
+    mask = "mask"
+
+
+def status(store: console.StoreUri = api.DEFAULT_STORE, json: console.Json = False) -> None:
+    """What the store holds, per feature version, and what it lacks."""
+    opened = api.open(store)
+    found = opened.status()
+    if json:
+        console.print_json({"items": len(opened.ids), "features": [asdict(f) for f in found]})
+        return
+    rows = [
+        (
+            f.version,
+            "*" if f.current else "",
+            f.kind,
+            f.dims,
+            f.source,
+            f.model,
+            f.ok,
+            f.missing,
+            f.failed,
+            f.absent,
+        )
+        for f in found
+    ]
+    numbers = ("ok", "missing", "failed", "absent")
+    console.table(
+        ("feature", "current", "kind", "dims", "reads", "model", *numbers), rows, right=("dims", *numbers)
+    )
+    if any(f.kind == "tags" for f in found):
+        console.say("kind 'tags': labels that a classifier saw, not captions by a multimodal LLM.")
+    console.say(f"{len(opened.ids):,} items in the catalog of {store}.")
+
+
+def failures(
+    feature: Annotated[str | None, typer.Option(help="Only this feature or version.")] = None,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many per feature.")] = 20,
+    json: console.Json = False,
+) -> None:
+    """Which items failed, at which stage and why."""
+    opened = api.open(store)
+    versions = [feature] if feature else [f.version for f in opened.status() if f.current]
+    found = {version: opened.failures(version).to_pylist() for version in versions}
+    if json:
+        console.print_json(found)
+        return
+    for version, rows in found.items():
+        if not rows:
+            continue
+        console.heading(f"{version}: {len(rows):,} failed")
+        shown = [(r["item_id"], r["stage"], r["reason"]) for r in rows[:limit]]
+        console.table(("item", "stage", "reason"), shown)
+        if len(rows) > limit:
+            console.say(f"... and {len(rows) - limit:,} more: raise --limit, or use --json.")
+    if not any(found.values()):
+        console.say("Nothing failed.")
+
+
+def lookup(
+    ids: Annotated[list[str], typer.Argument(help="Item ids.")],
+    feature: Annotated[
+        list[str] | None, typer.Option(help="Feature or version; all current ones if left out.")
+    ] = None,
+    unknown: Annotated[Unknown, typer.Option(help="What to do with unknown ids.")] = Unknown.error,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    json: console.Json = False,
+) -> None:
+    """Features of items, in the order asked."""
+    found = api.open(store).lookup(ids, feature, unknown=unknown.value)
+    if json:
+        console.print_json(_featureset_json(found))
+        return
+    for name in found:
+        column = found[name]
+        console.heading(f"{column.spec.version} ({column.spec.kind})")
+        rows = [(i, column.status[k], _value(column, k)) for k, i in enumerate(found.ids)]
+        console.table(("item", "status", "value"), rows)
+
+
+def search(
+    feature: Annotated[str, typer.Option(help="Vector feature or version to search.")],
+    text: Annotated[str | None, typer.Option(help="Search by text.")] = None,
+    image: Annotated[Path | None, typer.Option(help="Search by a picture.")] = None,
+    item: Annotated[str | None, typer.Option(help="Search by an item's own vector.")] = None,
+    k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    json: console.Json = False,
+) -> None:
+    """The items whose vectors are nearest by cosine."""
+    opened = api.open(store)
+    hits = opened.search(feature, text=text, image=image, item=item, k=k)
+    items = opened.items
+    titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
+    if json:
+        console.print_json(
+            [{"item_id": h.item_id, "score": h.score, "title": titles.get(h.item_id)} for h in hits]
+        )
+        return
+    rows = [(h.item_id, f"{h.score:.4f}", titles.get(h.item_id) or "") for h in hits]
+    console.table(("item", "cosine", "title"), rows, right=("cosine",))
+
+
+def _featureset_json(found: FeatureSet) -> dict[str, Any]:
+    return {"ids": found.ids, "features": {name: _column_json(found, name) for name in found}}
+
+
+def _column_json(found: Mapping[str, FeatureColumn], name: str) -> dict[str, Any]:
+    column = found[name]
+    if column.spec.output == "text":
+        values: list[Any] = list(column.texts)
+    else:
+        values = [row.tolist() if ok else None for row, ok in zip(column.matrix, column.mask, strict=True)]
+    return {
+        "version": column.spec.version,
+        "kind": column.spec.kind,
+        "status": column.status.tolist(),
+        "reason": column.reason.tolist(),
+        "values": values,
+    }
+
+
+def _value(column: FeatureColumn, row: int) -> str:
+    if not column.mask[row]:
+        return str(column.reason[row] or "")
+    if column.spec.output == "text":
+        return str(column.texts[row])
+    if column.spec.output == "codes":
+        return str(column.matrix[row].tolist())
+    numbers = ", ".join(f"{v:.4f}" for v in column.matrix[row][:_SHOWN_VALUES].astype(float))
+    return f"[{numbers}, ...] {column.spec.dims} x {column.spec.store_dtype}"

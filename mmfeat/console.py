@@ -1,0 +1,86 @@
+"""How commands speak: tables for people, one JSON value for machines, errors that say what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from mmfeat.schemas.errors import MmfeatError
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for machines.")]
+StoreUri = Annotated[
+    str, typer.Option("--store", envvar="MMFEAT_STORE", help="Local folder or object-store URI.")
+]
+
+# What is not a terminal gets every column at full width, so that nothing is cut in a log.
+_LOG_WIDTH = 250
+
+_out = Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
+_err = Console(stderr=True, highlight=False)
+
+
+def say(text: str = "") -> None:
+    """A line for people, exactly as written."""
+    _out.print(text, markup=False, soft_wrap=True)
+
+
+def heading(text: str) -> None:
+    """A line that starts a part of the output."""
+    _out.print(f"\n[bold]{escape(text)}[/bold]")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
+    """Rows under headings; numbers with thousands separators, columns named in ``right`` to the right."""
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    for row in rows:
+        drawn.add_row(*(escape(_cell(value)) for value in row))
+    _out.print(drawn)
+
+
+def print_json(value: Any) -> None:
+    """One JSON value on standard output; NaN, which JSON lacks, becomes null."""
+    sys.stdout.write(json.dumps(_plain(value), ensure_ascii=False, default=str) + "\n")
+
+
+def print_error(error: MmfeatError, as_json: bool) -> None:
+    """An error for people on standard error; for machines as JSON on standard output too."""
+    if as_json:
+        body = {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
+        report = getattr(error, "report", None)
+        print_json(body if report is None else {**body, "report": report.to_dict()})
+    _err.print(f"[bold red]Error:[/bold red] {escape(error.message)}", soft_wrap=True)
+    if error.hint:
+        _err.print(escape(error.hint), soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """A line for people on standard error, beside the output."""
+    _err.print(text, markup=False, soft_wrap=True)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return str(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

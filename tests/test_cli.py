@@ -1,0 +1,201 @@
+"""The command line: readable for people, JSON for machines, exit codes that mean something."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import mmfeat
+from mmfeat import cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder: ``(exit code, standard output, standard error)``."""
+    monkeypatch.chdir(tmp_path)
+    # A terminal narrower than a table would wrap what a test looks for.
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmfeat", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return command
+
+
+@pytest.fixture
+def store(world) -> Path:
+    return world / "store"
+
+
+def test_status_shows_every_version_and_its_counts(run, store):
+    code, out, _ = run("status", "--store", store)
+    assert code == 0
+    for line in ("clip@", "dino@", "caption@", "caption_clip@"):
+        assert line in out
+    assert "56 items" in out
+    _, out, _ = run("status", "--store", store, "--json")
+    body = json.loads(out)
+    assert body["items"] == 56
+    assert {f["version"].partition("@")[0]: f["ok"] for f in body["features"]} == {
+        "clip": 56, "dino": 56, "caption": 56, "caption_clip": 56,
+    }  # fmt: skip
+
+
+def test_lookup_gives_machines_the_whole_vectors_in_the_order_asked(run, store):
+    code, out, _ = run("lookup", "item-005", "item-001", "--feature", "clip", "--store", store, "--json")
+    body = json.loads(out)
+    assert (code, body["ids"]) == (0, ["item-005", "item-001"])
+    expected = mmfeat.open(store).lookup(["item-005", "item-001"], ["clip"])["clip"].matrix
+    np.testing.assert_allclose(body["features"]["clip"]["values"], expected, rtol=1e-6)
+
+
+def test_lookup_shows_people_the_caption(run, store, scenes):
+    code, out, _ = run("lookup", "item-000", "--feature", "caption", "--store", store)
+    assert code == 0
+    assert scenes[0].colour in out and scenes[0].shape in out
+
+
+def test_search_by_text_item_and_picture(run, store, world, scenes):
+    _, out, _ = run(
+        "search", "--feature", "clip", "--text", scenes[9].caption, "-k", 3, "--store", store, "--json"
+    )
+    assert "item-009" in [hit["item_id"] for hit in json.loads(out)]
+    code, out, _ = run("search", "--feature", "clip", "--item", "item-009", "-k", 2, "--store", store)
+    assert code == 0 and len(out.strip().splitlines()) == 3
+    picture = world / "media" / "covers" / "item-009.png"
+    _, out, _ = run("search", "--feature", "clip", "--image", picture, "-k", 1, "--store", store, "--json")
+    assert json.loads(out)[0]["item_id"] == "item-009"
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        (["status", "--store", "nowhere"], 1, "nowhere"),
+        (["lookup", "nope", "--store", "STORE"], 2, "'nope'"),
+        (["lookup", "item-001", "--feature", "clap", "--store", "STORE"], 2, "clap"),
+        (["search", "--feature", "clip", "--store", "STORE"], 2, "exactly one of"),
+        (["search", "--feature", "clip", "--image", "no.jpg", "--store", "STORE"], 2, "no.jpg"),
+        (["search", "--feature", "dino", "--text", "x", "--store", "STORE"], 2, "reads no text"),
+        (["extract", "--dataset", "microlense"], 2, "microlens"),
+        (["extract", "--dataset", "folder"], 2, "--root"),
+        (["extract", "--dataset", "folder", "--root", "nowhere"], 2, "nowhere"),
+        (["extract", "--dataset", "sample", "--preset", "ofline"], 2, "offline"),
+        (["extract", "--dataset", "sample", "--features", "clap"], 2, "clap"),
+        (["extract", "--dataset", "sample", "--max-failed", "7"], 2, "--max-failed"),
+        (["extract", "--dataset", "sample", "-o", "x"], 2, "KEY=VALUE"),
+        (["run", "job.toml"], 2, "job.toml"),
+        (["datasets", "check", "folder", "--root", "nowhere"], 2, "nowhere"),
+        (["presets", "show", "big"], 2, "There are: offline, paper, small"),
+        (["nonsense"], 2, "nonsense"),
+    ],
+)
+def test_a_mistake_is_answered_with_what_to_do_and_no_traceback(run, store, words, code, says):
+    got, _, err = run(*[store if word == "STORE" else word for word in words])
+    assert got == code
+    assert says in err
+    assert "Traceback" not in err
+
+
+def test_machines_get_errors_as_json_too(run, store):
+    code, out, _ = run("lookup", "nope", "--store", store, "--json")
+    assert code == 2
+    assert json.loads(out)["error"]["type"] == "UnknownItems"
+
+
+HEAD = '[store]\nuri = "s"\n[dataset]\nname = "sample"\n'
+TITLE = 'source = "title"\nencoder = '
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("[store]\nuri = 3\n", "store.uri"),
+        ("not toml", "not valid TOML"),
+        (f'{HEAD}[features.X]\n{TITLE}"open_clip"', "features"),
+        (f'{HEAD}[features.x]\n{TITLE}"opn_clip"', "open_clip"),
+        (f'{HEAD}[features.x]\n{TITLE}"open_clip"\ncolour = 3', "colour"),
+    ],
+)
+def test_a_wrong_job_file_is_answered_with_the_key_at_fault(run, tmp_path, text, says):
+    (tmp_path / "job.toml").write_text(text)
+    code, _, err = run("run", "job.toml")
+    assert code == 2
+    assert says in err
+
+
+def test_failures_names_item_stage_and_reason(run, tmp_path):
+    code, out, _ = run("failures", "--store", _store_with_a_failure(tmp_path))
+    assert code == 0
+    assert "bad" in out and "file is empty" in out
+
+
+def _store_with_a_failure(tmp_path: Path) -> Path:
+    from mmfeat.pipelines.commit import _rows
+    from mmfeat.schemas.spec import FeatureSpec, Weights
+    from mmfeat.store import Store
+
+    spec = FeatureSpec(
+        name="x", source="cover", output="vector", method="m", model="m", dims=2, store_dtype="float32",
+        weights=Weights(origin="random", ref="seed=0"),
+    )  # fmt: skip
+    store = Store.open(str(tmp_path / "failing"), create=True)
+    with store.lease(owner="test"):
+        version = store.add_version(spec)
+        row = {"item_id": "bad", "status": "failed", "stage": "read", "reason": "file is empty", "stamp": ""}
+        store.commit(version, _rows(spec, [row]), replace=False)
+        store.set_current("x", version.fingerprint)
+    return tmp_path / "failing"
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["presets", "list"], ["datasets", "list"], ["status", "--help"]]
+)
+def test_light_commands_load_no_heavy_library(words):
+    heavy = "{'torch', 'transformers', 'ray', 'open_clip'}"
+    program = (
+        f"import sys; sys.argv = ['mmfeat', *{words!r}]\n"
+        "from mmfeat.cli import main\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        f"loaded = {heavy} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_opening_and_looking_up_loads_no_heavy_library(store):
+    program = (
+        "import sys, mmfeat\n"
+        f"mmfeat.open({str(store)!r}).lookup(['item-001'], ['clip'])\n"
+        "loaded = {'torch', 'transformers', 'ray', 'open_clip'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True, capture_output=True)
+
+
+def test_encoders_list_is_a_model_card_of_each(run):
+    _, out, _ = run("encoders", "list", "--json")
+    methods = {(m["name"], m["kind"]): m["example"] for m in json.loads(out)}
+    assert {
+        ("open_clip", "encoder"), ("transformers", "encoder"), ("timm", "encoder"),
+        ("sentence_transformers", "encoder"), ("efficientnet_lite", "encoder"),
+        ("transformers", "captioner"), ("imagenet_tags", "captioner"),
+    } <= set(methods)  # fmt: skip
+    assert all(card["licence"] and card["weights_from"] and card["reads"] for card in methods.values())
+    _, out, _ = run("encoders", "list")
+    assert "open_clip" in out and "imagenet_tags" in out
+
+
+def test_checking_the_sample_says_what_is_there(run):
+    code, out, _ = run("datasets", "check", "sample")
+    assert code == 0
+    for word in ("cover", "video", "title", "interactions"):
+        assert word in out

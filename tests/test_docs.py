@@ -1,0 +1,66 @@
+"""The examples in README and docs run: `sh` blocks as commands, `python` blocks as one program a page,
+`toml` blocks as jobs. Blocks of other kinds are for reading."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+CLI = "from mmfeat.cli import main; main()"
+
+
+def blocks(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text())
+
+
+def runnable(page: Path) -> list[tuple[str, str]]:
+    return [(kind, text) for kind, text in blocks(page) if kind in ("sh", "python")]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=lambda p: p.name)
+def test_the_examples_of_a_page_run_one_after_the_other(page, tmp_path):
+    program: list[str] = []
+    for kind, text in runnable(page):
+        if kind == "python":
+            program.append(text)
+            _run([sys.executable, "-c", "\n".join(program)], tmp_path)
+        else:
+            for line in text.replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words:
+                    _run_line(words, tmp_path)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_toml_block_is_toml(page):
+    for kind, text in blocks(page):
+        if kind == "toml":
+            tomllib.loads(text)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
+def test_every_link_inside_the_project_leads_somewhere(page):
+    for target in LINK.findall(page.read_text()):
+        assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def _run_line(words: list[str], folder: Path) -> None:
+    if words[0] == "mmfeat":
+        _run([sys.executable, "-c", CLI, *words[1:]], folder)
+    else:
+        _run(words, folder)
+
+
+def _run(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
