@@ -3,10 +3,13 @@
 >>> import mmfeat
 >>> report = mmfeat.extract("sample", store="features", preset="offline")  # doctest: +SKIP
 >>> store = mmfeat.open("features")                                        # doctest: +SKIP
->>> store.lookup(["1", "2"], ["title_text"])["title_text"].matrix.shape    # doctest: +SKIP
+>>> store.lookup(["4", "11"], ["title_text"])["title_text"].matrix.shape    # doctest: +SKIP
 (2, 384)
 """
 
+# The function extract() shares its name with the subpackage. A subpackage becomes an attribute of its
+# parent when it is first imported, so that must be over before the function takes the name.
+import mmfeat.extract  # noqa: F401, I001
 from mmfeat.api import FeatureStatus, FeatureStore, extract, make_job, open, run
 from mmfeat.schemas.errors import ItemError, MmfeatError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
