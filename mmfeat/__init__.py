@@ -9,7 +9,7 @@
 
 # The function extract() shares its name with the subpackage. A subpackage becomes an attribute of its
 # parent when it is first imported, so that must be over before the function takes the name.
-import mmfeat.extract  # noqa: F401, I001
+import mmfeat.extract  # noqa: F401
 from mmfeat.api import FeatureStatus, FeatureStore, extract, make_job, open, run
 from mmfeat.schemas.errors import ItemError, MmfeatError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet

@@ -55,26 +55,21 @@ def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong use, 3 a gate fell short."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        # Typer turns Ctrl-C into its own exit; here it is a promise about the store.
         code = app(standalone_mode=False)
     except MmfeatError as error:
         console.print_error(error, as_json="--json" in sys.argv)
         code = error.exit_code
-    except typer.Abort:
-        code = _stopped()
     except KeyboardInterrupt:
-        code = _stopped()
+        code = _INTERRUPTED
     except Exception as error:
         if not hasattr(error, "show") or not hasattr(error, "exit_code"):
             raise
         error.show()  # a usage error of the command line itself
         code = error.exit_code
+    # Typer answers Ctrl-C with this code and no word.
+    if code == _INTERRUPTED:
+        console.note("Stopped. What was committed is kept; the same command goes on from there.")
     sys.exit(code if isinstance(code, int) else 0)
-
-
-def _stopped() -> int:
-    console.note("Stopped. What was committed is kept; the same command goes on from there.")
-    return _INTERRUPTED
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

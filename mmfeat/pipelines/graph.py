@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
 import os
 import sys
 import tempfile
@@ -129,7 +128,7 @@ def split(units: pa.Table, specs: Sequence[FeatureSpec], layout: Layout) -> list
     fewer of them than there are processes to work on them."""
     workers = max(pool.workers for pool in layout.pools)
     sizes = {source: _largest_block(source, specs) for source in pc.unique(units["source"]).to_pylist()}
-    share = math.ceil(len(units) / workers)
+    share = max(1, len(units) // workers)
     blocks, start = [], 0
     sources = units["source"].to_pylist()
     for end in range(1, len(units) + 1):

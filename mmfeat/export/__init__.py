@@ -1,0 +1,18 @@
+"""Features in the exact files that recommenders load."""
+
+from mmfeat.export.content import ExportInput
+from mmfeat.export.registry import get, listing, names
+from mmfeat.export.run import ExportReport, export
+from mmfeat.export.verify import Problem, VerifyReport, verify
+
+__all__ = [
+    "ExportInput",
+    "ExportReport",
+    "Problem",
+    "VerifyReport",
+    "export",
+    "get",
+    "listing",
+    "names",
+    "verify",
+]

@@ -1,0 +1,200 @@
+"""What an export format is given to write, and what it hands back when it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
+
+# Rows per block: 4 MiB of 1024 float32; large enough for numpy to be quick, small beside a matrix.
+BLOCK_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class ExportInput:
+    """What is exported: all that the export layer ever sees.
+
+    Attributes:
+        features: the features, in the order of the items.
+        items: at least ``item_id``, and ``title`` and ``description`` where a target reads texts.
+        interactions: ``INTERACTIONS_SCHEMA``, None where there are none.
+        dataset: name of the dataset, for the manifest.
+        snapshot: name of the snapshot that was read, None for the current versions.
+        seed: of everything that is drawn at random.
+    """
+
+    features: FeatureSet
+    items: pa.Table
+    interactions: pa.Table | None = None
+    dataset: str = ""
+    snapshot: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One item's value as a target reads it: an array, or a text."""
+
+    role: str
+    item_id: str
+    value: np.ndarray | str
+
+
+@dataclass(frozen=True)
+class ItemMap:
+    """An export's id map.
+
+    Attributes:
+        ids: item ids in row order.
+        internal: the target's integer of each; None where it goes by the item's own id.
+    """
+
+    ids: list[str]
+    internal: list[int] | None
+
+
+@dataclass(frozen=True)
+class Rows:
+    """One feature's values for the exported items, made block by block.
+
+    Attributes:
+        column: the feature in the FeatureSet.
+        index: ``[n]``, row of each exported item in ``column``.
+        present: ``[n]`` bool, whether the item's row holds a value: its own, or a filled one.
+        fill: value of the rows that had none, ``[dims]`` or ``[m, dims]``; None leaves them out.
+        convert: the format's conversion of a block, see ``Exporter.convert``.
+        pad_row: whether a row of zeros comes first.
+    """
+
+    column: FeatureColumn
+    index: np.ndarray
+    present: np.ndarray
+    fill: np.ndarray | None
+    convert: Any
+    pad_row: bool = False
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the feature holds texts: then only :meth:`texts` can be read."""
+        return isinstance(self.column.values, list)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the file's array, the pad row included."""
+        return (len(self.index) + self.pad_row, *self._sample.shape[1:])
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """What the target holds."""
+        return self._sample.dtype
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """The file's array in blocks of rows, in order: pad row, then the items.
+
+        Rows without a value are NaN, 0 for an integer dtype, or -1 for codes; :attr:`present` says which.
+        """
+        if self.pad_row:
+            yield np.zeros((1, *self.shape[1:]), self.dtype)
+        yield from self.item_blocks()
+
+    def item_blocks(self) -> Iterator[np.ndarray]:
+        """Like :meth:`blocks`, without the pad row."""
+        for start in range(0, len(self.index), BLOCK_ROWS):
+            yield self.block(start, start + BLOCK_ROWS)
+
+    def block(self, start: int, stop: int) -> np.ndarray:
+        """Rows of the items ``start:stop`` as the target holds them."""
+        index = self.index[start:stop]
+        rows = self.column.matrix[index]
+        if self.fill is not None:
+            gaps = ~self.column.mask[index]
+            rows[gaps] = self.fill.astype(rows.dtype)
+        return np.ascontiguousarray(self.convert(rows))
+
+    def texts(self) -> Iterator[str | None]:
+        """The texts in order, None where there is none."""
+        texts = self.column.texts
+        return (texts[i] if ok else None for i, ok in zip(self.index, self.present, strict=True))
+
+    def values(self) -> Iterator[tuple[int, np.ndarray | str]]:
+        """``(position, value)`` of every item that has one."""
+        if self.is_text:
+            yield from ((k, text) for k, text in enumerate(self.texts()) if text is not None)
+            return
+        position = 0
+        for block in self.item_blocks():
+            for row in block:
+                if self.present[position]:
+                    yield position, row
+                position += 1
+
+    @property
+    def _sample(self) -> np.ndarray:
+        return np.asarray(
+            self.convert(np.zeros((1, *self.column.matrix.shape[1:]), self.column.matrix.dtype))
+        )
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """Who met what, by position.
+
+    Attributes:
+        user_ids: raw user ids; a user's position is its row here, in order of first appearance.
+        users, items: ``[m]`` int64 positions in ``user_ids`` and in the export's ids.
+        timestamps: ``[m]`` int64 milliseconds since 1970-01-01 UTC; None where times are not known.
+        labels: ``[m]`` int8, 0 train, 1 valid, 2 test; None where the target splits by itself.
+
+    Rows are ordered by user position and, within a user, in time (in the dataset's own order where
+    times are equal or not known).
+    """
+
+    user_ids: list[str]
+    users: np.ndarray
+    items: np.ndarray
+    timestamps: np.ndarray | None
+    labels: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        return len(self.users)
+
+    def sequences(self) -> Iterator[tuple[int, np.ndarray]]:
+        """``(user position, item positions in time order)`` of every user."""
+        starts = np.searchsorted(self.users, np.arange(len(self.user_ids) + 1))
+        for user in range(len(self.user_ids)):
+            yield user, self.items[starts[user] : starts[user + 1]]
+
+    def part(self, label: int) -> Interactions:
+        """The rows of one split, user positions unchanged."""
+        assert self.labels is not None, "no split was made"
+        keep = self.labels == label
+        times = None if self.timestamps is None else self.timestamps[keep]
+        return Interactions(self.user_ids, self.users[keep], self.items[keep], times, self.labels[keep])
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a format writes.
+
+    Attributes:
+        name: what the target will call the dataset: the name of the export's folder, which is
+            where loaders look for ``NAME.inter`` and the like.
+        ids: item ids in row order.
+        features: role (or the feature's name, for a format without roles) to rows.
+        titles, descriptions: per item, None where it has none.
+        interactions: None where there are none or the target reads none.
+        options: the format's validated options.
+    """
+
+    name: str
+    ids: list[str]
+    features: dict[str, Rows]
+    titles: list[str | None]
+    descriptions: list[str | None]
+    interactions: Interactions | None
+    options: Any

@@ -1,0 +1,76 @@
+"""Parquet: one table, ``item_id`` and a column per feature."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from mmfeat.export.base import Exporter, Kind, Policy
+from mmfeat.export.content import BLOCK_ROWS, Content, Entry, ItemMap, Rows
+from mmfeat.schemas.featureset_arrow import array_matrix, vector_array
+
+FILE = "features.parquet"
+
+
+class Parquet(Exporter):
+    """``features.parquet``: ``item_id``, and a fixed-size list or string per feature, null where missing."""
+
+    name = "parquet"
+    title = "Parquet"
+    systems = ("pandas", "Polars", "DuckDB", "Spark", "PyArrow")
+    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes", "text")
+    missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "drop", "error")
+    id_base = None
+
+    def write(self, out: Path, content: Content) -> None:
+        """A row group per batch, so that no column is whole in memory."""
+        with pq.ParquetWriter(out / FILE, item_schema(content), use_dictionary=False) as writer:
+            for batch in item_batches(content):
+                writer.write_table(batch)
+
+    def read_back(self, out: Path, items: ItemMap, manifest: Mapping[str, Any]) -> Iterator[Entry]:
+        """By the ``item_id`` of each row."""
+        with pq.ParquetFile(out / FILE) as file:
+            for batch in file.iter_batches(batch_size=BLOCK_ROWS):
+                yield from entries(batch, list(manifest["features"]))
+
+
+def item_schema(content: Content) -> pa.Schema:
+    """``item_id`` and a column per feature."""
+    return _batch(content, 0, 0).schema
+
+
+def item_batches(content: Content) -> Iterator[pa.Table]:
+    """The export as tables of two thousand items."""
+    for start in range(0, len(content.ids), 2 * BLOCK_ROWS):
+        yield _batch(content, start, start + 2 * BLOCK_ROWS)
+
+
+def entries(batch: pa.RecordBatch, roles: Sequence[str]) -> Iterator[Entry]:
+    """What a batch of such a table holds."""
+    ids = batch["item_id"].to_pylist()
+    for role in roles:
+        column = batch[role]
+        if pa.types.is_string(column.type):
+            found = zip(ids, column.to_pylist(), strict=True)
+            yield from (Entry(role, i, text) for i, text in found if text is not None)
+        else:
+            matrix, mask = array_matrix(column)
+            yield from (Entry(role, ids[k], matrix[k]) for k in mask.nonzero()[0])
+
+
+def _batch(content: Content, start: int, stop: int) -> pa.Table:
+    columns = {"item_id": pa.array(content.ids[start:stop], pa.string())}
+    return pa.table(columns | {name: _part(rows, start, stop) for name, rows in content.features.items()})
+
+
+def _part(rows: Rows, start: int, stop: int) -> pa.Array:
+    present = rows.present[start:stop]
+    if rows.is_text:
+        texts = (rows.column.texts[i] for i in rows.index[start:stop])
+        return pa.array([t if ok else None for t, ok in zip(texts, present, strict=True)], pa.string())
+    return vector_array(rows.block(start, stop), present)

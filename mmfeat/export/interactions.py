@@ -1,0 +1,178 @@
+"""Interactions for an export: filtered, mapped to positions, split by rule."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.export.content import Interactions
+from mmfeat.schemas.errors import UsageError
+
+TRAIN, VALID, TEST = 0, 1, 2
+# A user needs one interaction in each part; with fewer, all of them are for training.
+MIN_TO_SPLIT = 3
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How interactions are labelled train, valid and test.
+
+    Attributes:
+        rule: ``leave-one-out``: each user's last interaction in time is for testing, the one before
+            for validation. ``ratio``: each user's interactions are drawn at random by share.
+            ``time``: two points in time cut all interactions, the same for every user.
+        shares: of a ``ratio``, three numbers that sum to 1. A user with three interactions or more
+            has at least one in every part that has a share.
+        points: of ``time``, milliseconds since 1970: valid from the first on, test from the second.
+    """
+
+    rule: str
+    shares: tuple[float, float, float] = (0.8, 0.1, 0.1)
+    points: tuple[int, int] = (0, 0)
+
+    @classmethod
+    def parse(cls, text: str) -> SplitRule:
+        """``leave-one-out``, ``ratio:0.8,0.1,0.1`` or ``time:2023-01-01,2023-02-01`` (UTC)."""
+        name, _, rest = text.partition(":")
+        parts = [part for part in rest.split(",") if part]
+        try:
+            if name == "leave-one-out" and not parts:
+                return cls(name)
+            if name == "ratio" and len(parts) in (0, 3):
+                return cls._ratio(tuple(float(part) for part in parts) or cls.shares)
+            if name == "time" and len(parts) == 2:
+                return cls._time(*(_milliseconds(part) for part in parts))
+        except ValueError:
+            pass
+        raise UsageError(
+            f"There is no split {text!r}.",
+            hint="Write leave-one-out, ratio:0.8,0.1,0.1 (shares that sum to 1) or"
+            " time:2023-01-01,2023-02-01 (validation and test start; UTC).",
+        )
+
+    @classmethod
+    def _ratio(cls, shares: tuple[float, ...]) -> SplitRule:
+        if min(shares) < 0 or abs(sum(shares) - 1) > 1e-9:
+            raise ValueError
+        return cls("ratio", shares=(shares[0], shares[1], shares[2]))
+
+    @classmethod
+    def _time(cls, valid: int, test: int) -> SplitRule:
+        if valid > test:
+            raise ValueError
+        return cls("time", points=(valid, test))
+
+    def record(self) -> dict[str, Any]:
+        """The rule as plain JSON types."""
+        values: dict[str, dict[str, Any]] = {
+            "leave-one-out": {},
+            "ratio": {"shares": list(self.shares)},
+            "time": {"points": list(self.points)},
+        }
+        return {"rule": self.rule, **values[self.rule]}
+
+
+def with_items(table: pa.Table, ids: list[str]) -> pa.Table:
+    """The interactions whose item is among ``ids``, in their order."""
+    return table.filter(pc.is_in(table["item_id"], value_set=pa.array(ids, pa.string())))
+
+
+def k_core(table: pa.Table, k: int) -> pa.Table:
+    """The k-core: users and items with fewer than ``k`` interactions are taken out until none is left.
+
+    Repeated interactions of one user with one item count each, as MMRec's and RecBole's filters do.
+    """
+    while len(table):
+        keep = np.ones(len(table), bool)
+        for name in ("user_id", "item_id"):
+            codes = _codes(table[name])[0]
+            keep &= np.bincount(codes)[codes] >= k
+        if keep.all():
+            break
+        table = table.filter(pa.array(keep))
+    return table
+
+
+def build(table: pa.Table, ids: list[str]) -> Interactions:
+    """Interactions by position. Every item of ``table`` is in ``ids``."""
+    users, user_ids = _codes(table["user_id"])
+    items = pc.index_in(table["item_id"], value_set=pa.array(ids, pa.string()))
+    stamps = table["timestamp"]
+    times = None if stamps.null_count or not len(table) else stamps.to_numpy().astype(np.int64)
+    # lexsort is stable: equal (or unknown) times keep the dataset's order.
+    order = np.lexsort((users,) if times is None else (times, users))
+    return Interactions(
+        user_ids=user_ids,
+        users=users[order],
+        items=items.to_numpy().astype(np.int64)[order],
+        timestamps=None if times is None else times[order],
+    )
+
+
+def split(interactions: Interactions, rule: SplitRule, seed: int) -> Interactions:
+    """The same interactions, labelled.
+
+    Raises:
+        UsageError: a split in time where a time is not known, or an empty training part.
+    """
+    labels = {"leave-one-out": _last, "ratio": _ratio, "time": _by_time}[rule.rule](interactions, rule, seed)
+    if len(interactions) and not (labels == TRAIN).any():
+        raise UsageError("The split leaves no interaction for training.", hint="Choose another split.")
+    return replace(interactions, labels=labels.astype(np.int8))
+
+
+def _last(interactions: Interactions, rule: SplitRule, seed: int) -> np.ndarray:
+    counts = np.bincount(interactions.users, minlength=len(interactions.user_ids))[interactions.users]
+    ends = np.searchsorted(interactions.users, interactions.users, side="right")
+    from_end = ends - np.arange(len(interactions))
+    splittable = counts >= MIN_TO_SPLIT
+    return np.select([splittable & (from_end == 1), splittable & (from_end == 2)], [TEST, VALID], TRAIN)
+
+
+def _ratio(interactions: Interactions, rule: SplitRule, seed: int) -> np.ndarray:
+    draw = np.random.default_rng(seed).random(len(interactions))
+    order = np.lexsort((draw, interactions.users))
+    starts = np.searchsorted(interactions.users, interactions.users)
+    rank = np.empty(len(interactions), np.int64)
+    rank[order] = np.arange(len(interactions)) - starts
+    counts = np.bincount(interactions.users, minlength=len(interactions.user_ids))[interactions.users]
+
+    def share(part: int) -> np.ndarray:
+        # The small slack keeps 0.1 * 30 from rounding down to 2.
+        least = 1 if rule.shares[part] > 0 else 0
+        numbers = np.maximum(least, np.floor(counts * rule.shares[part] + 1e-9))
+        return np.where(counts >= MIN_TO_SPLIT, numbers, 0)
+
+    tests, valids = share(TEST), share(VALID)
+    return np.select([rank < tests, rank < tests + valids], [TEST, VALID], TRAIN)
+
+
+def _by_time(interactions: Interactions, rule: SplitRule, seed: int) -> np.ndarray:
+    times = interactions.timestamps
+    if times is None:
+        raise UsageError(
+            "A split in time needs the time of every interaction, and some have none.",
+            hint="Use leave-one-out, which takes the dataset's order, or ratio.",
+        )
+    return np.select([times >= rule.points[1], times >= rule.points[0]], [TEST, VALID], TRAIN)
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """``(codes, values)``: values in order of first appearance."""
+    encoded = pc.dictionary_encode(column.combine_chunks())
+    if isinstance(encoded, pa.ChunkedArray):
+        encoded = encoded.combine_chunks()
+    return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _milliseconds(text: str) -> int:
+    if re.fullmatch(r"\d{9,}", text):
+        return int(text)
+    moment = datetime.fromisoformat(text)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)

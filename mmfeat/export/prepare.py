@@ -1,0 +1,235 @@
+"""From what is there to what a format writes: items, interactions, missing rows, splits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import BaseModel, ValidationError
+
+from mmfeat.export import interactions as inter
+from mmfeat.export import missing, roles
+from mmfeat.export.base import Exporter, Policy
+from mmfeat.export.content import Content, ExportInput, Interactions, Rows
+from mmfeat.schemas.errors import UnknownItems, UsageError
+from mmfeat.schemas.featureset import FeatureColumn
+
+
+@dataclass(frozen=True)
+class Request:
+    """How an export is wanted; see :func:`mmfeat.export.export`."""
+
+    features: Mapping[str, str] | Sequence[str] | None = None
+    items: Literal["all", "interacted"] | Sequence[str] = "all"
+    missing: str | None = None
+    k_core: int | None = None
+    split: str | None = None
+    unmatched: Literal["count", "error"] = "count"
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is written, and the record of how it came to be (parts of the manifest)."""
+
+    content: Content
+    roles: dict[str, str]
+    record: dict[str, Any]
+
+
+def prepare(data: ExportInput, exporter: Exporter, request: Request, name: str) -> Prepared:
+    """Check and choose everything; nothing is written.
+
+    Raises:
+        UsageError: anything the target could not load, or that would be lost without being told.
+    """
+    options = _options(exporter, request.options)
+    policy = missing.choose(exporter, request.missing)
+    chosen = roles.assign(exporter, data.features, request.features)
+    columns = {role: data.features[feature] for role, feature in chosen.items()}
+    _unique(data.features.ids)
+
+    index = _chosen_items(data, request.items)
+    concerned = _lacking(data, columns, index)
+    if policy == "drop":
+        index = index[np.logical_and.reduce([column.mask[index] for column in columns.values()])]
+
+    table, counts = _interactions(data, exporter, request, [data.features.ids[i] for i in index])
+    selections: list[dict[str, Any]] = []
+    if not isinstance(request.items, str):
+        selections.append({"items": "listed", "kept": len(request.items)})
+    if table is not None:
+        index = _interacted(data, exporter, request, index, table, selections)
+    ids = [data.features.ids[i] for i in index]
+    if not ids:
+        raise UsageError(
+            "No item is left to export.", hint="Check the selection, --missing drop and the k-core."
+        )
+
+    content = Content(
+        name=name,
+        ids=ids,
+        features={
+            role: _rows(exporter, policy, role, column, index, ids) for role, column in columns.items()
+        },
+        **_texts(data.items, ids),
+        interactions=_labelled(exporter, request, table, ids, data.seed, counts),
+        options=options,
+    )
+    missing.refuse_bad_rows(exporter, content.features, ids)
+    exporter.check(content)
+    if policy != "drop":
+        concerned = _lacking(data, columns, index)
+    record = {
+        "missing": {"policy": policy, "items": concerned},
+        "selections": selections,
+        "interactions": counts,
+    }
+    return Prepared(content, chosen, record)
+
+
+def _options(exporter: Exporter, given: Mapping[str, Any]) -> BaseModel:
+    try:
+        return exporter.options.model_validate(dict(given))
+    except ValidationError as error:
+        problems = "; ".join(f"{p['loc'][0] if p['loc'] else 'options'}: {p['msg']}" for p in error.errors())
+        takes = ", ".join(exporter.options.model_fields) or "no options"
+        raise UsageError(
+            f"{exporter.name} does not take these options: {problems}.", hint=f"It takes: {takes}."
+        ) from None
+
+
+def _unique(ids: list[str]) -> None:
+    if len(set(ids)) != len(ids):
+        seen: set[str] = set()
+        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
+        raise UsageError(f"Item {twice!r} is there twice.", hint="Give every item once.")
+
+
+def _chosen_items(data: ExportInput, items: str | Sequence[str]) -> np.ndarray:
+    if isinstance(items, str):
+        return np.arange(len(data.features.ids))
+    position = {item_id: k for k, item_id in enumerate(data.features.ids)}
+    if unknown := [i for i in items if i not in position]:
+        raise UnknownItems(unknown, "the feature set")
+    _unique(list(items))
+    return np.array([position[i] for i in items], np.int64)
+
+
+def _interactions(
+    data: ExportInput, exporter: Exporter, request: Request, ids: list[str]
+) -> tuple[pa.Table | None, dict[str, Any] | None]:
+    """The interactions that are exported, and how many are not and why."""
+    wanted = exporter.interactions != "unused" or request.items == "interacted" or request.k_core
+    if data.interactions is None:
+        if exporter.interactions == "required" or request.items == "interacted" or request.k_core:
+            raise UsageError(
+                f"This export to {exporter.name} needs interactions, and the dataset has none.",
+                hint="Extract from a dataset with interactions (`mmfeat datasets check`).",
+            )
+        return None, None
+    if not wanted:
+        return None, None
+    table = inter.with_items(data.interactions, ids)
+    unmatched = len(data.interactions) - len(table)
+    if unmatched and request.unmatched == "error":
+        known = set(ids)
+        lost = [i for i in pc.unique(data.interactions["item_id"]).to_pylist() if i not in known]
+        raise UsageError(
+            f"{unmatched:,} interactions are with {len(lost):,} items that are not exported, among them"
+            f" {', '.join(map(repr, lost[:5]))}.",
+            hint="Export these items too, or leave their interactions out: --unmatched count.",
+        )
+    counts = {"given": len(data.interactions), "item_not_exported": unmatched}
+    if request.k_core:
+        before = len(table)
+        table = inter.k_core(table, request.k_core)
+        counts |= {"k_core": request.k_core, "outside_k_core": before - len(table)}
+    if not len(table):
+        raise UsageError(
+            "No interaction is left to export.", hint="Do the interactions use the same item ids?"
+        )
+    return table, {**counts, "written": len(table)}
+
+
+def _interacted(
+    data: ExportInput,
+    exporter: Exporter,
+    request: Request,
+    index: np.ndarray,
+    table: pa.Table,
+    selections: list[dict[str, Any]],
+) -> np.ndarray:
+    """The items that stay: those with interactions, where that was asked for or the target needs it."""
+    if request.k_core is None and request.items != "interacted" and exporter.cold_items:
+        return index
+    met = set(pc.unique(table["item_id"]).to_pylist())
+    keep = np.array([data.features.ids[i] in met for i in index], bool)
+    rule = f"{request.k_core}-core" if request.k_core else "with interactions"
+    left_out = [data.features.ids[i] for i in index[~keep]]
+    selections.append({"items": rule, "kept": int(keep.sum()), "left_out": left_out})
+    return np.asarray(index[keep])
+
+
+def _lacking(
+    data: ExportInput, columns: Mapping[str, FeatureColumn], index: np.ndarray
+) -> dict[str, list[str]]:
+    """Role to the ids that lack it, of the roles that any item lacks."""
+    gaps = {role: index[missing.lacking(column, index)] for role, column in columns.items()}
+    return {role: [data.features.ids[i] for i in found] for role, found in gaps.items() if len(found)}
+
+
+def _rows(
+    exporter: Exporter, policy: Policy, role: str, column: FeatureColumn, index: np.ndarray, ids: list[str]
+) -> Rows:
+    if len(column.mask) < (index.max() + 1 if len(index) else 0) or len(column.values) != len(column.mask):
+        raise UsageError(f"{column.spec.version} has {len(column.values):,} rows, and not one for each item.")
+    present, filled = missing.fill(policy, role, column, index, ids)
+    return Rows(column, index, present, filled, partial(exporter.convert, role), exporter.pad_row)
+
+
+def _texts(items: pa.Table, ids: list[str]) -> dict[str, list[str | None]]:
+    """Titles and descriptions in the export's order."""
+    rows = pc.index_in(pa.array(ids, pa.string()), value_set=items["item_id"].combine_chunks())
+    names = {"titles": "title", "descriptions": "description"}
+    return {
+        key: items[name].take(rows).to_pylist() if name in items.column_names else [None] * len(ids)
+        for key, name in names.items()
+    }
+
+
+def _labelled(
+    exporter: Exporter,
+    request: Request,
+    table: pa.Table | None,
+    ids: list[str],
+    seed: int,
+    counts: dict[str, Any] | None,
+) -> Interactions | None:
+    asked = request.split or exporter.default_split
+    if request.split and not exporter.splits:
+        raise UsageError(
+            f"{exporter.name} takes no split: {exporter.title} splits by itself.", hint="Leave --split out."
+        )
+    if request.split and table is None:
+        raise UsageError("There are no interactions to split.", hint="Leave --split out.")
+    if table is None or counts is None or exporter.interactions == "unused":
+        return None
+    built = inter.build(table, ids)
+    counts |= {
+        "users": len(built.user_ids),
+        "ordered_by": "time" if built.timestamps is not None else "dataset",
+    }
+    if asked is None:
+        return built
+    rule = inter.SplitRule.parse(asked)
+    labelled = inter.split(built, rule, seed)
+    assert labelled.labels is not None
+    sizes = np.bincount(labelled.labels, minlength=3).tolist()
+    counts["split"] = {**rule.record(), "seed": seed, "train": sizes[0], "valid": sizes[1], "test": sizes[2]}
+    return labelled

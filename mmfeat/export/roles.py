@@ -1,0 +1,140 @@
+"""Which feature goes where in an export."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mmfeat.export.base import Exporter, Kind, Role
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
+
+_MEDIA = {"cover": "image", "video": "image", "audio": "audio"}
+
+
+def assign(
+    exporter: Exporter, features: FeatureSet, chosen: Mapping[str, str] | Sequence[str] | None
+) -> dict[str, str]:
+    """Role to feature name, in the order of the format's roles.
+
+    Args:
+        chosen: role to feature; or the features to choose among; None for all of the set.
+
+    Raises:
+        UsageError: an unknown role or feature, a feature of the wrong kind, a role that no feature
+            or more than one fits.
+    """
+    names = list(features) if chosen is None else list(dict.fromkeys(_values(chosen)))
+    if unknown := [name for name in names if name not in features]:
+        raise UsageError(f"There is no feature {unknown[0]!r}.", hint=f"There are: {', '.join(features)}.")
+    if not exporter.roles:
+        return _by_name(exporter, features, chosen, names)
+    if isinstance(chosen, Mapping):
+        taken = _by_role(exporter, features, chosen)
+    else:
+        taken = _guess(exporter, features, names)
+    _complete(exporter, features, taken)
+    return {role.name: taken[role.name] for role in exporter.roles if role.name in taken}
+
+
+def kind_of(column: FeatureColumn) -> Kind:
+    """What a feature holds, in the words of :class:`Role`."""
+    if column.spec.output == "vector":
+        return "vectors" if column.matrix.ndim == 3 else "vector"
+    return column.spec.output
+
+
+def is_quantized(column: FeatureColumn) -> bool:
+    """Whether the values are integers that a scale turns back into numbers."""
+    return any(step.op == "quantize" for step in column.steps)
+
+
+def medium_of(column: FeatureColumn) -> str:
+    """``image``, ``audio`` or ``text``: what a feature was read from. Captions are texts."""
+    return _MEDIA.get(column.spec.source, "text")
+
+
+def _values(chosen: Mapping[str, str] | Sequence[str]) -> list[str]:
+    return list(chosen.values()) if isinstance(chosen, Mapping) else list(chosen)
+
+
+def _by_name(
+    exporter: Exporter,
+    features: FeatureSet,
+    chosen: Mapping[str, str] | Sequence[str] | None,
+    names: list[str],
+) -> dict[str, str]:
+    if isinstance(chosen, Mapping):
+        raise UsageError(
+            f"{exporter.name} takes features under their own names and has no {next(iter(chosen), '')!r}.",
+            hint="Give the features' names only.",
+        )
+    fitting = [name for name in names if kind_of(features[name]) in exporter.kinds]
+    if chosen is not None and (left := [name for name in names if name not in fitting]):
+        raise UsageError(
+            f"{exporter.name} holds {' and '.join(exporter.kinds)} features, and {left[0]} is of the kind"
+            f" {kind_of(features[left[0]])}.",
+            hint="Leave it out, or choose the parquet format, which holds every kind.",
+        )
+    if "item_id" in fitting:
+        raise UsageError("A feature called item_id would hide the items' ids.", hint="Leave it out.")
+    if not fitting:
+        raise UsageError(f"There is no {' or '.join(exporter.kinds)} feature to export.")
+    return {name: name for name in fitting}
+
+
+def _by_role(exporter: Exporter, features: FeatureSet, chosen: Mapping[str, str]) -> dict[str, str]:
+    roles = {role.name: role for role in exporter.roles}
+    for name, feature in chosen.items():
+        if name not in roles:
+            raise UsageError(
+                f"{exporter.name} reads no {name!r}.",
+                hint=f"It reads: {', '.join(roles)}. Write ROLE=FEATURE.",
+            )
+        _fits_or_error(exporter, roles[name], feature, features[feature])
+    return dict(chosen)
+
+
+def _guess(exporter: Exporter, features: FeatureSet, names: list[str]) -> dict[str, str]:
+    taken: dict[str, str] = {}
+    for role in exporter.roles:
+        fitting = [
+            name
+            for name in names
+            if kind_of(features[name]) == role.kind and medium_of(features[name]) in role.media
+        ]
+        if len(fitting) > 1:
+            raise UsageError(
+                f"Several features fit {exporter.name}'s {role.name}: {', '.join(fitting)}.",
+                hint=f"Choose one: --features {role.name}={fitting[0]}.",
+            )
+        if fitting:
+            _fits_or_error(exporter, role, fitting[0], features[fitting[0]])
+            taken[role.name] = fitting[0]
+    return taken
+
+
+def _complete(exporter: Exporter, features: FeatureSet, taken: Mapping[str, str]) -> None:
+    lacking = [role for role in exporter.roles if role.required and role.name not in taken]
+    if lacking or len(taken) < exporter.min_features:
+        role = lacking[0] if lacking else exporter.roles[0]
+        what = f"{role.name} ({role.what})" if role.what else role.name
+        raise UsageError(
+            f"{exporter.name} needs a {role.kind} feature for {what}, and none fits.",
+            hint=f"Say which: --features {role.name}=FEATURE. There are: {', '.join(features) or 'none'}.",
+        )
+
+
+def _fits_or_error(exporter: Exporter, role: Role, name: str, column: FeatureColumn) -> None:
+    if kind_of(column) != role.kind:
+        raise UsageError(
+            f"{exporter.name}'s {role.name} is a {role.kind} feature, and {name} is of the kind"
+            f" {kind_of(column)}."
+        )
+    if is_quantized(column) and role.dtype is not None and np.issubdtype(role.dtype, np.floating):
+        raise UsageError(
+            f"{name} was quantised to {column.matrix.dtype}, and {exporter.title} reads {role.dtype}"
+            " without a scale.",
+            hint="Export it without quantising.",
+        )
