@@ -141,7 +141,7 @@ def _offline_models() -> tuple[Any, Preprocess, Callable[[int], str], Any]:
         ]
     )
     minilm = SentenceTransformer(str(specs["title_text"].weights.location), device="cpu")
-    return cnn._model, preprocess, cnn.labels.__getitem__, minilm
+    return cnn._network.model, preprocess, cnn.labels.__getitem__, minilm
 
 
 def main() -> None:

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-pytest.importorskip("mmfeat.extract.encoders.efficientnet_lite")
-
 from mmfeat.extract.base import CaptionInput
 from mmfeat.extract.captioners.imagenet_tags import ImageNetTags
+from mmfeat.extract.encoders.efficientnet_lite import EfficientNetLite
 from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
@@ -71,3 +70,20 @@ def test_an_item_without_frames_fails(tagger):
 def test_an_option_that_tags_lack_is_refused(option):
     with pytest.raises(ConfigError, match=f"no option '{next(iter(option))}'"):
         spec(**option)
+
+
+def test_tags_and_vectors_of_the_same_pictures_take_one_pass_through_the_network(tagger):
+    asked = FeatureConfig(source="cover", encoder="efficientnet_lite")
+    encoder = EfficientNetLite(EfficientNetLite.resolve("cnn", asked, None), "cpu")
+    passes = []
+    stem = encoder._network.model.conv_stem
+    hook = stem.register_forward_hook(lambda *_: passes.append(1))
+    first, second = item(20).frames.pixels, item(21).frames.pixels
+    vectors = encoder.encode_images(first)
+    tagger.caption([CaptionInput(Frames(first, (0.0,)))])
+    assert len(passes) == 1
+    other = encoder.encode_images(second)
+    hook.remove()
+    assert len(passes) == 2
+    np.testing.assert_array_equal(encoder.encode_images(first), vectors)
+    assert not np.array_equal(other, vectors)

@@ -49,7 +49,7 @@ def test_there_are_1000_labels(plain):
 def test_the_vector_is_what_the_classifier_reads(plain):
     batch = pixels(plain.spec, pictures(5))
     vectors = plain.encode_images(batch)
-    head = plain._model.classifier
+    head = plain._network.model.classifier
     with torch.inference_mode():
         expected = head(torch.from_numpy(vectors)).softmax(1).numpy()
     assert vectors.shape == (5, 1280)
@@ -64,7 +64,7 @@ def test_pixels_are_scaled_as_the_tensorflow_original_does(plain):
     images = [steps(Image.open(PHOTOS / name)) for name in ("coffee.jpg", "chelsea.jpg")]
     inputs = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() - 127) / 128
     with torch.inference_mode():
-        theirs = plain._model.global_pool(plain._model.forward_features(inputs)).numpy()
+        theirs = plain._network.model.global_pool(plain._network.model.forward_features(inputs)).numpy()
     assert cosines(encoded(plain, files), theirs).min() >= 0.9999
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -69,26 +70,23 @@ class EfficientNetLite(Encoder):
 
     def __init__(self, spec: FeatureSpec, device: str) -> None:
         """Load the weights; ConfigError where the package's file is not the one we know."""
-        import torch
-
         self.spec = spec
-        self._device = device
-        model = _load(spec).to(device, getattr(torch, spec.compute_dtype))
-        self._model = model.to(memory_format=torch.channels_last).eval()
+        self._network = _network(spec.compute_dtype, device)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
         import torch
 
         with torch.inference_mode():
-            return to_vectors(self._features(pixels), self.spec)
+            return to_vectors(self._network.features(pixels, self.spec), self.spec)
 
     def classify(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities of the 1000 ImageNet classes: float32 ``[n, 1000]``, in the order of ``labels``."""
         import torch
 
         with torch.inference_mode():
-            logits = self._model.classifier(self._features(pixels)).to(torch.float32)
+            features = self._network.features(pixels, self.spec)
+            logits = self._network.model.classifier(features).to(torch.float32)
             result: np.ndarray = logits.softmax(dim=1).cpu().numpy()
             return result
 
@@ -100,26 +98,44 @@ class EfficientNetLite(Encoder):
         names = ImageNetInfo().label_descriptions()
         return [str(name).partition(",")[0] for name in names]
 
-    def _features(self, pixels: np.ndarray) -> Any:
-        maps = self._model.forward_features(to_input(pixels, self.spec, self._device))
-        return self._model.forward_head(maps, pre_logits=True)
+
+class _Network:
+    """The weights on one device, and the activations of the last pictures.
+
+    A job that wants both vectors and tags of its covers asks for the same pictures twice in a row: one
+    pass through the network serves both.
+    """
+
+    def __init__(self, model: Any, device: str) -> None:
+        self.model = model
+        self._device = device
+        self._pixels: np.ndarray | None = None
+        self._features: Any = None
+
+    def features(self, pixels: np.ndarray, spec: FeatureSpec) -> Any:
+        """``[n, 1280]`` before the classifier."""
+        if self._pixels is None or not np.array_equal(self._pixels, pixels):
+            maps = self.model.forward_features(to_input(pixels, spec, self._device))
+            self._features = self.model.forward_head(maps, pre_logits=True)
+            self._pixels = pixels.copy()
+        return self._features
 
 
-def _load(spec: FeatureSpec) -> Any:
+@cache
+def _network(dtype: str, device: str) -> _Network:
+    """One network for every feature of this process that reads it."""
     import timm
     import torch
 
-    theirs = torch.load(_WEIGHTS.checked(spec.name), map_location="cpu", weights_only=True)
+    theirs = torch.load(_WEIGHTS.checked(_MODEL), map_location="cpu", weights_only=True)
     model = timm.create_model("tf_efficientnet_lite2", pretrained=False)
     # Both name their tensors differently and list them in the same order, that of the forward pass.
     ours = list(model.state_dict())
     if [_kind(key) for key in ours] != [_kind(key) for key in theirs]:
-        raise ConfigError(
-            f"feature {spec.name!r}: the installed timm builds another EfficientNet-Lite2 than the one "
-            "that these weights are for"
-        )
+        raise ConfigError(f"the installed timm builds another EfficientNet-Lite2 than {_MODEL} is")
     model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    return model
+    model = model.to(device, getattr(torch, dtype), memory_format=torch.channels_last).eval()
+    return _Network(model, device)
 
 
 def _kind(key: str) -> str:
