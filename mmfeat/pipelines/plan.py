@@ -234,7 +234,9 @@ class Planner:
         again = np.flatnonzero(source.present & changed & unknown)
         if len(again):
             self.report(f"{len(again):,} changed {name} files: comparing their content")
-            hashes = hash_contents([source.payload[i] for i in again], self._max_bytes(name))
+            hashes = hash_contents(
+                [source.payload[i] for i in again], self._max_bytes(name), self.limits.fetch
+            )
             for i, found in zip(again.tolist(), hashes, strict=True):
                 source.content[i] = found
                 if found is not None:
@@ -260,7 +262,7 @@ class Planner:
         committed = {s for n in readers for s in self.columns[n].stamp[self.columns[n].status == OK]}
         locations = [source.payload[i] for i in rows]
         alike = likely_copies(locations, [source.stamp[i] for i in rows], committed)
-        hashes = hash_contents([locations[j] for j in alike], self.limits.clip_bytes)
+        hashes = hash_contents([locations[j] for j in alike], self.limits.clip_bytes, self.limits.fetch)
         for j, content in zip(alike, hashes, strict=True):
             source.content[rows[j]] = content
 

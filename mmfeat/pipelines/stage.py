@@ -39,7 +39,7 @@ RESULTS_SCHEMA = pa.schema(
         pa.field("reason", pa.string()),
         pa.field("content_hash", pa.string()),
         pa.field("stamp", pa.string()),
-        pa.field("value", pa.large_binary()),  # vector in the store's dtype, or UTF-8 text
+        pa.field("value", pa.large_binary()),  # vector or vectors in the store's dtype, or UTF-8 text
         pa.field("facts", pa.string()),
         pa.field("seconds", pa.float64()),  # of the model: the row's share of its batch
     ]
@@ -122,7 +122,8 @@ class Decode:
         from mmfeat.extract.media.read import read_media
 
         limits = self.limits
-        return read_media(location, limits.image_bytes if source == "cover" else limits.clip_bytes)
+        max_bytes = limits.image_bytes if source == "cover" else limits.clip_bytes
+        return read_media(location, max_bytes, limits.fetch)
 
     def _render(self, data: bytes, wanted: set[Rendering]) -> dict[int, Frames]:
         # Imported where they are used: a run of titles alone needs no decoder.
@@ -387,8 +388,8 @@ def _encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> _Value
             return _Value(FAILED, content_hash=content_hash, stage=stage, reason="the model gave no text")
         facts = json.dumps(output.facts())
         return _Value(OK, output.text.encode(), content_hash, facts=facts)
-    if output.shape != (spec.dims,):
-        reason = f"the model gave {output.shape} instead of ({spec.dims},)"
+    if output.shape != spec.shape:
+        reason = f"the model gave {output.shape} instead of {spec.shape}"
         return _Value(FAILED, content_hash=content_hash, stage=stage, reason=reason)
     with np.errstate(over="ignore"):
         stored = output.astype(spec.store_dtype)

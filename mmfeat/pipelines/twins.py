@@ -13,16 +13,17 @@ from pathlib import Path
 
 from mmfeat.extract.media.read import read_media, size_of_stamp
 from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.media import FetchOptions
 
 # Hashing is bound by the disk and releases the interpreter lock.
 _THREADS = 8
 _EDGE_BYTES = 4096
 
 
-def hash_contents(locations: Sequence[str], max_bytes: int) -> list[str | None]:
+def hash_contents(locations: Sequence[str], max_bytes: int, fetch: FetchOptions) -> list[str | None]:
     """SHA-256 of each file's content; None where it can't be read (the run will say why)."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(lambda location: _hash(location, max_bytes), locations))
+        return list(pool.map(lambda location: _hash(location, max_bytes, fetch), locations))
 
 
 def likely_copies(locations: Sequence[str], stamps: Sequence[str], committed: set[str]) -> list[int]:
@@ -46,9 +47,9 @@ def likely_copies(locations: Sequence[str], stamps: Sequence[str], committed: se
     ]
 
 
-def _hash(location: str, max_bytes: int) -> str | None:
+def _hash(location: str, max_bytes: int, fetch: FetchOptions) -> str | None:
     try:
-        return read_media(location, max_bytes).content_hash
+        return read_media(location, max_bytes, fetch).content_hash
     except ItemError:
         return None
 

@@ -1,17 +1,16 @@
 import hashlib
 import os
 import socket
-import threading
 import time
 import zipfile
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
 
 import pytest
+from web_server import answer, running
 
-from mmfeat.extract.media.read import location_stamp, read_media, size_of_stamp, stamp_of
+from mmfeat.extract.media.read import read_media, size_of_stamp, stamp_of
 from mmfeat.schemas.catalog import zip_location
 from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.media import FetchOptions
 
 MB = 2**20
 
@@ -135,95 +134,33 @@ def test_members_that_cannot_be_had_say_why(archive, tmp_path):
     assert refusal(member(archive, "covers/1.jpg")).startswith("archive member is damaged")
 
 
-class _Server(BaseHTTPRequestHandler):
-    """A web server, and an object store at ``/bucket/``."""
-
-    agents: ClassVar[list[str]] = []
-    busy = 0
-
-    def log_message(self, *args: object) -> None:
-        pass
-
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
-    def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
-        type(self).agents.append(self.headers["User-Agent"])
-        if self.path == "/busy.jpg" and type(self).busy > 0:
-            type(self).busy -= 1
-            self.send_response(503)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        if self.path == "/moved.jpg":
-            self.send_response(302)
-            self.send_header("Location", "/cover.jpg")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        content = {"/cover.jpg": b"cover", "/busy.jpg": b"cover", "/bucket/a%20b.jpg": b"object"}.get(
-            self.path
-        )
-        if self.path in ("/cut.jpg", "/endless.jpg"):
-            content = b"x" * 1000
-        self.send_response(404 if content is None else 200)
-        if self.path != "/endless.jpg":
-            length = len(content or b"") + (500 if self.path == "/cut.jpg" else 0)
-            self.send_header("Content-Length", str(length))
-        self.end_headers()
-        if body and content:
-            self.wfile.write(content)
-        self.close_connection = True
-
-
-@pytest.fixture
-def server():
-    _Server.agents, _Server.busy = [], 0
-    running = ThreadingHTTPServer(("127.0.0.1", 0), _Server)
-    threading.Thread(target=running.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{running.server_port}"
-    running.shutdown()
-    running.server_close()
-
-
-def test_a_url_is_fetched_by_a_client_that_says_what_it_is(server):
-    media = read_media(f"{server}/cover.jpg", MB)
-    assert media.data == b"cover"
-    assert media.stamp == location_stamp(f"{server}/cover.jpg") == f"location:{server}/cover.jpg"
-    assert stamp_of(f"{server}/cover.jpg") is None
-    assert size_of_stamp(media.stamp) is None
-    assert _Server.agents == ["Mozilla/5.0 (compatible; mmfeat/0.1.0)"]
-    assert read_media(f"{server}/moved.jpg", MB).data == b"cover"
-
-
-def test_a_busy_server_is_asked_again(server):
-    _Server.busy = 2
-    assert read_media(f"{server}/busy.jpg", MB).data == b"cover"
-    _Server.busy = 3
-    assert refusal(f"{server}/busy.jpg").startswith("the server answered 503")
-
-
-def test_urls_that_cannot_be_had_say_why(server):
-    assert refusal(f"{server}/none.jpg") == "the server answered 404 Not Found"
-    assert "over the limit" in refusal(f"{server}/cut.jpg", 1000)
-    assert "over the limit" in refusal(f"{server}/endless.jpg", 999)
-    assert read_media(f"{server}/endless.jpg", 1000).data == b"x" * 1000
-    assert refusal(f"{server}/cut.jpg").startswith("cannot fetch the URL")
-    assert refusal("http://127.0.0.1:1/a.jpg").startswith("cannot fetch the URL")
+def test_kinds_of_url_that_are_not_read_say_so():
     assert refusal("ftp://host/a.jpg").startswith("ftp:// is not read")
 
 
-def test_an_object_is_fetched_from_its_bucket(server, monkeypatch):
-    for name, value in (
-        ("AWS_ENDPOINT_URL", server),
-        ("AWS_ACCESS_KEY_ID", "key"),
-        ("AWS_SECRET_ACCESS_KEY", "secret"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_EC2_METADATA_DISABLED", "true"),
-    ):
-        monkeypatch.setenv(name, value)
-    assert read_media("s3://bucket/a b.jpg", MB).data == b"object"
-    assert refusal("s3://bucket/none.jpg") == "there is no such object"
+def test_a_url_into_ones_own_network_is_refused_unless_allowed(tmp_path):
+    with pytest.raises(ItemError, match="is not a public address"):
+        read_media("http://127.0.0.1:1/a.jpg", MB, FetchOptions(cache=tmp_path))
+
+
+def test_an_object_is_fetched_from_its_bucket(monkeypatch):
+    with running() as server:
+        server.on("/bucket/a%20b.jpg", answer(body=b"object"))
+        server.on("/bucket/none.jpg", answer(404))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        for name, value in (
+            ("AWS_ACCESS_KEY_ID", "key"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("AWS_DEFAULT_REGION", "us-east-1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+        ):
+            monkeypatch.setenv(name, value)
+        assert read_media("s3://bucket/a b.jpg", MB).data == b"object"
+        assert refusal("s3://bucket/none.jpg") == "there is no such object"
+
+
+def test_the_name_of_a_bucket_cannot_name_another_server():
+    with running() as server:
+        for bucket in (f"b?endpoint_override={server.address[7:]}&scheme=http", "user:word@b", "", ".."):
+            assert refusal(f"s3://{bucket}/a.jpg").endswith("is not the name of a bucket")
+        assert server.connections == 0

@@ -18,7 +18,7 @@ from mmfeat.extract.media.limits import check_bytes
 from mmfeat.extract.media.remote import is_remote, read_remote
 from mmfeat.schemas.catalog import split_zip_location
 from mmfeat.schemas.errors import ItemError
-from mmfeat.schemas.media import MediaBytes
+from mmfeat.schemas.media import FetchOptions, MediaBytes
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -29,18 +29,19 @@ _KINDS = (
 )
 
 
-def read_media(location: str, max_bytes: int) -> MediaBytes:
+def read_media(location: str, max_bytes: int, fetch: FetchOptions = FetchOptions()) -> MediaBytes:  # noqa: B008
     """Read one file's bytes, in one pass and never more than ``max_bytes``.
 
     Args:
         location: an absolute path, a URL, or ``zip://member::/abs/archive.zip``.
+        fetch: how URLs are fetched.
 
     Raises:
         ItemError: stage ``read``: nothing there, not a regular file (refused before it is opened),
             not permitted, empty, over the limit, damaged, or changed while it was read.
     """
     if is_remote(location):
-        data, stamp = read_remote(location, max_bytes), location_stamp(location)
+        data, stamp = read_remote(location, max_bytes, fetch), location_stamp(location)
     elif member := split_zip_location(location):
         data, stamp = _read_member(*member, max_bytes)
     else:
