@@ -12,6 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from mmfeat.extract.media.remote import is_remote
 from mmfeat.pipelines.stage import RESULTS_SCHEMA, Decode, Encode
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.featureset import FAILED
@@ -52,11 +53,15 @@ class _Lone:
 
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # type: ignore[no-untyped-call]
         actor = ray.remote(num_cpus=0.5, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Stages)
+        self.fetch_seconds = limits.fetch.seconds
         self.actor: Any = actor.remote(list(specs), numbers, limits, "cuda" if gpus else "cpu")
 
     def run(self, unit: pa.Table) -> pa.Table:
         """The unit's results; ItemError when it crashed or hung the process."""
-        decoded = self._wait(self.actor.decode.remote(unit), "decode", "decoder", DECODE_SECONDS)
+        # Fetching has a limit of its own, which comes on top.
+        fetch_seconds = self.fetch_seconds if is_remote(unit["payload"][0].as_py()) else 0.0
+        seconds = DECODE_SECONDS + fetch_seconds
+        decoded = self._wait(self.actor.decode.remote(unit), "decode", "decoder", seconds)
         return self._wait(self.actor.encode.remote(decoded), "encode", "model", ENCODE_SECONDS)
 
     def kill(self) -> None:

@@ -216,7 +216,7 @@ class Planner:
         needed = {number: self._needed(number, source) for number in readers}
         wanted = np.logical_or.reduce(list(needed.values()))
         if name in MEDIA_SOURCES and wanted.any():
-            self._recognise_copies(source, wanted, readers)
+            self._recognise_copies(name, source, wanted, readers)
         self._compute_or_copy(name, source, needed)
 
     def _recognise_touched(self, name: str, source: _Source, readers: list[int]) -> None:
@@ -256,13 +256,13 @@ class Planner:
             self._settle(number, i, MISSING, stamp="")
         return np.asarray(source.present & ~column.done)
 
-    def _recognise_copies(self, source: _Source, wanted: np.ndarray, readers: list[int]) -> None:
+    def _recognise_copies(self, name: str, source: _Source, wanted: np.ndarray, readers: list[int]) -> None:
         """Read and hash the wanted files that look like copies of each other or of known content."""
         rows = np.flatnonzero(wanted & np.array([c is None for c in source.content], dtype=bool))
         committed = {s for n in readers for s in self.columns[n].stamp[self.columns[n].status == OK]}
         locations = [source.payload[i] for i in rows]
         alike = likely_copies(locations, [source.stamp[i] for i in rows], committed)
-        hashes = hash_contents([locations[j] for j in alike], self.limits.clip_bytes, self.limits.fetch)
+        hashes = hash_contents([locations[j] for j in alike], self._max_bytes(name), self.limits.fetch)
         for j, content in zip(alike, hashes, strict=True):
             source.content[rows[j]] = content
 
