@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+TARGETS := .venv-targets
 
-.PHONY: demo test test-all lint bench models clean
+.PHONY: demo test test-all test-targets lint bench models clean
 
 demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
@@ -14,6 +15,10 @@ test: $(VENV)/.dev
 # Also the long forms of the same promises.
 test-all: $(VENV)/.dev
 	$(BIN)/python -m pytest
+
+# Exports in the recommenders that load them.
+test-targets: $(TARGETS)/.ready
+	$(TARGETS)/bin/python -m pytest tests/targets
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -30,7 +35,7 @@ models: $(VENV)/.dev
 	$(BIN)/python tests/models/train.py
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) $(TARGETS) demo
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,5 +47,13 @@ $(VENV)/.extract: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.extract
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,quantize,dev]"
+	@touch $@
+
+# They need other versions of a few packages; torch and the rest are those of $(VENV), found after their own.
+SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+$(TARGETS)/.ready: tests/targets/requirements.txt | $(VENV)/.dev
+	$(BIN)/python -m venv --clear $(TARGETS)
+	$(TARGETS)/bin/python -m pip install --quiet --no-deps --requirement $<
+	$(BIN)/python $(SITE_PACKAGES) > "$$($(TARGETS)/bin/python $(SITE_PACKAGES))/shared.pth"
 	@touch $@

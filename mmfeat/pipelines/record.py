@@ -5,7 +5,6 @@ from __future__ import annotations
 import getpass
 import platform
 import socket
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -23,11 +22,10 @@ _RECORDED_PACKAGES = (
 
 @contextmanager
 def recorded(
-    store: Store, run_id: str, dataset: dict[str, Any], versions: Sequence[str]
+    store: Store, run_id: str, began: datetime, dataset: dict[str, Any], versions: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
     """Record a run over ``versions``; what the block puts into the dict it gets is the report."""
     outcome: dict[str, Any] = {}
-    began, clock = datetime.now(UTC), time.monotonic()
     end = "completed"
     try:
         yield outcome
@@ -42,7 +40,7 @@ def recorded(
             {
                 "run_id": run_id,
                 "began": began.isoformat(),
-                "seconds": round(time.monotonic() - clock, 3),
+                "seconds": round((datetime.now(UTC) - began).total_seconds(), 3),
                 "end": end,
                 "by": f"{_user()}@{socket.gethostname()}",
                 "machine": platform.platform(),

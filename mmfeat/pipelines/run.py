@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import getpass
-import platform
-import socket
 import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +21,7 @@ from mmfeat.pipelines.graph import ray_session, results
 from mmfeat.pipelines.isolate import retry_alone
 from mmfeat.pipelines.plan import Plan, Planner
 from mmfeat.pipelines.progress import Reporter, Silent
+from mmfeat.pipelines.record import recorded
 from mmfeat.schemas.errors import ConfigError, ConservationError, GateFailed
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.job import JobConfig
@@ -36,11 +32,6 @@ from mmfeat.store import FeatureVersion, Store
 # folder must not keep the good ones from being extracted. The gate is still judged at the end.
 _FAILURES_BEFORE_STOP = 100
 
-_RECORDED_PACKAGES = (
-    "mmfeat", "torch", "torchvision", "open-clip-torch", "transformers", "timm", "sentence-transformers",
-    "ray", "av", "pillow", "lancedb", "pylance", "pyarrow", "numpy",
-)  # fmt: skip
-
 
 @dataclass(frozen=True)
 class FeatureReport:
@@ -49,8 +40,8 @@ class FeatureReport:
     Attributes:
         version: ``name@fingerprint``.
         source: what it reads.
-        kind: ``vector``, ``caption`` or ``tags``.
-        dims: of a vector feature.
+        kind: ``vector``, ``vectors`` (several per item), ``caption`` or ``tags``.
+        dims: of a vector feature; vectors: how many an item has, where it has several.
         up_to_date: items that had nothing to do.
         ok, missing, failed: rows that this run committed.
         seconds: that the model worked, summed over all processes; decoding and start-up not counted.
@@ -63,6 +54,7 @@ class FeatureReport:
     source: str
     kind: str
     dims: int | None
+    vectors: int | None
     up_to_date: int
     ok: int
     missing: int
@@ -152,7 +144,9 @@ class _Run:
             if dataset.interactions is not None:
                 store.put_interactions(dataset.interactions)
             versions = [store.add_version(spec) for spec in specs]
-            with self._recorded(store, dataset, versions) as outcome:
+            facts = {"name": dataset.name, "root": dataset.root, "items": len(dataset.items)}
+            names = [v.version for v in versions]
+            with recorded(store, self.run_id, self.began, facts, names) as outcome:
                 report = self._bring_up_to_date(store, dataset, versions)
                 outcome.update(report.to_dict())
                 self._check_gate(report)
@@ -233,6 +227,7 @@ class _Run:
                     source=spec.source,
                     kind=spec.kind,
                     dims=spec.dims,
+                    vectors=spec.vectors,
                     up_to_date=plan.up_to_date(number),
                     ok=tally[OK],
                     missing=tally[MISSING],
@@ -260,37 +255,6 @@ class _Run:
         for feature in report.features:
             if feature.failed_share > most:
                 raise _gate(feature.version, feature.failed_share, most, feature.reasons, report)
-
-    @contextmanager
-    def _recorded(
-        self, store: Store, dataset: Dataset, versions: Sequence[FeatureVersion]
-    ) -> Iterator[dict[str, Any]]:
-        """Leave a record of the run in the store, however it ends."""
-        outcome: dict[str, Any] = {}
-        end = "completed"
-        try:
-            yield outcome
-        except KeyboardInterrupt:
-            end = "interrupted"
-            raise
-        except BaseException as error:
-            end = f"{type(error).__name__}: {error}"
-            raise
-        finally:
-            store.record_run(
-                {
-                    "run_id": self.run_id,
-                    "began": self.began.isoformat(),
-                    "seconds": round(time.monotonic() - self.clock, 3),
-                    "end": end,
-                    "by": f"{_user()}@{socket.gethostname()}",
-                    "machine": platform.platform(),
-                    "packages": _packages(),
-                    "dataset": {"name": dataset.name, "root": dataset.root, "items": len(dataset.items)},
-                    "versions": [v.version for v in versions],
-                    "report": outcome or None,
-                }
-            )
 
 
 def _refuse_prompts_with_texts(specs: Sequence[FeatureSpec]) -> None:
@@ -331,21 +295,3 @@ def _gate(
         hint="See `mmfeat failures`; raise --max-failed to accept them. What succeeded is committed.",
         report=report,
     )
-
-
-def _packages() -> dict[str, str]:
-    found = {}
-    for name in _RECORDED_PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def _user() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        # A container may run under a user id without a name.
-        return "unknown"

@@ -11,6 +11,7 @@ from mmfeat.store.database import Database, quoted
 from mmfeat.store.schema import CODEBOOKS_SCHEMA
 
 _CODEBOOKS = "_codebooks"
+TABLES = (_CODEBOOKS,)
 
 
 def put(database: Database, fingerprint: str, state: bytes, quality: dict[str, Any]) -> None:

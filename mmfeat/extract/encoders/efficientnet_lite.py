@@ -134,8 +134,8 @@ def _network(dtype: str, device: str) -> _Network:
     if [_kind(key) for key in ours] != [_kind(key) for key in theirs]:
         raise ConfigError(f"the installed timm builds another EfficientNet-Lite2 than {_MODEL} is")
     model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    model = model.to(device, getattr(torch, dtype), memory_format=torch.channels_last).eval()
-    return _Network(model, device)
+    model = model.to(device, getattr(torch, dtype)).to(memory_format=torch.channels_last)
+    return _Network(model.eval(), device)
 
 
 def _kind(key: str) -> str:

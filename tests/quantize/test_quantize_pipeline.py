@@ -1,0 +1,240 @@
+"""Quantizing a stored feature: right rows, honest statuses, a version per data, nothing computed twice."""
+
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from mmfeat import api
+from mmfeat.cli import app
+from mmfeat.pipelines.quantize import quantize
+from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.errors import ConfigError, UnknownFeature, UsageError
+from mmfeat.schemas.featureset_arrow import from_arrow, to_arrow
+from mmfeat.schemas.spec import FeatureSpec, Weights
+from mmfeat.store import Store, rows_schema
+
+N, DIMS = 60, 8
+# In neither the catalog's nor any sorted order.
+IDS = [f"item {k}" for k in np.random.default_rng(4).permutation(N)]
+SMALL = {"levels": 2, "codebook_size": 8}
+
+
+def vector_spec(name="clip", output="vector") -> FeatureSpec:
+    own = {"dims": DIMS, "store_dtype": "float32"} if output == "vector" else {"text_kind": "caption"}
+    weights = Weights(origin="package", ref="x")
+    return FeatureSpec(
+        name=name, source="cover", output=output, method="some", model="m", weights=weights, **own
+    )
+
+
+def put(store: Store, spec: FeatureSpec, values: dict, replace=False) -> None:
+    """A value makes an ok row, the words missing and failed make such rows."""
+    rows = []
+    for item_id, value in values.items():
+        status = value if isinstance(value, str) else "ok"
+        rows.append({"item_id": item_id, "status": status, "created": datetime.now(UTC)})
+        if status == "ok":
+            rows[-1]["vector"] = value.tolist()
+    with store.lease("test"):
+        version = store.add_version(spec)
+        store.commit(version, pa.Table.from_pylist(rows, schema=rows_schema(spec)), replace)
+
+
+def put_items(store: Store, ids) -> None:
+    with store.lease("test"):
+        items = pa.Table.from_pylist([{"item_id": i} for i in ids], schema=CATALOG_SCHEMA)
+        store.put_catalog(items, {"name": "sample"})
+
+
+@pytest.fixture
+def vectors() -> dict[str, np.ndarray]:
+    """Thirty different vectors, each of two items: every code is shared."""
+    rows = np.random.default_rng(0).standard_normal((N // 2, DIMS)).astype(np.float32)
+    return {item_id: rows[k % (N // 2)] for k, item_id in enumerate(IDS)}
+
+
+@pytest.fixture
+def store(tmp_path, vectors) -> Store:
+    store = Store.open(str(tmp_path / "store"), create=True)
+    put_items(store, [*IDS, "no cover", "broken", "new"])
+    put(store, vector_spec(), {**vectors, "no cover": "missing", "broken": "failed"})
+    return store
+
+
+def codes_of(store: Store, ids=IDS, name="clip_codes") -> np.ndarray:
+    return store.lookup(ids, [name])[name].matrix
+
+
+def test_every_item_gets_its_own_codes_and_no_value_stays_no_value(store, vectors):
+    report = quantize(store, "clip", **SMALL)
+    assert (report.ok, report.missing, report.failed, report.absent) == (N, 1, 1, 1)
+    assert (report.fitted, report.committed) == (True, N + 2)
+    column = store.lookup(["no cover", "broken", "new", IDS[0]], ["clip_codes"])["clip_codes"]
+    assert column.matrix.dtype == np.int32
+    assert column.matrix[:3].tolist() == [[-1, -1]] * 3
+    assert column.mask.tolist() == [False, False, False, True]
+    assert column.status.tolist() == ["missing", "failed", "absent", "ok"]
+    assert store.failures(store.resolve("clip_codes")).to_pylist() == [
+        {"item_id": "broken", "stage": "upstream", "reason": "clip failed for this item"}
+    ]
+    # Nearest of the stored first codebook, computed here from the vectors themselves.
+    from safetensors.numpy import load
+
+    first = load(store.codebooks(store.resolve("clip_codes").fingerprint)[0])["codebooks"][0]
+    matrix = np.stack([vectors[i] for i in IDS])
+    nearest = ((matrix[:, None] - first[None]) ** 2).sum(axis=2).argmin(axis=1)
+    np.testing.assert_array_equal(codes_of(store)[:, 0], nearest)
+
+
+def test_the_report_gives_the_figures_of_the_stored_codes(store):
+    quality = quantize(store, "clip", **SMALL).quality
+    codes = codes_of(store)
+    assert quality.used == [len(np.unique(level)) / 8 for level in codes.T]
+    assert (quality.collision_rate, quality.largest_collision >= 2) == (1.0, True)
+    assert 0 < quality.relative_mse < 0.5 < quality.cosine
+
+
+def test_a_second_call_computes_nothing_and_reports_the_same(store):
+    first, again = quantize(store, "clip", **SMALL), quantize(store, "clip", **SMALL)
+    assert (again.fitted, again.committed) == (False, 0)
+    assert (again.version, again.quality, again.ok) == (first.version, first.quality, first.ok)
+    table = store.resolve("clip_codes").table
+    assert len(store.versions("clip_codes")) == 1, table
+
+
+def test_the_collision_level_tells_items_apart_in_the_order_of_their_ids(store):
+    quantize(store, "clip", **SMALL, name="plain")
+    quantize(store, "clip", **SMALL, name="unique", collision_level=True)
+    ids = sorted(IDS)
+    plain, unique = codes_of(store, ids, "plain"), codes_of(store, ids, "unique")
+    np.testing.assert_array_equal(unique[:, :2], plain)
+    assert len(np.unique(unique, axis=0)) == N
+    for row in np.unique(plain, axis=0):
+        numbers = unique[(plain == row).all(axis=1), 2]
+        assert numbers.tolist() == list(range(len(numbers)))
+
+
+def test_new_vectors_make_a_new_version_and_the_old_one_stays(store, vectors):
+    old = quantize(store, "clip", **SMALL)
+    before = codes_of(store)
+    put(store, vector_spec(), {"new": 5 * np.ones(DIMS, np.float32)})
+    new = quantize(store, "clip", **SMALL)
+    assert new.version != old.version
+    assert (new.ok, new.absent, new.committed) == (N + 1, 0, N + 3)
+    assert store.resolve("clip_codes").version == new.version
+    np.testing.assert_array_equal(store.lookup(IDS, [old.version])["clip_codes"].matrix, before)
+
+
+def test_items_without_a_vector_change_no_version(store):
+    old = quantize(store, "clip", **SMALL)
+    put(store, vector_spec(), {"new": "missing"})
+    put(store, vector_spec(), {"no cover": "failed"}, replace=True)
+    again = quantize(store, "clip", **SMALL)
+    assert (again.version, again.fitted, again.committed) == (old.version, False, 2)
+    assert (again.missing, again.failed, again.absent) == (1, 2, 0)
+    assert store.counts(store.resolve("clip_codes")) == {"ok": N, "missing": 1, "failed": 2}
+
+
+def test_the_order_of_the_catalog_decides_nothing(store, tmp_path, vectors):
+    other = Store.open(str(tmp_path / "other"), create=True)
+    put_items(other, sorted(IDS))
+    put(other, vector_spec(), {i: vectors[i] for i in sorted(IDS)})
+    first, second = quantize(store, "clip", **SMALL), quantize(other, "clip", **SMALL)
+    assert first.version == second.version
+    np.testing.assert_array_equal(codes_of(store), codes_of(other))
+
+
+def test_codebooks_without_rows_as_a_killed_call_leaves_them_are_not_fitted_again(store, tmp_path, vectors):
+    first = quantize(store, "clip", **SMALL)
+    fingerprint = store.resolve("clip_codes").fingerprint
+    killed = Store.open(str(tmp_path / "killed"), create=True)
+    put_items(killed, IDS)
+    put(killed, vector_spec(), vectors)
+    with killed.lease("test"):
+        killed.put_codebooks(fingerprint, *store.codebooks(fingerprint))
+    report = quantize(killed, "clip", **SMALL)
+    assert (report.version, report.fitted, report.committed) == (first.version, False, N)
+    np.testing.assert_array_equal(codes_of(killed), codes_of(store))
+
+
+def test_every_setting_is_part_of_the_version(store):
+    variants = [{}, {"levels": 3}, {"codebook_size": 4}, {"seed": 1}, {"collision_level": True}]
+    versions = {quantize(store, "clip", **{**SMALL, **v}).version for v in variants}
+    assert len(versions) == len(variants)
+
+
+def test_features_that_are_no_codes_keep_the_fingerprints_they_had_before_there_were_codes():
+    fingerprint = "b02aa50a85522e0ddbb359676fbf5e9d5408a7b53b517c05f924fb989b8b6190"
+    assert vector_spec().fingerprint == fingerprint
+
+
+def test_a_run_record_is_left(store):
+    report = quantize(store, "clip", **SMALL)
+    (record,) = store.runs()
+    assert (record["run_id"], record["end"]) == (report.run_id, "completed")
+    assert record["versions"] == [report.version]
+    assert record["packages"]["faiss-cpu"]
+    assert record["report"]["quality"]["collision_rate"] == 1.0
+
+
+def test_codes_survive_a_trip_through_arrow(store):
+    quantize(store, "clip", **SMALL)
+    found = store.lookup([IDS[0], "broken"], ["clip_codes"])
+    again = from_arrow(to_arrow(found))["clip_codes"]
+    np.testing.assert_array_equal(again.matrix, found["clip_codes"].matrix)
+    assert again.matrix[1].tolist() == [-1, -1]
+    assert again.spec == found["clip_codes"].spec
+
+
+@pytest.mark.parametrize(
+    ("wrong", "error", "message"),
+    [
+        ({"method": "vq"}, ConfigError, "no quantizer 'vq'"),
+        ({"levels": 0}, ConfigError, "levels: .*greater than 0"),
+        ({"name": "No Name"}, ConfigError, "name: "),
+        ({"name": "clip"}, UsageError, "name of a vector feature"),
+        (
+            {"codebook_size": 61},
+            UsageError,
+            "A codebook of 61 needs at least as many vectors, and there are 60",
+        ),
+    ],
+)
+def test_wrong_settings_are_refused_and_leave_no_version(store, wrong, error, message):
+    with pytest.raises(error, match=message):
+        quantize(store, "clip", **{**SMALL, **wrong})
+    assert {v.name for v in store.versions()} == {"clip"}
+
+
+def test_only_vectors_can_be_quantized(store):
+    quantize(store, "clip", **SMALL)
+    with pytest.raises(UsageError, match="is of kind 'codes'; only 'vector' features"):
+        quantize(store, "clip_codes", **SMALL)
+    with pytest.raises(UnknownFeature, match="dino"):
+        quantize(store, "dino", **SMALL)
+
+
+def test_a_feature_without_vectors_is_refused(store):
+    put(store, vector_spec("dino"), {IDS[0]: "missing"})
+    with pytest.raises(UsageError, match="No item has a vector in dino@"):
+        quantize(store, "dino", **SMALL)
+
+
+def test_codes_have_no_distance_to_search_by(store):
+    quantize(store, "clip", **SMALL)
+    with pytest.raises(UsageError, match="holds codes, which have no distance"):
+        api.open(store.uri).search("clip_codes", item=IDS[0])
+
+
+def test_the_command_prints_the_report_and_lookup_shows_codes(store):
+    args = ["quantize", "clip", "--store", store.uri, "--levels", "2", "--codebook-size", "8"]
+    done = CliRunner().invoke(app, args, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert "100.00% of the items share their codes with another" in done.output
+    assert "60 ok, 1 missing, 1 failed, 1 without a row in the source; 62 rows committed" in done.output
+    store.refresh()
+    shown = CliRunner().invoke(app, ["lookup", IDS[0], "--feature", "clip_codes", "--store", store.uri])
+    assert str(codes_of(store, [IDS[0]])[0].tolist()) in shown.output
