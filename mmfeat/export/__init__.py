@@ -1,6 +1,7 @@
 """Features in the exact files that recommenders load."""
 
 from mmfeat.export.content import ExportInput
+from mmfeat.export.from_store import Shaping, export_from
 from mmfeat.export.registry import get, listing, names
 from mmfeat.export.run import ExportReport, export
 from mmfeat.export.verify import Problem, VerifyReport, verify
@@ -9,8 +10,10 @@ __all__ = [
     "ExportInput",
     "ExportReport",
     "Problem",
+    "Shaping",
     "VerifyReport",
     "export",
+    "export_from",
     "get",
     "listing",
     "names",

@@ -37,6 +37,7 @@ class Role:
             ``audio`` or ``text``.
         required: whether the target fails without it.
         dtype: what the target holds; None keeps the feature's own.
+        dims: the sizes that the target can read; empty for any.
         what: a few words for listings.
     """
 
@@ -45,6 +46,7 @@ class Role:
     media: tuple[Literal["image", "audio", "text"], ...] = ("image", "audio", "text")
     required: bool = True
     dtype: str | None = "float32"
+    dims: tuple[int, ...] = ()
     what: str = ""
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,6 +92,10 @@ class Rows:
     def dtype(self) -> np.dtype[Any]:
         """What the target holds."""
         return self._sample.dtype
+
+    def take(self, positions: np.ndarray) -> Rows:
+        """The rows of the items at ``positions``, in that order."""
+        return replace(self, index=self.index[positions], present=self.present[positions])
 
     def blocks(self) -> Iterator[np.ndarray]:
         """The file's array in blocks of rows, in order: pad row, then the items.

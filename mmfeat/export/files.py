@@ -59,8 +59,8 @@ def refuse_used(out: Path) -> None:
         return
     if not out.is_dir():
         raise UsageError(f"{out} is not a folder.", hint="Give --out a new folder.")
-    names = sorted(entry.name for entry in out.iterdir())
-    graphs = [n for n in names if any(fnmatch.fnmatch(n, pattern) for pattern in CACHED_GRAPHS)]
+    names = sorted(entry.relative_to(out).as_posix() for entry in out.rglob("*"))
+    graphs = [n for n in names if any(fnmatch.fnmatch(Path(n).name, pattern) for pattern in CACHED_GRAPHS)]
     if graphs:
         raise UsageError(
             f"{out} holds graphs that a recommender cached: {', '.join(graphs[:5])}. They are named by"

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.export.content import Interactions
+from mmfeat.export.ids import refuse_ids
 from mmfeat.schemas.errors import UsageError
 
 TRAIN, VALID, TEST = 0, 1, 2
@@ -125,6 +126,33 @@ def split(interactions: Interactions, rule: SplitRule, seed: int) -> Interaction
     if len(interactions) and not (labels == TRAIN).any():
         raise UsageError("The split leaves no interaction for training.", hint="Choose another split.")
     return replace(interactions, labels=labels.astype(np.int8))
+
+
+def refuse_short(interactions: Interactions, least: int, target: str) -> None:
+    """UsageError that names users with fewer than ``least`` interactions: ``target`` takes two of each."""
+    short = np.flatnonzero(np.bincount(interactions.users, minlength=len(interactions.user_ids)) < least)
+    refuse_ids(
+        [interactions.user_ids[k] for k in short],
+        lambda user: True,
+        f"are of users with fewer than {least} interactions, and {target} takes the last two of each"
+        " for validation and testing",
+        f"Leave them out: --k-core {least}, or more.",
+    )
+
+
+def refuse_untrained(interactions: Interactions, target: str, why: str) -> None:
+    """UsageError where users have no interaction for training, which ``target`` cannot take."""
+    assert interactions.labels is not None, "no split was made"
+    trained = np.bincount(
+        interactions.users[interactions.labels == TRAIN], minlength=len(interactions.user_ids)
+    )
+    without = np.flatnonzero(trained == 0)
+    if len(without):
+        shown = ", ".join(repr(interactions.user_ids[u]) for u in without[:5])
+        raise UsageError(
+            f"{len(without):,} users have no interaction for training, among them {shown}; {target} {why}.",
+            hint="Split by leave-one-out or ratio, which leave every user one for training.",
+        )
 
 
 def _last(interactions: Interactions, rule: SplitRule, seed: int) -> np.ndarray:

@@ -17,16 +17,33 @@ from mmfeat.schemas.errors import UsageError
 ENTRY_POINT_GROUP = "mmfeat.exporters"
 
 _FORMATS = {
+    "a-llmrec": "mmfeat.export.formats.a_llmrec:ALLMRec",
+    "alpharec": "mmfeat.export.formats.alpharec:AlphaRec",
+    "cornac": "mmfeat.export.formats.cornac:Cornac",
+    "dgvae": "mmfeat.export.formats.dgvae:DGVAE",
     "ducho": "mmfeat.export.formats.ducho:Ducho",
     "elliot": "mmfeat.export.formats.elliot:Elliot",
+    "fmrlrec": "mmfeat.export.formats.fmrlrec:FMRLRec",
     "hf": "mmfeat.export.formats.hf:HuggingFace",
+    "iisan": "mmfeat.export.formats.iisan:IISAN",
     "lc-rec": "mmfeat.export.formats.lc_rec:LCRec",
+    "mllm-msr": "mmfeat.export.formats.mllm_msr:MLLMMSR",
+    "mmctr": "mmfeat.export.formats.mmctr:MMCTR",
+    "mmgrec": "mmfeat.export.formats.mmgrec:MMGRec",
+    "mmhcl": "mmfeat.export.formats.mmhcl:MMHCL",
+    "mmm4rec": "mmfeat.export.formats.mmm4rec:MMM4Rec",
     "mmrec": "mmfeat.export.formats.mmrec:MMRec",
+    "muse": "mmfeat.export.formats.muse:Muse",
     "npy": "mmfeat.export.formats.npy:Npy",
     "parquet": "mmfeat.export.formats.parquet:Parquet",
+    "pixelrec": "mmfeat.export.formats.pixelrec:PixelRec",
+    "rearm": "mmfeat.export.formats.rearm:REARM",
     "recbole": "mmfeat.export.formats.recbole:RecBole",
+    "rlmrec": "mmfeat.export.formats.rlmrec:RLMRec",
     "safetensors": "mmfeat.export.formats.safetensors:Safetensors",
+    "tencentgr": "mmfeat.export.formats.tencentgr:TencentGR",
     "tiger": "mmfeat.export.formats.tiger:Tiger",
+    "unisrec": "mmfeat.export.formats.unisrec:UniSRec",
 }
 
 

@@ -51,8 +51,13 @@ def is_quantized(column: FeatureColumn) -> bool:
 
 
 def medium_of(column: FeatureColumn) -> str:
-    """``image``, ``audio`` or ``text``: what a feature was read from. Captions are texts."""
-    return _MEDIA.get(column.spec.source, "text")
+    """``image``, ``audio`` or ``text``: what a feature was read from. Captions are texts.
+
+    Of joined features ``mixed`` where their media differ.
+    """
+    joined = [spec for step in column.steps for spec in step.inputs]
+    media = {_MEDIA.get(spec.source, "text") for spec in joined or [column.spec]}
+    return media.pop() if len(media) == 1 else "mixed"
 
 
 def _values(chosen: Mapping[str, str] | Sequence[str]) -> list[str]:
@@ -132,9 +137,23 @@ def _fits_or_error(exporter: Exporter, role: Role, name: str, column: FeatureCol
             f"{exporter.name}'s {role.name} is a {role.kind} feature, and {name} is of the kind"
             f" {kind_of(column)}."
         )
+    if role.dims and column.matrix.shape[-1] not in role.dims:
+        raise _wrong_size(exporter, role, name, column.matrix.shape[-1])
     if is_quantized(column) and role.dtype is not None and np.issubdtype(role.dtype, np.floating):
         raise UsageError(
             f"{name} was quantised to {column.matrix.dtype}, and {exporter.title} reads {role.dtype}"
             " without a scale.",
             hint="Export it without quantising.",
         )
+
+
+def _wrong_size(exporter: Exporter, role: Role, name: str, dims: int) -> UsageError:
+    shorter = max((size for size in role.dims if size < dims), default=None)
+    return UsageError(
+        f"{exporter.title} reads vectors of {' or '.join(map(str, role.dims))} dims, and those of {name} have"
+        f" {dims}.",
+        hint=f"Write --project {name}:{shorter} (principal components), or --cut {name}:{shorter} for a"
+        " model that was trained to be cut."
+        if shorter
+        else f"Vectors can be made shorter, not longer: choose a feature with {min(role.dims)} dims or more.",
+    )

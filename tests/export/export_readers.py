@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+import readers_a
+import readers_b
 from safetensors.numpy import load_file
 
 
@@ -187,7 +189,16 @@ READERS = {
     "recbole": read_recbole,
     "safetensors": read_safetensors,
     "tiger": read_tiger,
+    **readers_a.READERS,
+    **readers_b.READERS_B,
 }
 
+# What a target holds of a value, where it is not the value itself.
+HELD = readers_a.HELD
+
+# Ids of the sample for a format whose target goes by integers.
+_INTEGERS = ["10", "9", "7", "3", "1", "2", "12", "11", "8", "4", "6", "5"]
+SAMPLE_IDS = {"mmctr": _INTEGERS, "muse": _INTEGERS, "tencentgr": _INTEGERS}
+
 # Ids of the common sample that a format refuses, as its target would mangle them.
-REFUSED = {"ducho": {"B00.1"}}
+REFUSED = {"ducho": {"B00.1"}, **readers_b.REFUSED_B}

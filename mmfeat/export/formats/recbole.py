@@ -25,7 +25,9 @@ class RecBole(Exporter):
     ``NAME.itememb`` has ``iid:token`` and ``item_emb:float_seq``; the configuration makes ``iid``
     an alias of ``item_id`` and the vectors its preloaded weight. Timestamps are in milliseconds. RecBole
     splits by itself (``eval_args``); with ``--split`` there are ``NAME.train.inter``,
-    ``NAME.valid.inter`` and ``NAME.test.inter`` instead, as ``benchmark_filename``.
+    ``NAME.valid.inter`` and ``NAME.test.inter`` instead, as ``benchmark_filename``. In such files RecBole's
+    sequential models want histories, which only the format ``unisrec`` writes; without ``--split`` they
+    build them, and leave one out.
 
     Numbers are written as the shortest text that gives the same float32.
     """

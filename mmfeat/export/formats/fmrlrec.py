@@ -1,0 +1,96 @@
+"""fMRLRec (https://github.com/yueqirex/fMRLRec)."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import pickle
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Any, ClassVar
+
+from mmfeat.export.base import Exporter, Policy, Role
+from mmfeat.export.content import Content, Entry, ItemMap
+from mmfeat.export.files import read_npy, write_json, write_npy
+from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short
+
+_SUFFIX = {"text": "_embeddings.npy", "image": "_img_embeddings.npy"}
+
+
+class FMRLRec(Exporter):
+    """Everything of ``data/NAME``.
+
+    ``{encoder}_embeddings.npy`` (texts) and ``{encoder}_img_embeddings.npy``, float32 ``[items, dims]``:
+    the loader (``LRUEmbedding``) puts a pad row before them, so row ``k - 1`` is item ``k``. ``encoder``
+    is the last part of the feature's model name in lower case, as ``--language_encoder`` and
+    ``--img_encoder`` find it. ``datamaps.json`` (``item2id`` and ``user2id`` from 1, ``id2item``,
+    ``id2user``), ``sequential_data.txt`` (``user item item ...`` in time order), ``meta.json.gz`` (a
+    Python literal per line: ``asin``, ``title``, ``description``).
+
+    ``item2img_dict.pkl`` is an empty dictionary: fMRLRec opens it always and uses it only to make the
+    image vectors that are here already. It reads no other kind of file in its place.
+
+    fMRLRec takes every user's last interaction for testing and the one before for validation, and
+    counts items among the interactions, so items without any stay out.
+    """
+
+    name = "fmrlrec"
+    title = "fMRLRec"
+    systems = ("fMRLRec",)
+    roles = (
+        Role("text", media=("text",), what="vectors of texts"),
+        Role("image", media=("image",), what="vectors of images"),
+    )
+    interactions = "required"
+    cold_items = False
+    missing: ClassVar[tuple[Policy, ...]] = ("error", "mean", "zero", "drop")
+    refusals: ClassVar[Mapping[Policy, str]] = {"mask": "it has a row for every item and no mask"}
+    id_base = 1
+    user_base = 1
+
+    def check(self, content: Content) -> None:
+        """Every user has enough to take two away."""
+        assert content.interactions is not None, "interactions are required"
+        refuse_short(content.interactions, MIN_TO_SPLIT, self.title)
+
+    def write(self, out: Path, content: Content) -> None:
+        """Matrices, maps, sequences and texts."""
+        inter = content.interactions
+        assert inter is not None, "interactions are required"
+        for role, rows in content.features.items():
+            write_npy(out / _file(role, rows.column.spec.model), rows)
+        maps = {**_maps("user", inter.user_ids), **_maps("item", content.ids)}
+        write_json(out / "datamaps.json", maps)
+        with (out / "sequential_data.txt").open("w", encoding="ascii", newline="\n") as file:
+            for user, positions in inter.sequences():
+                file.write(f"{user + 1} {' '.join(str(k + 1) for k in positions)}\n")
+        _write_meta(out / "meta.json.gz", content)
+        (out / "item2img_dict.pkl").write_bytes(pickle.dumps({}, protocol=2))
+
+    def read_back(self, out: Path, items: ItemMap, manifest: Mapping[str, Any]) -> Iterator[Entry]:
+        """Row = ``item2id`` - 1."""
+        numbers = json.loads((out / "datamaps.json").read_text(encoding="utf-8"))["item2id"]
+        for role, entry in manifest["features"].items():
+            matrix = read_npy(out / _file(role, entry["spec"]["model"]), len(numbers))
+            for item_id, number in numbers.items():
+                yield Entry(role, item_id, matrix[number - 1])
+
+
+def _file(role: str, model: str) -> str:
+    encoder = re.sub(r"[^a-z0-9._-]+", "-", PurePosixPath(model).name.lower())
+    return encoder + _SUFFIX[role]
+
+
+def _maps(what: str, ids: list[str]) -> dict[str, Any]:
+    numbers = {own: k for k, own in enumerate(ids, start=1)}
+    return {f"{what}2id": numbers, f"id2{what}": {str(k): own for own, k in numbers.items()}}
+
+
+def _write_meta(path: Path, content: Content) -> None:
+    texts = zip(content.ids, content.titles, content.descriptions, strict=True)
+    # No time stamp, so that the same content gives the same bytes.
+    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file:
+        for item_id, title, description in texts:
+            meta = {"asin": item_id, "title": title, "description": description}
+            file.write(f"{ {k: v for k, v in meta.items() if v is not None}!r}\n".encode())

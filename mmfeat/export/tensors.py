@@ -1,0 +1,49 @@
+"""Files of ``torch.save``, for targets that read nothing else. They are read back as tensors only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+
+from mmfeat.export.content import Rows
+from mmfeat.schemas.errors import MissingExtra
+
+
+def need_torch(format: str) -> None:
+    """MissingExtra where PyTorch is not installed."""
+    if find_spec("torch") is None:
+        raise MissingExtra(f"Exporting to {format}", "extract", "torch")
+
+
+def write_tensor(path: Path, rows: Rows) -> None:
+    """A feature as one tensor, which is in memory once."""
+    import torch
+
+    tensor = torch.from_numpy(np.empty(rows.shape, rows.dtype))
+    start = 0
+    for block in rows.blocks():
+        tensor[start : start + len(block)] = torch.from_numpy(block)
+        start += len(block)
+    torch.save(tensor, path)
+
+
+def write_each_tensor(folder: Path, rows: Rows, names: Sequence[str]) -> None:
+    """One file per item that has a value, ``names[k].pt`` for the item at position ``k``."""
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for position, value in rows.values():
+        # A copy: torch.save writes all of the memory that a tensor is a view of.
+        torch.save(torch.from_numpy(np.array(value)), folder / f"{names[position]}.pt")
+
+
+def read_tensor(path: Path) -> np.ndarray:
+    """The tensor in a file. Nothing but a tensor is unpickled."""
+    import torch
+
+    tensor: torch.Tensor = torch.load(path, map_location="cpu", weights_only=True)
+    array: np.ndarray = tensor.numpy()
+    return array
