@@ -49,20 +49,21 @@ class Model(ABC):
 
 
 class Encoder(Model):
-    """Pixels or texts to vectors."""
+    """Pixels or texts to vectors: ``[n, dims]``, or ``[n, vectors, dims]`` where the spec has ``vectors``."""
 
     spec: FeatureSpec
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
-        """uint8 ``[n, height, width, 3]`` RGB in the spec's view to float32 ``[n, dims]``."""
+        """uint8 ``[n, height, width, 3]`` RGB in the spec's view to float32 vectors."""
         raise NotImplementedError(f"{self.spec.method} has no image tower")
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """``n`` texts to float32 ``[n, dims]``, in the given order whatever the batching inside."""
+        """``n`` texts to float32 vectors, in the given order whatever the batching inside."""
         raise NotImplementedError(f"{self.spec.method} has no text tower")
 
     def encode_clips(self, clips: Sequence[Frames]) -> np.ndarray:
-        """``n`` clips to float32 ``[n, dims]``: the mean over time of the frame vectors.
+        """``n`` clips to float32 vectors: the mean over time of the frame vectors, one by one where
+        there are several per frame.
 
         Each frame is encoded, and normalised where the spec says so, as an image is; the mean is
         normalised again where the spec says so, as CLIP4Clip's parameter-free mean pooling does
@@ -73,7 +74,7 @@ class Encoder(Model):
         ends = np.cumsum(counts)
         means = np.stack([flat[e - n : e].mean(axis=0) for e, n in zip(ends, counts, strict=True)])
         if self.spec.normalize:
-            means /= np.linalg.norm(means, axis=1, keepdims=True)
+            means /= np.linalg.norm(means, axis=-1, keepdims=True)
         return means
 
 

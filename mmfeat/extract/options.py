@@ -14,6 +14,9 @@ from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, FrameSampling
 PICTURES = ("cover", "video")
 TEXTS = ("title", "description", "a text feature")
 
+# An option that few methods have: which ones, for the others' refusals.
+_WHO_HAS = {"hidden_states": "Hidden states: transformers for pictures, sentence_transformers for texts."}
+
 _FRAME_OPTIONS = ("frames", "sampling", "fps")
 _DEFAULT_FRAMES = 8
 
@@ -47,10 +50,11 @@ def check_options(name: str, config: FeatureConfig, options: Collection[str]) ->
     unknown = given - frames - set(options)
     if unknown:
         known = {*options, *(_FRAME_OPTIONS if config.source == "video" else ())}
+        others = [_WHO_HAS[option] for option in unknown if option in _WHO_HAS]
         raise ConfigError(
             f"feature {name!r}: {_method(config)} has no option {_listed(unknown)} "
             f"for source {config.source!r}",
-            hint=f"It has: {', '.join(sorted(known))}.",
+            hint=" ".join([f"It has: {', '.join(sorted(known))}.", *others]),
         )
 
 

@@ -20,9 +20,10 @@ from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store, rows_schema
 
-# A group is committed when it holds this many rows or its oldest row is this old: what a crash can
-# cost is bounded by work as well as by time.
+# A group is committed when it holds this many rows or bytes or its oldest row is this old: what a crash
+# can cost is bounded by work as well as by time, and so is the memory of wide features.
 GROUP_ROWS = 8192
+GROUP_BYTES = 128 << 20
 GROUP_SECONDS = 15.0
 
 
@@ -142,7 +143,8 @@ class Committer:
             self.reasons[feature][why] = self.reasons[feature].get(why, 0) + 1
         self.groups[feature].append(rows)
         self.since[feature] = self.since[feature] or time.monotonic()
-        if sum(map(len, self.groups[feature])) >= GROUP_ROWS:
+        group = self.groups[feature]
+        if sum(map(len, group)) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
             self._flush(feature)
         for other, since in enumerate(self.since):
             if since is not None and time.monotonic() - since > GROUP_SECONDS:

@@ -159,9 +159,11 @@ class FeatureSpec(_Frozen):
     Attributes:
         name: what the feature is called in this store; not part of the fingerprint.
         source: ``title``, ``description``, ``cover``, ``video``, ``audio`` or a feature's name.
-        output: ``vector`` (``[dims]`` per item), ``text``, or ``codes`` (``[dims]`` integers per item).
+        output: ``vector`` (``[dims]`` per item, or ``[vectors, dims]``), ``text``, or ``codes``
+            (``[dims]`` integers per item).
         method: registry name of the encoder, captioner or quantizer.
         method_version: raised whenever our code would give other values for the same settings.
+        vectors: how many vectors an item has, where a feature holds several; None means one.
         text_kind: for text outputs, what it is: ``caption`` (by a multimodal LLM) or ``tags``.
         top_k: the most tags a text of kind ``tags`` names.
         upstream: fingerprint of the feature that is read, when ``source`` names one.
@@ -182,6 +184,7 @@ class FeatureSpec(_Frozen):
     layer: int | None = None
     normalize: bool = False
     dims: int | None = Field(default=None, gt=0)
+    vectors: int | None = Field(default=None, gt=0)
     compute_dtype: ComputeDtype = "float32"
     store_dtype: StoreDtype | None = None
     text_kind: Literal["caption", "tags"] | None = None
@@ -195,6 +198,8 @@ class FeatureSpec(_Frozen):
     def _output_has_its_fields(self) -> FeatureSpec:
         if self.output == "vector" and (self.dims is None or self.store_dtype is None):
             raise ValueError("a vector feature needs dims and store_dtype")
+        if self.output != "vector" and self.vectors is not None:
+            raise ValueError("only a vector feature can hold several vectors per item")
         if self.output == "text" and self.text_kind is None:
             raise ValueError("a text feature needs text_kind")
         if (self.output == "codes") != (self.quantization is not None):
@@ -217,8 +222,16 @@ class FeatureSpec(_Frozen):
 
     @property
     def kind(self) -> str:
-        """What a person calls it: ``vector``, ``codes``, ``caption`` (by a multimodal LLM) or ``tags``."""
-        return str(self.text_kind) if self.output == "text" else self.output
+        """What a person calls it: ``vector``, ``vectors`` (several per item), ``codes``, ``caption`` (by a
+        multimodal LLM) or ``tags``."""
+        if self.output == "text":
+            return str(self.text_kind)
+        return "vectors" if self.vectors is not None else self.output
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one item's value: ``(dims,)``, ``(vectors, dims)``, or ``()`` of a text."""
+        return tuple(n for n in (self.vectors, self.dims) if n is not None)
 
     @property
     def version(self) -> str:
@@ -254,6 +267,7 @@ class FeatureConfig(_Frozen):
     revision: str | None = None
     pooling: Pooling | None = None
     layer: int | None = None
+    hidden_states: bool | None = None
     normalize: bool | None = None
     crop: Literal["center", "squash", "pad"] | None = None
     jpeg: Literal["exact", "scaled"] | None = None

@@ -15,6 +15,7 @@ from mmfeat.store.schema import RUNS_SCHEMA
 
 _ITEMS, _INTERACTIONS, _STAMPS, _RUNS = "_items", "_interactions", "_stamps", "_runs"
 _DATASET_KEY = b"mmfeat.dataset"
+TABLES = (_ITEMS, _INTERACTIONS, _STAMPS, _RUNS)
 
 
 class Catalog:

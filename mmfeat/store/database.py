@@ -7,7 +7,7 @@ client can open the folder all the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -29,10 +29,13 @@ class Database:
     Args:
         uri: absolute local folder, or an object-store URI. Credentials and endpoints come from the
             environment, as Lance reads them (``AWS_*``, ``GOOGLE_*``, ``AZURE_*``).
+        pins: table to the Lance version at which it is read; there are no other tables then. The
+            latest version of every table when None.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, pins: Mapping[str, int] | None = None) -> None:
         self.uri = uri
+        self._pins = pins
         self._open: dict[str, lance.LanceDataset] = {}
         self._small: dict[str, tuple[int, pa.Table]] = {}
 
@@ -43,10 +46,13 @@ class Database:
 
     def table(self, name: str) -> lance.LanceDataset | None:
         """The table, or None where there is none."""
+        if self._pins is not None and name not in self._pins:
+            return None
         if name not in self._open:
             with self.errors(f"read {name}"):
                 try:
-                    self._open[name] = lance.dataset(self._location(name))
+                    at = None if self._pins is None else self._pins[name]
+                    self._open[name] = lance.dataset(self._location(name), version=at)
                 except ValueError as error:
                     if "was not found" not in str(error):
                         raise
@@ -115,6 +121,13 @@ class Database:
         with self.errors(f"write {name}"):
             self._open[name] = lance.write_dataset(rows, table, mode="overwrite")
             clean_up(self._open[name])
+
+    def delete(self, name: str, where: str) -> None:
+        """Remove the rows for which a Lance filter holds: one transaction."""
+        table = self.table(name)
+        if table is not None:
+            with self.errors(f"write {name}"):
+                table.delete(where)
 
     def tidy(self, name: str) -> None:
         """Merge the fragments of a small table once it has many."""

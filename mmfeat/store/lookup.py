@@ -50,9 +50,9 @@ def _column(database: Database, version: FeatureVersion, unique: pa.Array) -> Fe
     reason = np.full(n, "", dtype=object)
     values: np.ndarray = np.full(n, None, dtype=object)
     if spec.output == "vector":
-        values = np.full((n, spec.dims or 0), np.nan, dtype=spec.store_dtype)
+        values = np.full((n, *spec.shape), np.nan, dtype=spec.store_dtype)
     elif spec.output == "codes":
-        values = np.full((n, spec.dims or 0), NO_CODE, dtype=np.int32)
+        values = np.full((n, *spec.shape), NO_CODE, dtype=np.int32)
     columns = ["item_id", "status", "reason", value_column(spec)]
     place = {item_id: at for at, item_id in enumerate(unique.to_pylist())}
     for batch in batches_of(database, version, unique, columns):
@@ -78,7 +78,7 @@ def _fill(
     ok = pc.equal(rows["status"], OK)
     found = rows.columns[-1].filter(ok)
     ok_at = at[ok.to_numpy(zero_copy_only=False)]
-    values[ok_at] = found.to_pylist() if values.ndim == 1 else matrix_of(found)
+    values[ok_at] = found.to_pylist() if values.ndim == 1 else matrix_of(found).reshape(-1, *values.shape[1:])
 
 
 def _taken(column: FeatureColumn, rows: np.ndarray) -> FeatureColumn:

@@ -104,7 +104,7 @@ def table_of(database: Database, version: FeatureVersion) -> lance.LanceDataset:
 
 
 def matrix_of(vectors: pa.FixedSizeListArray) -> np.ndarray:
-    """``[n, dims]`` array of vectors, none of them null."""
+    """``[n, list size]`` array of lists, none of them null."""
     flat = vectors.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat.reshape(len(vectors), vectors.type.list_size))
 

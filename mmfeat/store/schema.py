@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pyarrow as pa
 
 from mmfeat.schemas.spec import FeatureSpec
@@ -43,20 +45,29 @@ CODEBOOKS_SCHEMA = pa.schema(
     ]
 )
 
+SNAPSHOTS_SCHEMA = pa.schema(
+    [
+        pa.field("name", pa.string(), nullable=False),
+        pa.field("created", _TIME, nullable=False),
+        pa.field("record", pa.string(), nullable=False),  # JSON: items, features, tables
+    ]
+)
+
 RUNS_SCHEMA = pa.schema([pa.field("record", pa.string(), nullable=False)])  # JSON
 
 
 def rows_schema(spec: FeatureSpec) -> pa.Schema:
     """The columns of a feature version's table; one row per item.
 
-    ``vector`` is a fixed-size list of ``dims`` numbers of the spec's store dtype, ``codes`` one of
-    ``dims`` int32, ``text`` a string; whichever the feature has is null unless the status is
-    ``ok``. ``facts`` is a JSON object or null. ``content_hash`` and ``stamp`` say which content of
+    ``vector`` is a fixed-size list of ``dims`` numbers of the spec's store dtype, or of
+    ``vectors * dims`` where an item has several vectors (one after the other), ``codes`` one of
+    ``dims`` int32, ``text`` a string; whichever the feature has is null unless the status is ``ok``.
+    ``facts`` is a JSON object or null. ``content_hash`` and ``stamp`` say which content of
     the item the row was made from.
     """
     if spec.output == "vector":
         assert spec.store_dtype is not None, "FeatureSpec refuses vector features without a dtype"
-        value = pa.field("vector", pa.list_(_FLOATS[spec.store_dtype], spec.dims))
+        value = pa.field("vector", pa.list_(_FLOATS[spec.store_dtype], math.prod(spec.shape)))
     elif spec.output == "codes":
         value = pa.field("codes", pa.list_(pa.int32(), spec.dims))
     else:

@@ -48,6 +48,7 @@ def search(
     database: Database, version: FeatureVersion, vector: np.ndarray, k: int, exclude: Collection[str]
 ) -> list[Hit]:
     """The ``k`` nearest items; see :meth:`mmfeat.store.Store.search`."""
+    refuse_unsearchable(version)
     query = _direction(version, vector)
     if k < 1:
         raise UsageError(f"A search for k = {k} items: k is at least 1.")
@@ -58,10 +59,21 @@ def search(
     return list(islice(hits, k))
 
 
+def refuse_unsearchable(version: FeatureVersion) -> None:
+    """UsageError unless the feature holds one vector per item."""
+    kind = version.spec.kind
+    if kind != "vector":
+        held = {"vectors": "several vectors per item", "codes": "codes"}.get(kind, "texts")
+        raise UsageError(
+            f"{version.version} holds {held}, which have no distance.",
+            hint="Search a feature of kind 'vector': `mmfeat status` lists them.",
+        )
+
+
 def build_vector_index(database: Database, version: FeatureVersion) -> None:
     """Build (or build anew) the index that search then uses; see the Store's method."""
-    if version.spec.output != "vector":
-        raise UsageError(f"{version.version} holds texts; only vector features have a vector index.")
+    if version.spec.kind != "vector":
+        raise UsageError(f"{version.version} is no vector feature: only vector features have an index.")
     table = table_of(database, version)
     rows = table.count_rows(f"status = '{OK}'")
     if not rows:
@@ -121,8 +133,6 @@ def _cosines(vectors: pa.FixedSizeListArray, query: np.ndarray) -> np.ndarray:
 
 def _direction(version: FeatureVersion, vector: np.ndarray) -> np.ndarray:
     """The query scaled to length 1 (float16 tables would overflow on large ones)."""
-    if version.spec.output != "vector":
-        raise UsageError(f"{version.version} holds texts, which have no distance.")
     query = np.asarray(vector, dtype=np.float64)
     if query.shape != (version.spec.dims,):
         raise UsageError(

@@ -14,7 +14,7 @@ import pyarrow as pa
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import codebooks, maintenance, rows
+from mmfeat.store import catalog, codebooks, maintenance, rows, versions
 from mmfeat.store.catalog import Catalog
 from mmfeat.store.database import Database
 from mmfeat.store.lease import LOCK_FILE, FolderLease, Lease
@@ -22,6 +22,7 @@ from mmfeat.store.lease_record import RecordLease
 from mmfeat.store.lookup import lookup
 from mmfeat.store.schema import FORMAT, STORE_SCHEMA
 from mmfeat.store.search import Hit, build_vector_index, search
+from mmfeat.store.snapshots import Snapshot, Snapshots, pinned
 from mmfeat.store.versions import FeatureVersion, Versions
 
 _STORE = "_store"
@@ -32,13 +33,21 @@ class Store:
 
     Reading needs no lease and never waits for a writer. Each table is read at the version it had
     when it was first looked at through this object, plus what this object wrote; :meth:`refresh`
-    moves on to the latest. Old versions stay readable for a day. Writing needs the :meth:`lease`.
+    moves on to the latest. Old versions stay readable for a day, and as long as there is a snapshot
+    of them (:meth:`at`). Writing needs the :meth:`lease`.
+
+    Attributes:
+        snapshot: name of the snapshot that is read, None for the store as it goes on.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, snapshots: Snapshots | None = None, snapshot: str | None = None
+    ) -> None:
         self._database = database
         self._versions = Versions(database)
         self._catalog = Catalog(database)
+        self._snapshots = snapshots or Snapshots(database)
+        self.snapshot = snapshot
         self._lease: Lease | None = None
 
     @classmethod
@@ -88,8 +97,9 @@ class Store:
             wait_seconds: how long to wait for another writer.
 
         Raises:
-            StoreError: another process is writing; the error says which.
+            StoreError: another process is writing; the error says which. Or this is a snapshot.
         """
+        self._refuse_snapshot()
         if self._lease is not None:
             raise StoreError(f"This process is already writing to {self.uri} through the same Store.")
         folder = self._database.folder
@@ -176,6 +186,46 @@ class Store:
         self._check_lease()
         maintenance.finish(self._database, version)
 
+    # Snapshots
+
+    def create_snapshot(self, name: str) -> Snapshot:
+        """Give the state of the whole store a name: it stays readable as it is now.
+
+        Args:
+            name: 1 to 64 ASCII letters, digits, ``-``, ``_`` and single dots.
+
+        Raises:
+            UsageError: the name is taken, or none that a snapshot can have.
+        """
+        self._check_lease()
+        current = {name_: self.resolve(name_).version for name_ in sorted(self.current())}
+        return self._snapshots.create(name, self._tables(), len(self._catalog.ids()), current)
+
+    def snapshots(self) -> list[Snapshot]:
+        """All snapshots, oldest first."""
+        return self._snapshots.list()
+
+    def delete_snapshot(self, name: str) -> None:
+        """Forget a snapshot. What only it kept goes with the next :meth:`finish` a day later.
+
+        Raises:
+            UsageError: there is none of that name.
+        """
+        self._check_lease()
+        self._snapshots.delete(name, self._tables())
+
+    def at(self, snapshot: str) -> Store:
+        """The store as it was when ``snapshot`` was created, to read only.
+
+        Raises:
+            UsageError: there is no such snapshot.
+        """
+        return Store(pinned(self._database, self._snapshots.get(snapshot)), self._snapshots, snapshot)
+
+    def _tables(self) -> list[str]:
+        own = (*catalog.TABLES, *versions.TABLES, *codebooks.TABLES)
+        return [*own, *(version.table for version in self.versions())]
+
     # What quantizers fitted
 
     def put_codebooks(self, fingerprint: str, state: bytes, quality: dict[str, Any]) -> None:
@@ -233,6 +283,7 @@ class Store:
 
     def record_run(self, record: dict[str, Any]) -> None:
         """Add a run's record (JSON types). Needs no lease: a run that lost it leaves a record too."""
+        self._refuse_snapshot()
         self._catalog.record_run(record)
 
     # Reading
@@ -260,9 +311,9 @@ class Store:
             UsageError: two versions of one feature, or an id that is no string.
         """
         names = sorted({v.name for v in self.versions()}) if features is None else features
-        versions = [self.resolve(name) for name in names]
+        found = [self.resolve(name) for name in names]
         asked = self._catalog.ids().to_pylist() if ids is None else ids
-        return lookup(self._database, asked, versions, None if unknown == "mask" else self._catalog.ids)
+        return lookup(self._database, asked, found, None if unknown == "mask" else self._catalog.ids)
 
     def search(
         self, version: FeatureVersion, vector: np.ndarray, k: int = 10, exclude: Collection[str] = ()
@@ -289,7 +340,15 @@ class Store:
         self._check_lease()
         build_vector_index(self._database, version)
 
+    def _refuse_snapshot(self) -> None:
+        if self.snapshot is not None:
+            raise StoreError(
+                f"The snapshot {self.snapshot!r} of {self.uri} is there to read: it never changes.",
+                hint="Open the store without a snapshot to write to it.",
+            )
+
     def _check_lease(self) -> None:
+        self._refuse_snapshot()
         if self._lease is None:
             raise StoreError(f"Writing to {self.uri} needs its lease: `with store.lease(...):`.")
         self._lease.check()

@@ -16,6 +16,7 @@ from mmfeat.store.database import Database
 from mmfeat.store.schema import CURRENT_SCHEMA, VERSIONS_SCHEMA, rows_schema
 
 _VERSIONS, _CURRENT = "_versions", "_current"
+TABLES = (_VERSIONS, _CURRENT)
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 

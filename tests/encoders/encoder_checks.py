@@ -55,9 +55,9 @@ def encoded(model: Encoder, files: Sequence[bytes]) -> np.ndarray:
 
 
 def cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
-    """Row by row."""
+    """Vector by vector."""
     assert ours.shape == theirs.shape
-    return (ours * theirs).sum(1) / np.linalg.norm(ours, axis=1) / np.linalg.norm(theirs, axis=1)
+    return (ours * theirs).sum(-1) / np.linalg.norm(ours, axis=-1) / np.linalg.norm(theirs, axis=-1)
 
 
 def in_any_batch(encode: Callable, inputs: Sequence, size: int = 7) -> float:

@@ -58,11 +58,12 @@ def to_input(pixels: np.ndarray, spec: FeatureSpec, device: str) -> torch.Tensor
 
 
 def to_vectors(outputs: torch.Tensor, spec: FeatureSpec) -> np.ndarray:
-    """A model's ``[n, dims]`` outputs as float32, of length 1 where the spec says so."""
+    """A model's ``[n, dims]`` or ``[n, vectors, dims]`` outputs as float32, every vector of length 1
+    where the spec says so."""
     import torch
 
     vectors = outputs.to(torch.float32)
     if spec.normalize:
-        vectors = torch.nn.functional.normalize(vectors, dim=1)
+        vectors = torch.nn.functional.normalize(vectors, dim=-1)
     result: np.ndarray = vectors.cpu().numpy()
     return result

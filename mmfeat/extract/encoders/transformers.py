@@ -18,7 +18,8 @@ from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard, PixelView
 if TYPE_CHECKING:
     import torch
 
-_OPTIONS = ("model", "weights", "revision", "pooling", "layer", *PICTURE_OPTIONS, *COMMON_OPTIONS)
+_OWN_OPTIONS = ("model", "weights", "revision", "pooling", "layer", "hidden_states")
+_OPTIONS = (*_OWN_OPTIONS, *PICTURE_OPTIONS, *COMMON_OPTIONS)
 
 
 class TransformersEncoder(Encoder):
@@ -36,6 +37,11 @@ class TransformersEncoder(Encoder):
         tokens. Both are of the last hidden state, or of hidden state ``layer`` (0: the embeddings;
         negative: from the end; no final layer norm).
         ``attention``: the model's attention pooling head.
+
+    With ``hidden_states = true`` an item has a vector of every hidden state, embeddings first, as
+    ``output_hidden_states`` of transformers gives them: ``[layers + 1, dims]``, what IISAN reads
+    (arXiv 2404.02059). Of each it is the CLS token, or the mean of the patch tokens with
+    ``pooling = "mean"`` and for models without a CLS token. A clip's are means over its frames.
     """
 
     batch_size: ClassVar[int] = 32
@@ -54,6 +60,11 @@ class TransformersEncoder(Encoder):
         """See :meth:`Model.resolve`."""
         check_source(name, config, upstream)
         check_options(name, config, _OPTIONS)
+        if config.hidden_states and config.layer is not None:
+            raise ConfigError(
+                f"feature {name!r}: hidden_states gives every layer, and layer = {config.layer} one of them",
+                hint="Leave one of the two out.",
+            )
         model = need_model(name, config, "facebook/dinov2-small")
         found = find_weights(name, config)
         shown = found.folder.name if found.weights.location else model
@@ -61,7 +72,9 @@ class TransformersEncoder(Encoder):
         image = image.model_copy(update={"view": adjusted(image.view, config.crop, config.jpeg)})
         empty = _Outline(name, shown, str(found.folder), image.view)
         layer = empty.layer(config.layer)
-        pooling = empty.pooling(config.pooling or "default", layer)
+        final = layer is None and not config.hidden_states
+        pooling = empty.pooling(config.pooling or "default", final)
+        vectors, dims = empty.shape(pooling, layer, bool(config.hidden_states))
         return vector_spec(
             name,
             config,
@@ -71,7 +84,8 @@ class TransformersEncoder(Encoder):
             pooling=pooling,
             layer=layer,
             normalize=False,
-            dims=_pooled(empty.outputs, pooling, layer, empty.prefix).shape[1],
+            vectors=vectors,
+            dims=dims,
         )
 
     @classmethod
@@ -102,11 +116,14 @@ class TransformersEncoder(Encoder):
         import torch
 
         spec = self.spec
+        hidden = spec.layer is not None or spec.vectors is not None
         with torch.inference_mode():
             inputs = to_input(pixels, spec, self._device)
-            outputs = self._model(pixel_values=inputs, output_hidden_states=spec.layer is not None)
+            outputs = self._model(pixel_values=inputs, output_hidden_states=hidden)
             prefix = _prefix_tokens(self._model.config, outputs, tuple(inputs.shape[2:]))
-            return to_vectors(_pooled(outputs, spec.pooling, spec.layer, prefix), spec)
+            if spec.vectors is None:
+                return to_vectors(_pooled(outputs, spec.pooling, spec.layer, prefix), spec)
+            return to_vectors(torch.stack(_every_layer(outputs, spec.pooling, prefix), dim=1), spec)
 
 
 class _Outline:
@@ -141,18 +158,21 @@ class _Outline:
             )
         return asked % count
 
-    def pooling(self, asked: Pooling, layer: int | None) -> Pooling:
-        """What ``asked`` means for this model; ConfigError where it cannot be had."""
-        whole = layer is None
-        attention = whole and any("AttentionPool" in type(m).__name__ for m in self.module.modules())
-        pooled = whole and getattr(self.outputs, "pooler_output", None) is not None
+    def pooling(self, asked: Pooling, final: bool) -> Pooling:
+        """What ``asked`` means for this model, of its final output or else of hidden states.
+
+        Raises:
+            ConfigError: it cannot be had.
+        """
+        attention = final and any("AttentionPool" in type(m).__name__ for m in self.module.modules())
+        pooled = final and getattr(self.outputs, "pooler_output", None) is not None
         possible: list[Pooling] = ["default", "mean"]
         possible += ["cls"] if self.prefix else []
         possible += ["attention"] if attention else []
         if asked not in possible:
             raise ConfigError(
                 f"feature {self.name!r}: {self.model!r} has no pooling {asked!r}"
-                f"{'' if whole else f' at layer {layer}'}",
+                f"{'' if final else ' of hidden states'}",
                 hint=f"It has: {', '.join(possible)}.",
             )
         if asked != "default":
@@ -162,6 +182,19 @@ class _Outline:
         if pooled and not hasattr(getattr(self.module, "pooler", None), "dense"):
             return "default"
         return "cls" if self.prefix else "mean"
+
+    def shape(self, pooling: Pooling, layer: int | None, every_layer: bool) -> tuple[int | None, int]:
+        """``(vectors, dims)`` per picture; ConfigError where hidden states are of several lengths."""
+        if not every_layer:
+            return None, int(_pooled(self.outputs, pooling, layer, self.prefix).shape[1])
+        dims = [int(state.shape[1]) for state in _every_layer(self.outputs, pooling, self.prefix)]
+        if len(set(dims)) > 1:
+            raise ConfigError(
+                f"feature {self.name!r}: the hidden states of {self.model!r} have {dims} dims, "
+                "which do not fit into one feature",
+                hint="Choose one of them with layer, or a model whose layers are all as wide.",
+            )
+        return len(dims), dims[0]
 
 
 def _pooled(outputs: Any, pooling: Pooling | None, layer: int | None, prefix: int) -> torch.Tensor:
@@ -173,6 +206,11 @@ def _pooled(outputs: Any, pooling: Pooling | None, layer: int | None, prefix: in
         tokens = _tokens(outputs.last_hidden_state if layer is None else outputs.hidden_states[layer])
         pooled = tokens[:, 0] if pooling == "cls" else tokens[:, prefix:].mean(dim=1)
     return pooled
+
+
+def _every_layer(outputs: Any, pooling: Pooling | None, prefix: int) -> list[torch.Tensor]:
+    """``[n, dims]`` of each hidden state, the embeddings first."""
+    return [_pooled(outputs, pooling, layer, prefix) for layer in range(len(outputs.hidden_states))]
 
 
 def _tokens(state: Any) -> Any:

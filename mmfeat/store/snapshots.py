@@ -1,0 +1,144 @@
+"""Snapshots: names for the state of every table at one moment.
+
+A snapshot is one row of the table ``_snapshots``, which says the Lance version of every table, and a
+Lance tag on each of these versions, which clean-up then keeps. The row is written after the tags and
+removed before them: a process that is killed in between leaves tags that no row knows, and the next
+one that creates or deletes a snapshot removes those.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import lance
+import pyarrow as pa
+
+from mmfeat.schemas.errors import StoreError, UsageError
+from mmfeat.store.database import Database, quoted
+from mmfeat.store.schema import SNAPSHOTS_SCHEMA
+
+_SNAPSHOTS = "_snapshots"
+_TAG = "mmfeat-snapshot-"
+
+# What Lance allows in a tag and every file system in a name.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]|\.(?!\.)){0,63}")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A named state of a store.
+
+    Attributes:
+        created: UTC.
+        items: number of items in its catalog.
+        features: name to the ``name@fingerprint`` that the name alone means in it.
+        tables: table to its Lance version.
+    """
+
+    name: str
+    created: datetime
+    items: int
+    features: dict[str, str]
+    tables: dict[str, int]
+
+
+class Snapshots:
+    """The record of snapshots in one database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self) -> list[Snapshot]:
+        """All snapshots, oldest first."""
+        rows = self._database.read_small(_SNAPSHOTS, SNAPSHOTS_SCHEMA).to_pylist()
+        return sorted(map(_loaded, rows), key=lambda s: (s.created, s.name))
+
+    def get(self, name: str) -> Snapshot:
+        """The snapshot called ``name``; UsageError that says what there is where there is none."""
+        found = {snapshot.name: snapshot for snapshot in self.list()}
+        if name not in found:
+            there = f"There are: {', '.join(found)}." if found else "There is none yet."
+            raise UsageError(
+                f"There is no snapshot {name!r} of {self._database.uri}.",
+                hint=f"{there} Make one with `mmfeat snapshot create NAME`.",
+            )
+        return found[name]
+
+    def create(self, name: str, tables: Sequence[str], items: int, features: Mapping[str, str]) -> Snapshot:
+        """Pin ``tables`` as they are now; those that are not there are not in the snapshot.
+
+        Raises:
+            UsageError: the name is taken, or none that a snapshot can have.
+        """
+        _check_name(name)
+        if name in {snapshot.name for snapshot in self.list()}:
+            raise UsageError(
+                f"There is a snapshot {name!r} of {self._database.uri} already.",
+                hint="A snapshot never changes: choose another name, or delete it first.",
+            )
+        present = {table: found for table in tables if (found := self._database.table(table)) is not None}
+        self._remove_unknown_tags(present.values())
+        for table in present.values():
+            with self._database.errors(f"make the snapshot {name}"):
+                table.tags.create(f"{_TAG}{name}", table.version)
+        snapshot = Snapshot(
+            name, datetime.now(UTC), items, dict(features), {k: t.version for k, t in present.items()}
+        )
+        row = {
+            "name": name,
+            "created": snapshot.created,
+            "record": json.dumps({"items": items, "features": snapshot.features, "tables": snapshot.tables}),
+        }
+        self._database.append(_SNAPSHOTS, pa.Table.from_pylist([row], schema=SNAPSHOTS_SCHEMA))
+        self._database.tidy(_SNAPSHOTS)
+        return snapshot
+
+    def delete(self, name: str, tables: Sequence[str]) -> None:
+        """Forget a snapshot; what only it kept is removed by the next clean-up.
+
+        Args:
+            tables: every table that may hold a tag.
+        """
+        self.get(name)
+        self._database.delete(_SNAPSHOTS, f"name = {quoted(name)}")
+        found = (self._database.table(table) for table in tables)
+        self._remove_unknown_tags([table for table in found if table is not None])
+
+    def _remove_unknown_tags(self, tables: Sequence[lance.LanceDataset] | Any) -> None:
+        known = {f"{_TAG}{snapshot.name}" for snapshot in self.list()}
+        for table in tables:
+            with self._database.errors("remove the tags of a deleted snapshot"):
+                for tag in table.tags.list():
+                    if tag.startswith(_TAG) and tag not in known:
+                        table.tags.delete(tag)
+
+
+def pinned(database: Database, snapshot: Snapshot) -> Database:
+    """The database as it was; StoreError where a version it needs was removed all the same."""
+    view = Database(database.uri, snapshot.tables)
+    for table in snapshot.tables:
+        if view.table(table) is None:
+            raise StoreError(
+                f"The snapshot {snapshot.name!r} cannot be read: version {snapshot.tables[table]} of "
+                f"{table} is gone from {database.uri}.",
+                hint="Something other than mmfeat removed it. Restore it, or delete the snapshot.",
+            )
+    return view
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or name.endswith((".", ".lock")):
+        raise UsageError(
+            f"A snapshot cannot be called {name!r}.",
+            hint="Take 1 to 64 letters (a-z, A-Z), digits, '-', '_' and single dots, the first a letter "
+            "or digit; for example 2025-06-01.",
+        )
+
+
+def _loaded(row: dict[str, Any]) -> Snapshot:
+    return Snapshot(row["name"], row["created"].astimezone(UTC), **json.loads(row["record"]))
