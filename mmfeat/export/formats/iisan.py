@@ -18,9 +18,10 @@ _PREFIX = {"text": "bert", "image": "vit"}
 class IISAN(Exporter):
     """``bert_outputs/bert_{id}.pt`` and ``vit_outputs/vit_{id}.pt``: float32 ``[layers + 1, hidden]`` each.
 
-    A row per hidden state, the embeddings first: the ``[CLS]`` vector in IISAN, whose cached code has
-    13 states of 768 numbers (BERT-base and ViT-base) written into its padding. ``load_output`` finds a
-    file by the item's own id and gives None where there is none, which fails later, in training.
+    A row per hidden state, the embeddings first. ``Code_Cached`` has 13 states of 768 numbers (BERT-base
+    and ViT-base) written into its padding; ``Code_Cached_Asym`` (IISAN-Versa) takes any size and is told
+    folders, prefixes and sizes. ``load_output`` finds a file by the item's own id and gives None where
+    there is none, which fails later, in training.
     """
 
     name = "iisan"

@@ -28,7 +28,7 @@ class MMM4Rec(Exporter):
 
     name = "mmm4rec"
     title = "MMM4Rec"
-    systems = ("MMM4Rec", "HM4SR", "M3Rec", "TiM4Rec", "Mamba4Rec")
+    systems = ("MMM4Rec", "the baselines in its repository")
     roles = (
         Role("text", media=("text",), what="text_embed_path"),
         Role("image", media=("image",), what="vision_embed_path: of covers or videos"),

@@ -29,7 +29,7 @@ class Muse(Exporter):
 
     name = "muse"
     title = "MUSE"
-    systems = ("MUSE", "SIM, TWIN and other CTR models on TAOBAO-MM")
+    systems = ("MUSE", "other models on TAOBAO-MM")
     roles = (Role("item", dtype="int8", dims=(DIMS,), what="scl_emb"),)
     missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "mean", "zero", "drop")
     id_base = None

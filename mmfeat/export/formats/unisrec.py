@@ -58,7 +58,7 @@ class UniSRec(Exporter):
 
     name = "unisrec"
     title = "UniSRec"
-    systems = ("UniSRec", "VQ-Rec", "SASRecText", "BLaIR's benchmark")
+    systems = ("UniSRec", "SASRecText on Amazon Reviews 2023")
     roles = (Role("text", what="item vectors, usually of texts"),)
     interactions = "optional"
     splits = True

@@ -1,0 +1,56 @@
+"""Hugging Face ``datasets`` itself on exports of the sample."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from datasets import load_from_disk
+from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
+
+from mmfeat.export import export
+
+
+def by_item(dataset):
+    """What every item of a dataset holds, without what is null."""
+    rows = list(dataset)
+    return {
+        name: {
+            row["item_id"]: row[name] if isinstance(row[name], str) else np.array(row[name])
+            for row in rows
+            if row[name] is not None
+        }
+        for name in dataset.column_names
+        if name != "item_id"
+    }
+
+
+def test_every_item_finds_its_own_values(tmp_path, sample_for, ids):
+    export(sample_for("hf"), "hf", tmp_path / "sample")
+    dataset = load_from_disk(tmp_path / "sample")
+    assert dataset["item_id"][:] == ids
+    assert_echo(by_item(dataset), expected("hf", ids))
+
+
+def test_a_missing_item_is_null(tmp_path, ids):
+    mask = np.arange(len(ids)) % 3 > 0
+    export(make_input("hf", ids, mask), "hf", tmp_path / "sample")
+    present = [i for i, ok in zip(ids, mask, strict=True) if ok]
+    dataset = load_from_disk(tmp_path / "sample")
+    assert dataset["item_id"][:] == ids
+    assert_echo(by_item(dataset), expected("hf", present))
+
+
+@pytest.mark.parametrize("move", [shifted, swapped])
+def test_moved_rows_are_found_out(tmp_path, sample_for, ids, move):
+    export_with_moved_rows(sample_for("hf"), "hf", tmp_path / "sample", move)
+    with pytest.raises(AssertionError, match="of '"):
+        assert_echo(by_item(load_from_disk(tmp_path / "sample")), expected("hf", ids))
+
+
+def test_an_epoch_of_batches_is_the_exported_matrix(tmp_path, sample_for, ids):
+    export(sample_for("hf"), "hf", tmp_path / "sample")
+    dataset = load_from_disk(tmp_path / "sample").with_format("torch")
+    batches = [batch["the_vector"] for batch in torch.utils.data.DataLoader(dataset, batch_size=8)]
+    wanted = [expected("hf", ids)["the_vector"][i] for i in ids]
+    assert torch.equal(torch.cat(batches), torch.from_numpy(np.stack(wanted)))
