@@ -1,7 +1,9 @@
-"""A store that every test of reading can share: it is extracted once, and never written again."""
+"""A store that every test of reading can share (it is extracted once, and never written again), and the
+command line run inside the test's process."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import synthetic
 import worlds
 
 import mmfeat
+from mmfeat import cli
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +27,20 @@ def world(tmp_path_factory, scenes) -> Path:
     worlds.cover_folder(folder / "media", scenes)
     mmfeat.extract(**worlds.job(folder / "media", folder / "store", worlds.FEATURES))
     return folder
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Run a command in an empty folder: ``(exit code, standard output, standard error)``."""
+    monkeypatch.chdir(tmp_path)
+    # A terminal narrower than a table would wrap what a test looks for.
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def command(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["mmfeat", *map(str, words)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        captured = capsys.readouterr()
+        return int(stopped.value.code or 0), captured.out, captured.err
+
+    return command

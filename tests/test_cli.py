@@ -11,24 +11,6 @@ import numpy as np
 import pytest
 
 import mmfeat
-from mmfeat import cli
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Run a command in an empty folder: ``(exit code, standard output, standard error)``."""
-    monkeypatch.chdir(tmp_path)
-    # A terminal narrower than a table would wrap what a test looks for.
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def command(*words: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["mmfeat", *map(str, words)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(stopped.value.code or 0), captured.out, captured.err
-
-    return command
 
 
 @pytest.fixture

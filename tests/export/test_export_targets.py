@@ -283,23 +283,6 @@ def test_cornac_writes_no_time_where_none_is_known(tmp_path):
     assert (tmp_path / "out" / "interactions.tsv").read_text() == "u\ta\t1.0\nv\tb\t1.0\n"
 
 
-def test_cornac_itself_gives_every_item_its_own_row(tmp_path):
-    cornac = pytest.importorskip("cornac")
-    ids = [f"i{k}" for k in range(40)]
-    export(make_input("cornac", ids), "cornac", tmp_path / "toys")
-    features = np.load(tmp_path / "toys" / "features.npy")
-    listed = json.loads((tmp_path / "toys" / "ids.json").read_text())
-    log = cornac.data.Reader().read(str(tmp_path / "toys" / "interactions.tsv"), "UIRT", sep="\t")
-    image = cornac.data.ImageModality(features=features, ids=listed)
-    method = cornac.eval_methods.RatioSplit(log, test_size=0.2, item_image=image, seed=1)
-    own = expected("cornac", ids)["item"]
-    found = {i: image.features[place] for i, place in method.global_iid_map.items()}
-    assert_echo({"item": found}, {"item": own})
-    model = cornac.models.VBPR(k=4, k2=4, n_epochs=1, use_gpu=False, verbose=False)
-    model.fit(method.train_set)
-    assert np.isfinite(model.score(0)).all()
-
-
 @pytest.mark.parametrize(
     ("format", "files"),
     [("cornac", {"features.npy", "ids.json"}), ("unisrec", {"toys.feat1CLS", "toys.yaml"})],
