@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mmfeat import console
-from mmfeat.commands import doctor, jobs, lists, quantize, read
+from mmfeat.commands import doctor, export, jobs, lists, quantize, read, snapshots
 from mmfeat.schemas.errors import MmfeatError
 
 # What shells report for a program that Ctrl-C ended.
@@ -32,6 +32,8 @@ app.command("failures")(read.failures)
 app.command("lookup")(read.lookup)
 app.command("search")(read.search)
 app.command("quantize")(quantize.quantize)
+app.command("export")(export.export)
+app.add_typer(snapshots.app, name="snapshot")
 app.add_typer(lists.datasets_app, name="datasets")
 app.add_typer(lists.encoders_app, name="encoders")
 app.add_typer(lists.presets_app, name="presets")

@@ -19,6 +19,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for mac
 StoreUri = Annotated[
     str, typer.Option("--store", envvar="MMFEAT_STORE", help="Local folder or object-store URI.")
 ]
+SnapshotName = Annotated[
+    str | None, typer.Option("--snapshot", help="Read the store as it was when this was created.")
+]
 
 # What is not a terminal gets every column at full width, so that nothing is cut in a log.
 _LOG_WIDTH = 250
@@ -45,6 +48,11 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Se
     for row in rows:
         drawn.add_row(*(escape(_cell(value)) for value in row))
     _out.print(drawn)
+
+
+def dims(length: int | None, vectors: int | None) -> str:
+    """Length of an item's vector, ``13x768`` where it has 13 of them; nothing for a text."""
+    return "x".join(str(n) for n in (vectors, length) if n is not None)
 
 
 def print_json(value: Any) -> None:

@@ -116,7 +116,16 @@ def _reporter(json: bool) -> Reporter:
 def _print_report(report: RunReport) -> None:
     # The most useful number of a vector is its length; of a text, what kind of text it is.
     rows = [
-        (f.version, f.source, f.dims or f.kind, f.up_to_date, f.ok, f.missing, f.failed, f"{f.seconds:.1f}")
+        (
+            f.version,
+            f.source,
+            console.dims(f.dims, f.vectors) or f.kind,
+            f.up_to_date,
+            f.ok,
+            f.missing,
+            f.failed,
+            f"{f.seconds:.1f}",
+        )
         for f in report.features
     ]
     columns = ("feature", "reads", "dims", "up to date", "ok", "missing", "failed", "model s")

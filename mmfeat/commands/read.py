@@ -25,9 +25,13 @@ class Unknown(StrEnum):
     mask = "mask"
 
 
-def status(store: console.StoreUri = api.DEFAULT_STORE, json: console.Json = False) -> None:
+def status(
+    store: console.StoreUri = api.DEFAULT_STORE,
+    snapshot: console.SnapshotName = None,
+    json: console.Json = False,
+) -> None:
     """What the store holds, per feature version, and what it lacks."""
-    opened = api.open(store)
+    opened = api.open(store, snapshot)
     found = opened.status()
     if json:
         console.print_json({"items": len(opened.ids), "features": [asdict(f) for f in found]})
@@ -37,7 +41,7 @@ def status(store: console.StoreUri = api.DEFAULT_STORE, json: console.Json = Fal
             f.version,
             "*" if f.current else "",
             f.kind,
-            f.dims,
+            console.dims(f.dims, f.vectors),
             f.source,
             f.model,
             f.ok,
@@ -88,10 +92,11 @@ def lookup(
     ] = None,
     unknown: Annotated[Unknown, typer.Option(help="What to do with unknown ids.")] = Unknown.error,
     store: console.StoreUri = api.DEFAULT_STORE,
+    snapshot: console.SnapshotName = None,
     json: console.Json = False,
 ) -> None:
     """Features of items, in the order asked."""
-    found = api.open(store).lookup(ids, feature, unknown=unknown.value)
+    found = api.open(store, snapshot).lookup(ids, feature, unknown=unknown.value)
     if json:
         console.print_json(_featureset_json(found))
         return
@@ -109,10 +114,11 @@ def search(
     item: Annotated[str | None, typer.Option(help="Search by an item's own vector.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
     store: console.StoreUri = api.DEFAULT_STORE,
+    snapshot: console.SnapshotName = None,
     json: console.Json = False,
 ) -> None:
     """The items whose vectors are nearest by cosine."""
-    opened = api.open(store)
+    opened = api.open(store, snapshot)
     hits = opened.search(feature, text=text, image=image, item=item, k=k)
     items = opened.items
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
@@ -151,5 +157,5 @@ def _value(column: FeatureColumn, row: int) -> str:
         return str(column.texts[row])
     if column.spec.output == "codes":
         return str(column.matrix[row].tolist())
-    numbers = ", ".join(f"{v:.4f}" for v in column.matrix[row][:_SHOWN_VALUES].astype(float))
-    return f"[{numbers}, ...] {column.spec.dims} x {column.spec.store_dtype}"
+    numbers = ", ".join(f"{v:.4f}" for v in column.matrix[row].flat[:_SHOWN_VALUES].astype(float))
+    return f"[{numbers}, ...] {console.dims(column.spec.dims, column.spec.vectors)} {column.spec.store_dtype}"

@@ -22,6 +22,9 @@ _IDS_PER_FILTER = 1000
 # Above this share of a table's rows, reading all of it is quicker than looking rows up.
 _SCAN_SHARE = 0.2
 
+# Lance reads gigabytes ahead unless it is told otherwise: more than the matrix that is being filled.
+_READ_AHEAD_BYTES, _SCAN_BATCH_ROWS = 32 << 20, 1024
+
 
 def commit(database: Database, version: FeatureVersion, rows: pa.Table, replace: bool) -> None:
     """Write ``rows`` in one transaction: appended, or with ``replace`` upserted by item id.
@@ -84,7 +87,9 @@ def batches_of(
     table = table_of(database, version)
     with database.errors(f"read {version.version}"):
         if len(ids) > _SCAN_SHARE * table.count_rows():
-            yield from table.to_batches(columns=list(columns))
+            yield from table.to_batches(
+                columns=list(columns), batch_size=_SCAN_BATCH_ROWS, io_buffer_size=_READ_AHEAD_BYTES
+            )
             return
         for start in range(0, len(ids), _IDS_PER_FILTER):
             some = ids.slice(start, _IDS_PER_FILTER).to_pylist()

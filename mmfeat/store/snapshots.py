@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -106,10 +106,11 @@ class Snapshots:
         """
         self.get(name)
         self._database.delete(_SNAPSHOTS, f"name = {quoted(name)}")
-        found = (self._database.table(table) for table in tables)
-        self._remove_unknown_tags([table for table in found if table is not None])
+        self._remove_unknown_tags(
+            found for table in tables if (found := self._database.table(table)) is not None
+        )
 
-    def _remove_unknown_tags(self, tables: Sequence[lance.LanceDataset] | Any) -> None:
+    def _remove_unknown_tags(self, tables: Iterable[lance.LanceDataset]) -> None:
         known = {f"{_TAG}{snapshot.name}" for snapshot in self.list()}
         for table in tables:
             with self._database.errors("remove the tags of a deleted snapshot"):

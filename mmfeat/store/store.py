@@ -215,16 +215,12 @@ class Store:
         self._snapshots.delete(name, self._tables())
 
     def at(self, snapshot: str) -> Store:
-        """The store as it was when ``snapshot`` was created, to read only.
-
-        Raises:
-            UsageError: there is no such snapshot.
-        """
+        """The store as it was when ``snapshot`` was created, to read only; UsageError if there is none."""
         return Store(pinned(self._database, self._snapshots.get(snapshot)), self._snapshots, snapshot)
 
     def _tables(self) -> list[str]:
-        own = (*catalog.TABLES, *versions.TABLES, *codebooks.TABLES)
-        return [*own, *(version.table for version in self.versions())]
+        features = (version.table for version in self.versions())
+        return [*catalog.TABLES, *versions.TABLES, *codebooks.TABLES, *features]
 
     # What quantizers fitted
 

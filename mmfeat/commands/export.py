@@ -1,0 +1,218 @@
+"""``export``: features in the files that a recommender loads; the list of formats; the check of an export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mmfeat import api, console
+from mmfeat.commands.jobs import parse_options
+from mmfeat.schemas.errors import UsageError
+
+if TYPE_CHECKING:
+    from mmfeat.export import ExportReport, VerifyReport
+
+_SHOWN = 5
+
+
+class Items(StrEnum):
+    """Which items are exported."""
+
+    all = "all"
+    interacted = "interacted"
+
+
+def export(
+    format: Annotated[str | None, typer.Argument(help="The format; see --list.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A new folder. Its name is what the target calls the dataset.")
+    ] = None,
+    features: Annotated[
+        str | None,
+        typer.Option(help="ROLE=FEATURE by comma, or the features to choose among [default: all current]."),
+    ] = None,
+    missing: Annotated[
+        str | None,
+        typer.Option(help="Items without a value: mask, mean, zero, drop, error [default: the format's]."),
+    ] = None,
+    items: Annotated[Items, typer.Option(help="All items, or those with interactions.")] = Items.all,
+    k_core: Annotated[
+        int | None, typer.Option(min=1, help="Only users and items with N interactions among them.")
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="leave-one-out, ratio:0.8,0.1,0.1 or time:VALID,TEST [default: the format's own rule]."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
+    join: Annotated[
+        list[str] | None, typer.Option(help="a+b=NAME: concatenate features, each normalised.")
+    ] = None,
+    cut: Annotated[
+        list[str] | None, typer.Option(help="FEATURE:DIMS: the first DIMS numbers, normalised again.")
+    ] = None,
+    project: Annotated[
+        list[str] | None, typer.Option(help="FEATURE:DIMS: onto the first principal components.")
+    ] = None,
+    quantize: Annotated[
+        list[str] | None, typer.Option(help="FEATURE: as int8, with the scale beside it.")
+    ] = None,
+    option: Annotated[
+        list[str] | None, typer.Option("--option", "-o", help="An option of the format: KEY=VALUE.")
+    ] = None,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    snapshot: console.SnapshotName = None,
+    list_formats: Annotated[
+        bool, typer.Option("--list", help="Every format, what it needs and for which systems it is.")
+    ] = False,
+    verify: Annotated[
+        Path | None, typer.Option(help="Check an export's files, and that every item finds its own value.")
+    ] = None,
+    json: console.Json = False,
+) -> None:
+    """Write features in the exact files that a recommender loads."""
+    if list_formats:
+        _list(json)
+        return
+    if verify is not None:
+        _verify(verify, json)
+        return
+    if format is None or out is None:
+        raise UsageError(
+            "An export needs a format and --out.",
+            hint="For example: mmfeat export npy --out exported. `mmfeat export --list` shows the formats.",
+        )
+    from mmfeat.export import Shaping
+
+    shaping = Shaping(
+        join=_unique("join", [_join(word) for word in join or []]),
+        cut=_unique("cut", [_dims("cut", word) for word in cut or []]),
+        project=_unique("project", [_dims("project", word) for word in project or []]),
+        quantize=quantize or [],
+    )
+    report = api.open(store, snapshot).export(
+        format,
+        out,
+        features=None if features is None else _chosen(features),
+        items=items.value,
+        missing=missing,
+        k_core=k_core,
+        split=split,
+        seed=seed,
+        shaping=shaping,
+        options=parse_options(option or []),
+    )
+    if json:
+        console.print_json(asdict(report))
+    else:
+        _print_report(report)
+
+
+def _list(json: bool) -> None:
+    from mmfeat.export import listing
+
+    found = listing()
+    if json:
+        console.print_json([asdict(line) for line in found])
+        return
+    console.table(
+        ("format", "for", "features", "interactions", "items", "missing", "options"),
+        [
+            (
+                f.name,
+                f.title + (f" ({', '.join(f.systems)})" if f.systems else ""),
+                f.features,
+                f.interactions,
+                f.ids,
+                ", ".join(f.missing),
+                ", ".join(f.options),
+            )
+            for f in found
+        ],
+    )
+
+
+def _verify(folder: Path, json: bool) -> None:
+    from mmfeat.export import verify
+
+    report = verify(folder)
+    if json:
+        console.print_json({**asdict(report), "ok": report.ok})
+    else:
+        _print_verified(report)
+    if not report.ok:
+        raise typer.Exit(1)
+
+
+def _print_verified(report: VerifyReport) -> None:
+    for problem in report.problems:
+        examples = f": {', '.join(problem.examples)}" if problem.examples else ""
+        more = ", ..." if problem.count > len(problem.examples) > 0 else ""
+        counted = f"{problem.count:,} {problem.message}" if problem.examples else problem.message
+        console.say(f"{problem.kind}: {counted}{examples}{more}")
+    if report.unlisted:
+        console.say(f"Not written by the export: {', '.join(report.unlisted[:_SHOWN])}")
+    verdict = "is as written, and every item finds its own value" if report.ok else "is not as written"
+    console.say(f"{report.path} ({report.format}, {report.items:,} items, {report.files} files) {verdict}.")
+
+
+def _print_report(report: ExportReport) -> None:
+    console.say(f"{report.items:,} items to {report.path} ({report.format}).")
+    for role, version in report.features.items():
+        lacking = report.missing.get(role, [])
+        gaps = f", {len(lacking):,} without a value" if lacking else ""
+        console.say(f"  {role} = {version}{gaps}")
+    if report.left_out:
+        console.say(f"  {report.left_out:,} items are left out; manifest.json says why")
+    if report.interactions:
+        counts = report.interactions
+        unmatched = counts["item_not_exported"]
+        lost = f", {unmatched:,} with items that are not exported" if unmatched else ""
+        console.say(f"  {counts['written']:,} of {counts['given']:,} interactions{lost}")
+    console.say(f"  {len(report.files)} files, {sum(report.files.values()):,} bytes")
+
+
+def _chosen(text: str) -> dict[str, str] | list[str]:
+    """``image=a,text=b`` as role to feature, ``a,b`` as features."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    if not words:
+        raise UsageError("--features names no feature.")
+    named = ["=" in word for word in words]
+    if not any(named):
+        return words
+    if not all(named):
+        raise UsageError("--features takes ROLE=FEATURE for each, or features only, not both.")
+    return _unique("features", [_pair("features", word, "=", "ROLE=FEATURE", str) for word in words])
+
+
+def _join(text: str) -> tuple[str, list[str]]:
+    parts, name = _pair("join", text, "=", "a+b=NAME", str)
+    return name, [part.strip() for part in parts.split("+")]
+
+
+def _dims(option: str, text: str) -> tuple[str, int]:
+    return _pair(option, text, ":", "FEATURE:DIMS", int)
+
+
+def _pair(option: str, text: str, separator: str, form: str, kind: Callable[[str], Any]) -> tuple[str, Any]:
+    """The two sides of a word; UsageError where it has not the form."""
+    left, _, right = (part.strip() for part in text.partition(separator))
+    try:
+        if left and right:
+            return left, kind(right)
+    except ValueError:
+        pass
+    raise UsageError(f"--{option} takes {form}, not {text!r}.")
+
+
+def _unique(option: str, pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    for name, _ in pairs:
+        if sum(other == name for other, _ in pairs) > 1:
+            raise UsageError(f"--{option} names {name!r} twice.")
+    return dict(pairs)
