@@ -118,6 +118,18 @@ class FeatureStore:
         """All snapshots of the store, oldest first."""
         return self._store.snapshots()
 
+    def build_index(self, feature: str) -> None:
+        """Index the vectors of ``feature`` for approximate search: worth it from some 100,000 items on.
+
+        Searches use it from then on, and later runs keep it up to date.
+
+        Raises:
+            UsageError: the feature has no vectors to index.
+            StoreError: a run is writing to the store.
+        """
+        with self._store.lease(owner=f"index {feature}"):
+            self._store.build_vector_index(self._store.resolve(feature))
+
     def create_snapshot(self, name: str) -> Snapshot:
         """Give the store as it is now a name: it stays readable with ``mmfeat.open(uri, snapshot=name)``.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,6 +57,17 @@ def test_search_by_text_item_and_picture(run, store, world, scenes):
     picture = world / "media" / "covers" / "item-009.png"
     _, out, _ = run("search", "--feature", "clip", "--image", picture, "-k", 1, "--store", store, "--json")
     assert json.loads(out)[0]["item_id"] == "item-009"
+
+
+def test_a_search_through_an_index_finds_the_same_picture(run, store, scenes, tmp_path):
+    indexed = shutil.copytree(store, tmp_path / "indexed")
+    code, out, _ = run("index", "clip", "--store", indexed)
+    assert code == 0 and "clip@" in out
+    search = ("search", "--feature", "clip", "--text", scenes[9].caption, "-k", 5, "--json", "--store")
+    exact, approximate = (json.loads(run(*search, place)[1]) for place in (store, indexed))
+    assert approximate[0]["item_id"] == exact[0]["item_id"]
+    code, _, err = run("index", "caption", "--store", indexed)
+    assert code == 2 and "no vector feature" in err
 
 
 @pytest.mark.parametrize(

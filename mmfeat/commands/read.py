@@ -1,4 +1,4 @@
-"""``status``, ``failures``, ``lookup`` and ``search``: commands that only read a store."""
+"""``status``, ``failures``, ``lookup``, ``search`` and the ``index`` that search can use."""
 
 from __future__ import annotations
 
@@ -129,6 +129,21 @@ def search(
         return
     rows = [(h.item_id, f"{h.score:.4f}", titles.get(h.item_id) or "") for h in hits]
     console.table(("item", "cosine", "title"), rows, right=("cosine",))
+
+
+def index(
+    feature: Annotated[str, typer.Argument(help="Vector feature or version to index.")],
+    store: console.StoreUri = api.DEFAULT_STORE,
+    json: console.Json = False,
+) -> None:
+    """Index a feature's vectors for approximate search: worth it from some 100,000 items on."""
+    opened = api.open(store)
+    opened.build_index(feature)
+    version = opened.spec(feature).version
+    if json:
+        console.print_json({"version": version})
+    else:
+        console.say(f"{version} is indexed; `mmfeat search` uses the index from now on.")
 
 
 def _featureset_json(found: FeatureSet) -> dict[str, Any]:
