@@ -11,6 +11,8 @@ from mmfeat.schemas.job import Resources
 
 # More one-model processes than this use memory faster than they add speed.
 _MAX_CPU_WORKERS = 8
+# A process with fewer units than this spends longer loading its models than it saves.
+_UNITS_PER_WORKER = 64
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def lay_out(numbers: Sequence[int], units: int, *, cpus: float, gpus: float, wan
     only oversubscribe the cores. With GPUs, every model has a pool of its own and a share of a GPU.
 
     Args:
-        units: how many there are to compute: more processes would idle.
+        units: how many there are to compute: few of them are not worth many processes.
     """
     if gpus < 1:
         return _on_cpus(tuple(numbers), units, cpus, wanted)
@@ -55,7 +57,7 @@ def lay_out(numbers: Sequence[int], units: int, *, cpus: float, gpus: float, wan
 
 def _on_cpus(numbers: tuple[int, ...], units: int, cpus: float, wanted: Resources) -> Layout:
     cores = max(1, int(cpus))
-    workers = wanted.workers or min(cores, _MAX_CPU_WORKERS, max(1, units))
+    workers = wanted.workers or min(cores, _MAX_CPU_WORKERS, math.ceil(units / _UNITS_PER_WORKER))
     threads = wanted.threads or max(1, cores // workers)
     # Reservations stay under the total, so that decode tasks always find room beside the models.
     decode_cpus = 0.5 if cores > 1 else 0.25

@@ -75,6 +75,7 @@ def test_gpus_are_shared_out_and_never_oversubscribed(gpus, models):
     assert {pool.device for pool in layout.pools} == {"cuda"}
 
 
-def test_one_unit_gets_one_process_with_every_core():
-    (pool,) = lay_out([0], 1, cpus=8, gpus=0, wanted=Resources()).pools
-    assert (pool.workers, pool.threads) == (1, 8)
+@pytest.mark.parametrize(("units", "workers"), [(1, 1), (64, 1), (65, 2), (10_000, 8)])
+def test_few_units_get_few_processes_with_more_threads_each(units, workers):
+    (pool,) = lay_out([0], units, cpus=8, gpus=0, wanted=Resources()).pools
+    assert (pool.workers, pool.threads) == (workers, 8 // workers)
