@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -33,7 +34,7 @@ class Measured:
 
 
 def measure(command: list[str], env: dict[str, str] | None = None) -> Measured:
-    """Run ``command`` to its end; CalledProcessError with its output when it fails."""
+    """Run ``command`` to its end; the measurement ends with its output when it fails."""
     began = time.perf_counter()
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
@@ -45,7 +46,7 @@ def measure(command: list[str], env: dict[str, str] | None = None) -> Measured:
     seconds = time.perf_counter() - began
     watcher.join()
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, out, err)
+        sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{out}{err}")
     return Measured(seconds, *(round(peaks[k]) for k in ("driver", "worker", "total", "shared")), output=out)
 
 

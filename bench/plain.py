@@ -126,6 +126,7 @@ def _offline_models() -> tuple[Any, Preprocess, Callable[[int], str], Any]:
 
     from mmfeat import presets
     from mmfeat.extract.encoders.efficientnet_lite import EfficientNetLite
+    from mmfeat.extract.encoders.sentence_transformers import _PACKAGES
     from mmfeat.extract.registry import resolve_all
 
     specs = {spec.name: spec for spec in resolve_all(presets.load("offline"))}
@@ -140,7 +141,8 @@ def _offline_models() -> tuple[Any, Preprocess, Callable[[int], str], Any]:
             transforms.Normalize(image.mean, image.std),
         ]
     )
-    minilm = SentenceTransformer(str(specs["title_text"].weights.location), device="cpu")
+    folder = _PACKAGES["all-MiniLM-L6-v2"].path("title_text").parent
+    minilm = SentenceTransformer(str(folder), device="cpu")
     return cnn._network.model, preprocess, cnn.labels.__getitem__, minilm
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -91,6 +92,12 @@ class FeatureStore:
     def failures(self, feature: str) -> pa.Table:
         """``item_id, stage, reason`` of every item that failed for ``feature``."""
         return self._store.failures(self._store.resolve(feature))
+
+    def facts(self, feature: str) -> dict[str, dict[str, Any]]:
+        """What was recorded of each text: item id to ``finish_reason`` (``stop``, or ``length`` where the
+        token cap cut it), ``prompt_tokens`` and ``new_tokens``. Empty for a feature without texts."""
+        rows = self._store.facts(self._store.resolve(feature)).to_pylist()
+        return {row["item_id"]: json.loads(row["facts"]) for row in rows}
 
     def lookup(
         self,

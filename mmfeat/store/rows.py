@@ -65,6 +65,13 @@ def failures(database: Database, version: FeatureVersion) -> pa.Table:
     return rows.sort_by("item_id")
 
 
+def facts(database: Database, version: FeatureVersion) -> pa.Table:
+    """``item_id, facts`` of every row that has any, by item id; facts are JSON."""
+    with database.errors(f"read {version.version}"):
+        rows = table_of(database, version).to_table(columns=["item_id", "facts"], filter="facts IS NOT NULL")
+    return rows.sort_by("item_id")
+
+
 def full_rows(database: Database, version: FeatureVersion, ids: Sequence[str]) -> pa.Table:
     """The rows of ``ids`` in their order, ``rows_schema``; StoreError when one has none."""
     schema = rows_schema(version.spec)

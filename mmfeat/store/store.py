@@ -178,6 +178,10 @@ class Store:
         """``item_id, stage, reason`` of every failed row, by item id."""
         return rows.failures(self._database, version)
 
+    def facts(self, version: FeatureVersion) -> pa.Table:
+        """``item_id, facts`` (JSON) of every row that a captioner left some with, by item id."""
+        return rows.facts(self._database, version)
+
     def finish(self, version: FeatureVersion) -> None:
         """Compact the table, index all its rows, remove versions replaced more than a day ago.
 

@@ -60,6 +60,18 @@ def test_a_caption_is_searched_by_text_through_its_own_encoder(store, scenes):
     assert "item-003" in [h.item_id for h in store.search("caption_clip", text=said, k=3)]
 
 
+def test_every_caption_records_whether_the_token_cap_cut_it(store, tmp_path, scenes):
+    facts = store.facts("caption")
+    assert len(facts) == N_ITEMS
+    assert {f["finish_reason"] for f in facts.values()} == {"stop"}
+    worlds.cover_folder(tmp_path / "media", scenes[:2])
+    capped = {"caption": {**worlds.CAPTION, "max_new_tokens": 3}}
+    mmfeat.extract(**worlds.job(tmp_path / "media", tmp_path / "store", capped))
+    cut = mmfeat.open(tmp_path / "store").facts("caption")
+    assert [(f["finish_reason"], f["new_tokens"]) for f in cut.values()] == [("length", 3)] * 2
+    assert store.facts("clip") == {}
+
+
 def test_rows_come_in_the_order_asked(store):
     ids = ["item-031", "item-002", "item-031", "item-017"]
     found = store.lookup(ids, ["dino"])
