@@ -76,14 +76,14 @@ def test_tags_and_vectors_of_the_same_pictures_take_one_pass_through_the_network
     asked = FeatureConfig(source="cover", encoder="efficientnet_lite")
     encoder = EfficientNetLite(EfficientNetLite.resolve("cnn", asked, None), "cpu")
     passes = []
-    stem = encoder._network.model.conv_stem
-    hook = stem.register_forward_hook(lambda *_: passes.append(1))
-    first, second = item(20).frames.pixels, item(21).frames.pixels
-    vectors = encoder.encode_images(first)
-    tagger.caption([CaptionInput(Frames(first, (0.0,)))])
-    assert len(passes) == 1
-    other = encoder.encode_images(second)
+    hook = encoder._network.model.conv_stem.register_forward_hook(lambda *_: passes.append(1))
+    # As a run does: one feature through every batch of a block, then the next feature.
+    batches = [item(20), item(21)]
+    vectors = [encoder.encode_images(batch.frames.pixels) for batch in batches]
+    tags = [tagger.caption([batch])[0].text for batch in batches]
     hook.remove()
     assert len(passes) == 2
-    np.testing.assert_array_equal(encoder.encode_images(first), vectors)
-    assert not np.array_equal(other, vectors)
+    assert not np.array_equal(*vectors)
+    for batch, text in zip(batches, tags, strict=True):
+        probabilities = encoder.classify(batch.frames.pixels)[0]
+        assert text.startswith(f"tags: {encoder.labels[probabilities.argmax()]}")

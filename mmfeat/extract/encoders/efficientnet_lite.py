@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from functools import cache
 from typing import Any, ClassVar
 
@@ -91,34 +92,44 @@ class EfficientNetLite(Encoder):
             return result
 
     @property
-    def labels(self) -> list[str]:
+    def labels(self) -> tuple[str, ...]:
         """Name of each of the 1000 classes: WordNet's first word for it. Two of them occur twice."""
-        from timm.data import ImageNetInfo  # type: ignore[attr-defined]
+        return _labels()
 
-        names = ImageNetInfo().label_descriptions()
-        return [str(name).partition(",")[0] for name in names]
+
+@cache
+def _labels() -> tuple[str, ...]:
+    from timm.data.imagenet_info import ImageNetInfo
+
+    return tuple(str(name).partition(",")[0] for name in ImageNetInfo().label_descriptions())
+
+
+# Batches whose activations are kept: a block of items is a few of them, and each feature that reads the
+# block goes through all of them before the next does.
+_KEPT_BATCHES = 4
 
 
 class _Network:
     """The weights on one device, and the activations of the last pictures.
 
-    A job that wants both vectors and tags of its covers asks for the same pictures twice in a row: one
-    pass through the network serves both.
+    A job that wants both vectors and tags of its covers asks for the same pictures twice: one pass
+    through the network serves both.
     """
 
     def __init__(self, model: Any, device: str) -> None:
         self.model = model
         self._device = device
-        self._pixels: np.ndarray | None = None
-        self._features: Any = None
+        self._kept: deque[tuple[np.ndarray, Any]] = deque(maxlen=_KEPT_BATCHES)
 
     def features(self, pixels: np.ndarray, spec: FeatureSpec) -> Any:
         """``[n, 1280]`` before the classifier."""
-        if self._pixels is None or not np.array_equal(self._pixels, pixels):
-            maps = self.model.forward_features(to_input(pixels, spec, self._device))
-            self._features = self.model.forward_head(maps, pre_logits=True)
-            self._pixels = pixels.copy()
-        return self._features
+        for known, features in self._kept:
+            if np.array_equal(known, pixels):
+                return features
+        maps = self.model.forward_features(to_input(pixels, spec, self._device))
+        features = self.model.forward_head(maps, pre_logits=True)
+        self._kept.append((pixels.copy(), features))
+        return features
 
 
 @cache
