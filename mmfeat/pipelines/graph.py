@@ -8,7 +8,7 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -39,6 +39,8 @@ _RAY_ENVIRONMENT = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Warnings of Ray's own processes are for Ray's developers; errors come to us as exceptions.
     "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A thread of Ray Data that outlives a stopped run must not start another Ray.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
 }
 
 
@@ -95,7 +97,7 @@ def _held_back_stderr() -> Iterator[None]:
 
 def results(
     units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits, resources: Resources
-) -> Iterator[pa.Table]:
+) -> Generator[pa.Table]:
     """Run ``units`` (UNITS_SCHEMA) through the graph; yields RESULTS_SCHEMA tables as they finish.
 
     Units whose worker died twice are not in the results: the caller retries them alone.

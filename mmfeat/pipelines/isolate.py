@@ -7,7 +7,7 @@ recorded as failed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ DECODE_SECONDS = 120.0
 ENCODE_SECONDS = 900.0
 
 
-def retry_alone(units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits) -> Iterator[pa.Table]:
+def retry_alone(units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits) -> Generator[pa.Table]:
     """RESULTS_SCHEMA rows for every unit, computed alone; Ray must be running.
 
     Raises:

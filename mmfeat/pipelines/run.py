@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -200,12 +201,14 @@ class _Run:
         finally:
             self.reporter.stop()
 
-    def _take(self, committer: Committer, plan: Plan, tables: Iterator[pa.Table]) -> None:
-        for table in tables:
-            self.pace.count(len(table))
-            committer.add_results(table)
-            self.reporter.advance(len(table))
-            self._stop_if_hopeless(committer, plan)
+    def _take(self, committer: Committer, plan: Plan, tables: Generator[pa.Table]) -> None:
+        # Closed at once when a run stops early: Ray Data must end its work before Ray is shut down.
+        with closing(tables):
+            for table in tables:
+                self.pace.count(len(table))
+                committer.add_results(table)
+                self.reporter.advance(len(table))
+                self._stop_if_hopeless(committer, plan)
 
     def _stop_if_hopeless(self, committer: Committer, plan: Plan) -> None:
         """Stop early once the share of failures cannot come back under the gate."""

@@ -16,7 +16,6 @@ import synthetic
 import worlds
 
 import mmfeat
-from mmfeat.pipelines import commit
 from mmfeat.schemas.errors import StoreError
 
 N_ITEMS = 40
@@ -184,7 +183,3 @@ def test_a_second_run_on_the_same_store_is_told_who_writes_it(tmp_path, job_file
     kill_everything(first)
     assert second.returncode == 1
     assert str(first.pid) in err and "Traceback" not in err
-
-
-def test_a_group_is_bounded():
-    assert 0 < commit.GROUP_ROWS <= 10_000

@@ -118,7 +118,7 @@ def test_a_touched_file_with_the_same_bytes_is_not_computed_again(items, covers)
     assert [(r["item_id"], r["stamp"]) for r in made.touched.to_pylist()] == [("c", stamp_of(str(covers[2])))]
 
 
-def test_what_was_found_untouched_is_not_read_again_on_the_next_run(items, covers, monkeypatch):
+def test_what_was_found_untouched_is_not_read_again_on_the_next_run(items, covers):
     rows = ledger([done(p.stem, p) for p in covers])
     os.utime(covers[2], ns=(1, 1))
     touched = plan(items, [vector("x", "cover")], [rows]).touched.to_pylist()

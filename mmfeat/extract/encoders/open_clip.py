@@ -13,7 +13,7 @@ import numpy as np
 
 from mmfeat.extract.base import Encoder
 from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, vector_spec
+from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
 from mmfeat.extract.options import PICTURES, TEXTS, check_options, check_source, close_matches, need_model
 from mmfeat.extract.weights import (
     find_on_hub,
@@ -91,16 +91,7 @@ class OpenClip(Encoder):
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
         """See :meth:`Model.card`."""
-        view = spec.image.view if spec.image else None
-        return ModelCard(
-            method=spec.method,
-            model=spec.model,
-            reads=(*PICTURES, *TEXTS),
-            dims=spec.dims,
-            input_size=(view.height, view.width) if view else None,
-            licence="see the model's own card",
-            weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
-        )
+        return card_of(spec, (*PICTURES, *TEXTS))
 
     def __init__(self, spec: FeatureSpec, device: str) -> None:
         """Load both towers; ConfigError where the weights are missing or not those of the spec."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from mmfeat.extract.base import Encoder
 from mmfeat.extract.encoders.pixels import to_vectors
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, vector_spec
+from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, card_of, vector_spec
 from mmfeat.extract.options import TEXTS, check_options, check_source, need_model
 from mmfeat.extract.weights import Found, Packaged, find_weights, loadable_folder, loading
 from mmfeat.schemas.errors import ConfigError
@@ -85,16 +85,7 @@ class SentenceTransformers(Encoder):
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
         """See :meth:`Model.card`."""
-        if spec.weights.origin == "package":
-            return cls.example
-        return ModelCard(
-            method=spec.method,
-            model=spec.model,
-            reads=TEXTS,
-            dims=spec.dims,
-            licence="see the model's own card",
-            weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
-        )
+        return cls.example if spec.weights.origin == "package" else card_of(spec, TEXTS)
 
     def __init__(self, spec: FeatureSpec, device: str) -> None:
         """Load the weights; ConfigError where they are missing or not those of the spec."""

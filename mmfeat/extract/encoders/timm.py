@@ -9,7 +9,7 @@ import numpy as np
 
 from mmfeat.extract.base import Encoder
 from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, vector_spec
+from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
 from mmfeat.extract.options import PICTURES, check_options, check_source, close_matches, need_model
 from mmfeat.extract.weights import (
     find_on_hub,
@@ -72,16 +72,7 @@ class Timm(Encoder):
         import timm
 
         known = timm.get_pretrained_cfg(spec.model) if spec.weights.origin == "hub" else None
-        view = spec.image.view if spec.image else None
-        return ModelCard(
-            method=spec.method,
-            model=spec.model,
-            reads=PICTURES,
-            dims=spec.dims,
-            input_size=(view.height, view.width) if view else None,
-            licence=(known and known.license) or "see the model's own card",
-            weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
-        )
+        return card_of(spec, PICTURES, licence=known.license if known else None)
 
     def __init__(self, spec: FeatureSpec, device: str) -> None:
         """Load the weights; ConfigError where they are missing or not those of the spec."""

@@ -9,7 +9,7 @@ import numpy as np
 from mmfeat.extract.base import Encoder
 from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
 from mmfeat.extract.encoders.processor import read_processor
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, vector_spec
+from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
 from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
 from mmfeat.extract.weights import find_weights, loadable_folder, loading, seeded
 from mmfeat.schemas.errors import ConfigError
@@ -91,16 +91,7 @@ class TransformersEncoder(Encoder):
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
         """See :meth:`Model.card`."""
-        view = spec.image.view if spec.image else None
-        return ModelCard(
-            method=spec.method,
-            model=spec.model,
-            reads=PICTURES,
-            dims=spec.dims,
-            input_size=(view.height, view.width) if view else None,
-            licence="see the model's own card",
-            weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
-        )
+        return card_of(spec, PICTURES)
 
     def __init__(self, spec: FeatureSpec, device: str) -> None:
         """Load the weights; ConfigError where some are missing or not those of the spec."""

@@ -1,11 +1,11 @@
-"""The spec of a vector feature, from what every encoder has resolved for itself."""
+"""The spec of a vector feature and the card of its model, from what every encoder has resolved for itself."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from mmfeat.extract.options import frame_sampling
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
 
 #: Options of every encoder.
 COMMON_OPTIONS = ("normalize", "dtype", "store_dtype")
@@ -31,4 +31,18 @@ def vector_spec(name: str, config: FeatureConfig, *, normalize: bool, **resolved
         compute_dtype=config.dtype or "float32",
         store_dtype=config.store_dtype or "float32",
         **resolved,
+    )
+
+
+def card_of(spec: FeatureSpec, reads: tuple[str, ...], licence: str | None = None) -> ModelCard:
+    """The card of a model that only its spec is known of; without a licence it says where to look."""
+    view = spec.image.view if spec.image else None
+    return ModelCard(
+        method=spec.method,
+        model=spec.model,
+        reads=reads,
+        dims=spec.dims,
+        input_size=(view.height, view.width) if view else None,
+        licence=licence or "see the model's own card",
+        weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
     )
