@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mmfeat.schemas.errors import MmfeatError
+from mmfeat.schemas.visible import visible
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value for machines.")]
 StoreUri = Annotated[
@@ -31,13 +32,13 @@ _err = Console(stderr=True, highlight=False)
 
 
 def say(text: str = "") -> None:
-    """A line for people, exactly as written."""
-    _out.print(text, markup=False, soft_wrap=True)
+    """A line for people."""
+    _out.print(visible(text), markup=False, soft_wrap=True)
 
 
 def heading(text: str) -> None:
     """A line that starts a part of the output."""
-    _out.print(f"\n[bold]{escape(text)}[/bold]")
+    _out.print(f"\n[bold]{escape(visible(text))}[/bold]")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
@@ -66,14 +67,14 @@ def print_error(error: MmfeatError, as_json: bool) -> None:
         body = {"error": {"type": type(error).__name__, "message": error.message, "hint": error.hint}}
         report = getattr(error, "report", None)
         print_json(body if report is None else {**body, "report": report.to_dict()})
-    _err.print(f"[bold red]Error:[/bold red] {escape(error.message)}", soft_wrap=True)
+    _err.print(f"[bold red]Error:[/bold red] {escape(visible(error.message))}", soft_wrap=True)
     if error.hint:
-        _err.print(escape(error.hint), soft_wrap=True)
+        _err.print(escape(visible(error.hint)), soft_wrap=True)
 
 
 def note(text: str) -> None:
     """A line for people on standard error, beside the output."""
-    _err.print(text, markup=False, soft_wrap=True)
+    _err.print(visible(text), markup=False, soft_wrap=True)
 
 
 def _cell(value: object) -> str:
@@ -81,7 +82,7 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, int) and not isinstance(value, bool):
         return f"{value:,}"
-    return str(value)
+    return visible(str(value))
 
 
 def _plain(value: Any) -> Any:

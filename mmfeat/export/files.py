@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
 from mmfeat.export.content import Rows
@@ -26,6 +27,12 @@ CACHED_GRAPHS = ("mm_adj_*.pt", "image_adj_*.pt", "text_adj_*.pt", "*_mat_*.pth"
 
 # From here on one sync of the whole system is quicker than one for each file.
 MANY_FILES = 1000
+
+
+# What a spreadsheet runs when it opens a table (OWASP, CSV injection): "=..." and "@..." always. Ids and
+# captions may well start with a sign ("-kJQP7kiw5Fk", "- a red cup"); these run only what calls a function
+# or another program.
+_FORMULA = r"^\s*(?:[=@].|[+\-].*(?:\w\(|\|.*!))"
 
 
 @contextmanager
@@ -108,8 +115,11 @@ def write_table(path: Path, columns: Mapping[str, Any], separator: str = "\t", h
     Args:
         columns: header to values; texts are always quoted, so that any id survives a CSV reader,
             numbers never.
+
+    Raises:
+        UsageError: a text that a spreadsheet would run as a formula.
     """
-    table = pa.table({str(k): pa.array(v) for k, v in enumerate(columns.values())})
+    table = pa.table({str(k): _column(name, v) for k, (name, v) in enumerate(columns.items())})
     options = arrow_csv.WriteOptions(include_header=False, delimiter=separator, quoting_style="needed")
     with path.open("wb") as file:
         if header:
@@ -121,14 +131,33 @@ def write_plain_table(path: Path, columns: Mapping[str, Any], header: bool = Tru
     """A tab-separated table without any quoting, for readers that split lines themselves.
 
     The caller has refused values with tabs, line breaks and quotes: see ``ids.refuse_ids``.
+
+    Raises:
+        UsageError: a text that a spreadsheet would run as a formula.
     """
-    texts = [pa.array(values).cast(pa.string()) for values in columns.values()]
+    texts = [_column(name, values).cast(pa.string()) for name, values in columns.items()]
     with path.open("wb") as file:
         if header:
             file.write(("\t".join(columns) + "\n").encode())
         for start in range(0, len(texts[0]), 1 << 16):
             lines = zip(*(t.slice(start, 1 << 16).to_pylist() for t in texts), strict=True)
             file.write("".join("\t".join(line) + "\n" for line in lines).encode())
+
+
+def _column(name: str, values: Any) -> pa.Array:
+    """Values of a table's column. A recommender goes by their exact texts, so that one which is
+    dangerous to open can only be refused."""
+    column = pa.array(values)
+    if not pa.types.is_string(column.type):
+        return column
+    found = column.filter(pc.match_substring_regex(column, _FORMULA))
+    if len(found):
+        raise UsageError(
+            f"{len(found):,} values of {name!r} would run as formulas in a spreadsheet, such as"
+            f" {found[0].as_py()[:60]!r}.",
+            hint="Leave these items out, or give them another id or text.",
+        )
+    return column
 
 
 def write_json(path: Path, value: Any, indent: int | None = None) -> None:

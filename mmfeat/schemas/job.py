@@ -12,8 +12,8 @@ from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureConfig, FeatureName
 
-# A job is a few dozen lines; anything this large is a wrong path, not a job.
-MAX_JOB_BYTES = 1 << 20
+# Settings are a few dozen lines; anything this large is a wrong path.
+MAX_TOML_BYTES = 1 << 20
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -81,10 +81,12 @@ class JobConfig(_Part):
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """The tables of a TOML file; ConfigError when it is missing, oversized or malformed."""
+    """The tables of a TOML file; ConfigError when it is missing, no file, oversized or malformed."""
     try:
-        if path.stat().st_size > MAX_JOB_BYTES:
-            raise ConfigError(f"{path} is larger than {MAX_JOB_BYTES >> 20} MiB: not a job file.")
+        if path.exists() and not path.is_file():
+            raise ConfigError(f"{path} is not a file.")
+        if path.stat().st_size > MAX_TOML_BYTES:
+            raise ConfigError(f"{path} is larger than {MAX_TOML_BYTES >> 20} MiB: no file of settings.")
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"There is no file {path}.", hint="Check the path.") from None

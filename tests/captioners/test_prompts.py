@@ -59,8 +59,8 @@ def test_a_file_that_is_not_a_prompt_is_refused_with_the_reason(tmp_path, text, 
 
 
 def test_a_missing_file_and_one_that_is_not_toml_are_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone\.toml cannot be read"):
+    with pytest.raises(ConfigError, match=r"There is no file .*gone\.toml"):
         load_prompt(str(tmp_path / "gone.toml"))
     (tmp_path / "bad.toml").write_text("describe this")
-    with pytest.raises(ConfigError, match=r"bad\.toml is not TOML"):
+    with pytest.raises(ConfigError, match=r"bad\.toml is not valid TOML"):
         load_prompt(str(tmp_path / "bad.toml"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Literal
@@ -10,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.job import read_toml
 from mmfeat.schemas.spec import Prompt
 
 _HERE = Path(__file__).parent
@@ -97,12 +97,7 @@ def load_prompt(name_or_path: str) -> PromptFile:
 
 
 def _read(path: Path) -> PromptFile:
-    try:
-        body = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"prompt file {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"prompt file {path} is not TOML in UTF-8: {error}") from error
+    body = read_toml(path)
     try:
         return PromptFile.model_validate(body)
     except ValidationError as error:
