@@ -1,0 +1,204 @@
+"""``report captions``: can the captions be trusted?"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mmfeat import api, console
+from mmfeat.schemas.errors import GateFailed, UsageError
+
+if TYPE_CHECKING:
+    from mmfeat.report.model import CaptionReport
+
+_SECONDS_BETWEEN_NOTES = 5.0
+
+app = typer.Typer(no_args_is_help=True, help="Report on what a store holds.")
+
+
+@app.callback()
+def _root() -> None:
+    """With one command alone, Typer would leave its name out."""
+
+
+@app.command("captions")
+def captions(
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page (.html) or the same facts (.json).", dir_okay=False)
+    ] = None,
+    feature: Annotated[
+        str | None, typer.Option(help="Captions or a version of them [default: the store's only ones].")
+    ] = None,
+    gates: Annotated[
+        Path | None, typer.Option(help="gates.toml with thresholds and rules [default: mmfeat's own].")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Version to compare with [default: the one made before].")
+    ] = None,
+    language: Annotated[
+        str | None, typer.Option(help="The captions should be in this language, such as en.")
+    ] = None,
+    grounding: Annotated[
+        str | None,
+        typer.Option(help="CLIP or SigLIP feature whose encoder compares captions and pictures."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option(help="title, description or a text feature that holds what is right.")
+    ] = None,
+    claims_model: Annotated[
+        str | None, typer.Option(help="Second model that checks claims: a hub id or a folder.")
+    ] = None,
+    claims_captioner: Annotated[
+        str, typer.Option(help="The captioner that runs the second model.")
+    ] = "transformers",
+    sample_seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    snapshot: console.SnapshotName = None,
+    json: console.Json = False,
+) -> None:
+    """Measure whether captions can be trusted; exit code 3 when a gate fails."""
+    from mmfeat.report.build import ReportOptions
+    from mmfeat.report.claims import ClaimModel
+
+    if out is not None:
+        _check_place(out)
+    options = ReportOptions(
+        feature=feature,
+        gates=gates,
+        against=against,
+        language=language,
+        grounding=grounding,
+        reference=reference,
+        claims=ClaimModel(claims_captioner, claims_model) if claims_model else None,
+        seed=sample_seed,
+    )
+    report = api.open(store, snapshot).report_captions(options, _Notes())
+    if out is not None:
+        _write(report, out)
+    if json:
+        console.print_json(report.model_dump(mode="json"))
+    else:
+        _print_report(report, out)
+    if not report.passed:
+        _fail(report, json)
+
+
+class _Notes:
+    """Progress in words, every few seconds: a quick report says nothing."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        if time.monotonic() - self._last >= _SECONDS_BETWEEN_NOTES:
+            self._last = time.monotonic()
+            console.note(f"{done:,} of {total:,} {what}")
+
+
+def _check_place(out: Path) -> None:
+    """Before any work: a report that cannot be written is not worth making."""
+    if out.suffix not in (".html", ".json"):
+        raise UsageError(
+            f"A report is a page or JSON, and {out.name!r} ends in neither.", hint="Name it report.html."
+        )
+    if not out.parent.is_dir():
+        raise UsageError(f"There is no folder {out.parent} to write {out.name} to.", hint="Create it first.")
+
+
+def _write(report: CaptionReport, out: Path) -> None:
+    if out.suffix == ".html":
+        from mmfeat.report.page import render
+
+        text = render(report)
+    else:
+        text = report.model_dump_json(indent=1)
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"Cannot write {out}: {error.strerror}.") from None
+
+
+def _print_report(report: CaptionReport, out: Path | None) -> None:
+    console.heading(f"{report.subject.version} by {report.subject.model}")
+    c = report.coverage
+    console.say(
+        f"{c.items:,} items: {c.ok:,} ok, {c.missing:,} missing, {c.failed:,} failed, {c.absent:,} absent."
+    )
+    console.heading("Gates")
+    console.table(
+        ("gate", "value", "", "threshold", "verdict"),
+        [
+            (
+                gate.name,
+                "" if gate.value is None else f"{gate.value:.4g}",
+                gate.bound,
+                f"{gate.threshold:g}",
+                "passed" if gate.passed else "FAILED",
+            )
+            for gate in report.gates
+        ],
+        right=("value", "threshold"),
+    )
+    console.heading("Suspects")
+    console.table(
+        ("suspicion", "captions", "share", "first items"),
+        [
+            (
+                s.title,
+                s.count,
+                "" if s.unchecked else f"{s.share:.1%}",
+                s.unchecked or ", ".join(s.item_ids[:5]),
+            )
+            for s in report.suspects
+        ],
+        right=("captions", "share"),
+    )
+    console.heading("Measures")
+    console.table(("measure", "value"), _measures(report))
+    if out is not None:
+        console.say(f"\nWritten to {out}.")
+
+
+def _measures(report: CaptionReport) -> list[tuple[str, str]]:
+    """The figures a person looks for first; what could not be measured says why."""
+    from mmfeat.report.model import Absent
+
+    rows = []
+    if not isinstance(variety := report.variety, Absent):
+        rows += [
+            ("distinct-1, distinct-2", f"{variety.distinct_1:.3f}, {variety.distinct_2:.3f}"),
+            ("vocabulary", f"{variety.vocabulary:,} of {variety.words:,} words"),
+        ]
+    grounding = report.grounding
+    if isinstance(grounding, Absent):
+        rows.append(("grounding", grounding.absent))
+    else:
+        rows += [
+            ("grounding, own picture", f"{grounding.own.mean:.3f}"),
+            ("grounding, shuffled", f"{grounding.shuffled.mean:.3f}"),
+            ("grounding AUC", f"{grounding.auc:.3f}"),
+        ]
+    for name, found in (
+        ("own picture by CLIP", report.usefulness.clip_retrieval),
+        ("own title by text", report.usefulness.text_retrieval),
+    ):
+        if not isinstance(found, Absent):
+            told = f"recall@1 {found.recall_at_1:.1%}, recall@10 {found.recall_at_10:.1%}"
+            rows.append((name, f"{told} of {found.items:,}"))
+    if not isinstance(change := report.comparison, Absent):
+        rows.append((f"since {change.against}", f"{change.changed:,} changed, {change.same:,} the same"))
+    return rows
+
+
+def _fail(report: CaptionReport, json: bool) -> None:
+    from mmfeat.report.gates import failed_gates
+
+    error = GateFailed(f"Gates failed. {failed_gates(report)}")
+    if not json:
+        raise error
+    # The report is the one JSON value; it says which gates failed.
+    console.print_error(error, as_json=False)
+    raise typer.Exit(error.exit_code)

@@ -1,0 +1,279 @@
+"""The caption report, section by section."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version as package_version
+from importlib.util import find_spec
+from pathlib import Path
+
+from mmfeat.report.captions import Captions, previous_version, read_captions, the_captions
+from mmfeat.report.claims import ClaimModel, check_claims
+from mmfeat.report.compare import compare
+from mmfeat.report.gates import check_gates, figures
+from mmfeat.report.grounding import Scores, TextTower, score, told_grounding
+from mmfeat.report.language import LanguageCheck
+from mmfeat.report.media import make_gallery
+from mmfeat.report.model import (
+    Absent,
+    CaptionReport,
+    Comparison,
+    Coverage,
+    FailureReason,
+    Grounding,
+    Item,
+    Lengths,
+    Subject,
+    Suspects,
+)
+from mmfeat.report.pictures import PictureVectors, Progress, image_text_feature, picture_vectors
+from mmfeat.report.references import measure_references
+from mmfeat.report.rules import Rules, read_gates
+from mmfeat.report.statistics import distribution
+from mmfeat.report.suspects import find_suspects
+from mmfeat.report.usefulness import measure_usefulness
+from mmfeat.report.variety import measure_variety
+from mmfeat.report.words import words_of
+from mmfeat.schemas.errors import MissingExtra, UsageError
+from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
+from mmfeat.store import FeatureVersion, Store
+
+_SHOWN_IDS = 20
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report is made of.
+
+    Attributes:
+        feature: the captions, ``name`` or ``name@fingerprint``; the store's only ones when None.
+        gates: a ``gates.toml``; the default gates when None.
+        against: the version to compare with; the one made last before when None.
+        language: the captions should be in, ISO 639-1.
+        grounding: the CLIP or SigLIP feature whose encoder compares captions and pictures; the
+            store's own when None.
+        reference: ``title``, ``description`` or a text feature that holds what is right.
+        claims: the second model of the claim check.
+        seed: of every sample.
+    """
+
+    feature: str | None = None
+    gates: Path | None = None
+    against: str | None = None
+    language: str | None = None
+    grounding: str | None = None
+    reference: str | None = None
+    claims: ClaimModel | None = None
+    seed: int = 0
+
+
+def no_progress(what: str, done: int, total: int) -> None:
+    """Tell nobody."""
+
+
+def report_captions(store: Store, options: ReportOptions, progress: Progress = no_progress) -> CaptionReport:
+    """Measure the captions of a store.
+
+    Args:
+        progress: told what was done, how many times, of how many.
+
+    Raises:
+        UsageError, ConfigError: a feature, version, gate or language that there is not.
+        MissingExtra: the packages of ``mmfeat[report]`` are not installed.
+    """
+    need_packages()
+    rules = read_gates(options.gates, options.language)
+    version = store.resolve(options.feature) if options.feature else the_captions(store)
+    captions = read_captions(store, version)
+    language = LanguageCheck(options.language, rules.rules.language_ratio) if options.language else None
+    suspects = find_suspects(captions, rules.rules, language, options.seed)
+    variety = measure_variety(captions, options.seed)
+    seen = _seen(store, captions, options, progress)
+    usefulness = measure_usefulness(
+        store, captions, seen.pictures, seen.scores, rules.rules, options.seed, progress
+    )
+    coverage, lengths = _coverage(captions), _lengths(captions)
+    references = measure_references(store, captions, options.reference)
+    claims = check_claims(captions, options.claims, options.seed, progress)
+    measured = figures(coverage, lengths, suspects, variety, seen.told, usefulness, references, claims)
+    items = _items(captions, suspects, seen.scores)
+    return CaptionReport(
+        subject=_subject(store, captions, options),
+        gates=check_gates(rules.gates, measured),
+        coverage=coverage,
+        lengths=lengths,
+        suspects=suspects,
+        variety=variety,
+        grounding=seen.told,
+        usefulness=usefulness,
+        references=references,
+        claims=claims,
+        comparison=_comparison(store, captions, suspects, seen, rules.rules, language, options),
+        gallery=make_gallery(captions, items, options.seed, progress),
+        items=items,
+    )
+
+
+def need_packages() -> None:
+    """Said before any work: no section is left out for want of a package."""
+    for package in ("datasketch", "lingua", "rapidfuzz", "sacrebleu"):
+        if find_spec(package) is None:
+            raise MissingExtra("The caption report", "report", package)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What an image-text encoder says of the captions, or why it says nothing."""
+
+    pictures: PictureVectors | Absent
+    tower: TextTower | None
+    scores: Scores | Absent
+    told: Grounding | Absent
+
+
+def _seen(store: Store, captions: Captions, options: ReportOptions, progress: Progress) -> _Seen:
+    feature = image_text_feature(store, options.grounding, captions.source)
+    if feature is None:
+        why = Absent(
+            absent="The store holds no CLIP or SigLIP feature of pictures, whose encoder would compare "
+            "captions and pictures. Extract one, for example with the encoder open_clip."
+        )
+        return _Seen(why, None, why, why)
+    from mmfeat.extract.base import Encoder
+    from mmfeat.extract.registry import load_model
+
+    encoder = load_model(feature.spec, "cpu")
+    assert isinstance(encoder, Encoder), f"{feature.version} is a vector feature"
+    pictures = picture_vectors(store, captions, feature, encoder, progress)
+    if len(pictures.at) < 2:
+        why = Absent(absent=f"Fewer than two items have a caption and a vector ({pictures.origin}).")
+        return _Seen(why, None, why, why)
+    tower = TextTower(encoder, progress)
+    scores = score(captions, pictures, tower, options.seed)
+    told = told_grounding(scores, f"{feature.spec.model} ({feature.version})", pictures.origin)
+    return _Seen(pictures, tower, scores, told)
+
+
+def _subject(store: Store, captions: Captions, options: ReportOptions) -> Subject:
+    spec = captions.spec
+    return Subject(
+        store=store.uri,
+        version=captions.version.version,
+        feature=spec.name,
+        source=spec.source,
+        kind=spec.kind,
+        model=spec.model,
+        prompt=f"{spec.prompt.name} {spec.prompt.version}" if spec.prompt else None,
+        spec=spec.model_dump(mode="json", exclude_none=True),
+        created=captions.version.created,
+        reported=datetime.now(UTC),
+        language=options.language,
+        seed=options.seed,
+        mmfeat=package_version("mmfeat"),
+    )
+
+
+def _coverage(captions: Captions) -> Coverage:
+    counts = Counter(captions.status)
+    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for at, status in enumerate(captions.status):
+        if status == FAILED:
+            alike[captions.stages[at], captions.reasons[at]].append(captions.ids[at])
+    return Coverage(
+        items=len(captions.ids),
+        ok=counts[OK],
+        missing=counts[MISSING],
+        failed=counts[FAILED],
+        absent=counts[ABSENT],
+        failures=tuple(
+            FailureReason(stage=stage, reason=reason, count=len(ids), item_ids=tuple(ids[:_SHOWN_IDS]))
+            for (stage, reason), ids in sorted(alike.items(), key=lambda pair: -len(pair[1]))
+        ),
+    )
+
+
+def _lengths(captions: Captions) -> Lengths:
+    facts = [captions.facts[at] for at in captions.ok]
+    ends = [fact["finish_reason"] for fact in facts if fact.get("finish_reason")]
+    tokens, prompt_tokens, seconds = (
+        distribution([fact[name] for fact in facts if fact.get(name) is not None])
+        for name in ("new_tokens", "prompt_tokens", "seconds")
+    )
+    return Lengths(
+        words=distribution([len(words_of(captions.texts[at])) for at in captions.ok]),
+        tokens=tokens,
+        prompt_tokens=prompt_tokens,
+        seconds=seconds,
+        cut=ends.count("length"),
+        finish_known=len(ends),
+    )
+
+
+def _items(captions: Captions, suspects: tuple[Suspects, ...], scores: Scores | Absent) -> tuple[Item, ...]:
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for one in suspects:
+        for item_id in one.item_ids:
+            kinds[item_id].append(one.kind)
+    rated = {} if isinstance(scores, Absent) else {at: row for row, at in enumerate(scores.at)}
+    return tuple(
+        _item(captions, at, tuple(kinds[captions.ids[at]]), scores, rated.get(at))
+        for at in range(len(captions.ids))
+    )
+
+
+def _item(
+    captions: Captions, at: int, kinds: tuple[str, ...], scores: Scores | Absent, row: int | None
+) -> Item:
+    facts = captions.facts[at]
+    reason = ": ".join(part for part in (captions.stages[at], captions.reasons[at]) if part)
+    rated = None if row is None or isinstance(scores, Absent) else scores
+    return Item.model_validate(
+        {
+            "item_id": captions.ids[at],
+            "title": captions.titles[at],
+            "caption": captions.texts[at],
+            "status": captions.status[at],
+            "reason": reason,
+            "suspects": kinds,
+            "words": len(words_of(captions.texts[at])) if captions.status[at] == OK else None,
+            "tokens": facts.get("new_tokens"),
+            "seconds": facts.get("seconds"),
+            "finish_reason": facts.get("finish_reason"),
+            "grounding": None if rated is None else float(rated.own[row]),
+            "best_frame": None if rated is None or rated.best is None else float(rated.best[row]),
+            "rank": None if rated is None else int(rated.ranks[row]),
+        }
+    )
+
+
+def _comparison(
+    store: Store,
+    captions: Captions,
+    suspects: tuple[Suspects, ...],
+    seen: _Seen,
+    rules: Rules,
+    language: LanguageCheck | None,
+    options: ReportOptions,
+) -> Comparison | Absent:
+    earlier = _earlier(store, captions.version, options.against)
+    if earlier is None:
+        return Absent(absent="This is the first version of these captions.")
+    before = read_captions(store, earlier)
+    return compare(before, captions, suspects, seen.pictures, seen.tower, rules, language, options.seed)
+
+
+def _earlier(store: Store, version: FeatureVersion, against: str | None) -> FeatureVersion | None:
+    if against is None:
+        return previous_version(store, version)
+    # A bare fingerprint is a version of the same feature.
+    known = {one.name for one in store.versions()}
+    named = "@" in against or against in known
+    chosen = store.resolve(against if named else f"{version.name}@{against}")
+    if chosen.fingerprint == version.fingerprint:
+        raise UsageError(
+            f"{chosen.version} is the version that is reported on.",
+            hint="Give --against another version; `mmfeat status` lists them.",
+        )
+    return chosen

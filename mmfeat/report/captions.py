@@ -1,0 +1,113 @@
+"""The captions of one feature version, item by item, in the catalog's order."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mmfeat.schemas.catalog import MEDIA_SOURCES
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.featureset import OK
+from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.store import FeatureVersion, Store
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Every list has one entry per item of the catalog.
+
+    Attributes:
+        version: whose captions they are.
+        source: the media that they describe.
+        titles: empty where an item has none.
+        locations: of the media described, None where an item has none.
+        texts: empty unless the status is ``ok``.
+        stages, reasons: of failed items; empty otherwise.
+        contents: hash of what was described; None where there is no row.
+        facts: what was recorded of each text.
+    """
+
+    version: FeatureVersion
+    source: str
+    ids: list[str]
+    titles: list[str]
+    locations: list[str | None]
+    texts: list[str]
+    status: list[str]
+    stages: list[str]
+    reasons: list[str]
+    contents: list[str | None]
+    facts: list[dict[str, Any]]
+
+    @property
+    def spec(self) -> FeatureSpec:
+        """What made the captions."""
+        return self.version.spec
+
+    @cached_property
+    def ok(self) -> list[int]:
+        """Positions of the items that have a caption."""
+        return [at for at, status in enumerate(self.status) if status == OK]
+
+
+def read_captions(store: Store, version: FeatureVersion) -> Captions:
+    """All captions of ``version``.
+
+    Raises:
+        UsageError: it holds no texts that a model wrote of a picture or a clip.
+    """
+    spec = version.spec
+    if spec.output != "text" or spec.source not in MEDIA_SOURCES:
+        texts = [v.version for v in store.versions() if v.spec.output == "text"]
+        raise UsageError(
+            f"{version.version} holds no captions but {spec.kind} of {spec.source}.",
+            hint=f"Captions and tags in this store: {', '.join(texts) or 'none'}.",
+        )
+    items = store.catalog()
+    ids = items["item_id"].to_pylist()
+    column = store.lookup(ids, [version.version], unknown="mask")[version.name]
+    contents = dict(_pairs(store.ledger(version), "content_hash"))
+    facts = dict(_pairs(store.facts(version), "facts"))
+    stages = dict(_pairs(store.failures(version), "stage"))
+    return Captions(
+        version=version,
+        source=spec.source,
+        ids=ids,
+        titles=[title or "" for title in items["title"].to_pylist()],
+        locations=items[spec.source].to_pylist(),
+        texts=[text or "" for text in column.texts],
+        status=[str(status) for status in column.status],
+        stages=[stages.get(item_id) or "" for item_id in ids],
+        reasons=[str(reason) for reason in column.reason],
+        contents=[contents.get(item_id) for item_id in ids],
+        facts=[json.loads(facts.get(item_id) or "{}") for item_id in ids],
+    )
+
+
+def the_captions(store: Store) -> FeatureVersion:
+    """The store's captions, where it is plain which are meant.
+
+    Raises:
+        UsageError: there are none, or those of several features.
+    """
+    current = [store.resolve(name) for name in sorted(store.current())]
+    texts = [v for v in current if v.spec.output == "text" and v.spec.source in MEDIA_SOURCES]
+    if len(texts) != 1:
+        names = ", ".join(v.name for v in texts)
+        raise UsageError(
+            f"{store.uri} holds {len(texts) or 'no'} features of captions.",
+            hint=f"Say which by --feature: {names}." if names else "Make some with `mmfeat extract`.",
+        )
+    return texts[0]
+
+
+def previous_version(store: Store, version: FeatureVersion) -> FeatureVersion | None:
+    """The version of the same feature made last before ``version``; None for the first."""
+    older = [v for v in store.versions(version.name) if v.created < version.created]
+    return older[-1] if older else None
+
+
+def _pairs(rows: Any, column: str) -> Any:
+    return zip(rows["item_id"].to_pylist(), rows[column].to_pylist(), strict=True)

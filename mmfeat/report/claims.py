@@ -1,0 +1,107 @@
+"""Does a second model see what the captions say? One question per sentence of a sample."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from mmfeat.report.captions import Captions
+from mmfeat.report.model import Absent, Claim, ClaimCheck
+from mmfeat.report.pictures import Progress
+from mmfeat.report.words import sentences_of
+from mmfeat.schemas.errors import ConfigError, ItemError
+from mmfeat.schemas.spec import FeatureConfig
+
+_PROMPT = Path(__file__).parent / "check-claim.toml"
+_ITEMS = 100
+_REFUTED = 20
+_YES = re.compile(r"^\W*(yes|true)\b", re.IGNORECASE)
+_NO = re.compile(r"^\W*(no|false|not)\b", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class ClaimModel:
+    """The model to ask: a captioner's name and its model (hub id or folder)."""
+
+    captioner: str
+    model: str
+
+
+def check_claims(
+    captions: Captions, asked: ClaimModel | None, seed: int, progress: Progress
+) -> ClaimCheck | Absent:
+    """Put every sentence of 100 captions (seeded) to the model, with the item's pictures.
+
+    Raises:
+        ConfigError: no such captioner or model, or one behind a server.
+    """
+    if asked is None:
+        return Absent(absent="No second model was named (--claims-model).")
+    from mmfeat.extract.base import Captioner, CaptionInput
+    from mmfeat.extract.media.decode import MediaRequest, Rendering
+    from mmfeat.extract.media.fence import decode_fenced
+    from mmfeat.extract.registry import asks_server, load_model, resolve_all
+    from mmfeat.schemas.media import MediaLimits
+
+    config = FeatureConfig(
+        source=captions.source, captioner=asked.captioner, model=asked.model, prompt=str(_PROMPT)
+    )
+    spec = resolve_all({"claims": config})[0]
+    if asks_server(spec):
+        raise ConfigError(
+            f"the claim check runs its model in this process; {asked.captioner!r} asks a server",
+            hint="Name a captioner that loads its weights, such as transformers.",
+        )
+    model = load_model(spec, "cpu")
+    assert isinstance(model, Captioner), f"{asked.captioner} is a captioner"
+    told: list[Claim] = []
+    failed = 0
+    chosen = _sample(captions, seed)
+    for done, at in enumerate(chosen, start=1):
+        location = captions.locations[at] or ""
+        found = decode_fenced(MediaRequest(captions.source, location, (Rendering.of(spec),)), MediaLimits())
+        claims = sentences_of(captions.texts[at])
+        if not found.frames:
+            failed += len(claims)
+            continue
+        answers = model.caption([CaptionInput(found.frames[0], {"description": claim}) for claim in claims])
+        for claim, answer in zip(claims, answers, strict=True):
+            if isinstance(answer, ItemError):
+                failed += 1
+            else:
+                told.append(_judged(captions.ids[at], claim, answer.text))
+        progress("captions checked claim by claim", done, len(chosen))
+    return _summary(spec.model, len(chosen), told, failed)
+
+
+def _sample(captions: Captions, seed: int) -> list[int]:
+    able = [at for at in captions.ok if captions.locations[at] and sentences_of(captions.texts[at])]
+    return sorted(np.random.default_rng(seed).permutation(able)[:_ITEMS].astype(int).tolist())
+
+
+def _judged(item_id: str, claim: str, answer: str) -> Claim:
+    verdict: Literal["yes", "no", "unclear"] = "unclear"
+    if _YES.search(answer):
+        verdict = "yes"
+    elif _NO.search(answer):
+        verdict = "no"
+    return Claim(item_id=item_id, claim=claim, answer=answer, verdict=verdict)
+
+
+def _summary(model: str, items: int, told: list[Claim], failed: int) -> ClaimCheck:
+    yes, no = (sum(claim.verdict == verdict for claim in told) for verdict in ("yes", "no"))
+    return ClaimCheck(
+        model=model,
+        items=items,
+        claims=len(told) + failed,
+        yes=yes,
+        no=no,
+        unclear=len(told) - yes - no,
+        failed=failed,
+        supported=yes / (yes + no) if yes + no else None,
+        refuted=tuple(claim for claim in told if claim.verdict == "no")[:_REFUTED],
+    )

@@ -1,0 +1,83 @@
+"""Small pictures of a few items, for the gallery."""
+
+from __future__ import annotations
+
+import base64
+import io
+
+import numpy as np
+
+from mmfeat.extract.media.decode import MediaRequest, Rendering
+from mmfeat.extract.media.fence import decode_fenced
+from mmfeat.report.captions import Captions
+from mmfeat.report.model import Item, Picture, Shelf, Shown
+from mmfeat.report.pictures import Progress
+from mmfeat.schemas.featureset import FAILED, OK
+from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.spec import FrameSampling, PixelView
+
+# 48 items of 4 frames at some 5 kB: a page that can be sent by mail.
+_PER_SHELF = 12
+_STRIP_FRAMES = 4
+_LONGER_SIDE = 160
+_JPEG_QUALITY = 75
+
+
+def make_gallery(
+    captions: Captions, items: tuple[Item, ...], seed: int, progress: Progress
+) -> tuple[Shelf, ...]:
+    """Worst and best by grounding, random ones (seeded), and failures; empty shelves are left out."""
+    chosen = _chosen(items, seed)
+    wanted = sorted({at for _, _, members in chosen for at in members})
+    shown = {}
+    for done, at in enumerate(wanted, start=1):
+        shown[at] = _shown(captions, at)
+        progress("pictures of the gallery", done, len(wanted))
+    return tuple(
+        Shelf.model_validate({"kind": kind, "about": about, "shown": [shown[at] for at in members]})
+        for kind, about, members in chosen
+        if members
+    )
+
+
+def _chosen(items: tuple[Item, ...], seed: int) -> list[tuple[str, str, list[int]]]:
+    rated = [(item.grounding, at) for at, item in enumerate(items) if item.grounding is not None]
+    order = [at for _, at in sorted(rated)]
+    ok = [at for at, item in enumerate(items) if item.status == OK]
+    failed = [at for at, item in enumerate(items) if item.status == FAILED]
+    rng = np.random.default_rng(seed)
+    return [
+        ("worst", "Captions that fit their picture least.", order[:_PER_SHELF]),
+        ("best", "Captions that fit their picture best.", order[::-1][:_PER_SHELF]),
+        ("random", f"Drawn at random, seed {seed}.", _drawn(ok, rng)),
+        ("failures", f"Items that failed, drawn at random, seed {seed}.", _drawn(failed, rng)),
+    ]
+
+
+def _drawn(positions: list[int], rng: np.random.Generator) -> list[int]:
+    return sorted(rng.permutation(positions)[:_PER_SHELF].astype(int).tolist())
+
+
+def _shown(captions: Captions, at: int) -> Shown:
+    item_id, location = captions.ids[at], captions.locations[at]
+    if not location:
+        return Shown(item_id=item_id, pictures=(), absent=f"The item has no {captions.source}.")
+    sampling = FrameSampling(count=_STRIP_FRAMES) if captions.source == "video" else None
+    view = PixelView(mode="bound", height=_LONGER_SIDE, width=_LONGER_SIDE)
+    request = MediaRequest(captions.source, location, (Rendering(captions.source, sampling, view),))
+    found = decode_fenced(request, MediaLimits())
+    if found.failure is not None:
+        return Shown(item_id=item_id, pictures=(), absent=f"Cannot be shown: {found.failure.reason}.")
+    frames = found.frames[0]
+    pictures = tuple(_jpeg(one, time) for one, time in zip(frames.pixels, frames.times, strict=True))
+    return Shown(item_id=item_id, pictures=pictures, absent="")
+
+
+def _jpeg(pixels: np.ndarray, time: float) -> Picture:
+    from PIL import Image
+
+    written = io.BytesIO()
+    Image.fromarray(pixels).save(written, "JPEG", quality=_JPEG_QUALITY, optimize=True)
+    height, width = pixels.shape[:2]
+    data = base64.b64encode(written.getvalue()).decode("ascii")
+    return Picture(jpeg=data, width=width, height=height, time=time)

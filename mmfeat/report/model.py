@@ -1,0 +1,429 @@
+"""What a caption report says: the JSON it is, and what the page shows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, computed_field
+
+Status = Literal["ok", "missing", "failed", "absent"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Absent(_Frozen):
+    """A section that could not be made, and why."""
+
+    absent: str
+
+
+class Histogram(_Frozen):
+    """``counts[i]`` values lie from ``edges[i]`` to below ``edges[i + 1]``; the last bin holds its end."""
+
+    edges: tuple[float, ...]
+    counts: tuple[int, ...]
+
+
+class Distribution(_Frozen):
+    """Values in short: how many, their quantiles, and how often each occurs."""
+
+    n: int
+    mean: float
+    minimum: float
+    p05: float
+    median: float
+    p95: float
+    maximum: float
+    histogram: Histogram
+
+
+class Gate(_Frozen):
+    """A threshold and whether the captions keep to it.
+
+    Attributes:
+        bound: ``at least`` or ``at most`` the threshold.
+        value: what was measured; None where it could not be, and then the gate fails.
+        detail: why it could not be measured, else empty.
+    """
+
+    name: str
+    bound: Literal["at least", "at most"]
+    threshold: float
+    value: float | None
+    passed: bool
+    detail: str = ""
+
+
+class Subject(_Frozen):
+    """Which captions these are, and how the report was made.
+
+    Attributes:
+        version: ``name@fingerprint`` of the captions.
+        source: what the captions describe: ``cover``, ``video``, ...
+        model: the captioner's model.
+        prompt: its name and version, None where there is none.
+        spec: everything that decided the captions (:class:`~mmfeat.schemas.spec.FeatureSpec`).
+        created: when the version was first written.
+        reported: when this report was made.
+        language: the language the captions should be in, ISO 639-1; None where none was stated.
+        seed: of every sample.
+        mmfeat: the version of mmfeat that made the report.
+    """
+
+    store: str
+    version: str
+    feature: str
+    source: str
+    kind: str
+    model: str
+    prompt: str | None
+    spec: dict[str, Any]
+    created: datetime
+    reported: datetime
+    language: str | None
+    seed: int
+    mmfeat: str
+
+
+class FailureReason(_Frozen):
+    """Items that failed alike; ``item_ids`` holds the first few."""
+
+    stage: str
+    reason: str
+    count: int
+    item_ids: tuple[str, ...]
+
+
+class Coverage(_Frozen):
+    """Items of the catalog by what became of their caption: ok + missing + failed + absent = items."""
+
+    items: int
+    ok: int
+    missing: int
+    failed: int
+    absent: int
+    failures: tuple[FailureReason, ...]
+
+
+class Lengths(_Frozen):
+    """How long the captions are, and what they cost.
+
+    Attributes:
+        words: words per caption.
+        tokens: generated tokens per caption; None where they were not recorded.
+        seconds: of the model per caption; None where they were not recorded.
+        prompt_tokens: tokens read per caption, pictures included; None where they were not recorded.
+        cut: captions cut at the token cap, of the ``finish_known`` whose end was recorded.
+    """
+
+    words: Distribution | None
+    tokens: Distribution | None
+    prompt_tokens: Distribution | None
+    seconds: Distribution | None
+    cut: int
+    finish_known: int
+
+
+class Example(_Frozen):
+    """One suspect caption; ``detail`` says what is wrong with it, or which item it is like."""
+
+    item_id: str
+    text: str
+    detail: str
+
+
+class Suspects(_Frozen):
+    """Captions under one suspicion.
+
+    Attributes:
+        kind: key of the suspicion, as in :attr:`Item.suspects`.
+        title: the same for people.
+        about: what the rule looks for, in a sentence.
+        share: of the captions that are ok.
+        item_ids: all of them, in the catalog's order.
+        unchecked: why the suspicion could not be looked into, else empty.
+    """
+
+    kind: str
+    title: str
+    about: str
+    count: int
+    share: float
+    examples: tuple[Example, ...]
+    item_ids: tuple[str, ...]
+    unchecked: str = ""
+
+
+class Opener(_Frozen):
+    """The same first words of many captions; ``share`` of the captions that are ok."""
+
+    words: str
+    count: int
+    share: float
+
+
+class Variety(_Frozen):
+    """How varied the captions' words are (lower-cased, as in the word counts).
+
+    Attributes:
+        words: in all captions; ``vocabulary`` of them are different.
+        type_token_ratio: vocabulary / words.
+        distinct_1, distinct_2: different 1-grams and 2-grams by their number (Li et al. 2016).
+        self_bleu: mean BLEU (0..100) of a caption against the others of a seeded sample (Zhu et al.
+            2018); None for fewer than two captions.
+        self_bleu_sample: captions in that sample.
+    """
+
+    words: int
+    vocabulary: int
+    type_token_ratio: float
+    distinct_1: float
+    distinct_2: float
+    self_bleu: float | None
+    self_bleu_sample: int
+    openers: tuple[Opener, ...]
+
+
+class Grounding(_Frozen):
+    """Whether captions fit their own pictures better than those of other items.
+
+    Attributes:
+        encoder: the image-text encoder; ``images`` says where its image vectors came from.
+        scored: captions with a picture.
+        chunked: captions longer than the text tower, scored as the mean of their pieces.
+        own: cosine of each caption and its own picture (a clip: the mean of its frames).
+        shuffled: the same captions, each with another item's picture (seeded).
+        auc: probability that a caption's own picture scores above a shuffled one, ties half.
+        auc_best_frame: the same by each clip's best frame; None for pictures.
+        own_histogram, shuffled_histogram: on the same edges.
+    """
+
+    encoder: str
+    images: str
+    scored: int
+    chunked: int
+    own: Distribution
+    shuffled: Distribution
+    auc: float
+    auc_best_frame: float | None
+    own_histogram: Histogram
+    shuffled_histogram: Histogram
+
+
+class Retrieval(_Frozen):
+    """Finding the own item from its caption among ``items`` items.
+
+    Attributes:
+        query, gallery: which vectors look, and which are looked through.
+        recall_at_1, recall_at_10: share of captions whose own item is among the first.
+        chance_at_1, chance_at_10: the same for a random order.
+        median_rank: 1 is best.
+    """
+
+    query: str
+    gallery: str
+    items: int
+    recall_at_1: float
+    recall_at_10: float
+    chance_at_1: float
+    chance_at_10: float
+    median_rank: float
+
+
+class Neighbours(_Frozen):
+    """Do items that look alike have captions that are alike?
+
+    Attributes:
+        overlap: mean share of an item's ``k`` nearest by picture that are also among its ``k`` nearest
+            by caption; ``chance`` is the same for random neighbours.
+        sampled: items whose neighbours were looked at.
+    """
+
+    captions: str
+    pictures: str
+    k: int
+    items: int
+    sampled: int
+    overlap: float
+    chance: float
+
+
+class NearDuplicates(_Frozen):
+    """Captions whose vector is nearly that of another item: cosine of at least ``threshold``."""
+
+    captions: str
+    threshold: float
+    items: int
+    count: int
+    share: float
+
+
+class Usefulness(_Frozen):
+    """Whether captions keep what tells items apart."""
+
+    clip_retrieval: Retrieval | Absent
+    text_retrieval: Retrieval | Absent
+    neighbours: Neighbours | Absent
+    near_duplicates: NearDuplicates | Absent
+
+
+class References(_Frozen):
+    """Captions against texts that are known to be right; BLEU and chrF of the corpus (0..100)."""
+
+    reference: str
+    items: int
+    bleu: float
+    chrf: float
+
+
+class Claim(_Frozen):
+    """One sentence of a caption, and what the second model said of it."""
+
+    item_id: str
+    claim: str
+    answer: str
+    verdict: Literal["yes", "no", "unclear"]
+
+
+class ClaimCheck(_Frozen):
+    """Sentences of a seeded sample of captions, put to a second model with the item's pictures.
+
+    Attributes:
+        supported: yes / (yes + no); None where no answer was clear.
+        refuted: examples of claims answered with no.
+    """
+
+    model: str
+    items: int
+    claims: int
+    yes: int
+    no: int
+    unclear: int
+    failed: int
+    supported: float | None
+    refuted: tuple[Claim, ...]
+
+
+class Delta(_Frozen):
+    """A metric before and after on the items that have both captions, with a 95 % bootstrap interval
+    of the difference (Efron 1979; items resampled)."""
+
+    metric: str
+    before: float
+    after: float
+    difference: float
+    low: float
+    high: float
+    items: int
+
+
+class Pair(_Frozen):
+    """An item's caption before and after; ``similarity`` of the two texts is 0..1."""
+
+    item_id: str
+    before: str
+    after: str
+    similarity: float
+    grounding_before: float | None
+    grounding_after: float | None
+
+
+class Comparison(_Frozen):
+    """What changed since an earlier version.
+
+    Attributes:
+        against: ``name@fingerprint`` of the earlier version.
+        spec_changes: field of the spec to its value before and after, as text.
+        same, changed: items that have a caption in both.
+        gained, lost: items that have a caption only now, or only had one before.
+        pairs: the captions that differ most, and their number is bounded; the least similar first.
+    """
+
+    against: str
+    spec_changes: dict[str, tuple[str, str]]
+    same: int
+    changed: int
+    gained: int
+    lost: int
+    resamples: int
+    deltas: tuple[Delta, ...]
+    pairs: tuple[Pair, ...]
+
+
+class Item(_Frozen):
+    """One item of the catalog.
+
+    Attributes:
+        caption: empty unless the status is ``ok``.
+        reason: of a failed item, with its stage.
+        suspects: kinds, as in :attr:`Suspects.kind`.
+        finish_reason: ``stop``, ``length``, or None where it was not recorded.
+        grounding: cosine of caption and picture (clips: mean of the frames); ``best_frame`` of clips.
+        rank: place of the own picture when looked for by the caption; 1 is best.
+    """
+
+    item_id: str
+    title: str
+    caption: str
+    status: Status
+    reason: str
+    suspects: tuple[str, ...]
+    words: int | None
+    tokens: int | None
+    seconds: float | None
+    finish_reason: str | None
+    grounding: float | None
+    best_frame: float | None
+    rank: int | None
+
+
+class Picture(_Frozen):
+    """A small JPEG, base64, and the time in seconds of the frame it shows (0 of a picture)."""
+
+    jpeg: str
+    width: int
+    height: int
+    time: float
+
+
+class Shown(_Frozen):
+    """An item of the gallery; ``absent`` says why it has no pictures."""
+
+    item_id: str
+    pictures: tuple[Picture, ...]
+    absent: str
+
+
+class Shelf(_Frozen):
+    """Items of the gallery that were chosen alike: ``worst``, ``best``, ``random`` or ``failures``."""
+
+    kind: Literal["worst", "best", "random", "failures"]
+    about: str
+    shown: tuple[Shown, ...]
+
+
+class CaptionReport(_Frozen):
+    """The whole report. ``items`` is the catalog, in its order."""
+
+    subject: Subject
+    gates: tuple[Gate, ...]
+    coverage: Coverage
+    lengths: Lengths
+    suspects: tuple[Suspects, ...]
+    variety: Variety | Absent
+    grounding: Grounding | Absent
+    usefulness: Usefulness
+    references: References | Absent
+    claims: ClaimCheck | Absent
+    comparison: Comparison | Absent
+    gallery: tuple[Shelf, ...]
+    items: tuple[Item, ...]
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def passed(self) -> bool:
+        """Whether every gate is kept."""
+        return all(gate.passed for gate in self.gates)

@@ -1,0 +1,27 @@
+"""The report as one HTML page."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from mmfeat.schemas.errors import MissingExtra
+
+if TYPE_CHECKING:
+    from mmfeat.report.model import CaptionReport
+
+
+def render(report: CaptionReport) -> str:
+    """The whole report as one HTML page that opens offline, on a laptop, a phone and paper.
+
+    Raises:
+        MissingExtra: the packages of ``mmfeat[report]`` are not installed.
+    """
+    # Late: a command that only writes JSON needs no template engine and no plots.
+    try:
+        import jinja2  # noqa: F401
+        import matplotlib  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("The report's page", "report", str(error.name)) from None
+    from mmfeat.report.page.document import document
+
+    return document(report)

@@ -1,0 +1,143 @@
+"""Vectors of the pictures that captions describe: of the store, or made on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mmfeat.report.captions import Captions
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.media import Frames, MediaLimits
+from mmfeat.schemas.spec import FeatureSpec, FrameSampling
+from mmfeat.store import FeatureVersion, Store
+
+if TYPE_CHECKING:
+    from mmfeat.extract.base import Encoder
+
+_BATCH = 32
+_CLIP_FRAMES = 8
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class PictureVectors:
+    """Unit vectors of the pictures of some items.
+
+    Attributes:
+        at: positions in the catalog, rising.
+        frames: per position ``[frames, dims]``; one frame of a picture.
+        origin: where they came from, for people.
+    """
+
+    at: list[int]
+    frames: list[np.ndarray]
+    origin: str
+
+    @property
+    def clips(self) -> bool:
+        """Whether any item has several frames."""
+        return any(len(one) > 1 for one in self.frames)
+
+    def of(self, positions: Collection[int]) -> PictureVectors:
+        """Those of some positions in the catalog."""
+        kept = [i for i, at in enumerate(self.at) if at in positions]
+        return PictureVectors([self.at[i] for i in kept], [self.frames[i] for i in kept], self.origin)
+
+    @property
+    def means(self) -> np.ndarray:
+        """``[n, dims]``: the mean of each item's frames, of unit length."""
+        return unit(np.stack([one.mean(axis=0) for one in self.frames]))
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    """float32 rows of length 1; rows of zeros stay."""
+    vectors = vectors.astype(np.float32)
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.where(length == 0, 1, length))
+
+
+def image_text_feature(store: Store, name: str | None, source: str) -> FeatureVersion | None:
+    """The feature whose encoder reads pictures and texts into one space.
+
+    Args:
+        name: what the user chose; the store's own where None: one of ``source`` before any other.
+
+    Raises:
+        UsageError: the one chosen has no such encoder.
+    """
+    if name is not None:
+        chosen = store.resolve(name)
+        if not _reads_both(chosen.spec):
+            raise UsageError(
+                f"{chosen.version} was not made by an encoder of pictures and texts.",
+                hint="Choose a CLIP or SigLIP feature of pictures.",
+            )
+        return chosen
+    current = [store.resolve(one) for one in sorted(store.current())]
+    fit = [version for version in current if _reads_both(version.spec)]
+    return min(fit, key=lambda version: version.spec.source != source, default=None)
+
+
+def picture_vectors(
+    store: Store, captions: Captions, feature: FeatureVersion, encoder: Encoder, progress: Progress
+) -> PictureVectors:
+    """A vector per picture and per frame of a clip, of the items that have a caption.
+
+    Pictures' vectors are the store's where it holds them. A clip's frames are encoded here: the store
+    holds the mean of them, which does not say how well the best one fits.
+    """
+    if captions.source == feature.spec.source and captions.source != "video":
+        column = store.lookup(captions.ids, [feature.version], unknown="mask")[feature.name]
+        at = [i for i in captions.ok if column.mask[i]]
+        vectors = unit(column.matrix[at])
+        return PictureVectors(at, [vector[None] for vector in vectors], f"{feature.version} in the store")
+    return _encoded(captions, feature.spec, encoder, progress)
+
+
+def _encoded(captions: Captions, spec: FeatureSpec, encoder: Encoder, progress: Progress) -> PictureVectors:
+    from mmfeat.extract.media.decode import MediaRequest, Rendering
+    from mmfeat.extract.media.fence import decode_fenced
+
+    assert spec.image is not None, f"{spec.version} is of pictures"
+    sampling = FrameSampling(count=_CLIP_FRAMES) if captions.source == "video" else None
+    rendering = Rendering(captions.source, sampling, spec.image.view)
+    places = [(at, location) for at in captions.ok if (location := captions.locations[at])]
+    at_, frames = [], []
+    waiting: list[tuple[int, Frames]] = []
+    for done, (at, location) in enumerate(places, start=1):
+        found = decode_fenced(MediaRequest(captions.source, location, (rendering,)), MediaLimits())
+        if found.frames:
+            waiting.append((at, found.frames[0]))
+        if len(waiting) == _BATCH or done == len(places):
+            at_ += [position for position, _ in waiting]
+            frames += _frame_vectors(encoder, [one for _, one in waiting])
+            waiting = []
+            progress("pictures encoded", done, len(places))
+    many = f", {_CLIP_FRAMES} frames a clip" if sampling else ""
+    return PictureVectors(at_, frames, f"{captions.source} files, encoded for this report{many}")
+
+
+def _frame_vectors(encoder: Encoder, clips: Sequence[Frames]) -> list[np.ndarray]:
+    if not clips:
+        return []
+    pixels = np.concatenate([clip.pixels for clip in clips])
+    batches = [
+        np.asarray(encoder.encode_images(pixels[i : i + _BATCH])) for i in range(0, len(pixels), _BATCH)
+    ]
+    ends = np.cumsum([len(clip.pixels) for clip in clips])
+    return np.split(unit(np.concatenate(batches)), ends[:-1])
+
+
+def _reads_both(spec: FeatureSpec) -> bool:
+    """Whether the encoder of these vectors of pictures has a text tower into the same space."""
+    if spec.output != "vector" or spec.image is None or spec.vectors is not None:
+        return False
+    from mmfeat.extract.base import Encoder
+    from mmfeat.extract.registry import model_class
+
+    model = model_class(spec.method)
+    return issubclass(model, Encoder) and model.encode_texts is not Encoder.encode_texts

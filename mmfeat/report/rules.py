@@ -1,0 +1,132 @@
+"""``gates.toml``: the thresholds that captions must keep, and what counts as suspect."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.job import read_toml
+
+
+class Rules(BaseModel):
+    """``[rules]``: what counts as suspect.
+
+    Attributes:
+        short_words: captions of fewer words are too short.
+        loop_words: a phrase said at least three times in a row, over so many words, is a loop; a single
+            word must be said so many times too.
+        repeated_share: so is a text of which this share of the 4-grams was said before in it.
+        near_similarity: Jaccard similarity of two texts' 3-word shingles from which they are near copies.
+        title_similarity: similarity of a caption and its title from which it is a copy.
+        language_ratio: a caption is in another language than the stated one where lingua holds that to be
+            so many times as likely.
+        near_vector: cosine of two captions' vectors from which they are nearly the same.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    short_words: int = Field(default=3, ge=1)
+    loop_words: int = Field(default=6, ge=3)
+    repeated_share: float = Field(default=0.3, gt=0, le=1)
+    near_similarity: float = Field(default=0.8, gt=0, le=1)
+    title_similarity: float = Field(default=0.9, gt=0, le=1)
+    language_ratio: float = Field(default=3.0, ge=1)
+    near_vector: float = Field(default=0.98, gt=0, le=1)
+
+
+# Loose enough for captions that are worth having, tight enough for a broken run.
+DEFAULT_GATES: dict[str, float] = {
+    "min_ok_share": 0.95,
+    "max_cut_share": 0.05,
+    "max_empty_share": 0.0,
+    "max_refusal_share": 0.01,
+    "max_loop_share": 0.01,
+    "max_leak_share": 0.01,
+    "max_language_share": 0.02,
+    "max_duplicate_share": 0.10,
+}
+
+_LANGUAGE_GATE = "max_language_share"
+
+# Further gates, which have no threshold that suits every catalogue.
+OTHER_GATES = (
+    "max_short_share",
+    "max_boilerplate_share",
+    "max_near_duplicate_share",
+    "max_title_copy_share",
+    "max_suspect_share",
+    "min_mean_words",
+    "max_mean_words",
+    "min_distinct_2",
+    "max_self_bleu",
+    "min_grounding",
+    "min_grounding_auc",
+    "min_clip_recall_at_10",
+    "min_text_recall_at_10",
+    "min_neighbour_overlap",
+    "max_near_vector_share",
+    "min_bleu",
+    "min_chrf",
+    "min_claims_supported",
+)
+KNOWN_GATES = (*DEFAULT_GATES, *OTHER_GATES)
+
+
+class GateFile(BaseModel):
+    """Thresholds by gate, and the rules."""
+
+    model_config = ConfigDict(frozen=True)
+
+    gates: dict[str, float]
+    rules: Rules = Rules()
+
+
+def read_gates(path: Path | None, language: str | None) -> GateFile:
+    """The gates of a file, which replace the default ones, or these.
+
+    Args:
+        language: the one stated; without it no default gate is on the language.
+
+    Raises:
+        ConfigError: no such file, not TOML, or a gate or rule that there is not.
+    """
+    if path is None:
+        checked = {name: v for name, v in DEFAULT_GATES.items() if language or name != _LANGUAGE_GATE}
+        return GateFile(gates=checked)
+    body = read_toml(path)
+    if unknown := sorted(set(body) - {"gates", "rules"}):
+        raise ConfigError(
+            f"{path}: there is no table [{unknown[0]}]", hint="The tables are [gates] and [rules]."
+        )
+    gates = body.get("gates", {})
+    if not isinstance(gates, dict):
+        raise ConfigError(f"{path}: gates must be a table", hint="For example [gates].")
+    for name, threshold in gates.items():
+        _check_gate(path, name, threshold)
+    try:
+        rules = Rules.model_validate(body.get("rules", {}))
+    except ValidationError as error:
+        raise _rule_error(path, error) from None
+    return GateFile(gates={name: float(value) for name, value in gates.items()}, rules=rules)
+
+
+def _check_gate(path: Path, name: str, threshold: Any) -> None:
+    if name not in KNOWN_GATES:
+        raise ConfigError(
+            f"{path}: there is no gate {name!r}", hint=f"The gates are: {', '.join(sorted(KNOWN_GATES))}."
+        )
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or threshold != threshold:
+        raise ConfigError(f"{path}: the gate {name} needs a number, not {threshold!r}")
+
+
+def _rule_error(path: Path, error: ValidationError) -> ConfigError:
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"])) or "rules"
+    if first["type"] == "extra_forbidden":
+        message = f"{path}: there is no rule {name!r}"
+    else:
+        message = f"{path}: rule {name}: {first['msg']}"
+    return ConfigError(message, hint=f"The rules are: {', '.join(Rules.model_fields)}.")
