@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
 
@@ -24,6 +25,9 @@ class Model(ABC):
     batch_size: ClassVar[int] = 32
     #: The card of a well-known model of this method, for listings.
     example: ClassVar[ModelCard]
+    #: Whether it asks a server instead of loading weights. Such a class takes a third argument, a
+    #: :class:`~mmfeat.schemas.server.Sending`, and all of them in a run share one process.
+    asks_server: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -80,10 +84,42 @@ class Encoder(Model):
 
 @dataclass(frozen=True)
 class CaptionInput:
-    """What one item's caption is made from: frames (one for an image) and the item's texts."""
+    """What one item's caption is made from: frames (one for an image) and the item's texts.
+
+    ``texts`` holds the sources that ``spec.texts`` names, none of them blank: an item that lacks one is
+    ``missing`` and never gets here.
+    """
 
     frames: Frames
     texts: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What was asked of a model: questions, and their tokens without padding."""
+
+    requests: int = 0
+    prompt_tokens: int = 0
+    new_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.requests + other.requests,
+            self.prompt_tokens + other.prompt_tokens,
+            self.new_tokens + other.new_tokens,
+        )
+
+
+@dataclass(frozen=True)
+class SceneCaption:
+    """What the model said of one scene of a clip: from ``start`` to ``end``, in seconds."""
+
+    start: float
+    end: float
+    text: str
+    finish_reason: Literal["stop", "length"]
+    prompt_tokens: int
+    new_tokens: int
 
 
 @dataclass(frozen=True)
@@ -91,23 +127,40 @@ class Caption:
     """One generated text.
 
     Attributes:
-        text: what the model said, stripped.
+        text: what the model said, stripped; canonical JSON where the prompt has a schema.
         finish_reason: ``stop`` (the model ended it) or ``length`` (cut at the token cap).
-        prompt_tokens, new_tokens: token counts, without padding.
+        prompt_tokens, new_tokens: token counts, without padding, of every question asked for this text.
+        seconds: that the model worked for it: of a batch, its share. Not part of equality.
+        retries: questions asked again because the answer did not fit the prompt's schema.
+        scenes: what the text is a summary of, for a clip that is described scene by scene.
     """
 
     text: str
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int = 0
     new_tokens: int = 0
+    seconds: float = field(default=0.0, compare=False)
+    retries: int = 0
+    scenes: tuple[SceneCaption, ...] = ()
+
+    @property
+    def usage(self) -> Usage:
+        """What it took to make: every question that was asked for it."""
+        return Usage(1 + len(self.scenes) + self.retries, self.prompt_tokens, self.new_tokens)
 
     def facts(self) -> dict[str, Any]:
         """What is stored beside the text."""
-        return {
+        facts: dict[str, Any] = {
             "finish_reason": self.finish_reason,
             "prompt_tokens": self.prompt_tokens,
             "new_tokens": self.new_tokens,
+            "seconds": round(self.seconds, 4),
         }
+        if self.retries:
+            facts["retries"] = self.retries
+        if self.scenes:
+            facts["scenes"] = [asdict(scene) for scene in self.scenes]
+        return facts
 
 
 class Captioner(Model):
@@ -115,6 +168,14 @@ class Captioner(Model):
 
     spec: FeatureSpec
 
+    def sent(self) -> Usage | None:
+        """What was asked of a server since the last call; None where the model is in this process."""
+        return None
+
     @abstractmethod
-    def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption]:
-        """One caption per input, in order; the same text whatever the batch it ran in."""
+    def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption | ItemError]:
+        """One outcome per input, in order: its caption, or why it has none.
+
+        The same text whatever the batch it ran in. An exception stands for the whole batch, which is
+        then tried in halves: what was paid for must be returned, not lost to a neighbour's trouble.
+        """

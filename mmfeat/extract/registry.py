@@ -6,7 +6,7 @@ class an :class:`~mmfeat.extract.base.Encoder` or a :class:`~mmfeat.extract.base
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -16,6 +16,7 @@ from mmfeat.extract.base import Captioner, Encoder, Model
 from mmfeat.extract.options import close_matches
 from mmfeat.schemas.catalog import SOURCES
 from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.server import Sending
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
 
 ENTRY_POINT_GROUP = "mmfeat.models"
@@ -31,6 +32,8 @@ _ENCODERS = {
 }
 _CAPTIONERS = {
     "transformers": "mmfeat.extract.captioners.transformers:TransformersCaptioner",
+    "openai": "mmfeat.extract.captioners.openai:OpenAICaptioner",
+    "vllm": "mmfeat.extract.captioners.vllm:VllmCaptioner",
     "imagenet_tags": "mmfeat.extract.captioners.imagenet_tags:ImageNetTags",
 }
 _KINDS: dict[Output, tuple[str, type[Model], dict[str, str]]] = {
@@ -76,15 +79,24 @@ def model_class(method: str, output: Output = "vector") -> type[Model]:
     return model
 
 
-def load_model(spec: FeatureSpec, device: str) -> Model:
+def asks_server(spec: FeatureSpec) -> bool:
+    """Whether a feature's model is on a server."""
+    return spec.output == "text" and model_class(spec.method, "text").asks_server
+
+
+def load_model(spec: FeatureSpec, device: str, sending: Sending | None = None) -> Model:
     """The model of a spec, its weights loaded on ``device`` (``cpu``, ``cuda``).
+
+    Args:
+        sending: how a model on a server is asked.
 
     Raises:
         ConfigError: no model makes such a feature, or its weights cannot be loaded.
     """
     if spec.output == "codes":
         raise ConfigError(f"{spec.version} holds codes, which no encoder or captioner makes")
-    return model_class(spec.method, spec.output)(spec, device)
+    model: Callable[..., Model] = model_class(spec.method, spec.output)
+    return model(spec, device, sending) if asks_server(spec) else model(spec, device)
 
 
 def resolve_all(configs: dict[str, FeatureConfig]) -> list[FeatureSpec]:

@@ -11,14 +11,21 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmfeat.extract.registry import asks_server
+from mmfeat.pipelines import cluster
+from mmfeat.pipelines.batch import renderings
+from mmfeat.pipelines.cost import trial
 from mmfeat.pipelines.resources import Layout, lay_out, machine_cpus
-from mmfeat.pipelines.stage import Decode, Encode, renderings
+from mmfeat.pipelines.stage import Decode, Encode
+from mmfeat.pipelines.vllm import in_engine, processor, with_captions
 from mmfeat.schemas.errors import MissingExtra, MmfeatError
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.server import Sending, VllmConfig
 from mmfeat.schemas.spec import FeatureSpec
 
 # A block is one decode task's work and one actor call: large enough for full batches, small enough
@@ -62,9 +69,11 @@ def ray_session(resources: Resources) -> Iterator[None]:
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     with _held_back_stderr():
         if resources.ray_address:
-            ray.init(address=resources.ray_address, **quiet)
+            cluster.connect(resources.ray_address, _RAY_ENVIRONMENT, **quiet)
         else:
             ray.init(
+                # By default Ray would join whatever cluster it finds on this machine.
+                address="local",
                 num_cpus=resources.cpus or machine_cpus(),
                 num_gpus=resources.gpus,
                 object_store_memory=_OBJECT_STORE_BYTES,
@@ -96,29 +105,38 @@ def _held_back_stderr() -> Iterator[None]:
 
 
 def results(
-    units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits, resources: Resources
+    units: pa.Table,
+    specs: Sequence[FeatureSpec],
+    limits: MediaLimits,
+    resources: Resources,
+    sending: Sending,
+    vllm: VllmConfig,
 ) -> Generator[pa.Table]:
     """Run ``units`` (UNITS_SCHEMA) through the graph; yields RESULTS_SCHEMA tables as they finish.
 
     Units whose worker died twice are not in the results: the caller retries them alone.
 
     Raises:
-        MmfeatError: a model could not be loaded in its worker.
+        MmfeatError: a model could not be loaded in its worker, or a node of a cluster lacks files.
     """
     import ray
     from ray.exceptions import RayError
 
     _quiet_ray_data()
-    available = ray.cluster_resources()  # type: ignore[no-untyped-call]
+    if resources.ray_address:
+        cluster.check_nodes(units, specs)
     numbers = sorted({n for row in units["features"].to_pylist() for n in row})
+    # First, while nothing has started: what it lacks is said at once.
+    engines = {n: processor(specs[n], n, specs, vllm) for n in numbers if in_engine(specs[n])}
     layout = lay_out(
-        numbers,
+        [n for n in numbers if n not in engines],
         len(units),
-        cpus=available.get("CPU", 1),
-        gpus=available.get("GPU", 0),
+        served={n for n in numbers if asks_server(specs[n])},
+        nodes=[cpus for _, cpus in cluster.working_nodes().values()] or [1],
+        gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
         wanted=resources,
     )
-    dataset = _dataset(split(units, specs, layout), specs, limits, resources, layout)
+    dataset = _dataset(split(units, specs, layout), specs, limits, resources, sending, layout, engines)
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     except RayError as error:
@@ -126,8 +144,16 @@ def results(
 
 
 def split(units: pa.Table, specs: Sequence[FeatureSpec], layout: Layout) -> list[pa.Table]:
-    """``units`` in their order as blocks of one source each, bounded in number and in pixels, and no
-    fewer of them than there are processes to work on them."""
+    """``units`` as blocks of one source each, bounded in number and in pixels, and no fewer of them than
+    there are processes to work on them; in their order, but for the trial of captions, which is first."""
+    if first := trial(units, specs):
+        rest = np.setdiff1d(np.arange(len(units)), first)
+        parts = [units.take(pa.array(rows, pa.int64())) for rows in (first, rest)]
+        return [block for part in parts for block in _blocks(part, specs, layout)]
+    return _blocks(units, specs, layout)
+
+
+def _blocks(units: pa.Table, specs: Sequence[FeatureSpec], layout: Layout) -> list[pa.Table]:
     workers = max(pool.workers for pool in layout.pools)
     sizes = {source: _largest_block(source, specs) for source in pc.unique(units["source"]).to_pylist()}
     share = max(1, len(units) // workers)
@@ -145,7 +171,7 @@ def _largest_block(source: str, specs: Sequence[FeatureSpec]) -> int:
     wanted = [r for r in renderings(specs) if r.source == source]
     if not wanted:
         return _TEXT_UNITS
-    pixels = sum(r.view.height * r.view.width * (r.sampling.count if r.sampling else 1) for r in wanted)
+    pixels = sum(r.view.height * r.view.width * (r.sampling.most if r.sampling else 1) for r in wanted)
     return max(1, min(_MEDIA_UNITS, _BLOCK_BYTES // (3 * pixels)))
 
 
@@ -154,7 +180,9 @@ def _dataset(
     specs: Sequence[FeatureSpec],
     limits: MediaLimits,
     resources: Resources,
+    sending: Sending,
     layout: Layout,
+    engines: dict[int, Any],
 ) -> Any:
     import ray.data
 
@@ -162,12 +190,14 @@ def _dataset(
         # Retry limits have no named parameter yet; their general form warns.
         warnings.simplefilter("ignore")
         dataset = ray.data.from_arrow(blocks).map_batches(
-            Decode(specs, limits),
+            Decode(specs, limits, fenced=True),
             batch_size=None,
             batch_format="pyarrow",
             num_cpus=layout.decode_cpus,
             max_retries=_RETRIES,
         )
+        for number, engine in engines.items():
+            dataset = with_captions(dataset, engine, specs, number)
         for pool in layout.pools:
             dataset = dataset.map_batches(
                 Encode,
@@ -177,13 +207,15 @@ def _dataset(
                     "device": pool.device,
                     "threads": pool.threads,
                     "batch_size": resources.batch_size,
+                    "sending": sending,
                 },
                 batch_size=None,
                 batch_format="pyarrow",
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus,
                 compute=ray.data.ActorPoolStrategy(size=pool.workers),
-                max_restarts=_RETRIES,
+                # Enough that the last block finds a worker even if every block kills some.
+                max_restarts=(_RETRIES + 1) * len(blocks),
                 max_task_retries=_RETRIES,
             )
     return dataset

@@ -7,40 +7,20 @@ file, are read for their hash.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.extract.media.read import location_stamp, stamp_of
+from mmfeat.pipelines.sources import Source, Sources, Texts, content_of, objects, split_hash
 from mmfeat.pipelines.twins import hash_contents, likely_copies
+from mmfeat.pipelines.units import Twin, Units
 from mmfeat.schemas.catalog import MEDIA_SOURCES, STAMPS_SCHEMA, TEXT_SOURCES
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec, text_hash
-
-UNITS_SCHEMA = pa.schema(
-    [
-        pa.field("unit", pa.int64()),
-        pa.field("item_id", pa.string()),
-        pa.field("source", pa.string()),
-        pa.field("payload", pa.string()),  # a media location or a text
-        pa.field("stamp", pa.string()),
-        pa.field("features", pa.list_(pa.int32())),
-    ]
-)
-
-
-@dataclass(frozen=True)
-class Twin:
-    """An item whose content equals a unit's: it gets copies of the unit's rows."""
-
-    item_id: str
-    stamp: str
-    features: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -103,35 +83,19 @@ class Plan:
 
 @dataclass
 class _Column:
-    """Per item, what is committed for one feature and what it will be after this run."""
+    """Per item, what is committed for one feature and what it will be after this run.
+
+    A row's content hash is that of the source, ``content``, and of the ``texts`` read beside it.
+    """
 
     had_row: np.ndarray
     status: np.ndarray
     content: np.ndarray
+    texts: np.ndarray
     stamp: np.ndarray
     text: np.ndarray | None
     unit: np.ndarray
     done: np.ndarray
-
-
-@dataclass
-class _Source:
-    """Per item, the present state of one source."""
-
-    present: np.ndarray
-    payload: np.ndarray
-    stamp: np.ndarray
-    content: np.ndarray  # SHA-256 where known without reading, else None
-
-
-@dataclass
-class _Draft:
-    """Units under construction."""
-
-    rows: list[tuple[str, str, str, str]] = field(default_factory=list)
-    features: list[set[int]] = field(default_factory=list)
-    own: list[set[int]] = field(default_factory=list)
-    twins: dict[int, list[tuple[str, str, set[int]]]] = field(default_factory=lambda: defaultdict(list))
 
 
 class Planner:
@@ -167,8 +131,9 @@ class Planner:
         self.retry_failed = retry_failed
         self.report = report
         self.ids = catalog["item_id"].combine_chunks()
-        self.columns = [self._column(ledger) for ledger in self.ledgers]
-        self.draft = _Draft()
+        self.columns = [self._column(number) for number in range(len(self.specs))]
+        self.units = Units()
+        self.sources = Sources(catalog)
         self.known: list[Known] = []
         self.copies: list[Copy] = []
         self.touched: list[tuple[str, str, str, str]] = []
@@ -183,47 +148,42 @@ class Planner:
                 self._plan_derived(number, self.by_name[spec.source])
         return self._finished()
 
-    def _column(self, ledger: pa.Table) -> _Column:
-        rows = _aligned(self.ids, ledger)
+    def _column(self, number: int) -> _Column:
+        rows = _aligned(self.ids, self.ledgers[number])
         n = len(self.ids)
-        status = _objects(rows["status"])
+        status = objects(rows["status"])
+        content, texts = objects(rows["content_hash"]), np.full(n, "", dtype=object)
+        if self.specs[number].texts:
+            for i, joint in enumerate(content):
+                if joint is not None:
+                    content[i], texts[i] = split_hash(joint)
         return _Column(
             had_row=np.array([s is not None for s in status], dtype=bool),
             status=status,
-            content=_objects(rows["content_hash"]),
-            stamp=_objects(rows["stamp"]),
-            text=_objects(rows["text"]) if "text" in rows.column_names else None,
+            content=content,
+            texts=texts,
+            stamp=objects(rows["stamp"]),
+            text=objects(rows["text"]) if "text" in rows.column_names else None,
             unit=np.full(n, -1, dtype=np.int64),
             done=np.zeros(n, dtype=bool),
         )
 
-    def _source(self, name: str) -> _Source:
-        payload = _objects(self.catalog[name])
-        present = np.array([p is not None for p in payload], dtype=bool)
-        content = np.full(len(payload), None, dtype=object)
-        stamp = np.full(len(payload), "", dtype=object)
-        if name in TEXT_SOURCES:
-            content[present] = [text_hash(p) for p in payload[present]]
-        else:
-            # A URL has no stamp that costs no request: its address stands for its content.
-            stamp[present] = [stamp_of(p) or location_stamp(p) for p in payload[present]]
-        return _Source(present, payload, stamp, content)
-
     def _plan_source(self, name: str, readers: list[int]) -> None:
-        source = self._source(name)
+        source = self.sources.of(name)
         if name in MEDIA_SOURCES:
             self._recognise_touched(name, source, readers)
-        needed = {number: self._needed(number, source) for number in readers}
+        texts = {number: self.sources.texts(self.specs[number].texts) for number in readers}
+        needed = {number: self._needed(number, source, texts[number]) for number in readers}
         wanted = np.logical_or.reduce(list(needed.values()))
         if name in MEDIA_SOURCES and wanted.any():
             self._recognise_copies(name, source, wanted, readers)
-        self._compute_or_copy(name, source, needed)
+        self._compute_or_copy(name, source, texts, needed)
 
-    def _recognise_touched(self, name: str, source: _Source, readers: list[int]) -> None:
+    def _recognise_touched(self, name: str, source: Source, readers: list[int]) -> None:
         """Fill in the content hash of files with a known stamp, or a changed one and a row."""
         memo = self.stamps.filter(pc.equal(self.stamps["source"], name)).drop_columns(["source"])
         known = _aligned(self.ids, memo)
-        pairs = [(_objects(known["stamp"]), _objects(known["content_hash"]))]
+        pairs = [(objects(known["stamp"]), objects(known["content_hash"]))]
         pairs += [(self.columns[n].stamp, self.columns[n].content) for n in readers]
         changed = np.zeros(len(source.stamp), dtype=bool)
         for stamp, content in pairs:
@@ -242,7 +202,7 @@ class Planner:
                 if found is not None:
                     self.touched.append((self.ids[i].as_py(), name, source.stamp[i], found))
 
-    def _needed(self, number: int, source: _Source) -> np.ndarray:
+    def _needed(self, number: int, source: Source, texts: Texts | None) -> np.ndarray:
         """Items whose row of this feature must be computed or copied; settles all others."""
         column = self.columns[number]
         known = np.array([c is not None for c in source.content], dtype=bool)
@@ -250,13 +210,17 @@ class Planner:
         same = (known & (column.content == source.content)) | (
             (source.stamp != "") & (column.stamp == source.stamp)
         )
+        present = source.present
+        if texts is not None:
+            present = present & texts.present
+            same &= (column.texts == texts.hashes) | (column.content == None)  # noqa: E711
         settled = (column.status == OK) | ((column.status == FAILED) & (not self.retry_failed))
-        column.done = np.where(source.present, settled & same, column.status == MISSING).astype(bool)
-        for i in np.flatnonzero(~source.present & ~column.done).tolist():
+        column.done = np.where(present, settled & same, column.status == MISSING).astype(bool)
+        for i in np.flatnonzero(~present & ~column.done).tolist():
             self._settle(number, i, MISSING, stamp="")
-        return np.asarray(source.present & ~column.done)
+        return np.asarray(present & ~column.done)
 
-    def _recognise_copies(self, name: str, source: _Source, wanted: np.ndarray, readers: list[int]) -> None:
+    def _recognise_copies(self, name: str, source: Source, wanted: np.ndarray, readers: list[int]) -> None:
         """Read and hash the wanted files that look like copies of each other or of known content."""
         rows = np.flatnonzero(wanted & np.array([c is None for c in source.content], dtype=bool))
         committed = {s for n in readers for s in self.columns[n].stamp[self.columns[n].status == OK]}
@@ -266,45 +230,62 @@ class Planner:
         for j, content in zip(alike, hashes, strict=True):
             source.content[rows[j]] = content
 
-    def _compute_or_copy(self, name: str, source: _Source, needed: dict[int, np.ndarray]) -> None:
+    def _compute_or_copy(
+        self,
+        name: str,
+        source: Source,
+        texts: dict[int, Texts | None],
+        needed: dict[int, np.ndarray],
+    ) -> None:
         donors = {n: _donors(self.ledgers[n]) for n in needed}
         units: dict[str, int] = {}
         for i in np.flatnonzero(np.logical_or.reduce(list(needed.values()))).tolist():
-            content = source.content[i]
-            compute: set[int] = set()
+            compute: dict[str | None, set[int]] = {}
             for n in needed:
                 if needed[n][i]:
+                    content = content_of(source, texts[n], i)
                     donor = donors[n].get(content) if content is not None else None
                     if donor is None:
-                        compute.add(n)
+                        compute.setdefault(content, set()).add(n)
                     else:
                         self._copy(n, i, donor, source.stamp[i])
             if compute:
-                self._add_unit(name, i, source.payload[i], source.stamp[i], content, compute, units)
+                self._compute(name, i, source, compute, units)
 
-    def _add_unit(
+    def _compute(
         self,
-        source: str,
+        name: str,
         i: int,
-        payload: str,
-        stamp: str,
-        content: str | None,
-        features: set[int],
+        source: Source,
+        wanted: dict[str | None, set[int]],
         units: dict[str, int],
     ) -> None:
-        """Compute ``features`` of item ``i``: in a unit of its own, or as a twin of an equal one."""
-        draft, item_id = self.draft, self.ids[i].as_py()
-        unit = units.get(content) if content is not None else None
-        if unit is None:
-            unit = len(draft.rows)
-            draft.rows.append((item_id, source, payload, stamp))
-            draft.features.append(set(features))
-            draft.own.append(set(features))
+        """Compute features of item ``i``, by the content they read: as a twin of equal ones where there
+        are any, and the others in one unit, which reads and decodes the item's media once.
+
+        Args:
+            units: content hash to the unit that computes it; added to.
+        """
+        item_id, stamp = self.ids[i].as_py(), source.stamp[i]
+        rest: set[int] = set()
+        for content, features in wanted.items():
+            unit = units.get(content) if content is not None else None
+            if unit is None:
+                rest |= features
+            else:
+                self.units.add_twin(unit, item_id, stamp, features)
+                self._mark(i, features, unit)
+        if not rest:
+            return
+        names = sorted({text for n in rest for text in self.specs[n].texts})
+        texts: dict[str, str] = {text: self.sources.of(text).payload[i] for text in names}
+        unit = self.units.add(item_id, name, source.payload[i], stamp, texts, rest)
+        self._mark(i, rest, unit)
+        for content in (source.content[i], *wanted):
             if content is not None:
-                units[content] = unit
-        else:
-            draft.features[unit] |= features
-            draft.twins[unit].append((item_id, stamp, set(features)))
+                units.setdefault(content, unit)
+
+    def _mark(self, i: int, features: set[int], unit: int) -> None:
         for number in features:
             self.columns[number].unit[i] = unit
 
@@ -314,12 +295,14 @@ class Planner:
         donors = _donors(self.ledgers[number])
         units: dict[str, int] = {}
         assert above.text is not None, "registry.resolve_all refuses vector sources"
-        for i in range(len(self.ids)):
-            if above.unit[i] >= 0:
-                self._join_unit(number, i, int(above.unit[i]))
-            elif above.status[i] == OK:
-                text = above.text[i]
-                content = text_hash(text)
+        n = len(self.ids)
+        source = Source(above.status == OK, above.text, np.full(n, "", object), np.full(n, None, object))
+        for i in range(n):
+            if (unit := int(above.unit[i])) >= 0:
+                self.units.join(unit, self.ids[i].as_py(), number)
+                self._mark(i, {number}, unit)
+            elif source.present[i]:
+                content = source.content[i] = text_hash(source.payload[i])
                 settled = column.status[i] == OK or (column.status[i] == FAILED and not self.retry_failed)
                 column.done[i] = settled and column.content[i] == content
                 if column.done[i]:
@@ -327,21 +310,9 @@ class Planner:
                 if (donor := donors.get(content)) is not None:
                     self._copy(number, i, donor, "")
                 else:
-                    source = self.specs[upstream].name
-                    self._add_unit(source, i, text, "", content, {number}, units)
+                    self._compute(self.specs[upstream].name, i, source, {content: {number}}, units)
             else:
                 self._inherit(number, i, above)
-
-    def _join_unit(self, number: int, i: int, unit: int) -> None:
-        """The upstream text is being computed in ``unit``: this feature follows in the same pass."""
-        draft, item_id = self.draft, self.ids[i].as_py()
-        draft.features[unit].add(number)
-        self.columns[number].unit[i] = unit
-        if draft.rows[unit][0] == item_id:
-            draft.own[unit].add(number)
-        for twin, _stamp, features in draft.twins.get(unit, ()):
-            if twin == item_id:
-                features.add(number)
 
     def _inherit(self, number: int, i: int, above: _Column) -> None:
         """Upstream has no text: missing stays missing, failed stays failed."""
@@ -372,27 +343,12 @@ class Planner:
         return self.limits.image_bytes if source == "cover" else self.limits.clip_bytes
 
     def _finished(self) -> Plan:
-        draft = self.draft
-        order = _processing_order(draft.rows)
-        columns = list(zip(*(draft.rows[k] for k in order), strict=True)) or [(), (), (), ()]
-        units = pa.table(
-            [
-                pa.array(range(len(order)), pa.int64()),
-                *(pa.array(column, pa.string()) for column in columns),
-                pa.array([sorted(draft.features[k]) for k in order], pa.list_(pa.int32())),
-            ],
-            schema=UNITS_SCHEMA,
-        )
-        twins = {
-            position: [Twin(item, stamp, frozenset(features)) for item, stamp, features in draft.twins[k]]
-            for position, k in enumerate(order)
-            if k in draft.twins
-        }
+        units, own, twins = self.units.finished()
         return Plan(
             specs=self.specs,
             n_items=len(self.ids),
             units=units,
-            own=[frozenset(draft.own[k]) for k in order],
+            own=own,
             twins=twins,
             known=self.known,
             copies=self.copies,
@@ -412,27 +368,9 @@ class Planner:
         return frozenset(self.ids[int(i)].as_py() for i in np.flatnonzero(column.had_row & ~column.done))
 
 
-def _processing_order(rows: Sequence[tuple[str, str, str, str]]) -> list[int]:
-    """Clips first (the longest work), then covers, then texts by length, so batches pad little."""
-    rank = {source: k for k, source in enumerate(("video", "audio", "cover"))}
-
-    def key(k: int) -> tuple[int, str, int]:
-        source, payload = rows[k][1], rows[k][2]
-        is_media = source in rank
-        return (rank.get(source, len(rank)), source, 0 if is_media else len(payload))
-
-    return sorted(range(len(rows)), key=key)
-
-
 def _aligned(ids: pa.Array, rows: pa.Table) -> pa.Table:
     """``rows`` in the order of ``ids``, null where an id has none."""
     return rows.take(pc.index_in(ids, value_set=rows["item_id"].combine_chunks()))
-
-
-def _objects(column: pa.ChunkedArray) -> np.ndarray:
-    out = np.empty(len(column), dtype=object)
-    out[:] = column.to_pylist()
-    return out
 
 
 def _donors(ledger: pa.Table) -> dict[str, str]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 
 from mmfeat.schemas.job import Resources
 
@@ -13,15 +13,20 @@ from mmfeat.schemas.job import Resources
 _MAX_CPU_WORKERS = 8
 # A process with fewer units than this spends longer loading its models than it saves.
 _UNITS_PER_WORKER = 64
+# A process that waits for a server's answers needs next to nothing of a core.
+_ASKING_CPUS = 0.05
 
 
 @dataclass(frozen=True)
 class Pool:
-    """One actor pool: which features it computes and what each of its processes gets."""
+    """One actor pool: which features it computes and what each of its processes gets.
+
+    ``threads`` is None where nothing is computed: the models are on a server.
+    """
 
     numbers: tuple[int, ...]
     workers: int
-    threads: int
+    threads: int | None
     num_cpus: float
     num_gpus: float
     device: str
@@ -40,28 +45,52 @@ def machine_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def lay_out(numbers: Sequence[int], units: int, *, cpus: float, gpus: float, wanted: Resources) -> Layout:
+def lay_out(
+    numbers: Sequence[int],
+    units: int,
+    *,
+    served: Collection[int] = (),
+    nodes: Sequence[float],
+    gpus: float,
+    wanted: Resources,
+) -> Layout:
     """Give the models of ``numbers`` (features with work) their processes.
 
     Without a GPU, one pool holds every model and its processes share the cores, a thread for each:
     two one-thread processes beat one two-thread process, and pools that wait for each other would
     only oversubscribe the cores. With GPUs, every model has a pool of its own and a share of a GPU.
 
+    Features whose model is on a server share one process, which comes first: so many requests at a time
+    and so much spending are bounds over all of them, and no such feature reads another one.
+
     Args:
         units: how many there are to compute: few of them are not worth many processes.
+        served: those of ``numbers`` whose model is on a server.
+        nodes: CPUs of each machine; on a cluster they are taken to be alike, and the smallest counts.
+        gpus: of all machines together.
     """
-    if gpus < 1:
-        return _on_cpus(tuple(numbers), units, cpus, wanted)
-    return _on_gpus(numbers, units, cpus, gpus, wanted)
+    here = tuple(number for number in numbers if number not in served)
+    asking = tuple(number for number in numbers if number in served)
+    if gpus < 1 or not here:
+        layout = _on_cpus(here, units, nodes, wanted)
+    else:
+        layout = _on_gpus(here, units, sum(nodes), gpus, wanted)
+    if asking:
+        pools = (Pool(asking, 1, None, _ASKING_CPUS, 0, "cpu"), *(pool for pool in layout.pools if here))
+        layout = replace(layout, pools=pools)
+    return layout
 
 
-def _on_cpus(numbers: tuple[int, ...], units: int, cpus: float, wanted: Resources) -> Layout:
-    cores = max(1, int(cpus))
-    workers = wanted.workers or min(cores, _MAX_CPU_WORKERS, math.ceil(units / _UNITS_PER_WORKER))
-    threads = wanted.threads or max(1, cores // workers)
-    # Reservations stay under the total, so that decode tasks always find room beside the models.
+def _on_cpus(numbers: tuple[int, ...], units: int, nodes: Sequence[float], wanted: Resources) -> Layout:
+    cores = max(1, int(min(nodes)))
+    most = len(nodes) * min(cores, _MAX_CPU_WORKERS)
+    workers = wanted.workers or min(most, math.ceil(units / _UNITS_PER_WORKER))
+    beside = math.ceil(workers / len(nodes))
+    threads = wanted.threads or max(1, cores // beside)
+    # Reservations stay under each machine's total, so that decode tasks always find room beside the
+    # models: a task that fits on no machine would wait for ever.
     decode_cpus = 0.5 if cores > 1 else 0.25
-    num_cpus = math.floor(100 * (cores - min(1.0, cores / 2)) / workers) / 100
+    num_cpus = math.floor(100 * (cores - min(1.0, cores / 2)) / beside) / 100
     return Layout(decode_cpus, (Pool(numbers, workers, threads, num_cpus, 0, "cpu"),))
 
 

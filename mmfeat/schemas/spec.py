@@ -15,12 +15,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from mmfeat.schemas.templates import variables_of
+
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
 StoreDtype = Literal["float32", "float16"]
 Pooling = Literal["default", "cls", "mean", "attention"]
-SamplingMode = Literal["uniform", "middle", "fps", "keyframes"]
+SamplingMode = Literal["uniform", "middle", "fps", "keyframes", "scenes"]
+SceneDetector = Literal["content", "adaptive"]
+PictureFormat = Literal["png", "jpeg"]
+
+#: The item's texts that a prompt can name.
+ITEM_TEXTS = frozenset({"title", "description"})
 
 
 class _Frozen(BaseModel):
@@ -60,6 +67,26 @@ class PixelView(_Frozen):
         return self
 
 
+class SceneCuts(_Frozen):
+    """Where one scene of a clip ends and the next begins, by PySceneDetect's detectors.
+
+    Every frame is looked at, at most 256 pixels on its longer side.
+
+    Attributes:
+        detector: ``content`` (a cut is a change in hue, saturation and brightness from one frame to the
+            next) or ``adaptive`` (such a change beside the changes around it: calmer where the camera
+            moves fast).
+        threshold: how large the change is, in the detector's own units.
+        min_seconds: a scene is no shorter, unless the whole clip is.
+        max_scenes: of more scenes the shortest is joined to its shorter neighbour until so many are left.
+    """
+
+    detector: SceneDetector
+    threshold: float = Field(gt=0)
+    min_seconds: float = Field(ge=0)
+    max_scenes: int = Field(gt=0, le=256)
+
+
 class FrameSampling(_Frozen):
     """Which frames of a clip are taken. Indices are of decoded frames in presentation order.
 
@@ -72,23 +99,38 @@ class FrameSampling(_Frozen):
         time), at most ``count`` of them.
         ``keyframes``: ``count`` of the clip's keyframes, chosen uniformly among them; only these
         are decoded.
+        ``scenes``: ``count`` frames of every scene, each scene sampled as ``uniform`` samples a clip.
     """
 
     mode: SamplingMode = "uniform"
     count: int = Field(default=8, gt=0, le=4096)
-    fps: float | None = Field(default=None, gt=0)
+    fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    scenes: SceneCuts | None = None
 
     @model_validator(mode="after")
-    def _fps_goes_with_mode(self) -> FrameSampling:
+    def _extras_go_with_mode(self) -> FrameSampling:
         if (self.mode == "fps") != (self.fps is not None):
             raise ValueError("fps is given for sampling 'fps' and only there")
+        if (self.mode == "scenes") != (self.scenes is not None):
+            raise ValueError("scenes are given for sampling 'scenes' and only there")
         return self
+
+    @property
+    def most(self) -> int:
+        """The most frames that one clip can give."""
+        return self.count * (self.scenes.max_scenes if self.scenes else 1)
 
 
 class ImagePreprocess(_Frozen):
-    """Pixels to model input: the view, then ``(pixels / 255 - mean) / std`` per channel."""
+    """Pixels to model input: the view, then ``(pixels / 255 - mean) / std`` per channel.
+
+    Attributes:
+        sent_as: how the view travels to a model on a server: ``png`` (every pixel as it is) or ``jpeg``
+            (quality 95, colours at full resolution); None where the model is in the same process.
+    """
 
     view: PixelView
+    sent_as: PictureFormat | None = None
     mean: tuple[float, float, float] | None = None
     std: tuple[float, float, float] | None = None
 
@@ -105,8 +147,8 @@ class Weights(_Frozen):
 
     Attributes:
         origin: ``hub`` (Hugging Face), ``folder`` (local), ``package`` (shipped in a Python
-            package), ``random`` (seeded initialisation, for measuring speed only) or ``fitted``
-            (to the vectors of the feature that is read).
+            package), ``server`` (whatever it calls ``ref``), ``random`` (seeded initialisation, for
+            measuring speed only) or ``fitted`` (to the vectors of the feature that is read).
         ref: hub id, pretrained tag, package name, or ``seed=N`` for random and fitted weights.
         revision: hub commit, where there is one.
         digest: ``sha256:...`` of a package's weight file, or of all files of a folder that loading it
@@ -114,7 +156,7 @@ class Weights(_Frozen):
         location: local path to load from. Not part of the fingerprint: the digest is.
     """
 
-    origin: Literal["hub", "folder", "package", "random", "fitted"]
+    origin: Literal["hub", "folder", "package", "server", "random", "fitted"]
     ref: str
     revision: str | None = None
     digest: str | None = None
@@ -122,18 +164,36 @@ class Weights(_Frozen):
 
 
 class Prompt(_Frozen):
-    """A named, versioned prompt; its text is part of the spec."""
+    """A named, versioned prompt; its text is part of the spec.
+
+    Attributes:
+        text: what is asked; a name in braces stands for what differs from item to item.
+        reply_schema: canonical JSON of the JSON Schema that a reply must satisfy; None for free text.
+    """
 
     name: str
     version: int
     text: str
+    reply_schema: str | None = None
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The names in braces."""
+        return frozenset(variables_of(self.text))
 
 
 class Decoding(_Frozen):
     """How a language model picks tokens. ``temperature`` 0 is greedy."""
 
     max_new_tokens: int = Field(default=128, gt=0)
-    temperature: float = Field(default=0.0, ge=0)
+    temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
+
+
+class Summary(_Frozen):
+    """How the captions of a clip's scenes become one text: a question without pictures, to the same model."""
+
+    prompt: Prompt
+    decoding: Decoding
 
 
 class Quantization(_Frozen):
@@ -164,8 +224,10 @@ class FeatureSpec(_Frozen):
         method: registry name of the encoder, captioner or quantizer.
         method_version: raised whenever our code would give other values for the same settings.
         vectors: how many vectors an item has, where a feature holds several; None means one.
-        text_kind: for text outputs, what it is: ``caption`` (by a multimodal LLM) or ``tags``.
+        text_kind: for text outputs, what it is: ``caption`` (by a multimodal LLM), ``tags`` (by a
+            classifier) or ``json`` (by a multimodal LLM, to a schema).
         top_k: the most tags a text of kind ``tags`` names.
+        summary: of a clip that is captioned scene by scene, how the scenes' captions become one text.
         upstream: fingerprint of the feature that is read, when ``source`` names one.
     """
 
@@ -187,9 +249,10 @@ class FeatureSpec(_Frozen):
     vectors: int | None = Field(default=None, gt=0)
     compute_dtype: ComputeDtype = "float32"
     store_dtype: StoreDtype | None = None
-    text_kind: Literal["caption", "tags"] | None = None
+    text_kind: Literal["caption", "tags", "json"] | None = None
     prompt: Prompt | None = None
     decoding: Decoding | None = None
+    summary: Summary | None = None
     top_k: int | None = Field(default=None, gt=0)
     upstream: str | None = None
     quantization: Quantization | None = None
@@ -202,6 +265,8 @@ class FeatureSpec(_Frozen):
             raise ValueError("only a vector feature can hold several vectors per item")
         if self.output == "text" and self.text_kind is None:
             raise ValueError("a text feature needs text_kind")
+        if self.summary is not None and (self.frames is None or self.frames.scenes is None):
+            raise ValueError("a summary needs frames that are sampled by scenes")
         if (self.output == "codes") != (self.quantization is not None):
             raise ValueError("a codes feature needs quantization, and no other has it")
         if (q := self.quantization) is not None and self.dims != q.levels + q.collision_level:
@@ -221,9 +286,16 @@ class FeatureSpec(_Frozen):
         return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
 
     @property
+    def texts(self) -> tuple[str, ...]:
+        """The item's texts that are read beside its media: those that the prompts name, by alphabet."""
+        prompts = [self.prompt, self.summary and self.summary.prompt]
+        named = {name for prompt in prompts if prompt for name in prompt.variables}
+        return tuple(sorted(named & ITEM_TEXTS))
+
+    @property
     def kind(self) -> str:
-        """What a person calls it: ``vector``, ``vectors`` (several per item), ``codes``, ``caption`` (by a
-        multimodal LLM) or ``tags``."""
+        """What a person calls it: ``vector``, ``vectors`` (several per item), ``codes``, or the text's
+        kind: ``caption``, ``tags`` or ``json``."""
         if self.output == "text":
             return str(self.text_kind)
         return "vectors" if self.vectors is not None else self.output
@@ -277,11 +349,17 @@ class FeatureConfig(_Frozen):
     prefix: str | None = None
     frames: int | None = Field(default=None, gt=0, le=4096)
     sampling: SamplingMode | None = None
-    fps: float | None = Field(default=None, gt=0)
+    fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    scene_detector: SceneDetector | None = None
+    scene_threshold: float | None = Field(default=None, gt=0)
+    min_scene_seconds: float | None = Field(default=None, ge=0)
+    max_scenes: int | None = Field(default=None, gt=0, le=256)
     prompt: str | None = None
+    summary_prompt: str | None = None
     max_new_tokens: int | None = Field(default=None, gt=0)
-    temperature: float | None = Field(default=None, ge=0)
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
     max_side: int | None = Field(default=None, gt=0)
+    send_as: PictureFormat | None = None
     top_k: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from PIL import Image
 from mmfeat.extract.base import Caption, CaptionInput
 from mmfeat.extract.captioners.transformers import TransformersCaptioner
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
-from mmfeat.schemas.media import Frames
+from mmfeat.schemas.media import Frames, Scene
 from mmfeat.schemas.spec import FeatureConfig
 
 MODEL = Path(__file__).parents[1] / "models" / "tiny-vlm"
@@ -121,7 +122,7 @@ def test_padding_on_the_right_would_change_answers_and_is_refused(titled_prompt,
     processor, tokenizer = model._processor, model._tokenizer
     tokenizer.padding_side = "right"
     batch = processor(
-        text=[model._question(i) for i in uneven],
+        text=[model._question(tuple(model.turns(i))) for i in uneven],
         images=[[Image.fromarray(i.frames.pixels[0])] for i in uneven],
         padding=True,
         return_tensors="pt",
@@ -175,17 +176,49 @@ def test_an_items_text_cannot_stand_for_a_picture_or_end_the_turn(titled_prompt)
 
 
 def test_an_item_without_the_text_that_the_prompt_reads_fails_by_itself(titled_prompt):
-    with pytest.raises(ItemError, match="reads the title, and the item has none"):
-        captioner(prompt=titled_prompt).caption([still(synthetic.held_out(1)[0])])
+    (outcome,) = captioner(prompt=titled_prompt).caption([still(synthetic.held_out(1)[0])])
+    assert isinstance(outcome, ItemError)
+    assert outcome.reason == "the prompt reads the title, and the item has none"
 
 
-def test_more_tokens_than_the_model_holds_are_an_error_of_the_item(folder):
+def test_more_tokens_than_the_model_holds_are_an_error_of_that_item_alone(plain, folder):
     body = json.loads((folder / "config.json").read_text())
-    body["text_config"]["max_position_embeddings"] = 64
+    first, second = (still(s) for s in synthetic.held_out(2))
+    fitting = plain.caption([first, second])
+    body["text_config"]["max_position_embeddings"] = max(c.prompt_tokens for c in fitting) + 16
     edit(folder / "config.json", **body)
-    model = captioner(model=str(folder), max_new_tokens=16)
-    with pytest.raises(ItemError, match="exceed the model's 64"):
-        model.caption([moving(synthetic.held_out(1)[0], 8)])
+    outcomes = captioner(model=str(folder), max_new_tokens=16).caption(
+        [first, moving(synthetic.held_out(1)[0], 8), second]
+    )
+    assert [outcomes[0], outcomes[2]] == fitting
+    assert isinstance(outcomes[1], ItemError)
+    assert "exceed the model's" in outcomes[1].reason
+
+
+def film(scenes: Sequence[synthetic.Scene], frames: int) -> CaptionInput:
+    """A clip of one shot after another, a second each, sampled ``frames`` times in each."""
+    shots = [synthetic.clip(replace(s, width=96, height=96), frames) for s in scenes]
+    spans = tuple(Scene(float(i), float(i + 1), frames) for i in range(len(scenes)))
+    times = tuple(i + (j + 0.5) / frames for i in range(len(scenes)) for j in range(frames))
+    return CaptionInput(Frames(np.concatenate(shots), times, spans))
+
+
+def test_every_scene_of_a_clip_is_told_right_and_as_it_is_told_alone():
+    shots = synthetic.held_out(30, seed=6)
+    films = [film(shots[i : i + 1 + i % 4], 1 + i % 3) for i in range(0, 24, 3)]
+    model = captioner(source="video", sampling="scenes")
+    together = in_batches(model, films, 8)
+    shown = [s for i in range(0, 24, 3) for s in shots[i : i + 1 + i % 4]]
+    assert share_right(shown, [scene for c in together for scene in c.scenes]) >= 0.9
+    assert all(c.text for c in together)
+    assert in_batches(model, films, 1) == together
+
+
+def test_a_caption_records_its_share_of_the_time_that_its_batch_took(plain):
+    captions = plain.caption([still(s) for s in synthetic.held_out(4)])
+    assert len({c.seconds for c in captions}) == 1
+    assert 0 < captions[0].seconds < 60
+    assert captions[0].facts()["seconds"] == round(captions[0].seconds, 4)
 
 
 def test_a_picture_of_a_few_pixels_is_described(plain):
@@ -259,7 +292,7 @@ def test_a_clip_resolves_with_its_sampling_and_its_own_prompt():
         {"temperature": 0.5},
         {"max_side": 99},
         {"dtype": "bfloat16"},
-        {"prompt": "describe-video"},
+        {"prompt": "tags"},
     ],
     ids=lambda c: next(iter(c)),
 )
@@ -282,6 +315,7 @@ def test_whatever_changes_a_text_changes_the_fingerprint(change):
         ({"revision": "main"}, "a folder has no revision"),
         ({"weights": "laion2b"}, "cannot read weights = 'laion2b'"),
         ({"prompt": "desribe"}, "no prompt is named 'desribe'"),
+        ({"max_scenes": 3}, "'max_scenes' goes with source"),
     ],
 )
 def test_a_setting_that_cannot_be_carried_out_is_refused(options, message):

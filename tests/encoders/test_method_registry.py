@@ -97,6 +97,8 @@ def test_every_method_is_listed_with_an_example():
         ("encoder", "efficientnet_lite"),
         ("captioner", "transformers"),
         ("captioner", "imagenet_tags"),
+        ("captioner", "openai"),
+        ("captioner", "vllm"),
     }
     for (_, name), card in listed.items():
         assert (card.method, bool(card.licence), bool(card.weights_from)) == (name, True, True)

@@ -14,15 +14,27 @@ import pyarrow as pa
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from media_samples import clip
 from PIL import Image
 
 from mmfeat.extract import registry
-from mmfeat.extract.base import Encoder
-from mmfeat.pipelines.plan import UNITS_SCHEMA
-from mmfeat.pipelines.stage import Decode, Encode, bisect_failures
+from mmfeat.extract.base import Caption, Captioner, Encoder
+from mmfeat.pipelines.halving import Halving
+from mmfeat.pipelines.sources import joint_hash
+from mmfeat.pipelines.stage import Decode, Encode
+from mmfeat.pipelines.units import UNITS_SCHEMA
 from mmfeat.schemas.errors import ConservationError, ItemError
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.spec import FeatureSpec, ImagePreprocess, PixelView, Weights
+from mmfeat.schemas.spec import (
+    FeatureSpec,
+    FrameSampling,
+    ImagePreprocess,
+    PixelView,
+    Prompt,
+    SceneCuts,
+    Weights,
+    text_hash,
+)
 
 SIZE = 8
 
@@ -75,7 +87,7 @@ def units(folder: Path, greys: list[int | bytes]) -> pa.Table:
             path.write_bytes(grey)
         else:
             Image.new("RGB", (16, 16), (grey,) * 3).save(path)
-        rows.append((number, f"item-{number}", "cover", str(path), "stamp", [0]))
+        rows.append((number, f"item-{number}", "cover", str(path), "stamp", [0], None))
     columns = list(zip(*rows, strict=True))
     return pa.table([pa.array(c, t) for c, t in zip(columns, UNITS_SCHEMA.types, strict=True)], UNITS_SCHEMA)
 
@@ -195,6 +207,65 @@ def test_models_are_called_once_per_full_batch(tmp_path, faulty):
     assert faulty.calls == [4, 4, 2]
 
 
+class Teller(Captioner):
+    """Tells what it was given: stands in for a captioner, to see what reaches one."""
+
+    def __init__(self, spec: FeatureSpec, device: str) -> None:
+        self.spec = spec
+
+    @classmethod
+    def resolve(cls, name, config, upstream):
+        raise NotImplementedError
+
+    @classmethod
+    def card(cls, spec):
+        raise NotImplementedError
+
+    def caption(self, inputs):
+        return [
+            ItemError("caption", "no word for black")
+            if not item.frames.pixels.any()
+            else Caption(f"{item.texts} {[s.start for s in item.frames.scenes]} {item.frames.times}", "stop")
+            for item in inputs
+        ]
+
+
+def teller(text: str, source: str = "cover", frames: FrameSampling | None = None) -> FeatureSpec:
+    return FeatureSpec(
+        name="told", source=source, output="text", method="teller", model="m", text_kind="caption",
+        weights=Weights(origin="random", ref="seed=0"), frames=frames,
+        image=ImagePreprocess(view=PixelView(mode="squash", height=SIZE, width=SIZE)),
+        prompt=Prompt(name="p", version=1, text=text),
+    )  # fmt: skip
+
+
+def test_a_captioner_gets_the_texts_that_its_prompt_reads_and_its_row_depends_on_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "model_class", lambda method, output: Teller)
+    table = units(tmp_path, [10, 20, 0])
+    texts = [{"title": t, "description": "d"} for t in ("one", "two", "three")]
+    table = table.set_column(
+        6, UNITS_SCHEMA.field("texts"), pa.array(texts, UNITS_SCHEMA.field("texts").type)
+    )
+    rows = run(table, teller("What is {title}?"))
+    plain = run(table, teller("What is this?"))
+    assert [r["value"] for r in rows[:2]] == [b"{'title': 'one'} [] (0.0,)", b"{'title': 'two'} [] (0.0,)"]
+    assert [r["content_hash"] for r in rows] == [
+        joint_hash(r["content_hash"], text_hash(t["title"])) for r, t in zip(plain, texts, strict=True)
+    ]
+    assert (rows[2]["status"], rows[2]["reason"]) == ("failed", "no word for black")
+
+
+def test_scenes_reach_the_captioner_with_their_times(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "model_class", lambda method, output: Teller)
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(clip(frames=50))
+    cuts = SceneCuts(detector="content", threshold=250.0, min_seconds=0.0, max_scenes=4)
+    spec = teller("What?", "video", FrameSampling(mode="scenes", count=2, scenes=cuts))
+    unit = {"unit": 0, "item_id": "a", "source": "video", "payload": str(path), "stamp": "s", "features": [0]}
+    (row,) = run(pa.Table.from_pylist([unit], UNITS_SCHEMA), spec)
+    assert row["value"] == b"{} [0.0] (0.48, 1.48)"
+
+
 def test_a_feature_that_no_stage_computed_is_an_error_and_not_a_gap(tmp_path):
     chosen = [spec("x"), spec("y")]
     table = units(tmp_path, [1])
@@ -211,7 +282,7 @@ def test_whatever_inputs_are_at_fault_all_others_get_their_output(good):
         return [n * 10 for n in numbers]
 
     assume(not all(good))
-    outputs = bisect_failures(call, list(range(len(good))), ItemError("encode", "no"))
+    outputs = Halving(call)(list(range(len(good))))
     assert len(outputs) == len(good)
     for number, output in enumerate(outputs):
         assert output == number * 10 if good[number] else isinstance(output, ItemError)

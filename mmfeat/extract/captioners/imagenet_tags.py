@@ -5,6 +5,7 @@ These are tags, not captions: the text says so, and so does the spec's ``text_ki
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -68,7 +69,7 @@ class ImageNetTags(Captioner):
         self.spec = spec
         self._cnn = EfficientNetLite(spec, device)
 
-    def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption]:
+    def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption | ItemError]:
         """One text per input, in order.
 
         Raises:
@@ -76,13 +77,15 @@ class ImageNetTags(Captioner):
         """
         if not inputs:
             return []
+        began = time.perf_counter()
         counts = [len(item.frames.pixels) for item in inputs]
         if not all(counts):
             raise ItemError("caption", "no frame to describe")
         flat = self._cnn.classify(np.concatenate([item.frames.pixels for item in inputs]))
         starts = np.cumsum([0, *counts[:-1]])
         means = np.add.reduceat(flat, starts, axis=0) / np.array(counts)[:, None]
-        return [Caption(self._text(row), "stop") for row in means]
+        share = (time.perf_counter() - began) / len(inputs)
+        return [Caption(self._text(row), "stop", seconds=share) for row in means]
 
     def _text(self, probabilities: np.ndarray) -> str:
         best = np.argsort(-probabilities, kind="stable")[: self.spec.top_k or _DEFAULT_TOP_K]

@@ -2,42 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import Caption, Captioner, CaptionInput
-from mmfeat.extract.options import PICTURES, check_options, check_source, frame_sampling, need_model
-from mmfeat.extract.prompts import fill, load_prompt, variables_of
+from mmfeat.extract.captioners.chat import CHAT_OPTIONS, ChatCaptioner, Conversation, Reply, chat_fields
+from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
 from mmfeat.extract.weights import find_weights, loadable_folder, loading, seeded
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
-from mmfeat.schemas.spec import Decoding, FeatureConfig, FeatureSpec, ImagePreprocess, ModelCard, PixelView
+from mmfeat.schemas.spec import Decoding, FeatureConfig, FeatureSpec, ModelCard
 
 if TYPE_CHECKING:
     import torch
 
-_DEFAULT_MAX_SIDE = 768
-_DEFAULT_PROMPTS = {"cover": "describe", "video": "describe-video"}
-_OPTIONS = (
-    "model",
-    "weights",
-    "revision",
-    "dtype",
-    "jpeg",
-    "prompt",
-    "max_new_tokens",
-    "temperature",
-    "max_side",
-)
+_OPTIONS = ("model", "weights", "revision", "dtype", *CHAT_OPTIONS)
 
 
-class TransformersCaptioner(Captioner):
+class TransformersCaptioner(ChatCaptioner):
     """One answer per item to a prompt about its cover, or about frames of its clip in order of time.
 
-    The question goes through the model's own chat template: the pictures, then the prompt. Decoding is
+    A question goes through the model's own chat template: the pictures, then the prompt. Decoding is
     greedy at temperature 0. Above it each item is sampled alone, with random numbers seeded from its
     pixels and question, so that its text does not depend on what else is in the batch. Of the model's
     own generation settings only the ids of its special tokens are used: a repetition penalty or a
@@ -62,8 +52,6 @@ class TransformersCaptioner(Captioner):
         check_source(name, config, upstream)
         check_options(name, config, _OPTIONS)
         model = need_model(name, config, "HuggingFaceTB/SmolVLM-256M-Instruct")
-        asked = load_prompt(config.prompt or _DEFAULT_PROMPTS[config.source])
-        side = config.max_side or _DEFAULT_MAX_SIDE
         weights = find_weights(name, config).weights
         return FeatureSpec(
             name=name,
@@ -73,17 +61,8 @@ class TransformersCaptioner(Captioner):
             # A folder goes by its name: where it lies on this machine decides no value.
             model=Path(weights.location).name if weights.location else model,
             weights=weights,
-            image=ImagePreprocess(
-                view=PixelView(mode="bound", height=side, width=side, jpeg=config.jpeg or "exact")
-            ),
-            frames=frame_sampling(name, config),
             compute_dtype=config.dtype or "float32",
-            text_kind="caption",
-            prompt=asked.prompt,
-            decoding=Decoding(
-                max_new_tokens=config.max_new_tokens or asked.max_new_tokens,
-                temperature=config.temperature or 0.0,
-            ),
+            **chat_fields(name, config),
         )
 
     @classmethod
@@ -117,133 +96,148 @@ class TransformersCaptioner(Captioner):
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model = _load_model(spec, folder).to(device).eval()
         self._end_ids = _end_ids(self._model, self._tokenizer)
-        self._variables = variables_of(spec.prompt.text) if spec.prompt else set()
 
-    def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption]:
-        """One caption per input, in order.
+    def answer(
+        self, conversations: Sequence[Conversation], decoding: Decoding, at_once: int
+    ) -> list[Reply | ItemError]:
+        """See :meth:`ChatCaptioner.answer`; ``new_tokens`` counts the token that ends the reply.
 
-        ``new_tokens`` counts the token that ends the answer.
-
-        Raises:
-            ItemError: an item without pixels, without a text that the prompt reads, or with more
-                tokens than the model's context holds.
+        A conversation of more tokens than the model's context holds is an ItemError.
         """
-        if not inputs:
-            return []
-        questions = [self._question(item) for item in inputs]
-        if self._decoding.temperature == 0:
-            return self._answer(inputs, questions)
-        return [self._sample(item, question) for item, question in zip(inputs, questions, strict=True)]
+        asked = [_Asked(self._question(turns), _pictures(turns)) for turns in conversations]
+        # Sampled one by one: random numbers are drawn for a whole batch.
+        size = at_once if decoding.temperature == 0 else 1
+        parts = [asked[start : start + size] for start in range(0, len(asked), size)]
+        return [reply for part in parts for reply in self._timed(part, decoding)]
 
-    @property
-    def _decoding(self) -> Decoding:
-        return self.spec.decoding or Decoding()
-
-    def _question(self, item: CaptionInput) -> str:
-        """The item's turn of the conversation as the model's chat template writes it."""
-        if len(item.frames.pixels) == 0:
-            raise ItemError("caption", "no frame to describe")
-        pictures: list[dict[str, str]] = [{"type": "image"}] * len(item.frames.pixels)
-        asked = {"type": "text", "text": self._prompt_text(item)}
-        turns = [{"role": "user", "content": [*pictures, asked]}]
-        return str(self._processor.apply_chat_template(turns, add_generation_prompt=True, tokenize=False))
-
-    def _prompt_text(self, item: CaptionInput) -> str:
-        if self.spec.prompt is None:
-            raise ConfigError(f"feature {self.spec.name!r} has no prompt")
-        values = {}
-        for variable in self._variables:
-            text = item.texts.get(variable, "").strip()
-            if not text:
-                raise ItemError("caption", f"the prompt reads the {variable}, and the item has none")
-            values[variable] = self._without_control_tokens(text)
-        return fill(self.spec.prompt.text, values)
-
-    def _without_control_tokens(self, text: str) -> str:
-        """An item's text must not be able to end the turn or to stand for a picture."""
+    def sanitised(self, text: str) -> str:
+        """The text without the model's control tokens."""
         for token in sorted(self._tokenizer.get_added_vocab(), key=len, reverse=True):
             text = text.replace(token, " ")
         return text
 
-    def _sample(self, item: CaptionInput, question: str) -> Caption:
+    def _question(self, turns: Conversation) -> str:
+        """The conversation as the model's chat template writes it, up to where the answer begins."""
+        messages = []
+        for turn in turns:
+            pictures = [{"type": "image"}] * (0 if turn.pictures is None else len(turn.pictures))
+            messages.append({"role": turn.role, "content": [*pictures, {"type": "text", "text": turn.text}]})
+        return str(self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+
+    def _timed(self, asked: Sequence[_Asked], decoding: Decoding) -> list[Reply | ItemError]:
+        began = time.perf_counter()
+        with self._seeded(asked, decoding):
+            replies = self._replies(asked, decoding)
+        share = (time.perf_counter() - began) / len(asked)
+        return [r if isinstance(r, ItemError) else replace(r, seconds=share) for r in replies]
+
+    @contextlib.contextmanager
+    def _seeded(self, asked: Sequence[_Asked], decoding: Decoding) -> Iterator[None]:
+        if decoding.temperature == 0:
+            yield
+            return
         import torch
 
-        key = hashlib.sha256(question.encode() + np.ascontiguousarray(item.frames.pixels).tobytes()).digest()
+        digest = hashlib.sha256()
+        for one in asked:
+            digest.update(one.question.encode())
+            for picture in one.pictures:
+                digest.update(np.ascontiguousarray(picture).tobytes())
         devices = [self._device] if self._device.startswith("cuda") else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(int.from_bytes(key[:8], "big") >> 1)
-            return self._answer([item], [question])[0]
+            torch.manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
+            yield
 
-    def _answer(self, inputs: Sequence[CaptionInput], questions: list[str]) -> list[Caption]:
+    def _replies(self, asked: Sequence[_Asked], decoding: Decoding) -> list[Reply | ItemError]:
         import torch
 
-        batch = self._encode(inputs, questions)
+        batch = self._encode(asked)
         lengths = batch["attention_mask"].sum(dim=1).tolist()
+        errors = [self._lacks_room(length, decoding) for length in lengths]
+        if any(errors):
+            fitting = [one for one, error in zip(asked, errors, strict=True) if error is None]
+            replies = iter(self._replies(fitting, decoding) if fitting else [])
+            return [error or next(replies) for error in errors]
         with torch.inference_mode():
-            ids = self._model.generate(**batch, generation_config=self._generation_config())
+            ids = self._model.generate(**batch, generation_config=self._generation_config(decoding))
         width = batch["input_ids"].shape[1]
         if not torch.equal(ids[:, :width], batch["input_ids"]):
             raise MmfeatError(f"model {self.spec.model!r} does not return the question before its answer")
         rows = ids[:, width:].tolist()
-        return [self._caption(row, length) for row, length in zip(rows, lengths, strict=True)]
+        return [self._reply(row, length) for row, length in zip(rows, lengths, strict=True)]
 
-    def _encode(self, inputs: Sequence[CaptionInput], questions: list[str]) -> dict[str, torch.Tensor]:
+    def _encode(self, asked: Sequence[_Asked]) -> dict[str, torch.Tensor]:
         from PIL import Image
 
         # PIL images, not arrays: a processor guesses the channel axis of an array, and guesses wrong
         # for a picture three pixels high.
-        pictures = [[Image.fromarray(frame) for frame in item.frames.pixels] for item in inputs]
+        pictures = [[Image.fromarray(picture) for picture in one.pictures] for one in asked]
         # The chat template wrote the special tokens already.
         batch = self._processor(
-            text=questions, images=pictures, padding=True, add_special_tokens=False, return_tensors="pt"
+            text=[one.question for one in asked],
+            images=pictures if any(pictures) else None,
+            padding=True,
+            add_special_tokens=False,
+            return_tensors="pt",
         ).to(self._device, self._model.dtype)
         if not bool(batch["attention_mask"][:, -1].all()):
             raise MmfeatError(f"the processor of {self.spec.model!r} pads on the right whatever it is told")
-        self._check_room(int(batch["input_ids"].shape[1]))
         return dict(batch)
 
-    def _check_room(self, tokens: int) -> None:
+    def _lacks_room(self, tokens: int, decoding: Decoding) -> ItemError | None:
         room = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
-        needed = tokens + self._decoding.max_new_tokens
-        if room is not None and needed > room:
-            raise ItemError(
-                "caption",
-                f"{tokens} tokens of pictures and prompt and {self._decoding.max_new_tokens} new ones "
-                f"exceed the model's {room}; take fewer frames or a smaller max_side",
-            )
+        if room is None or tokens + decoding.max_new_tokens <= room:
+            return None
+        return ItemError(
+            "caption",
+            f"{tokens} tokens of pictures and prompt and {decoding.max_new_tokens} new ones exceed the "
+            f"model's {room}; take fewer frames or scenes, or a smaller max_side",
+        )
 
-    def _generation_config(self) -> Any:
+    def _generation_config(self, decoding: Decoding) -> Any:
         from transformers import GenerationConfig
 
         sampling: dict[str, Any] = {"do_sample": False}
-        if self._decoding.temperature > 0:
+        if decoding.temperature > 0:
             sampling = {
                 "do_sample": True,
-                "temperature": self._decoding.temperature,
+                "temperature": decoding.temperature,
                 "top_k": 0,
                 "top_p": 1.0,
             }
         return GenerationConfig(  # type: ignore[no-untyped-call]
-            max_new_tokens=self._decoding.max_new_tokens,
+            max_new_tokens=decoding.max_new_tokens,
             eos_token_id=sorted(self._end_ids),
             pad_token_id=self._tokenizer.pad_token_id,
             bos_token_id=self._tokenizer.bos_token_id,
             **sampling,
         )
 
-    def _caption(self, row: list[int], prompt_tokens: int) -> Caption:
+    def _reply(self, row: list[int], prompt_tokens: int) -> Reply:
         """The answer in ``row``: up to its first end token, after which there is only padding.
 
         Looking for the first end token, not for padding, stays right where a model pads with one.
         """
         end = next((i for i, token in enumerate(row) if token in self._end_ids), None)
         said = row if end is None else row[:end]
-        return Caption(
+        return Reply(
             text=self._tokenizer.decode(said, skip_special_tokens=True).strip(),
             finish_reason="length" if end is None else "stop",
             prompt_tokens=prompt_tokens,
             new_tokens=len(row) if end is None else end + 1,
         )
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A conversation in the model's own notation, and its pictures in the order of their places in it."""
+
+    question: str
+    pictures: Sequence[np.ndarray]
+
+
+def _pictures(turns: Conversation) -> list[np.ndarray]:
+    return [picture for turn in turns if turn.pictures is not None for picture in turn.pictures]
 
 
 def _load_processor(spec: FeatureSpec, folder: Path) -> Any:
