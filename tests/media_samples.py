@@ -103,6 +103,29 @@ def clip(
     return file.getvalue()
 
 
+def film(
+    pictures: Sequence[np.ndarray],
+    codec: str = "libx264",
+    container: str = "mp4",
+    times: Sequence[int] | None = None,
+) -> bytes:
+    """A clip of these pictures, uint8 ``[height, width, 3]``: 10 a second, or at ``times`` (milliseconds)."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(codec, rate=10)
+        stream.height, stream.width = pictures[0].shape[:2]
+        stream.pix_fmt = "yuv420p"
+        if times is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for i, pixels in enumerate(pictures):
+            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
+            if times is not None:
+                frame.time_base, frame.pts = Fraction(1, 1000), times[i]
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode())
+    return file.getvalue()
+
+
 def moov_first(mp4: bytes) -> bytes:
     """The same MP4 with its index before its frames, as files for the web have it."""
     boxes, position = {}, 0

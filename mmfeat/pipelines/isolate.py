@@ -1,8 +1,9 @@
 """Units that vanished with their worker, one by one in a process of their own.
 
-A decoder that crashes on one file takes its worker, and with it every unit of that batch. Here each
-unit runs alone in an actor that may die: what works is kept, and what kills or hangs the actor is
-recorded as failed.
+A model that crashes on one item takes its worker, and with it every unit of that batch. Here each unit
+runs alone in an actor that may die: what works is kept, and what kills or hangs the actor is recorded
+as failed. The actor keeps its models from one unit to the next and is replaced only when it died.
+Decoders crash no worker: they have a process of their own (``extract/media/fence.py``).
 """
 
 from __future__ import annotations
@@ -13,18 +14,23 @@ from typing import Any
 import pyarrow as pa
 
 from mmfeat.extract.media.remote import is_remote
-from mmfeat.pipelines.stage import RESULTS_SCHEMA, Decode, Encode
+from mmfeat.pipelines.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.stage import Decode, Encode
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.featureset import FAILED
 from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.server import Sending
 from mmfeat.schemas.spec import FeatureSpec
 
-DECODE_SECONDS = 120.0
+# Beside the limits of fetching and decoding, which the stage keeps itself: starting the process.
+START_SECONDS = 120.0
 # Covers loading the weights, which the first unit waits for.
 ENCODE_SECONDS = 900.0
 
 
-def retry_alone(units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits) -> Generator[pa.Table]:
+def retry_alone(
+    units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits, sending: Sending
+) -> Generator[pa.Table]:
     """RESULTS_SCHEMA rows for every unit, computed alone; Ray must be running.
 
     Raises:
@@ -34,7 +40,7 @@ def retry_alone(units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimi
     lone = None
     for start in range(len(units)):
         unit = units.slice(start, 1)
-        lone = lone or _Lone(specs, numbers, limits)
+        lone = lone or _Lone(specs, numbers, limits, sending)
         try:
             yield lone.run(unit)
         except ItemError as error:
@@ -48,19 +54,20 @@ def retry_alone(units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimi
 class _Lone:
     """One actor that runs one unit at a time through every stage."""
 
-    def __init__(self, specs: Sequence[FeatureSpec], numbers: Sequence[int], limits: MediaLimits) -> None:
+    def __init__(
+        self, specs: Sequence[FeatureSpec], numbers: Sequence[int], limits: MediaLimits, sending: Sending
+    ) -> None:
         import ray
 
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # type: ignore[no-untyped-call]
         actor = ray.remote(num_cpus=0.5, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Stages)
-        self.fetch_seconds = limits.fetch.seconds
-        self.actor: Any = actor.remote(list(specs), numbers, limits, "cuda" if gpus else "cpu")
+        self.limits = limits
+        self.actor: Any = actor.remote(list(specs), numbers, limits, sending, "cuda" if gpus else "cpu")
 
     def run(self, unit: pa.Table) -> pa.Table:
         """The unit's results; ItemError when it crashed or hung the process."""
-        # Fetching has a limit of its own, which comes on top.
-        fetch_seconds = self.fetch_seconds if is_remote(unit["payload"][0].as_py()) else 0.0
-        seconds = DECODE_SECONDS + fetch_seconds
+        fetch_seconds = self.limits.fetch.seconds if is_remote(unit["payload"][0].as_py()) else 0.0
+        seconds = START_SECONDS + fetch_seconds + self.limits.item_seconds
         decoded = self._wait(self.actor.decode.remote(unit), "decode", "decoder", seconds)
         return self._wait(self.actor.encode.remote(decoded), "encode", "model", ENCODE_SECONDS)
 
@@ -86,19 +93,24 @@ class _Lone:
 
 class _Stages:
     def __init__(
-        self, specs: list[FeatureSpec], numbers: list[int], limits: MediaLimits, device: str
+        self,
+        specs: list[FeatureSpec],
+        numbers: list[int],
+        limits: MediaLimits,
+        sending: Sending,
+        device: str,
     ) -> None:
-        self.decoder = Decode(specs, limits)
+        self.decoder = Decode(specs, limits, fenced=True)
         self.encoder: Encode | None = None
-        self.build = (specs, numbers, device)
+        self.build = (specs, numbers, sending, device)
 
     def decode(self, unit: pa.Table) -> pa.Table:
         return self.decoder(unit)
 
     def encode(self, decoded: pa.Table) -> pa.Table:
         if self.encoder is None:
-            specs, numbers, device = self.build
-            self.encoder = Encode(specs, numbers, last=True, device=device)
+            specs, numbers, sending, device = self.build
+            self.encoder = Encode(specs, numbers, last=True, device=device, sending=sending)
         return self.encoder(decoded)
 
 

@@ -38,7 +38,10 @@ class FetchOptions(BaseModel):
 
 
 class MediaLimits(BaseModel):
-    """Bounds on one item's media; what exceeds them is ``failed``, never decoded.
+    """Bounds on one item's media; what exceeds them is ``failed``.
+
+    Files are held against the first five before they are decoded. The last two bound the decoding
+    itself, whatever a file says of itself.
 
     Attributes:
         image_bytes: largest image file, bytes.
@@ -46,6 +49,8 @@ class MediaLimits(BaseModel):
         clip_bytes: largest clip file, bytes.
         clip_seconds: longest clip, seconds.
         clip_pixels: largest frame, width x height.
+        item_seconds: longest time to decode one file, seconds.
+        item_memory: most memory to decode one file, bytes beside the file itself.
         fetch: how media behind URLs are fetched.
     """
 
@@ -56,6 +61,8 @@ class MediaLimits(BaseModel):
     clip_bytes: int = Field(default=2 << 30, gt=0)
     clip_seconds: float = Field(default=4 * 3600, gt=0)
     clip_pixels: int = Field(default=8192 * 4320, gt=0)
+    item_seconds: float = Field(default=300, gt=0)
+    item_memory: int = Field(default=4 << 30, gt=0)
     fetch: FetchOptions = FetchOptions()
 
 
@@ -75,13 +82,25 @@ class MediaBytes:
 
 
 @dataclass(frozen=True)
+class Scene:
+    """One scene of a clip: from ``start`` to ``end`` in seconds after its first frame, and how many of
+    the clip's :class:`Frames` belong to it."""
+
+    start: float
+    end: float
+    frames: int
+
+
+@dataclass(frozen=True)
 class Frames:
     """The frames of one image (one frame) or clip in one view.
 
     Attributes:
         pixels: uint8 ``[frames, height, width, 3]`` RGB.
         times: seconds of each frame from the clip's start; ``(0.0,)`` for an image.
+        scenes: in order, what the frames were taken from, where a clip is sampled by scenes.
     """
 
     pixels: np.ndarray
     times: tuple[float, ...]
+    scenes: tuple[Scene, ...] = ()

@@ -57,7 +57,7 @@ def test_a_file_over_the_limit_is_refused_with_both_sizes(tmp_path):
     path = tmp_path / "big.jpg"
     with path.open("wb") as file:
         file.truncate(int(70.1 * MB))
-    assert refusal(path, 64 * MB) == "file is 70.1 MB, over the limit of 64.0 MB"
+    assert refusal(path, 64 * MB) == "too large: file is 70.1 MB, over the limit of 64.0 MB"
     path.write_bytes(b"x" * 100)
     assert len(read_media(str(path), 100).data) == 100
     assert "over the limit" in refusal(path, 99)

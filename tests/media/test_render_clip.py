@@ -214,10 +214,10 @@ def test_a_file_with_sound_alone_says_so():
 def test_limits_are_kept_by_the_header():
     data = clip()
     assert refusal(data, MediaLimits(clip_seconds=2)).startswith(
-        "clip is 2.4 s long, over the limit of 2.0 s"
+        "too large: clip is 2.4 s long, over the limit of 2.0 s"
     )
-    assert refusal(data, MediaLimits(clip_pixels=1000)).startswith("160 x 96 pixels")
-    assert refusal(data, MediaLimits(clip_bytes=1000)).startswith("file is 0.0 MB, over")
+    assert refusal(data, MediaLimits(clip_pixels=1000)).startswith("too large: 160 x 96 pixels")
+    assert refusal(data, MediaLimits(clip_bytes=1000)).startswith("too large: file is 0.0 MB, over")
     assert render_clip(data, UNIFORM, [VIEW], MediaLimits(clip_seconds=2.5))[0].pixels.shape == (8, 32, 32, 3)
 
 

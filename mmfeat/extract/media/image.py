@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmfeat.extract.failures import ran_out_of_memory
 from mmfeat.extract.media.limits import check_bytes, check_pixels
 from mmfeat.extract.media.views import render_view, resized_size
 from mmfeat.schemas.errors import ItemError
@@ -59,6 +60,7 @@ def render_image(data: bytes, views: Sequence[PixelView], limits: MediaLimits) -
     check_bytes("decode", len(data), limits.image_bytes)
     if not data:
         raise ItemError("decode", "file is empty")
+    check_pixels(*_webp_canvas(data), limits.image_pixels)
     header = _opened(data)
     check_pixels(*header.size, limits.image_pixels)
     with _readable_errors():
@@ -83,18 +85,34 @@ def _opened(data: bytes) -> Image.Image:
         try:
             return Image.open(io.BytesIO(data), formats=_FORMATS)
         except Exception as error:  # Pillow's readers raise whatever a damaged header leads to
+            if ran_out_of_memory(error):
+                raise
+            if "too large" in str(error):  # a comment that unpacks to megabytes
+                raise ItemError("decode", f"too large: {error}") from error
             raise ItemError("decode", "not an image that can be read") from error
         finally:
             Image.MAX_IMAGE_PIXELS = most
+
+
+def _webp_canvas(data: bytes) -> tuple[int, int]:
+    """``(width, height)`` of an extended WebP's canvas (RFC 9649, 2.7), else zeros.
+
+    libwebp takes memory for the canvas of an animation, twice, as soon as the file is opened.
+    """
+    if data[:4] != b"RIFF" or data[8:16] != b"WEBPVP8X" or len(data) < 30:
+        return 0, 0
+    return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
 
 
 @contextmanager
 def _readable_errors() -> Iterator[None]:
     try:
         yield
-    except (ItemError, MemoryError):
+    except ItemError:
         raise
     except Exception as error:  # as above
+        if ran_out_of_memory(error):
+            raise
         text = str(error)
         if "truncated" in text.lower() or isinstance(error, EOFError):
             raise ItemError("decode", f"image is cut short ({text})") from error

@@ -12,7 +12,9 @@ def check_bytes(stage: str, size: int, most: int) -> None:
         ItemError: with both sizes in MB of 2^20 bytes.
     """
     if size > most:
-        raise ItemError(stage, f"file is {size / 2**20:,.1f} MB, over the limit of {most / 2**20:,.1f} MB")
+        raise ItemError(
+            stage, f"too large: file is {size / 2**20:,.1f} MB, over the limit of {most / 2**20:,.1f} MB"
+        )
 
 
 def check_pixels(width: int, height: int, most: int) -> None:
@@ -24,6 +26,6 @@ def check_pixels(width: int, height: int, most: int) -> None:
     if width * height > most:
         raise ItemError(
             "decode",
-            f"{width:,} x {height:,} pixels are {width * height / 1e6:,.1f} million, "
+            f"too large: {width:,} x {height:,} pixels are {width * height / 1e6:,.1f} million, "
             f"over the limit of {most / 1e6:,.1f} million",
         )

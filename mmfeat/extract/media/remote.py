@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -10,17 +9,15 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from mmfeat.extract.media.limits import check_bytes
-from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.media import FetchOptions
+from mmfeat.schemas.objectstore import OBJECT_STORES, object_store
 
 if TYPE_CHECKING:
-    from pyarrow.fs import FileSystem
-
     from mmfeat.extract.media.web import WebReader
 
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE)
 _WEB = ("http", "https")
-_OBJECT_STORES = ("s3", "gs", "az")
 # What follows a bucket's name in a URL of its store could name another server.
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _CHUNK = 1 << 20
@@ -45,7 +42,7 @@ def read_remote(url: str, max_bytes: int, fetch: FetchOptions) -> bytes:
     scheme, _, rest = url.partition("://")
     if (scheme := scheme.lower()) in _WEB:
         return _web_reader(fetch).read(url, max_bytes)
-    if scheme in _OBJECT_STORES:
+    if scheme in OBJECT_STORES:
         return _read_object(scheme, rest, max_bytes, fetch.seconds)
     raise ItemError("read", f"{scheme}:// is not read; give a path or an http, https, s3, gs or az URL")
 
@@ -62,10 +59,12 @@ def _read_object(scheme: str, path: str, max_bytes: int, seconds: float) -> byte
     if not _BUCKET.fullmatch(bucket):
         raise ItemError("read", f"{bucket[:200]!r} is not the name of a bucket")
     try:
-        with _object_store(scheme, bucket).open_input_stream(path) as file:
+        with _store(scheme, bucket).open_input_stream(path) as file:
             return _gathered(iter(lambda: file.read(_CHUNK), b""), max_bytes, seconds)
     except FileNotFoundError:
         raise ItemError("read", "there is no such object") from None
+    except ConfigError as error:
+        raise ItemError("read", error.message.rstrip(".")) from None
     except (OSError, ValueError) as error:
         cause = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ItemError("read", f"cannot fetch the object: {cause}") from None
@@ -81,14 +80,5 @@ def _gathered(chunks: Iterator[bytes], max_bytes: int, seconds: float) -> bytes:
     return bytes(body)
 
 
-@lru_cache(maxsize=64)
-def _object_store(scheme: str, bucket: str) -> FileSystem:
-    """The store behind a bucket; finding an S3 bucket's region alone takes a request."""
-    from pyarrow import fs
-
-    if scheme == "az":
-        account = os.environ.get("AZURE_STORAGE_ACCOUNT_NAME")
-        if not account:
-            raise ItemError("read", "az:// needs the environment variable AZURE_STORAGE_ACCOUNT_NAME")
-        return fs.AzureFileSystem(account_name=account)
-    return fs.FileSystem.from_uri(f"{scheme}://{bucket}")[0]
+# Finding an S3 bucket's region alone takes a request.
+_store = lru_cache(maxsize=64)(object_store)

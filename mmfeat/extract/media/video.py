@@ -13,8 +13,10 @@ from __future__ import annotations
 
 import io
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +25,11 @@ import numpy as np
 from mmfeat.extract.media.container import declared_size
 from mmfeat.extract.media.limits import check_bytes, check_pixels
 from mmfeat.extract.media.sampling import frame_indices
+from mmfeat.extract.media.scenes import DETECTION_SIDE, first_frames, joined, scene_indices, scenes_of
 from mmfeat.extract.media.views import render_view
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.media import Frames, MediaLimits
-from mmfeat.schemas.spec import FrameSampling, PixelView
+from mmfeat.schemas.spec import FrameSampling, PixelView, SceneCuts
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -38,6 +41,8 @@ if TYPE_CHECKING:
 # Nothing else: playlists, for one, make FFmpeg open further files and URLs.
 _CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,asf"
 _CUT_SHORT = "clip is cut short"
+# Of the times of all frames, and when the last one ends, the indices of those to take, ascending.
+_Choice = Callable[[Sequence[Fraction], Fraction], list[int]]
 # Containers with true presentation times, and codecs with one shown frame per packet.
 _EXACT_CONTAINERS = frozenset({"mov", "matroska"})
 _EXACT_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1"})
@@ -72,11 +77,15 @@ def render_clip(
         container = av.open(
             io.BytesIO(data), "r", options={"format_whitelist": _CONTAINERS}, metadata_errors="replace"
         )
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError) as error:
         raise ItemError("decode", "not a clip that can be read") from error
     with container:
         try:
             return _render(_Clip(container, len(data), limits), sampling, views)
+        except MemoryError:
+            raise
         except av.FFmpegError as error:
             raise ItemError("decode", f"clip is damaged ({error.strerror})") from error
 
@@ -84,12 +93,30 @@ def render_clip(
 def _render(clip: _Clip, sampling: FrameSampling, views: Sequence[PixelView]) -> list[Frames]:
     if sampling.mode == "keyframes":
         return _rendered(clip.keyframes(sampling), views)
+    if sampling.scenes is not None:
+        return _of_scenes(clip, sampling, sampling.scenes, views)
+    return _chosen(clip, partial(frame_indices, sampling), views)
+
+
+def _of_scenes(
+    clip: _Clip, sampling: FrameSampling, cuts: SceneCuts, views: Sequence[PixelView]
+) -> list[Frames]:
+    """Decodes the clip once more than other samplings do: to see where its scenes begin."""
+    spans: list[tuple[int, int]] = []
+    first = first_frames(clip.small_frames(spans), cuts)
+    times, end = clip.timeline(spans)
+    starts = [times[i] for i in joined(first, times, end, cuts)]
+    frames = _chosen(clip, partial(scene_indices, starts, sampling.count), views)
+    return [replace(of_view, scenes=scenes_of(starts, end, of_view.times)) for of_view in frames]
+
+
+def _chosen(clip: _Clip, choose: _Choice, views: Sequence[PixelView]) -> list[Frames]:
     if clip.is_exact():
         try:
-            return _rendered(clip.sought(sampling), views)
+            return _rendered(clip.sought(choose), views)
         except _Unexpected:
             pass
-    return _rendered(clip.counted(sampling), views)
+    return _rendered(clip.counted(choose), views)
 
 
 def _rendered(frames: Iterator[tuple[Fraction, VideoFrame]], views: Sequence[PixelView]) -> list[Frames]:
@@ -126,6 +153,8 @@ class _Clip:
         self.limits = limits
         stream = _picture_track(container)
         self.container = frozenset(container.format.name.split(","))
+        if stream.codec_context is None:
+            raise ItemError("decode", "clip's pictures are of a kind that cannot be decoded")
         self.decoder: VideoCodecContext = stream.codec_context
         self.codec = self.decoder.codec.canonical_name
         check_pixels(self.decoder.width, self.decoder.height, limits.clip_pixels)
@@ -154,7 +183,7 @@ class _Clip:
         first = self.packets[0]
         return first.is_keyframe and all(_pts(first) <= _pts(packet) for packet in self.shown)
 
-    def sought(self, sampling: FrameSampling) -> Iterator[tuple[Fraction, VideoFrame]]:
+    def sought(self, choose: _Choice) -> Iterator[tuple[Fraction, VideoFrame]]:
         """The sampled frames, by decoding from the last keyframe before each.
 
         Raises:
@@ -162,28 +191,41 @@ class _Clip:
         """
         order = sorted(self.shown, key=_pts)
         times = [self._since(_pts(packet), _pts(order[0])) for packet in order]
-        wanted = frame_indices(sampling, times, times[-1] + (order[-1].duration or 0) * self.time_base)
+        wanted = choose(times, times[-1] + (order[-1].duration or 0) * self.time_base)
         self._check_seconds(times[-1])
         search = _Search(self, {_pts(order[i]) for i in wanted})
         for i in wanted:
             yield times[i], search.frame(_pts(order[i]))
 
-    def counted(self, sampling: FrameSampling) -> Iterator[tuple[Fraction, VideoFrame]]:
+    def counted(self, choose: _Choice) -> Iterator[tuple[Fraction, VideoFrame]]:
         """The sampled frames, by decoding everything twice: to count, then to take."""
-        spans = [(_frame_pts(frame), frame.duration or 0) for frame in self._all_frames()]
-        if not spans:
-            raise ItemError("decode", "clip has no frame")
-        times = [self._since(pts, spans[0][0]) for pts, _ in spans]
-        if any(later < earlier for earlier, later in pairwise(times)):
-            raise ItemError("decode", "clip is damaged (the times of its frames run backwards)")
-        self._check_seconds(times[-1])
-        wanted = frame_indices(sampling, times, times[-1] + spans[-1][1] * self.time_base)
+        times, end = self.timeline([_span(frame) for frame in self._all_frames()])
+        wanted = choose(times, end)
         frames = enumerate(self._all_frames())
         at, frame = next(frames)
         for i in wanted:
             while at < i:
                 at, frame = next(frames)
             yield times[i], frame
+
+    def small_frames(self, spans: list[tuple[int, int]]) -> Iterator[np.ndarray]:
+        """Every frame as scene detectors want it, its time and duration added to ``spans``."""
+        side = DETECTION_SIDE
+        for frame in self._all_frames():
+            spans.append(_span(frame))
+            ratio = max(1.0, max(frame.width, frame.height) / side)
+            width, height = (max(1, round(pixels / ratio)) for pixels in (frame.width, frame.height))
+            yield frame.to_ndarray(format="bgr24", width=width, height=height)
+
+    def timeline(self, spans: Sequence[tuple[int, int]]) -> tuple[list[Fraction], Fraction]:
+        """When each frame is shown and when the last one ends, of every frame's time and duration."""
+        if not spans:
+            raise ItemError("decode", "clip has no frame")
+        times = [self._since(pts, spans[0][0]) for pts, _ in spans]
+        if any(later < earlier for earlier, later in pairwise(times)):
+            raise ItemError("decode", "clip is damaged (the times of its frames run backwards)")
+        self._check_seconds(times[-1])
+        return times, times[-1] + spans[-1][1] * self.time_base
 
     def keyframes(self, sampling: FrameSampling) -> Iterator[tuple[Fraction, VideoFrame]]:
         """The sampled keyframes, each decoded alone."""
@@ -219,7 +261,8 @@ class _Clip:
         if seconds > self.limits.clip_seconds:
             raise ItemError(
                 "decode",
-                f"clip is {float(seconds):,.1f} s long, over the limit of {self.limits.clip_seconds:,.1f} s",
+                f"too large: clip is {float(seconds):,.1f} s long, "
+                f"over the limit of {self.limits.clip_seconds:,.1f} s",
             )
 
 
@@ -294,7 +337,8 @@ def _pts(packet: Packet[Any]) -> int:
     return pts
 
 
-def _frame_pts(frame: VideoFrame) -> int:
+def _span(frame: VideoFrame) -> tuple[int, int]:
+    """When the frame is shown and for how long, in units of the track's time base."""
     if frame.pts is None:
         raise ItemError("decode", "clip does not say when its frames are shown")
-    return frame.pts
+    return frame.pts, frame.duration or 0

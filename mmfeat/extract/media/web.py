@@ -8,11 +8,9 @@ within one's own network, nothing but media.
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from urllib.parse import urljoin, urlsplit
 
 import requests
@@ -22,7 +20,7 @@ from urllib3.util import Retry
 from mmfeat.extract.media.connections import cut_after, session
 from mmfeat.extract.media.limits import check_bytes
 from mmfeat.extract.media.turns import turn
-from mmfeat.extract.media.webcache import Cached, WebCache
+from mmfeat.extract.media.webcache import Cached, WebCache, default_cache
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.media import FetchOptions
 
@@ -34,11 +32,6 @@ _FIRST_WAIT_SECONDS, _LONGEST_WAIT_SECONDS = 0.5, 60.0
 _WEB_PAGES = ("text/html", "application/xhtml+xml")
 # Types that no server means for media, unlike text/plain, which it sends for what it does not know.
 _NOT_MEDIA = ("application/json", "application/xml", "text/xml", "text/css", "text/javascript")
-
-
-def default_cache() -> Path:
-    """The cache folder of this user on this machine."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mmfeat" / "media"
 
 
 class WebReader:

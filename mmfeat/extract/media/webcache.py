@@ -24,6 +24,11 @@ _BETWEEN_MEASURES = 0.01
 _ROOM_LEFT = 0.9
 
 
+def default_cache() -> Path:
+    """The cache folder of this user on this machine."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "mmfeat" / "media"
+
+
 class _Entry(BaseModel):
     source: str
     content: str = Field(pattern="^[0-9a-f]{64}$")

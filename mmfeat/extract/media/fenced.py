@@ -1,0 +1,105 @@
+"""The child that decodes for ``fence.py``: ``python -m mmfeat.extract.media.fenced SOCKET``.
+
+Both limits are the kernel's, so that they hold whatever C code does, with Python's lock or without it:
+a timer whose signal ends the process, and a bound on the address space, at which allocations fail.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import resource
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from io import BufferedRWPair
+from pathlib import Path
+from typing import Any
+
+from mmfeat.extract.media.decode import MediaRequest, decode_media
+from mmfeat.schemas.media import Frames, MediaLimits
+
+
+def main() -> None:
+    """Answer requests until the parent is gone."""
+    # Ctrl-C reaches the whole process group; the parent decides what ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _load_decoders()
+    with (
+        socket.socket(fileno=int(sys.argv[1])) as line,
+        line.makefile("rwb") as pipe,
+        contextlib.suppress(BrokenPipeError, ConnectionResetError),
+    ):
+        pipe.write(b"ready\n")
+        pipe.flush()
+        while True:
+            try:
+                request, limits = pickle.load(pipe)
+            except EOFError:
+                return
+            _answer(pipe, request, limits)
+
+
+def _load_decoders() -> None:
+    """Before the first item: loading them takes seconds and memory that are none of its own."""
+    import av  # noqa: F401
+    import torchvision.io
+    import torchvision.transforms.v2.functional  # noqa: F401
+    from PIL import AvifImagePlugin
+
+    # Items are decoded one per core; a thread per core for one picture is memory without gain.
+    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+
+
+def _answer(pipe: BufferedRWPair, request: MediaRequest, limits: MediaLimits) -> None:
+    """A line of JSON, then the pixels that it announces."""
+    decoded = decode_media(request, limits, _bounded(limits))
+    failure = decoded.failure
+    facts = {
+        "content_hash": decoded.content_hash,
+        "stamp": decoded.stamp,
+        "frames": [_facts(frames) for frames in decoded.frames],
+        "failure": failure and [failure.stage, failure.reason],
+    }
+    pipe.write(json.dumps(facts).encode() + b"\n")
+    for frames in decoded.frames:
+        pipe.write(frames.pixels.data.cast("B"))
+    pipe.flush()
+
+
+def _facts(frames: Frames) -> dict[str, Any]:
+    scenes = [asdict(scene) for scene in frames.scenes]
+    return {"shape": frames.pixels.shape, "times": frames.times, "scenes": scenes}
+
+
+@contextlib.contextmanager
+def _bounded(limits: MediaLimits) -> Iterator[None]:
+    kept = resource.getrlimit(resource.RLIMIT_AS)
+    most = _lower(_address_space() + limits.item_memory, kept[0])
+    signal.setitimer(signal.ITIMER_REAL, limits.item_seconds)
+    resource.setrlimit(resource.RLIMIT_AS, (most, kept[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, kept)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _address_space() -> int:
+    """Bytes of this process, as RLIMIT_AS counts them: proc(5), ``statm``."""
+    return int(Path("/proc/self/statm").read_bytes().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def _lower(limit: int, other: int) -> int:
+    return limit if other == resource.RLIM_INFINITY else min(limit, other)
+
+
+if __name__ == "__main__":
+    main()

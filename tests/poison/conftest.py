@@ -1,0 +1,31 @@
+"""One item decoded as a run decodes it: in a process that may die."""
+
+from __future__ import annotations
+
+import decoding
+import pytest
+
+from mmfeat.extract.media import fence
+from mmfeat.extract.media.decode import Decoded
+from mmfeat.schemas.media import MediaLimits
+
+
+@pytest.fixture(scope="session", autouse=True)
+def codec():
+    """Decoder processes know the format of ``codec/sitecustomize.py``."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(decoding.CODEC))
+        patch.setattr(fence, "_started", None)
+        yield
+
+
+@pytest.fixture
+def decode(tmp_path):
+    """``decode(data, source="cover", **limits)``: what becomes of a file of these bytes."""
+
+    def run(data: bytes, source: str = "cover", **limits: float) -> Decoded:
+        path = tmp_path / "media"
+        path.write_bytes(data)
+        return fence.decode_fenced(decoding.request(path, source), MediaLimits(**limits))
+
+    return run

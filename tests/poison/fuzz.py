@@ -1,0 +1,137 @@
+"""Seeded mutations of valid images and clips: flipped bits, cuts, splices, lies in headers and lengths."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Callable, Iterator
+
+import media_samples
+import numpy as np
+from PIL import Image
+
+_INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
+# What the formats' structures begin with: markers, chunks, boxes and elements.
+_MARKS = {
+    "jpeg": (b"\xff\xc0", b"\xff\xc2", b"\xff\xc4", b"\xff\xda", b"\xff\xdb", b"\xff\xe0"),
+    "png": (b"IHDR", b"PLTE", b"IDAT", b"IEND", b"tRNS"),
+    "webp": (b"RIFF", b"VP8X", b"VP8 ", b"VP8L", b"ANIM", b"ANMF"),
+    "gif": (b"GIF8", b"\x21\xf9\x04", b"\x2c\0\0\0\0"),
+    "mp4": (b"ftyp", b"moov", b"mvhd", b"trak", b"mdhd", b"stsd", b"avcC", b"stts", b"stsz", b"mdat"),
+    "webm": (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75", b"\xe0"),
+}  # fmt: skip
+
+
+def seeds() -> list[tuple[str, bytes]]:
+    """Valid files, tiny, as ``(format, bytes)``."""
+    picture = media_samples.picture(24, 32)
+    other = Image.fromarray(media_samples.picture(24, 32, 1))
+    palette = Image.fromarray(picture).convert("P", palette=Image.Palette.ADAPTIVE)
+    deep = Image.fromarray(np.arange(24 * 32, dtype=np.uint16).reshape(24, 32) * 80)
+    many = {"save_all": True, "append_images": [other]}
+    # The same bytes every time: no random ids in WebM, no rate control that depends on threads' luck.
+    same = {"options": {"threads": "1"}, "container_options": {"fflags": "+bitexact"}}
+    clip = {"size": (32, 48), "group": 4, **same}
+    made = [
+        ("jpeg", media_samples.encoded(picture, "JPEG")),
+        ("jpeg", media_samples.encoded(picture, "JPEG", progressive=True, subsampling=0)),
+        ("png", media_samples.encoded(picture, "PNG")),
+        ("png", media_samples.encoded(palette, "PNG", transparency=3)),
+        ("png", media_samples.encoded(deep, "PNG")),
+        ("webp", media_samples.encoded(picture, "WEBP")),
+        ("webp", media_samples.encoded(picture, "WEBP", lossless=True, **many)),
+        ("gif", media_samples.encoded(picture, "GIF", **many)),
+        ("mp4", media_samples.clip(8, **clip)),
+        ("mp4", media_samples.clip(8, "mpeg4", **clip)),
+        ("webm", media_samples.clip(8, "libvpx", "webm", **clip)),
+        ("webm", media_samples.clip(8, "libvpx-vp9", "webm", **clip)),
+    ]
+    return [(kind, bytes(data)) for kind, data in made]
+
+
+def mutated(number: int, seed: int) -> Iterator[tuple[str, bytes]]:
+    """``number`` files, the formats in turn; the same ``seed`` gives the same files."""
+    rng = np.random.default_rng(seed)
+    valid = seeds()
+    for i in range(number):
+        kind, data = valid[i % len(valid)]
+        for _ in range(int(rng.integers(1, 4))):
+            change = _CHANGES[int(rng.integers(len(_CHANGES)))]
+            data = change(rng, kind, data, valid)
+        yield kind, _with_png_checksums(data) if kind == "png" and rng.random() < 0.8 else data
+
+
+def _flip_bits(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes:
+    out = bytearray(data)
+    for at in rng.integers(0, len(out), int(rng.integers(1, 9))):
+        out[at] ^= 1 << int(rng.integers(8))
+    return bytes(out)
+
+
+def _cut(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes:
+    return data[: max(1, int(len(data) * rng.random()))]
+
+
+def _drop(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes:
+    start = int(rng.integers(len(data)))
+    return data[:start] + data[start + int(rng.integers(1, 64)) :] or b"\0"
+
+
+def _repeat(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes:
+    start = int(rng.integers(len(data)))
+    part = data[start : start + int(rng.integers(1, 200))]
+    return data[:start] + part * int(rng.integers(2, 20)) + data[start:]
+
+
+def _splice(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes:
+    """The beginning of one file and the end of another, of its kind more often than not."""
+    others = [d for k, d in valid if k == kind] if rng.random() < 0.7 else [d for _, d in valid]
+    other = others[int(rng.integers(len(others)))]
+    return data[: int(rng.integers(1, len(data) + 1))] + other[int(rng.integers(len(other))) :]
+
+
+def _lie(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes:
+    """An interesting number beside a mark: lengths, counts, sizes and offsets stand there."""
+    marks = [mark for mark in _MARKS[kind] if mark in data]
+    if not marks:
+        return _flip_bits(rng, kind, data, valid)
+    at = data.index(marks[int(rng.integers(len(marks)))]) + int(rng.integers(-8, 40))
+    width = int(rng.choice((1, 2, 4)))
+    at = min(max(at, 0), max(0, len(data) - width))
+    number = int(rng.choice(_INTERESTING)) & ((1 << 8 * width) - 1)
+    order = "little" if kind in ("gif", "webp") else "big"
+    return data[:at] + number.to_bytes(width, order) + data[at + width :]
+
+
+def _shuffle_chunk(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes:
+    """What follows one mark moved to another."""
+    marks = [data.index(mark) for mark in _MARKS[kind] if mark in data]
+    if len(marks) < 2:
+        return _repeat(rng, kind, data, valid)
+    first, second = sorted(int(at) for at in rng.choice(marks, 2, replace=False))
+    return data[:first] + data[second:] + data[first:second]
+
+
+_CHANGES: tuple[Callable[..., bytes], ...] = (
+    _flip_bits,
+    _cut,
+    _drop,
+    _repeat,
+    _splice,
+    _lie,
+    _lie,
+    _shuffle_chunk,
+)
+
+
+def _with_png_checksums(data: bytes) -> bytes:
+    """Checksums made right again, so that what was changed is read and not refused for them."""
+    out, at = bytearray(data), 8
+    while at + 12 <= len(out):
+        length = int.from_bytes(out[at : at + 4], "big")
+        end = at + 8 + length
+        if end + 4 > len(out):
+            break
+        out[end : end + 4] = struct.pack(">I", zlib.crc32(out[at + 4 : end]))
+        at = end + 4
+    return bytes(out)

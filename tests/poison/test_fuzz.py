@@ -1,0 +1,96 @@
+"""Thousands of damaged files go through the decoders: each is ok or failed with a reason, none stops the
+others, and a valid file between them has the pixels that it has alone."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import fuzz
+import numpy as np
+import pytest
+from decoding import request
+
+from mmfeat.extract.media import fence
+from mmfeat.extract.media.decode import Decoded, MediaRequest, decode_media
+from mmfeat.schemas.media import MediaLimits
+
+FILES = 5_040
+# Tiny files: what needs more than this is in trouble.
+LIMITS = MediaLimits(item_seconds=10, item_memory=1 << 30)
+CONTROL_EVERY = 120
+# Beyond this, memory that decoders keep would be a leak and not a cache.
+MOST_GROWTH = 200 << 20
+_RAW_ERROR = re.compile(r"[A-Z]\w+: ")
+
+
+def through_the_decoders(folder: Path, number: int, seed: int) -> Counter:
+    """Outcomes by format and reason; the promises are checked on the way."""
+    valid = fuzz.seeds()
+    expected = [decode_media(_request(folder, kind, data), LIMITS) for kind, data in valid]
+    assert all(outcome.failure is None for outcome in expected)
+    outcomes: Counter = Counter()
+    memory = None
+    for i, (kind, data) in enumerate(fuzz.mutated(number, seed)):
+        outcome = fence.decode_fenced(_request(folder, kind, data), LIMITS)
+        outcomes[kind, _summary(outcome)] += 1
+        if i % CONTROL_EVERY == 0:
+            which = i // CONTROL_EVERY % len(valid)
+            control = fence.decode_fenced(_request(folder, *valid[which]), LIMITS)
+            assert control.content_hash == expected[which].content_hash
+            np.testing.assert_array_equal(control.frames[0].pixels, expected[which].frames[0].pixels)
+        if i == number // 5:
+            memory = fence._started.process.pid, _resident()
+    if memory is not None and memory[0] == fence._started.process.pid:
+        assert _resident() - memory[1] < MOST_GROWTH
+    return outcomes
+
+
+def _request(folder: Path, kind: str, data: bytes) -> MediaRequest:
+    source = "video" if kind in ("mp4", "webm") else "cover"
+    path = folder / "media"
+    path.write_bytes(data)
+    return request(path, source)
+
+
+def _summary(outcome: Decoded) -> str:
+    if outcome.failure is None:
+        (frames,) = outcome.frames
+        assert frames.pixels.shape == (len(frames.times), 32, 32, 3)
+        return "ok"
+    assert outcome.failure.stage in ("read", "decode")
+    # An exception's own name would say that nobody thought of such a file.
+    assert outcome.failure.reason and not _RAW_ERROR.match(outcome.failure.reason), outcome.failure.reason
+    return " ".join(outcome.failure.reason.split()[:3])
+
+
+def _resident() -> int:
+    status = Path(f"/proc/{fence._started.process.pid}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) << 10
+
+
+def _check(outcomes: Counter, number: int) -> None:
+    assert sum(outcomes.values()) == number
+    kinds = {kind for kind, _ in outcomes}
+    assert kinds == {"jpeg", "png", "webp", "gif", "mp4", "webm"}
+    for kind in kinds:
+        # Mutations that all fail, or all pass, would look at nothing.
+        share = outcomes[kind, "ok"] / sum(n for (k, _), n in outcomes.items() if k == kind)
+        assert 0.02 < share < 0.9, kind
+
+
+def test_five_thousand_damaged_files_are_each_ok_or_failed(tmp_path):
+    _check(through_the_decoders(tmp_path, FILES, seed=1), FILES)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_a_hundred_thousand_damaged_files_are_each_ok_or_failed(tmp_path, seed):
+    _check(through_the_decoders(tmp_path, 10_000, seed), 10_000)
+
+
+def test_the_same_seed_gives_the_same_files():
+    assert list(fuzz.mutated(60, 3)) == list(fuzz.mutated(60, 3))
+    assert len({data for _, data in fuzz.mutated(600, 3)}) > 590

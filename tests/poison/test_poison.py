@@ -1,0 +1,156 @@
+"""Media that crashes, hangs or fills its decoder is ``failed`` with the reason, and costs nobody else."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from pathlib import Path
+
+import decoding
+import hostile_media as hostile
+import media_samples
+import pytest
+
+from mmfeat.extract.media import fence
+from mmfeat.extract.media.decode import decode_media
+from mmfeat.schemas.errors import MmfeatError
+from mmfeat.schemas.media import MediaLimits
+
+GOOD = media_samples.encoded(media_samples.picture(60, 80), "PNG")
+
+LIES = {
+    "a PNG of 100,000 x 100,000": (
+        lambda: hostile.png(100_000, 100_000, bytes(1000)),
+        "too large: 100,000 x",
+    ),
+    "a GIF of 65,535 x 65,535": (hostile.huge_gif, "too large: 65,535 x 65,535 pixels"),
+    "a JPEG of 65,535 x 65,535": (hostile.huge_jpeg, "too large: 65,535 x 65,535 pixels"),
+    "a WebP of 16,384 x 16,384": (hostile.huge_webp, "too large: 16,384 x 16,384 pixels"),
+    "a comment of 100 MB in a PNG": (lambda: hostile.png_text_bomb(100), "too large: Decompressed data"),
+    "a drawing": (hostile.svg, "not an image that can be read"),
+    "noise": (lambda: hostile.noise(10_000), "not an image that can be read"),
+}
+CLIP_LIES = {
+    "ten hours": (hostile.ten_hour_clip, "too large: clip is 36,000.0 s long"),
+    "a million tracks": (lambda: hostile.mp4_of_tracks(1_000_000), "too large"),
+    "two thousand million frames": (lambda: hostile.mp4_that_claims_frames(2**31 - 1), "not a clip"),
+}
+
+
+@pytest.mark.parametrize("lie", LIES)
+def test_an_image_that_lies_of_its_size_is_refused_before_it_is_decoded(decode, lie):
+    make, reason = LIES[lie]
+    assert decode(make(), item_memory=256 * hostile.MB).failure.reason.startswith(reason)
+
+
+@pytest.mark.parametrize("lie", CLIP_LIES)
+def test_a_clip_that_lies_of_its_length_is_refused(decode, lie):
+    make, reason = CLIP_LIES[lie]
+    began = time.monotonic()
+    assert decode(make(), "video").failure.reason.startswith(reason)
+    assert time.monotonic() - began < 20
+
+
+def test_a_picture_that_needs_more_memory_than_an_item_may_use_is_too_large_and_the_next_is_decoded(decode):
+    bomb = hostile.true_png_bomb(6000)
+    assert len(bomb) < 200_000
+    failure = decode(bomb, item_memory=64 * hostile.MB).failure
+    assert failure.stage == "decode"
+    assert failure.reason == "too large: out of memory while decoding (an item may use 64 MB)"
+    assert decode(GOOD, item_memory=64 * hostile.MB).failure is None
+    # It is an honest picture to those who allow it.
+    assert decode(bomb).failure is None
+
+
+def test_a_gif_of_endless_frames_costs_no_more_than_its_first(decode):
+    began = time.monotonic()
+    assert decode(hostile.endless_gif(100_000)).failure is None
+    assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("source", ["cover", "video"])
+def test_a_real_file_that_keeps_its_decoder_busy_for_minutes_is_timed_out(decode, source):
+    decode(GOOD)  # the process is there: what is measured is the limit
+    made = hostile.scan_bomb(4000, 3000) if source == "cover" else hostile.mp4_of_frames(1_000_000)
+    began = time.monotonic()
+    outcome = decode(made, source, item_seconds=1)
+    assert 1 <= time.monotonic() - began < 5
+    assert (outcome.failure.stage, outcome.failure.reason) == ("decode", "decoder timed out after 1 s")
+    assert outcome.content_hash == hashlib.sha256(made).hexdigest()
+
+
+DEEDS = {
+    "crash": "decoder crashed (SIGSEGV)",
+    "hang": "decoder timed out after 1 s",
+    "eat": "too large: out of memory while decoding (an item may use 512 MB)",
+    "eat_unchecked": "decoder crashed (SIGSEGV)",
+    "killed": "decoder crashed (it was killed twice; the machine may be out of memory)",
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_whatever_a_decoder_does_to_its_process_the_item_says_so_and_the_next_one_is_right(decode, deed):
+    poison = f"POISON {deed} ".encode()
+    limits = {"item_seconds": 1.0, "item_memory": 512 * hostile.MB}
+    outcome = decode(poison, **limits)
+    assert (outcome.failure.stage, outcome.failure.reason) == ("decode", DEEDS[deed])
+    assert outcome.content_hash == hashlib.sha256(poison).hexdigest()
+    after = decode(GOOD, **limits)
+    assert after.content_hash == hashlib.sha256(GOOD).hexdigest()
+    assert after.frames[0].pixels.shape == (1, 32, 32, 3)
+
+
+def test_a_decoder_killed_by_another_hand_is_no_fault_of_the_item(decode, tmp_path):
+    outcome = decode(f"POISON killed_once {tmp_path / 'was-killed'}".encode())
+    assert outcome.failure is None
+    assert not outcome.frames[0].pixels.any()
+    assert (tmp_path / "was-killed").exists()
+
+
+@pytest.mark.parametrize(("source", "data"), [("cover", GOOD), ("video", media_samples.clip(20))])
+def test_the_process_changes_no_pixel_time_or_hash(decode, tmp_path, source, data):
+    fenced = decode(data, source)
+    here = decode_media(decoding.request(tmp_path / "media", source), MediaLimits())
+    assert (fenced.content_hash, fenced.stamp) == (here.content_hash, here.stamp)
+    (one,), (other,) = fenced.frames, here.frames
+    assert (one.pixels == other.pixels).all()
+    assert one.times == other.times
+
+
+def test_media_that_cannot_be_read_fails_in_the_words_of_the_reader(decode, tmp_path):
+    assert decode(b"").failure.reason == "file is empty"
+    assert decode(bytes(2000), image_bytes=1000).failure.reason.startswith("too large: file is")
+
+
+def test_one_process_serves_all_items_until_one_kills_it(decode):
+    decode(GOOD)
+    first = fence._started.process.pid
+    decode(b"not an image")
+    decode(GOOD)
+    assert fence._started.process.pid == first
+    decode(b"POISON crash ")
+    decode(GOOD)
+    assert fence._started.process.pid != first
+
+
+def test_a_decoder_process_ends_with_the_process_that_it_serves(decode):
+    decode(GOOD)
+    child = fence._started
+    child.pipe.close()
+    assert child.process.wait(timeout=10) == 0
+
+
+def test_a_process_that_cannot_start_ends_the_run_and_blames_no_item(decode, monkeypatch, tmp_path):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "torchvision.py").write_text("raise ImportError('no such library')")
+    monkeypatch.syspath_prepend(str(tmp_path / "broken"))
+    monkeypatch.setattr(fence, "_started", None)
+    with pytest.raises(MmfeatError, match="could not start"):
+        decode(GOOD)
+
+
+def test_a_crash_leaves_no_core_file_of_gigabytes(decode):
+    decode(GOOD)
+    limits = Path(f"/proc/{fence._started.process.pid}/limits").read_text()
+    (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
+    assert line.split()[4:6] == ["0", "0"]
