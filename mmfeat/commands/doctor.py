@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Literal
@@ -12,7 +13,7 @@ from typing import Annotated, Literal
 import typer
 
 from mmfeat import api, console
-from mmfeat.schemas.errors import MmfeatError
+from mmfeat.schemas.errors import MmfeatError, UsageError
 
 # Distribution, module, and what it is needed for (None: mmfeat itself).
 _PACKAGES = (
@@ -38,13 +39,19 @@ class Check:
     """One thing that was looked at."""
 
     what: str
-    state: Literal["ok", "missing", "broken"]
+    state: Literal["ok", "missing", "broken", "mended"]
     detail: str
     needed_for: str | None = None
 
 
 def doctor(
     store: Annotated[str | None, typer.Option(envvar="MMFEAT_STORE", help="Also look at this store.")] = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Read every value of the store, and compare files with their sums.")
+    ] = False,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Drop what cannot be read; the next run computes it again.")
+    ] = False,
     json: console.Json = False,
 ) -> None:
     """Check packages, devices and, if asked, a store."""
@@ -54,7 +61,9 @@ def doctor(
         _device(),
     ]
     if store is not None:
-        checks.append(_store(store))
+        checks += _store(store, deep, repair)
+    elif deep or repair:
+        raise UsageError("--deep and --repair are about a store.", hint="Say which with --store.")
     if json:
         console.print_json([asdict(check) for check in checks])
     else:
@@ -90,10 +99,20 @@ def _device() -> Check:
     return Check("device", "ok", "CPU (no CUDA device)")
 
 
-def _store(uri: str) -> Check:
+def _store(uri: str, deep: bool, repair: bool) -> Iterator[Check]:
     try:
         opened = api.open(uri)
-        rows = sum(f.ok for f in opened.status())
+        damages = opened.examine(deep)
+        mended = opened.repair(damages) if repair else []
     except MmfeatError as error:
-        return Check(f"store {uri}", "broken", error.message)
-    return Check(f"store {uri}", "ok", f"{len(opened.ids):,} items, {rows:,} rows ok")
+        yield Check(f"store {uri}", "broken", error.message)
+        return
+    for damage in damages:
+        what = f"store {uri}: {damage.what}"
+        if damage in mended:
+            yield Check(what, "mended", f"{damage.problem}. Dropped: the next `mmfeat extract` makes it anew")
+        else:
+            yield Check(what, "broken", f"{damage.problem}. To mend it: {damage.mend}")
+    if not damages:
+        rows = sum(feature.ok for feature in opened.status())
+        yield Check(f"store {uri}", "ok", f"{len(opened.ids):,} items, {rows:,} rows ok")

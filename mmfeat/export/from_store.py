@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,10 +19,10 @@ from mmfeat.export.content import ExportInput
 from mmfeat.export.files import refuse_used
 from mmfeat.export.run import ExportReport, export
 from mmfeat.extract.registry import model_class
-from mmfeat.schemas.errors import ConfigError, UsageError
+from mmfeat.schemas.errors import ConfigError, StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import Store
+from mmfeat.store import Exported, Store
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
@@ -86,7 +90,7 @@ def export_from(
         if isinstance(chosen, Mapping)
         else [_name(ref) for ref in chosen]
     )
-    return export(
+    report = export(
         data,
         format,
         out,
@@ -98,6 +102,7 @@ def export_from(
         unmatched=unmatched,
         options=options,
     )
+    return replace(report, unrecorded=_record(store, report))
 
 
 def licence_of(spec: FeatureSpec) -> str | None:
@@ -113,6 +118,25 @@ def licence_of(spec: FeatureSpec) -> str | None:
         return None  # made by a package that is not installed here
     same = (card.model, card.weights_from) == (spec.model, f"{spec.weights.origin}: {spec.weights.ref}")
     return card.licence if same else None
+
+
+def _record(store: Store, report: ExportReport) -> str | None:
+    """Note in the store that the export was made; what kept it from that, if anything did."""
+    made = Exported(
+        path=os.path.realpath(report.path),
+        host=socket.gethostname(),
+        format=report.format,
+        items=report.items,
+        features=report.features,
+        snapshot=store.snapshot,
+        created=datetime.now(UTC),
+        export_id=uuid.uuid4().hex[:12],
+    )
+    try:
+        store.exports.add(made)
+    except StoreError as error:
+        return error.message
+    return None
 
 
 def _fitting(exporter: Exporter, store: Store, shaping: Shaping) -> list[str]:

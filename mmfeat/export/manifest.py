@@ -17,10 +17,11 @@ from mmfeat.export.content import Content, ExportInput, ItemMap, Rows
 from mmfeat.export.files import digest, write_json
 from mmfeat.export.prepare import Prepared
 from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.exports import ID_MAP
 from mmfeat.schemas.featureset_arrow import describe
 
 MANIFEST_VERSION = 1
-MANIFEST, ID_MAP, USER_MAP, ROWS = "manifest.json", "id_map.parquet", "user_map.parquet", "rows.parquet"
+MANIFEST, USER_MAP, ROWS = "manifest.json", "user_map.parquet", "rows.parquet"
 
 
 def write_companions(out: Path, data: ExportInput, exporter: Exporter, prepared: Prepared) -> dict[str, Any]:

@@ -27,6 +27,8 @@ class ExportReport:
         left_out: items of the feature set that are not in the export.
         interactions: how many were written and why others were not; None without interactions.
         files: every file's name and bytes, the manifest left out.
+        unrecorded: why the store could not note that the export was made; None where it did, or where
+            there is no store.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class ExportReport:
     left_out: int
     interactions: dict[str, Any] | None
     files: dict[str, int]
+    unrecorded: str | None = None
 
 
 def export(

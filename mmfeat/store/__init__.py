@@ -1,20 +1,34 @@
 """The store: feature versions, their rows, the catalog, lookup, search and snapshots. See :class:`Store`."""
 
+from mmfeat.store.damage import Damage, examine, repair
 from mmfeat.store.diff import FeatureDiff, StoreDiff, diff
+from mmfeat.store.exported import Exported
+from mmfeat.store.garbage import Garbage, Retention, Survey
+from mmfeat.store.promotion import ROLLED_BACK
 from mmfeat.store.schema import rows_schema
 from mmfeat.store.search import Hit, refuse_unsearchable
 from mmfeat.store.snapshots import Snapshot
 from mmfeat.store.store import Store
+from mmfeat.store.tombstones import Tombstone
 from mmfeat.store.versions import FeatureVersion
 
 __all__ = [
+    "ROLLED_BACK",
+    "Damage",
+    "Exported",
     "FeatureDiff",
     "FeatureVersion",
+    "Garbage",
     "Hit",
+    "Retention",
     "Snapshot",
     "Store",
     "StoreDiff",
+    "Survey",
+    "Tombstone",
     "diff",
+    "examine",
     "refuse_unsearchable",
+    "repair",
     "rows_schema",
 ]

@@ -13,9 +13,10 @@ from mmfeat.schemas.errors import DatasetError
 from mmfeat.store.database import Database
 from mmfeat.store.schema import RUNS_SCHEMA
 
-_ITEMS, _INTERACTIONS, _STAMPS, _RUNS = "_items", "_interactions", "_stamps", "_runs"
+ITEMS, INTERACTIONS, STAMPS, RUNS = "_items", "_interactions", "_stamps", "_runs"
 _DATASET_KEY = b"mmfeat.dataset"
-TABLES = (_ITEMS, _INTERACTIONS, _STAMPS, _RUNS)
+OF_ITEMS = (ITEMS, INTERACTIONS, STAMPS)
+TABLES = (*OF_ITEMS, RUNS)
 
 
 class Catalog:
@@ -26,16 +27,16 @@ class Catalog:
 
     def items(self) -> pa.Table:
         """All items, CATALOG_SCHEMA."""
-        return self._database.read(_ITEMS, CATALOG_SCHEMA)
+        return self._database.read(ITEMS, CATALOG_SCHEMA)
 
     def ids(self) -> pa.Array:
         """All item ids, without reading the other columns."""
         schema = pa.schema([CATALOG_SCHEMA.field("item_id")])
-        return self._database.read(_ITEMS, schema)["item_id"].combine_chunks()
+        return self._database.read(ITEMS, schema)["item_id"].combine_chunks()
 
     def dataset(self) -> dict[str, Any] | None:
         """What :meth:`put_items` was last told of the dataset."""
-        table = self._database.table(_ITEMS)
+        table = self._database.table(ITEMS)
         found = (table.schema.metadata or {}).get(_DATASET_KEY) if table is not None else None
         return None if found is None else dict(json.loads(found))
 
@@ -51,38 +52,38 @@ class Catalog:
         merged = _merged(present, items)
         if dataset != self.dataset() or not merged.equals(present):
             metadata = {_DATASET_KEY: json.dumps(dataset).encode()}
-            self._database.overwrite(_ITEMS, merged.replace_schema_metadata(metadata))
+            self._database.overwrite(ITEMS, merged.replace_schema_metadata(metadata))
 
     def interactions(self) -> pa.Table | None:
         """The dataset's interactions, INTERACTIONS_SCHEMA; None where it has none."""
-        found = self._database.read(_INTERACTIONS, INTERACTIONS_SCHEMA)
+        found = self._database.read(INTERACTIONS, INTERACTIONS_SCHEMA)
         return found if len(found) else None
 
     def put_interactions(self, interactions: pa.Table | None) -> None:
         """Replace all interactions; writes nothing where they are the same."""
         new = INTERACTIONS_SCHEMA.empty_table() if interactions is None else interactions
         new = _conformed(new, INTERACTIONS_SCHEMA)
-        if not new.equals(self._database.read(_INTERACTIONS, INTERACTIONS_SCHEMA)):
-            self._database.overwrite(_INTERACTIONS, new)
+        if not new.equals(self._database.read(INTERACTIONS, INTERACTIONS_SCHEMA)):
+            self._database.overwrite(INTERACTIONS, new)
 
     def stamps(self) -> pa.Table:
         """Known stamps of files, STAMPS_SCHEMA."""
-        return self._database.read(_STAMPS, STAMPS_SCHEMA)
+        return self._database.read(STAMPS, STAMPS_SCHEMA)
 
     def put_stamps(self, stamps: pa.Table) -> None:
         """Add stamps, each in the place of the one known for the same item and source."""
-        self._database.upsert(_STAMPS, _conformed(stamps, STAMPS_SCHEMA), ["item_id", "source"])
-        self._database.tidy(_STAMPS)
+        self._database.upsert(STAMPS, _conformed(stamps, STAMPS_SCHEMA), ["item_id", "source"])
+        self._database.tidy(STAMPS)
 
     def runs(self) -> list[dict[str, Any]]:
         """All run records, oldest first."""
-        return [json.loads(r) for r in self._database.read(_RUNS, RUNS_SCHEMA)["record"].to_pylist()]
+        return [json.loads(r) for r in self._database.read(RUNS, RUNS_SCHEMA)["record"].to_pylist()]
 
     def record_run(self, record: dict[str, Any]) -> None:
         """Add a record, as JSON."""
         row = {"record": json.dumps(record, ensure_ascii=False)}
-        self._database.append(_RUNS, pa.Table.from_pylist([row], schema=RUNS_SCHEMA))
-        self._database.tidy(_RUNS)
+        self._database.append(RUNS, pa.Table.from_pylist([row], schema=RUNS_SCHEMA))
+        self._database.tidy(RUNS)
 
 
 def _merged(present: pa.Table, items: pa.Table) -> pa.Table:

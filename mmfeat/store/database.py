@@ -7,6 +7,7 @@ client can open the folder all the same.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -22,6 +23,27 @@ KEEP_OLD_VERSIONS = timedelta(days=1)
 
 _MANY_FRAGMENTS = 64
 
+_SOURCE = re.compile(r",? *\S*/[\w./-]+\.rs:\d+:\d+")
+
+# What an error's text holds, to what it means. The whole text is the StoreError's cause.
+_IN_WORDS = {
+    "No space left on device": "the disk is full",
+    "Disk quota exceeded": "the disk quota is used up",
+    "File too large": "a file would be larger than this process may write",
+    "Read-only file system": "the file system is read-only",
+    "Permission denied": "permission denied",
+    "Slow Down": "the object store is too busy (503)",
+    "503 Service Unavailable": "the object store is too busy (503)",
+    "error sending request": "the object store does not answer",
+    "InvalidAccessKeyId": "the object store does not know the access key",
+    "SignatureDoesNotMatch": "the object store refuses the secret key",
+    "AccessDenied": "the object store denies access",
+    "NoSuchBucket": "there is no such bucket",
+}
+
+# A version of a table, or of a branch of it.
+Pin = int | tuple[str, int]
+
 
 class Database:
     """Opens, creates and writes tables, and keeps each open at the version it was first read at.
@@ -33,7 +55,7 @@ class Database:
             latest version of every table when None.
     """
 
-    def __init__(self, uri: str, pins: Mapping[str, int] | None = None) -> None:
+    def __init__(self, uri: str, pins: Mapping[str, Pin] | None = None) -> None:
         self.uri = uri
         self._pins = pins
         self._open: dict[str, lance.LanceDataset] = {}
@@ -51,8 +73,7 @@ class Database:
         if name not in self._open:
             with self.errors(f"read {name}"):
                 try:
-                    at = None if self._pins is None else self._pins[name]
-                    self._open[name] = lance.dataset(self._location(name), version=at)
+                    self._open[name] = self._opened(name)
                 except ValueError as error:
                     if "was not found" not in str(error):
                         raise
@@ -137,10 +158,21 @@ class Database:
                 table.optimize.compact_files()
                 clean_up(table)
 
+    def changed(self) -> bool:
+        """Whether a table has a later version than the one it is open at."""
+        with self.errors("look for changes"):
+            return any(table.latest_version != table.version for table in list(self._open.values()))
+
     def refresh(self) -> None:
         """Let go of all open tables: the next read of each sees its latest version."""
         self._open.clear()
         self._small.clear()
+
+    def _opened(self, name: str) -> lance.LanceDataset:
+        pin = None if self._pins is None else self._pins[name]
+        if isinstance(pin, tuple):
+            return lance.dataset(self._location(name)).checkout_version(pin)
+        return lance.dataset(self._location(name), version=pin)
 
     def _location(self, name: str) -> str:
         return f"{self.uri}/{name}.lance"
@@ -150,17 +182,46 @@ class Database:
         """Turn what Lance raises into a StoreError that says what could not be done."""
         # Lance raises these for a full disk, missing rights, a lost connection or a damaged file.
         try:
-            yield
+            with panics():
+                yield
         except (OSError, RuntimeError, ValueError) as error:
             raise StoreError(
-                f"Could not {what} in {self.uri}: {str(error).splitlines()[0]}",
+                f"Could not {what} in {self.uri}: {said(error)}",
                 hint="Check free space, access rights and the connection; what was committed before is kept.",
             ) from error
 
 
-def clean_up(table: lance.LanceDataset) -> None:
-    """Remove versions replaced more than ``KEEP_OLD_VERSIONS`` ago, except those that a tag names."""
-    table.cleanup_old_versions(older_than=KEEP_OLD_VERSIONS, error_if_tagged_old_versions=False)
+@contextmanager
+def panics() -> Iterator[None]:
+    """Turn a panic of Lance's Rust code into a RuntimeError.
+
+    A damaged file can cause one, and it is no ``Exception`` and can't be imported.
+    """
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ == "PanicException":
+            raise RuntimeError(f"a damaged file ({error})") from error
+        raise
+
+
+def said(error: BaseException) -> str:
+    """What an error of Lance says: in plain words where they are known, else in its first line."""
+    text = str(error)
+    for sign, words in _IN_WORDS.items():
+        if sign in text:
+            return words
+    return _SOURCE.sub("", str(error).splitlines()[0]).rstrip(" ,")
+
+
+def clean_up(table: lance.LanceDataset) -> int:
+    """Remove versions replaced more than ``KEEP_OLD_VERSIONS`` ago, except those that a tag names.
+
+    Returns:
+        Bytes of the files that went.
+    """
+    done = table.cleanup_old_versions(older_than=KEEP_OLD_VERSIONS, error_if_tagged_old_versions=False)
+    return int(done.bytes_removed)
 
 
 def quoted(text: str) -> str:

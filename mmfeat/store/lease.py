@@ -9,18 +9,24 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shlex
 import socket
-import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
 from mmfeat.schemas.errors import StoreError
+from mmfeat.schemas.redact import command_line
 
 LOCK_FILE = "_writer.lock"
 POLL_SECONDS = 0.1
+
+# How often a writer that waits says so.
+_SAY_SECONDS = 60.0
+
+# Who only looks whether somebody writes holds the lock for a moment, which must keep no writer out.
+_LOOK_SECONDS = 0.25
 
 # A forked child shares the lock and would keep it after its parent was killed.
 _held: set[int] = set()
@@ -36,13 +42,42 @@ class Lease(Protocol):
         """Give the lease back."""
 
 
+class Patience:
+    """How long a writer waits for another one, and what it says meanwhile.
+
+    Args:
+        seconds: to wait at most.
+        say: told who is writing, at first and every minute.
+    """
+
+    def __init__(self, seconds: float, say: Callable[[str], None]) -> None:
+        self._until = time.monotonic() + seconds
+        self._say = say
+        self._said: float | None = None
+
+    def keep(self, uri: str, holder: str) -> None:
+        """StoreError, which names the holder, once the time is over."""
+        now = time.monotonic()
+        if now >= self._until:
+            raise held_by(uri, holder)
+        if self._until - now > _LOOK_SECONDS and (self._said is None or now - self._said >= _SAY_SECONDS):
+            self._said = now
+            self._say(f"{held_by(uri, holder).message} Waiting for it, {self._until - now:,.0f} s at most.")
+
+
 class FolderLease:
     """The lease of a local store. Between hosts it holds where the shared file system carries
     ``flock`` (NFS 4 and most cluster file systems do)."""
 
-    def __init__(self, folder: Path, owner: str, wait_seconds: float) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        owner: str,
+        wait_seconds: float,
+        waiting: Callable[[str], None] = lambda message: None,
+    ) -> None:
         self._path = folder / LOCK_FILE
-        self._fd = self._acquired(time.monotonic() + wait_seconds)
+        self._fd = self._acquired(Patience(max(wait_seconds, _LOOK_SECONDS), waiting))
         _held.add(self._fd)
         os.truncate(self._fd, 0)
         os.pwrite(self._fd, describe_holder(owner).encode(), 0)
@@ -61,7 +96,7 @@ class FolderLease:
         _held.discard(self._fd)
         os.close(self._fd)
 
-    def _acquired(self, deadline: float) -> int:
+    def _acquired(self, patience: Patience) -> int:
         while True:
             fd = self._opened()
             try:
@@ -69,10 +104,11 @@ class FolderLease:
                 if self._is_at_path(fd):
                     return fd
             except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    holder = os.pread(fd, 4096, 0).decode(errors="replace")
+                try:
+                    patience.keep(str(self._path.parent), _described(fd))
+                except StoreError:
                     os.close(fd)
-                    raise held_by(str(self._path.parent), holder) from None
+                    raise
             except OSError as error:
                 os.close(fd)
                 raise StoreError(
@@ -98,6 +134,21 @@ class FolderLease:
             return False
 
 
+def folder_owner(folder: Path) -> str | None:
+    """What the lease of a local store is held for; None where nobody holds it."""
+    try:
+        fd = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None  # nobody ever wrote here
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return owner_of(_described(fd))
+    finally:
+        os.close(fd)
+    return None
+
+
 def describe_holder(owner: str) -> str:
     """Who this process is, as JSON, for whom it keeps out."""
     holder = {
@@ -105,7 +156,7 @@ def describe_holder(owner: str) -> str:
         "pid": os.getpid(),
         "host": socket.gethostname(),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
-        "command": shlex.join(sys.argv)[:500],
+        "command": command_line(),
     }
     return json.dumps(holder, ensure_ascii=False)
 
@@ -120,6 +171,18 @@ def held_by(uri: str, holder: str) -> StoreError:
     return StoreError(
         f"The store {uri} is being written by {who}.", hint="Wait until it is done, or stop it."
     )
+
+
+def owner_of(holder: str) -> str:
+    """The owner in a description by :func:`describe_holder`; empty where there is none yet."""
+    try:
+        return str(json.loads(holder)["owner"])
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _described(fd: int) -> str:
+    return os.pread(fd, 4096, 0).decode(errors="replace")
 
 
 def _let_go_in_child() -> None:

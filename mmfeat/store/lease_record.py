@@ -2,7 +2,7 @@
 
 The record is the one row of the table ``_lease``. It is taken and renewed by a conditional update,
 which Lance commits by put-if-absent: of several writers exactly one succeeds, on every object store
-that Lance commits to safely (S3, GCS, Azure).
+that Lance commits to safely (S3, GCS, Azure). One that does not is refused (:mod:`mmfeat.store.atomic`).
 
 What this can't give: a writer that is stopped for longer than ``EXPIRES_SECONDS`` just between its
 check and its commit (a paused virtual machine) may still commit one group after another writer took
@@ -15,13 +15,15 @@ from __future__ import annotations
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError
+from mmfeat.store.atomic import refuse_without_atomic_commits
 from mmfeat.store.database import Database, clean_up, quoted
-from mmfeat.store.lease import POLL_SECONDS, describe_holder, held_by
+from mmfeat.store.lease import POLL_SECONDS, Patience, describe_holder, owner_of
 
 EXPIRES_SECONDS = 120.0
 
@@ -40,14 +42,21 @@ class RecordLease:
     """The lease of a store on an object store; renewed by a thread while it is held."""
 
     def __init__(
-        self, uri: str, owner: str, wait_seconds: float, expires_seconds: float = EXPIRES_SECONDS
+        self,
+        uri: str,
+        owner: str,
+        wait_seconds: float,
+        waiting: Callable[[str], None] = lambda message: None,
+        expires_seconds: float = EXPIRES_SECONDS,
     ) -> None:
         self._uri = uri
         self._database = Database(uri)
         self._seconds = expires_seconds
         self._token = uuid.uuid4().hex
+        # Each time: a store may have been restored to a server that can do less.
+        refuse_without_atomic_commits(self._database)
         self._database.create(_TABLE, _FREE)
-        self._take(describe_holder(owner), time.monotonic() + wait_seconds)
+        self._take(describe_holder(owner), Patience(wait_seconds, waiting))
         self._over = threading.Event()
         self._beat = threading.Thread(target=self._renew_until_over, name="store-lease", daemon=True)
         self._beat.start()
@@ -74,12 +83,11 @@ class RecordLease:
     def _mine(self) -> str:
         return f"token = '{self._token}'"
 
-    def _take(self, holder: str, deadline: float) -> None:
+    def _take(self, holder: str, patience: Patience) -> None:
         identity = {"token": f"'{self._token}'", "holder": quoted(holder)}
         while not self._hold(identity, f"expires < {_now()}"):
-            if time.monotonic() >= deadline:
-                self._database.refresh()
-                raise held_by(self._uri, self._database.read(_TABLE, _SCHEMA)["holder"][0].as_py())
+            self._database.refresh()
+            patience.keep(self._uri, self._database.read(_TABLE, _SCHEMA)["holder"][0].as_py())
             time.sleep(max(POLL_SECONDS, self._seconds / 60))
 
     def _renew_until_over(self) -> None:
@@ -107,6 +115,12 @@ class RecordLease:
             table = self._database.table(_TABLE)
             assert table is not None
             return int(table.update(values, where)["num_rows_updated"]) == 1
+
+
+def record_owner(uri: str) -> str | None:
+    """What the lease of a store on an object store is held for; None where nobody holds it."""
+    rows = Database(uri).read(_TABLE, _SCHEMA).to_pylist()
+    return owner_of(rows[0]["holder"]) if rows and rows[0]["expires"] >= _now() else None
 
 
 def _now() -> float:

@@ -1,9 +1,10 @@
-"""Upkeep of a feature version's table at the end of a run."""
+"""Upkeep of a feature version's table."""
 
 from __future__ import annotations
 
 from mmfeat.store.database import Database, clean_up
 from mmfeat.store.rows import table_of
+from mmfeat.store.search import rebuild_vector_index
 from mmfeat.store.versions import FeatureVersion
 
 # Fragments this large are left alone, so that a nightly run rewrites what it added and not the table.
@@ -22,3 +23,11 @@ def finish(database: Database, version: FeatureVersion) -> None:
         else:
             table.create_scalar_index("item_id", "BTREE", name=_INDEX)
         clean_up(table)
+
+
+def rebuild_indices(database: Database, version: FeatureVersion) -> None:
+    """Build every index of the table anew, so that nothing is left in them of rows that are gone."""
+    table = table_of(database, version)
+    with database.errors(f"index {version.version}"):
+        table.create_scalar_index("item_id", "BTREE", name=_INDEX, replace=True)
+    rebuild_vector_index(database, version)

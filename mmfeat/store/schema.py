@@ -34,6 +34,8 @@ CURRENT_SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),
         pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("previous", pa.list_(pa.string())),
+        pa.field("undone", pa.list_(pa.string())),
     ]
 )
 
@@ -53,7 +55,46 @@ SNAPSHOTS_SCHEMA = pa.schema(
     ]
 )
 
+TOMBSTONES_SCHEMA = pa.schema(
+    [
+        pa.field("item_id", pa.string(), nullable=False),
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("created", _TIME, nullable=False),
+        pa.field("done", pa.bool_(), nullable=False),
+    ]
+)
+
+EXPORTS_SCHEMA = pa.schema(
+    [
+        pa.field("export_id", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("host", pa.string(), nullable=False),
+        pa.field("format", pa.string(), nullable=False),
+        pa.field("items", pa.int64(), nullable=False),
+        pa.field("features", pa.string(), nullable=False),  # JSON
+        pa.field("snapshot", pa.string()),
+        pa.field("created", _TIME, nullable=False),
+        pa.field("stale", _TIME),
+    ]
+)
+
+FILES_SCHEMA = pa.schema(
+    [
+        pa.field("table", pa.string(), nullable=False),
+        pa.field("version", pa.int64(), nullable=False),
+        pa.field("files", pa.string(), nullable=False),  # JSON: path to [bytes, SHA-256]
+    ]
+)
+
 RUNS_SCHEMA = pa.schema([pa.field("record", pa.string(), nullable=False)])  # JSON
+
+LOGS_SCHEMA = pa.schema(
+    [
+        pa.field("run_id", pa.string(), nullable=False),
+        pa.field("time", _TIME, nullable=False),
+        pa.field("message", pa.string(), nullable=False),
+    ]
+)
 
 
 def rows_schema(spec: FeatureSpec) -> pa.Schema:

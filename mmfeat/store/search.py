@@ -89,6 +89,17 @@ def build_vector_index(database: Database, version: FeatureVersion) -> None:
         )
 
 
+def rebuild_vector_index(database: Database, version: FeatureVersion) -> None:
+    """Build the vector index anew if there is one; without it where no vector is left."""
+    table = table_of(database, version)
+    if any(index.name == _INDEX for index in table.describe_indices()):
+        if table.count_rows(f"status = '{OK}'"):
+            build_vector_index(database, version)
+        else:
+            with database.errors(f"index {version.version}"):
+                table.drop_index(_INDEX)
+
+
 def _candidates(table: lance.LanceDataset, query: np.ndarray, wanted: int) -> tuple[list[str], np.ndarray]:
     """At least the ``wanted`` nearest items, ranked, and every item that equals the last of them."""
     most = table.count_rows()

@@ -3,7 +3,8 @@
 A snapshot is one row of the table ``_snapshots``, which says the Lance version of every table, and a
 Lance tag on each of these versions, which clean-up then keeps. The row is written after the tags and
 removed before them: a process that is killed in between leaves tags that no row knows, and the next
-one that creates or deletes a snapshot removes those.
+one that creates or deletes a snapshot removes those. When an item is forgotten, a tag moves to a version
+without it, and the row follows the tags.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,10 +20,11 @@ import lance
 import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError, UsageError
-from mmfeat.store.database import Database, quoted
+from mmfeat.store.database import Database, Pin, quoted
+from mmfeat.store.purge import remove_idle_branches
 from mmfeat.store.schema import SNAPSHOTS_SCHEMA
 
-_SNAPSHOTS = "_snapshots"
+TABLE = "_snapshots"
 _TAG = "mmfeat-snapshot-"
 
 # What Lance allows in a tag and every file system in a name.
@@ -37,25 +39,29 @@ class Snapshot:
         created: UTC.
         items: number of items in its catalog.
         features: name to the ``name@fingerprint`` that the name alone means in it.
-        tables: table to its Lance version.
+        tables: table to its Lance version, or to its branch and the version on it.
+        rewritten: when items were last forgotten that it held, UTC; None where none was.
+        forgotten: how many items of its catalog were.
     """
 
     name: str
     created: datetime
     items: int
     features: dict[str, str]
-    tables: dict[str, int]
+    tables: dict[str, Pin]
+    rewritten: datetime | None = None
+    forgotten: int = 0
 
 
 class Snapshots:
-    """The record of snapshots in one database."""
+    """The record of snapshots in one database, which is read at its latest state."""
 
     def __init__(self, database: Database) -> None:
-        self._database = database
+        self.database = database
 
     def list(self) -> list[Snapshot]:
         """All snapshots, oldest first."""
-        rows = self._database.read_small(_SNAPSHOTS, SNAPSHOTS_SCHEMA).to_pylist()
+        rows = self.database.read_small(TABLE, SNAPSHOTS_SCHEMA).to_pylist()
         return sorted(map(_loaded, rows), key=lambda s: (s.created, s.name))
 
     def get(self, name: str) -> Snapshot:
@@ -64,7 +70,7 @@ class Snapshots:
         if name not in found:
             there = f"There are: {', '.join(found)}." if found else "There is none yet."
             raise UsageError(
-                f"There is no snapshot {name!r} of {self._database.uri}.",
+                f"There is no snapshot {name!r} of {self.database.uri}.",
                 hint=f"{there} Make one with `mmfeat snapshot create NAME`.",
             )
         return found[name]
@@ -78,24 +84,18 @@ class Snapshots:
         _check_name(name)
         if name in {snapshot.name for snapshot in self.list()}:
             raise UsageError(
-                f"There is a snapshot {name!r} of {self._database.uri} already.",
+                f"There is a snapshot {name!r} of {self.database.uri} already.",
                 hint="A snapshot never changes: choose another name, or delete it first.",
             )
-        present = {table: found for table in tables if (found := self._database.table(table)) is not None}
+        present = {table: found for table in tables if (found := self.database.table(table)) is not None}
         self._remove_unknown_tags(present.values())
         for table in present.values():
-            with self._database.errors(f"make the snapshot {name}"):
+            with self.database.errors(f"make the snapshot {name}"):
                 table.tags.create(f"{_TAG}{name}", table.version)
         snapshot = Snapshot(
             name, datetime.now(UTC), items, dict(features), {k: t.version for k, t in present.items()}
         )
-        row = {
-            "name": name,
-            "created": snapshot.created,
-            "record": json.dumps({"items": items, "features": snapshot.features, "tables": snapshot.tables}),
-        }
-        self._database.append(_SNAPSHOTS, pa.Table.from_pylist([row], schema=SNAPSHOTS_SCHEMA))
-        self._database.tidy(_SNAPSHOTS)
+        self._put(snapshot)
         return snapshot
 
     def delete(self, name: str, tables: Sequence[str]) -> None:
@@ -105,18 +105,56 @@ class Snapshots:
             tables: every table that may hold a tag.
         """
         self.get(name)
-        self._database.delete(_SNAPSHOTS, f"name = {quoted(name)}")
+        self.database.delete(TABLE, f"name = {quoted(name)}")
         self._remove_unknown_tags(
-            found for table in tables if (found := self._database.table(table)) is not None
+            found for table in tables if (found := self.database.table(table)) is not None
         )
+
+    def follow_tags(self, items: str) -> Sequence[Snapshot]:
+        """Let every snapshot read what its tags name by now; those that changed.
+
+        Args:
+            items: the table whose rows are a snapshot's items.
+        """
+        followed = []
+        for snapshot in self.list():
+            tables = {table: self._tagged(table, snapshot) for table in snapshot.tables}
+            if tables != snapshot.tables:
+                catalog = Database(self.database.uri, tables).table(items)
+                left = 0 if catalog is None else catalog.count_rows()
+                snapshot = replace(
+                    snapshot,
+                    items=left,
+                    tables=tables,
+                    rewritten=datetime.now(UTC),
+                    forgotten=snapshot.forgotten + snapshot.items - left,
+                )
+                self._put(snapshot)
+                followed.append(snapshot)
+        return followed
+
+    def _tagged(self, name: str, snapshot: Snapshot) -> Pin:
+        table = self.database.table(name)
+        tag = None if table is None else table.tags.list().get(f"{_TAG}{snapshot.name}")
+        if tag is None:
+            return snapshot.tables[name]  # something removed it: reading the snapshot will say so
+        return tag["version"] if tag["branch"] is None else (tag["branch"], tag["version"])
+
+    def _put(self, snapshot: Snapshot) -> None:
+        record = asdict(snapshot)
+        row = {"name": record.pop("name"), "created": record.pop("created")}
+        row["record"] = json.dumps(record, default=datetime.isoformat)
+        self.database.upsert(TABLE, pa.Table.from_pylist([row], schema=SNAPSHOTS_SCHEMA), ["name"])
+        self.database.tidy(TABLE)
 
     def _remove_unknown_tags(self, tables: Iterable[lance.LanceDataset]) -> None:
         known = {f"{_TAG}{snapshot.name}" for snapshot in self.list()}
         for table in tables:
-            with self._database.errors("remove the tags of a deleted snapshot"):
+            with self.database.errors("remove the tags of a deleted snapshot"):
                 for tag in table.tags.list():
                     if tag.startswith(_TAG) and tag not in known:
                         table.tags.delete(tag)
+                remove_idle_branches(table)
 
 
 def pinned(database: Database, snapshot: Snapshot) -> Database:
@@ -142,4 +180,17 @@ def _check_name(name: str) -> None:
 
 
 def _loaded(row: dict[str, Any]) -> Snapshot:
-    return Snapshot(row["name"], row["created"].astimezone(UTC), **json.loads(row["record"]))
+    try:
+        return _parsed(row["name"], row["created"].astimezone(UTC), json.loads(row["record"]))
+    except (ValueError, TypeError, KeyError) as error:
+        raise StoreError(
+            f"The record of the snapshot {row['name']!r} cannot be read: {error}.",
+            hint="It is damaged, or was written by a newer mmfeat.",
+        ) from None
+
+
+def _parsed(name: str, created: datetime, record: dict[str, Any]) -> Snapshot:
+    tables = {name: tuple(pin) if isinstance(pin, list) else pin for name, pin in record["tables"].items()}
+    rewritten = record.get("rewritten")
+    changes = {"tables": tables, "rewritten": datetime.fromisoformat(rewritten) if rewritten else None}
+    return Snapshot(name, created, **(record | changes))

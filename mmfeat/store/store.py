@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -14,18 +13,22 @@ import pyarrow as pa
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import catalog, codebooks, maintenance, rows, versions
+from mmfeat.store import catalog, codebooks, digests, maintenance, rows, versions
 from mmfeat.store.catalog import Catalog
 from mmfeat.store.database import Database
-from mmfeat.store.lease import LOCK_FILE, FolderLease, Lease
-from mmfeat.store.lease_record import RecordLease
+from mmfeat.store.exported import Exports
+from mmfeat.store.forget import Forgetting
+from mmfeat.store.garbage import Retaining
+from mmfeat.store.lease import FolderLease, Lease, folder_owner
+from mmfeat.store.lease_record import RecordLease, record_owner
+from mmfeat.store.logs import Logs
 from mmfeat.store.lookup import lookup
+from mmfeat.store.places import HEADER, absolute, check_folder, check_format, no_store, refuse_foreign_files
+from mmfeat.store.promotion import Promotion
 from mmfeat.store.schema import FORMAT, STORE_SCHEMA
 from mmfeat.store.search import Hit, build_vector_index, search
 from mmfeat.store.snapshots import Snapshot, Snapshots, pinned
 from mmfeat.store.versions import FeatureVersion, Versions
-
-_STORE = "_store"
 
 
 class Store:
@@ -38,6 +41,11 @@ class Store:
 
     Attributes:
         snapshot: name of the snapshot that is read, None for the store as it goes on.
+        exports: which exports were made of it. Recording one needs no lease.
+        logs: what runs said. Adding to one needs no lease.
+        forgetting: which items were forgotten, and the removal of them.
+        promotion: which version of a feature is current, which were, and the change of that.
+        retaining: which versions and snapshots may go, and the removal of them.
     """
 
     def __init__(
@@ -46,7 +54,14 @@ class Store:
         self._database = database
         self._versions = Versions(database)
         self._catalog = Catalog(database)
+        self.promotion = Promotion(database, self._versions, self._check_lease)
         self._snapshots = snapshots or Snapshots(database)
+        # What holds for a snapshot too, and is no part of it.
+        self.exports = Exports(self._snapshots.database)
+        self.logs = Logs(self._snapshots.database)
+        self.forgetting = Forgetting(self._snapshots, self._versions, self._check_lease)
+        owned = (self._snapshots, self._versions, self.promotion)
+        self.retaining = Retaining(*owned, self._tables, self._check_lease)
         self.snapshot = snapshot
         self._lease: Lease | None = None
 
@@ -62,17 +77,17 @@ class Store:
             StoreError: there is no store, the folder holds something else, it can't be read, or it
                 was written by a newer mmfeat.
         """
-        database = Database(_absolute(uri))
+        database = Database(absolute(uri))
         if database.folder is not None:
-            _check_folder(database.folder, create)
-        header = database.table(_STORE)
+            check_folder(database.folder, create)
+        header = database.table(HEADER)
         if header is None:
             if not create:
-                raise _no_store(database.uri)
-            _refuse_foreign_files(database)
+                raise no_store(database.uri)
+            refuse_foreign_files(database)
             row = {"format": FORMAT, "created": datetime.now(UTC)}
-            database.create(_STORE, pa.Table.from_pylist([row], schema=STORE_SCHEMA))
-        _check_format(database)
+            database.create(HEADER, pa.Table.from_pylist([row], schema=STORE_SCHEMA))
+        check_format(database)
         return cls(database)
 
     @property
@@ -84,8 +99,23 @@ class Store:
         """See from now on what others have committed since."""
         self._database.refresh()
 
+    def pin(self) -> None:
+        """Look at every table now, so that all are read as they are at this moment."""
+        # The catalog last: a run under way adds items to it before their rows.
+        for table in reversed(self._tables()):
+            self._database.table(table)
+
+    def changed(self) -> bool:
+        """Whether others have committed since to a table that was looked at through this object."""
+        return self._database.changed()
+
     @contextmanager
-    def lease(self, owner: str, wait_seconds: float = 0) -> Iterator[None]:
+    def lease(
+        self,
+        owner: str,
+        wait_seconds: float = 0,
+        waiting: Callable[[str], None] = lambda message: None,
+    ) -> Iterator[None]:
         """The right to write, which one process has at a time; the latest state is seen inside.
 
         On a local folder it ends with the process, however that ends. On an object store it is a
@@ -95,6 +125,7 @@ class Store:
         Args:
             owner: what the lease is for, shown to whoever is kept out.
             wait_seconds: how long to wait for another writer.
+            waiting: told who is writing, at first and every minute.
 
         Raises:
             StoreError: another process is writing; the error says which. Or this is a snapshot.
@@ -104,9 +135,9 @@ class Store:
             raise StoreError(f"This process is already writing to {self.uri} through the same Store.")
         folder = self._database.folder
         lease: Lease = (
-            RecordLease(self.uri, owner, wait_seconds)
+            RecordLease(self.uri, owner, wait_seconds, waiting)
             if folder is None
-            else FolderLease(folder, owner, wait_seconds)
+            else FolderLease(folder, owner, wait_seconds, waiting)
         )
         self._lease = lease
         try:
@@ -115,6 +146,11 @@ class Store:
         finally:
             self._lease = None
             lease.release()
+
+    def writer(self) -> str | None:
+        """What the lease is held for just now, by whichever process; None where nobody writes."""
+        folder = self._database.folder
+        return record_owner(self.uri) if folder is None else folder_owner(folder)
 
     # Feature versions
 
@@ -138,7 +174,7 @@ class Store:
     def set_current(self, name: str, fingerprint: str) -> None:
         """Let ``name`` alone mean this version."""
         self._check_lease()
-        self._versions.set_current(name, fingerprint)
+        self.promotion.promote([self._versions.resolve(f"{name}@{fingerprint}")])
 
     def current(self) -> dict[str, str]:
         """Name to the fingerprint it means: the one last set, or that of a name's only version."""
@@ -157,9 +193,10 @@ class Store:
 
         Raises:
             ConservationError: an id comes twice, or a row is not what the schema says.
-            StoreError: the lease is not held or was lost, or the write failed.
+            StoreError: the lease is not held or was lost, the write failed, or an item was forgotten.
         """
         self._check_lease()
+        self.forgetting.refuse(rows_)
         rows.commit(self._database, version, rows_, replace)
 
     def ledger(self, version: FeatureVersion) -> pa.Table:
@@ -189,6 +226,7 @@ class Store:
         """
         self._check_lease()
         maintenance.finish(self._database, version)
+        digests.record(self._database, [version.table, *catalog.TABLES, *versions.TABLES, *codebooks.TABLES])
 
     # Snapshots
 
@@ -255,8 +293,10 @@ class Store:
 
         Raises:
             DatasetError: an item id comes twice.
+            StoreError: an item was forgotten; ``forgetting.without`` leaves these out.
         """
         self._check_lease()
+        self.forgetting.refuse(items)
         self._catalog.put_items(items, dataset)
 
     def interactions(self) -> pa.Table | None:
@@ -266,6 +306,8 @@ class Store:
     def put_interactions(self, interactions: pa.Table | None) -> None:
         """Replace the interactions; writes nothing where they are the same."""
         self._check_lease()
+        if interactions is not None:
+            self.forgetting.refuse(interactions)
         self._catalog.put_interactions(interactions)
 
     def stamps(self) -> pa.Table:
@@ -278,11 +320,11 @@ class Store:
         self._catalog.put_stamps(stamps)
 
     def runs(self) -> list[dict[str, Any]]:
-        """All run records, oldest first."""
+        """What was recorded of runs, oldest first; :func:`mmfeat.pipelines.record.runs` reads it."""
         return self._catalog.runs()
 
     def record_run(self, record: dict[str, Any]) -> None:
-        """Add a run's record (JSON types). Needs no lease: a run that lost it leaves a record too."""
+        """Add what a run has to say (JSON types). Needs no lease: a run that lost it leaves a record too."""
         self._refuse_snapshot()
         self._catalog.record_run(record)
 
@@ -352,50 +394,3 @@ class Store:
         if self._lease is None:
             raise StoreError(f"Writing to {self.uri} needs its lease: `with store.lease(...):`.")
         self._lease.check()
-
-
-def _absolute(uri: str) -> str:
-    if uri.startswith("file://"):
-        uri = uri.removeprefix("file://")
-    return uri.rstrip("/") if "://" in uri else str(Path(uri).expanduser().absolute())
-
-
-def _no_store(uri: str) -> StoreError:
-    return StoreError(
-        f"There is no store at {uri} (looked for {_STORE}.lance in it).",
-        hint="Check the path, or make one with `mmfeat extract --dataset NAME --store URI`.",
-    )
-
-
-def _check_folder(folder: Path, create: bool) -> None:
-    try:
-        if create:
-            folder.mkdir(parents=True, exist_ok=True)
-        elif not folder.exists():
-            raise _no_store(str(folder))
-    except OSError as error:
-        raise StoreError(f"Cannot make the folder {folder}: {error.strerror}.") from None
-    if not folder.is_dir():
-        raise StoreError(f"{folder} is a file; a store is a folder.")
-
-
-def _refuse_foreign_files(database: Database) -> None:
-    """Never turn a folder of other files into a store. A killed first creation is not foreign."""
-    if database.folder is None:
-        return
-    foreign = sorted({p.name for p in database.folder.iterdir()} - {f"{_STORE}.lance", LOCK_FILE})
-    if foreign:
-        raise StoreError(
-            f"{database.uri} is not a store and not empty: it holds {foreign[0]!r}"
-            + (f" and {len(foreign) - 1} more." if len(foreign) > 1 else "."),
-            hint="Give the path of a store, or of a new or empty folder.",
-        )
-
-
-def _check_format(database: Database) -> None:
-    newest = max(database.read(_STORE, STORE_SCHEMA)["format"].to_pylist(), default=FORMAT)
-    if newest > FORMAT:
-        raise StoreError(
-            f"The store {database.uri} has format {newest}; this mmfeat reads up to {FORMAT}.",
-            hint="Upgrade mmfeat: pip install --upgrade mmfeat",
-        )

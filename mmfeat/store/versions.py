@@ -12,11 +12,11 @@ import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError, UnknownFeature
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store.database import Database
+from mmfeat.store.database import Database, quoted
 from mmfeat.store.schema import CURRENT_SCHEMA, VERSIONS_SCHEMA, rows_schema
 
-_VERSIONS, _CURRENT = "_versions", "_current"
-TABLES = (_VERSIONS, _CURRENT)
+VERSIONS, CURRENT = "_versions", "_current"
+TABLES = (VERSIONS, CURRENT)
 _PREFIX = re.compile(r"[0-9a-f]{4,64}")
 
 
@@ -74,34 +74,26 @@ class Versions:
                 "created": version.created,
             }
             rows = pa.Table.from_pylist([row], schema=VERSIONS_SCHEMA)
-            self._database.upsert(_VERSIONS, rows, ["name", "fingerprint"])
+            self._database.upsert(VERSIONS, rows, ["name", "fingerprint"])
         return version
 
     def list(self, name: str | None = None) -> list[FeatureVersion]:
         """All versions (of one name), by name and then by age."""
-        rows = self._database.read_small(_VERSIONS, VERSIONS_SCHEMA).to_pylist()
+        rows = self._database.read_small(VERSIONS, VERSIONS_SCHEMA).to_pylist()
         found = [self._loaded(row) for row in rows if name in (None, row["name"])]
         return sorted(found, key=lambda v: (v.name, v.created, v.fingerprint))
 
     def current(self) -> dict[str, str]:
         """Name to the fingerprint that the name alone means.
 
-        That is the one last given to :meth:`set_current`; a name whose only version no run has
-        completed yet means that version, so that an interrupted first run can be read.
+        That is the one last promoted; a name whose only version was not promoted yet means that
+        version, so that an interrupted first run can be read.
         """
         versions: dict[str, list[FeatureVersion]] = {}
         for version in self.list():
             versions.setdefault(version.name, []).append(version)
         current = {name: only[0].fingerprint for name, only in versions.items() if len(only) == 1}
-        return current | self._set()
-
-    def set_current(self, name: str, fingerprint: str) -> None:
-        """Let ``name`` alone mean this version; nothing is written where it already does."""
-        if fingerprint not in {v.fingerprint for v in self.list(name)}:
-            raise UnknownFeature(f"{self._database.uri} holds no version {name}@{fingerprint[:8]}.")
-        if self._set().get(name) != fingerprint:
-            rows = pa.Table.from_pylist([{"name": name, "fingerprint": fingerprint}], schema=CURRENT_SCHEMA)
-            self._database.upsert(_CURRENT, rows, ["name"])
+        return current | {name: row["fingerprint"] for name, row in self.promoted().items()}
 
     def resolve(self, ref: str) -> FeatureVersion:
         """The version that ``name`` or ``name@prefix`` (4 or more hex digits) means.
@@ -121,8 +113,9 @@ class Versions:
         wanted = prefix.lower() if at else self.current().get(name)
         if wanted is None:
             raise UnknownFeature(
-                f"{name!r} has {len(versions)} versions, and no run has completed any of them.",
-                hint=f"Finish the run, or name one of: {_listed(versions)}.",
+                f"{name!r} has {len(versions)} versions, and none of them was made current: "
+                "no run completed, or gates fell short.",
+                hint=f"Finish the run, `mmfeat promote` one of them, or name one: {_listed(versions)}.",
             )
         matches = [v for v in versions if v.fingerprint.startswith(wanted)]
         if len(matches) != 1:
@@ -132,9 +125,19 @@ class Versions:
             )
         return matches[0]
 
-    def _set(self) -> dict[str, str]:
-        rows = self._database.read_small(_CURRENT, CURRENT_SCHEMA).to_pylist()
-        return {row["name"]: row["fingerprint"] for row in rows}
+    def remove(self, version: FeatureVersion) -> None:
+        """Forget a version; its table is the caller's to remove, and no longer found by anybody."""
+        where = f"name = {quoted(version.name)} AND fingerprint = {quoted(version.fingerprint)}"
+        self._database.delete(VERSIONS, where)
+
+    def promoted(self) -> dict[str, dict[str, Any]]:
+        """Name to the row of ``CURRENT_SCHEMA`` on which of its versions was made current."""
+        table = self._database.table(CURRENT)
+        if table is None:
+            return {}
+        # Stores from before there was a history of it have the first two columns alone.
+        known = pa.schema([field for field in CURRENT_SCHEMA if field.name in table.schema.names])
+        return {row["name"]: row for row in self._database.read_small(CURRENT, known).to_pylist()}
 
     def _loaded(self, row: dict[str, Any]) -> FeatureVersion:
         try:

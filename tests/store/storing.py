@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -11,10 +10,6 @@ import pyarrow as pa
 
 from mmfeat.schemas.spec import FeatureSpec, Weights
 from mmfeat.store import rows_schema
-
-# Forked from a process that has only imported the store: starting a new one each takes seconds.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["mmfeat.store", "storing"])
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 

@@ -8,7 +8,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from storing import PROCESSES, make_rows, vector_spec
+from processes import PROCESSES
+from storing import make_rows, vector_spec
 
 from mmfeat.store import Store
 

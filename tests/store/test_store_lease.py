@@ -10,7 +10,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from storing import PROCESSES, make_rows, vector_spec
+from processes import PROCESSES
+from storing import make_rows, vector_spec
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.store import Store

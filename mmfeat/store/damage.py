@@ -1,0 +1,297 @@
+"""Damage: files of a store that were cut, changed or removed behind its back; what it cost; mending it.
+
+Every table is looked at by itself, so that one that cannot be read hides nothing of the others. Mending
+drops what cannot be read and nothing else: the next run sees which rows are missing and computes them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import lance
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import fs
+
+from mmfeat.schemas.errors import StoreError
+from mmfeat.store import catalog, codebooks, digests, exported, folders, snapshots, tombstones, versions
+from mmfeat.store.database import Database, panics, said
+from mmfeat.store.places import HEADER
+from mmfeat.store.snapshots import Snapshot, Snapshots
+from mmfeat.store.versions import FeatureVersion, Versions
+
+# Lost, they would be missed and could not be made again: features, names, tombstones.
+_PRECIOUS = {
+    HEADER: "the store's header",
+    versions.VERSIONS: "the list of feature versions",
+    snapshots.TABLE: "the list of snapshots",
+    tombstones.TABLE: "the list of forgotten items",
+}
+_REMADE = {
+    catalog.ITEMS: "the catalog of items",
+    catalog.INTERACTIONS: "the interactions",
+    catalog.STAMPS: "the stamps of files",
+    catalog.RUNS: "the records of runs",
+    versions.CURRENT: "which version each name means",
+    codebooks.TABLE: "what quantizers fitted",
+    exported.TABLE: "the list of exports",
+    digests.TABLE: "what files should be",
+}
+_EXTRACT = "the next `mmfeat extract` makes it anew"
+_RESTORE = "restore the store from a backup"
+_PROBES = 1000
+_BATCH_ROWS = 1024
+T = TypeVar("T")
+_MANIFEST = re.compile(r"\d{20}\.manifest")
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something of a store that cannot be read, or is not what was written.
+
+    Attributes:
+        table: the Lance table.
+        what: what it holds, for people: ``feature clip@3fa9c1d2``.
+        items: how many rows are affected; None where that cannot be told.
+        problem: what is wrong with it.
+        mend: what can be done about it.
+        repairable: whether :func:`repair` can do it.
+    """
+
+    table: str
+    what: str
+    items: int | None
+    problem: str
+    mend: str
+    repairable: bool
+
+
+def examine(uri: str, deep: bool = False) -> list[Damage]:
+    """Everything that is damaged, the worst first.
+
+    Reads the ids of every row of every table, and asks the indices for some of them.
+
+    Args:
+        deep: read every value as well, and compare the files of a local store with what was written.
+    """
+    database = Database(uri)
+    found: list[Damage] = []
+    for table, what in _PRECIOUS.items():
+        found += _damages(database, table, what, _RESTORE, deep, repairable=False)
+    for table, what in _REMADE.items():
+        mend = f"`mmfeat doctor --repair` drops what cannot be read; {_EXTRACT}"
+        found += _damages(database, table, what, mend, deep, repairable=True)
+    for version in _listed(versions.VERSIONS, Versions(database).list, found):
+        found += _of_feature(database, version, deep)
+    kept = _listed(snapshots.TABLE, Snapshots(database).list, found)
+    damaged = {damage.table for damage in found}
+    for snapshot in kept:
+        found += _of_snapshot(database, snapshot, damaged, deep)
+    return found
+
+
+def repair(uri: str, damages: Iterable[Damage]) -> list[Damage]:
+    """Drop what cannot be read, under the store's lease, which the caller holds; what was mended.
+
+    A table whose newest state cannot be opened goes back to the last one that can. Snapshots are not
+    touched: deleting one is for people to decide.
+    """
+    mended = [damage for damage in damages if damage.repairable]
+    for table in dict.fromkeys(damage.table for damage in mended):
+        _mend(Database(uri), table)
+    return mended
+
+
+def _of_feature(database: Database, version: FeatureVersion, deep: bool) -> Iterator[Damage]:
+    what = f"feature {version.version}"
+    mend = f"`mmfeat doctor --repair` drops what cannot be read; {_EXTRACT}"
+    if _table(database, version.table) is None:
+        yield Damage(version.table, what, None, "its table is gone", _EXTRACT, repairable=True)
+        return
+    yield from _damages(database, version.table, what, mend, deep, repairable=True)
+
+
+def _table(database: Database, name: str) -> lance.LanceDataset | StoreError | None:
+    """The table, None where there is none, or why it cannot be opened."""
+    try:
+        return database.table(name)
+    except StoreError as error:
+        return error
+
+
+def _damages(
+    database: Database, name: str, what: str, mend: str, deep: bool, *, repairable: bool
+) -> list[Damage]:
+    """What is wrong with a table; nothing where there is none."""
+    table = _table(database, name)
+    if table is None:
+        return []
+    if isinstance(table, StoreError):
+        return [Damage(name, what, None, table.message, mend, repairable)]
+    try:
+        with database.errors(f"read {name}"):
+            return list(_damages_of(database, table, name, what, mend, deep, repairable))
+    except StoreError as error:
+        return [Damage(name, what, None, error.message, mend, repairable)]
+
+
+def _damages_of(
+    database: Database,
+    table: lance.LanceDataset,
+    name: str,
+    what: str,
+    mend: str,
+    deep: bool,
+    repairable: bool,
+) -> Iterator[Damage]:
+    lost = _lost_versions(database, name, table)
+    if lost > 0:
+        problem = f"its last {lost} states are gone, and what was committed with them"
+        yield Damage(name, what, None, problem, _EXTRACT, repairable)
+    broken = list(_broken_fragments(table, deep))
+    if broken:
+        rows = sum(count for _, count, _ in broken)
+        yield Damage(name, what, rows, f"{rows:,} rows cannot be read: {broken[0][2]}", mend, repairable)
+    elif problem := _twice(name, table):
+        yield Damage(name, what, None, problem, _RESTORE, False)
+    elif problem := _index_problem(table):
+        yield Damage(name, what, None, problem, mend, repairable)
+    if deep and not broken and (changed := _changed(database, name)):
+        rows = _rows_of(table, changed)
+        problem = f"{len(changed)} files are not what was written, the first being {changed[0]}"
+        yield Damage(name, what, rows, problem, mend, repairable)
+
+
+def _of_snapshot(database: Database, snapshot: Snapshot, damaged: set[str], deep: bool) -> Iterator[Damage]:
+    """What is wrong with a snapshot's own versions; a table that is damaged anyway is not told again."""
+    view = Database(database.uri, snapshot.tables)
+    what, mend = f"snapshot {snapshot.name}", f"delete it: mmfeat snapshot delete {snapshot.name}"
+    for name in snapshot.tables:
+        if name in damaged:
+            continue
+        if _table(view, name) is None:
+            yield Damage(name, what, None, f"its version of {name} is gone", mend, repairable=False)
+        else:
+            yield from _damages(view, name, what, mend, deep, repairable=False)
+
+
+def _broken_fragments(table: lance.LanceDataset, deep: bool) -> Iterator[tuple[int, int, str]]:
+    """``(fragment, rows, why)`` of each fragment that cannot be read."""
+    columns = None if deep or "item_id" not in table.schema.names else ["item_id"]
+    for fragment in table.get_fragments():
+        rows = 0
+        try:
+            with panics():
+                rows = fragment.physical_rows
+                expected = fragment.count_rows()
+                batches = fragment.to_batches(columns=columns, batch_size=_BATCH_ROWS)
+                got = sum(len(batch) for batch in batches)
+            if got != expected:
+                yield fragment.fragment_id, expected, f"{got:,} rows where there should be {expected:,}"
+        except (OSError, RuntimeError, ValueError) as error:
+            yield fragment.fragment_id, rows, said(error)
+
+
+def _twice(name: str, table: lance.LanceDataset) -> str:
+    if name in (catalog.INTERACTIONS, catalog.STAMPS) or "item_id" not in table.schema.names:
+        return ""
+    ids = table.to_table(columns=["item_id"])["item_id"]
+    repeated = len(ids) - pc.count_distinct(ids).as_py()
+    return f"{repeated:,} item ids come more than once" if repeated else ""
+
+
+def _index_problem(table: lance.LanceDataset) -> str:
+    """What is wrong with the index of a table's item ids, if anything is."""
+    try:
+        with panics():
+            missed = _missed_by_index(table)
+    except (OSError, RuntimeError, ValueError) as error:
+        return f"its index cannot be read: {said(error)}"
+    return f"its index misses {missed:,} of the items that were asked for" if missed else ""
+
+
+def _missed_by_index(table: lance.LanceDataset) -> int:
+    if not table.describe_indices() or not table.count_rows():
+        return 0
+    ids = table.to_table(columns=["item_id"])["item_id"]
+    some = ids.take(pa.array(range(0, len(ids), max(1, len(ids) // _PROBES)))).unique()
+    return len(some) - int(table.count_rows(pc.field("item_id").isin(some)))
+
+
+def _lost_versions(database: Database, name: str, table: lance.LanceDataset) -> int:
+    try:
+        return max(0, digests.last_version(database, name) - int(table.version))
+    except (StoreError, ValueError):
+        return 0  # the digests themselves cannot be read
+
+
+def _rows_of(table: lance.LanceDataset, files: Iterable[str]) -> int:
+    names = {file.rpartition("/")[2] for file in files}
+    hit = (f for f in table.get_fragments() if names & {d.path for d in f.data_files()})
+    return sum(fragment.count_rows() for fragment in hit)
+
+
+def _mend(database: Database, name: str) -> None:
+    table = _table(database, name)
+    while isinstance(table, StoreError):
+        if not _drop_newest_manifest(database, name):
+            _drop_table(database, name)
+            return
+        database.refresh()
+        table = _table(database, name)
+    if table is None:
+        _drop_table(database, name)
+        return
+    with database.errors(f"repair {name}"):
+        changed = {file.rpartition("/")[2] for file in _changed(database, name)}
+        broken = {number for number, _, _ in _broken_fragments(table, deep=True)}
+        broken |= {f.fragment_id for f in table.get_fragments() if changed & {d.path for d in f.data_files()}}
+        for index in table.describe_indices():
+            table.drop_index(index.name)
+        if broken:
+            drop = lance.LanceOperation.Delete([], sorted(broken), "unreadable")
+            table = lance.LanceDataset.commit(table.uri, drop, read_version=table.version)
+    digests.forget(database, name)
+
+
+def _drop_newest_manifest(database: Database, name: str) -> bool:
+    """Let a table go back to the state before its newest; False where there is none before it."""
+    with database.errors(f"repair {name}"):
+        system, path = fs.FileSystem.from_uri(_uri(database, name))
+        folder = fs.FileSelector(f"{path}/_versions", allow_not_found=True)
+        # Lance names them by falling numbers: the first is the newest.
+        manifests = sorted(f.path for f in system.get_file_info(folder) if _MANIFEST.fullmatch(f.base_name))
+        if len(manifests) < 2:
+            return False
+        system.delete_file(manifests[0])
+    return True
+
+
+def _drop_table(database: Database, name: str) -> None:
+    folders.remove(database, f"{name}.lance")
+    digests.forget(database, name)
+
+
+def _uri(database: Database, name: str) -> str:
+    return f"{database.uri}/{name}.lance"
+
+
+def _listed(table: str, read: Callable[[], list[T]], found: list[Damage]) -> list[T]:
+    """What ``read`` gives; nothing where that is damaged, which is added to ``found``."""
+    try:
+        return read()
+    except StoreError as error:
+        if not any(damage.table == table for damage in found):
+            found.append(Damage(table, _PRECIOUS[table], None, error.message, _RESTORE, repairable=False))
+        return []
+
+
+def _changed(database: Database, name: str) -> list[str]:
+    """Files that are not what was written; none where what was written cannot be read any more."""
+    try:
+        return digests.changed(database, name)
+    except (StoreError, ValueError):
+        return []

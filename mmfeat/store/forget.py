@@ -1,0 +1,111 @@
+"""Forgetting items: from every table, every version, every snapshot and every index of a database.
+
+What stays: the tombstone (id and reason), ids in the records of runs, and what cannot be undone by
+removing rows. Codebooks that were fitted to an item's vector are removed with it; the codes of other
+items, which were chosen with their help, stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import pyarrow as pa
+
+from mmfeat.store import catalog, codebooks, digests, folders, maintenance
+from mmfeat.store.database import Database
+from mmfeat.store.purge import drop_old_versions, held, purge
+from mmfeat.store.snapshots import Snapshot, Snapshots
+from mmfeat.store.tombstones import Tombstone, Tombstones
+from mmfeat.store.versions import FeatureVersion, Versions
+
+# Answers of caption servers that no row holds yet. They are filed by what was asked, not by item.
+REQUESTS = "_requests"
+
+
+class Forgetting:
+    """The forgotten items of a store: what is recorded of them, and their removal.
+
+    Args:
+        snapshots: in the store's database.
+        versions: of the same.
+        check_lease: raises where the process may not write.
+    """
+
+    def __init__(self, snapshots: Snapshots, versions: Versions, check_lease: Callable[[], None]) -> None:
+        self._snapshots = snapshots
+        self._versions = versions
+        self._check_lease = check_lease
+        self._tombstones = Tombstones(snapshots.database)
+
+    def tombstones(self) -> list[Tombstone]:
+        """Every item that was forgotten, in the order of time."""
+        return self._tombstones.all()
+
+    def without(self, rows: pa.Table) -> pa.Table:
+        """``rows`` without those whose ``item_id`` was forgotten."""
+        return self._tombstones.without(rows)
+
+    def refuse(self, rows: pa.Table) -> None:
+        """StoreError where a row is of a forgotten item."""
+        self._tombstones.refuse(rows)
+
+    def begin(self, ids: Sequence[str], reason: str) -> None:
+        """Record that items are to be forgotten: from now on nothing of them is written.
+
+        :meth:`finish` must follow; where it does not come to that, it is due at any later time.
+        """
+        self._check_lease()
+        self._tombstones.add(ids, reason)
+
+    def finish(self, resumed: bool) -> Sequence[Snapshot]:
+        """Remove all there is of the items that :meth:`begin` named; the snapshots rewritten for it.
+
+        Args:
+            resumed: a call before this one may have been cut short, anywhere.
+        """
+        self._check_lease()
+        ids = self._tombstones.pending()
+        rewritten = _remove_items(self._snapshots, self._versions.list(), ids, everywhere=resumed)
+        self._tombstones.close(ids)
+        return rewritten
+
+    def remains(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Table to those of ``ids`` that any of its files holds, in whatever version; {} if none does."""
+        tables = [*(version.table for version in self._versions.list()), *catalog.OF_ITEMS]
+        found = {name: held(self._snapshots.database, name, "item_id", ids) for name in tables}
+        return {name: left for name, left in found.items() if left}
+
+
+def _remove_items(
+    snapshots: Snapshots, versions: Sequence[FeatureVersion], ids: Sequence[str], everywhere: bool
+) -> Sequence[Snapshot]:
+    """Remove everything of ``ids``; the snapshots that were rewritten for it.
+
+    Args:
+        everywhere: this was begun before and cut short: leave out nothing that seems to be done.
+    """
+    database = snapshots.database
+    folders.remove(database, REQUESTS)
+    # While the rows of the codes still tell which of them were fitted to these items.
+    fitted = [v for v in versions if v.spec.output == "codes" and (everywhere or _any_left(database, v, ids))]
+    prints = [version.fingerprint for version in fitted]
+    purge(database, codebooks.TABLE, "fingerprint", prints, lambda: None, everywhere=False)
+    for version in versions:
+
+        def reindex(version: FeatureVersion = version) -> None:
+            maintenance.rebuild_indices(database, version)
+
+        purge(database, version.table, "item_id", ids, reindex, everywhere)
+    for name in catalog.OF_ITEMS:
+        purge(database, name, "item_id", ids, lambda: None, everywhere=False)
+    followed = snapshots.follow_tags(catalog.ITEMS)
+    # Only now: until it follows its tags, a snapshot is read at the versions that it had.
+    touched = (codebooks.TABLE, *(version.table for version in versions), *catalog.OF_ITEMS)
+    for name in touched:
+        drop_old_versions(database, name)
+    digests.record(database, touched)
+    return followed
+
+
+def _any_left(database: Database, version: FeatureVersion, ids: Sequence[str]) -> bool:
+    return bool(held(database, version.table, "item_id", ids))
