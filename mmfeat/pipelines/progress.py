@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from typing import Protocol
 
 from rich.console import Console
@@ -42,6 +43,36 @@ class Silent:
 
     def stop(self) -> None:
         """Nothing."""
+
+
+class Logged:
+    """Shows what it is told by another reporter, and writes what is said into a log.
+
+    Attributes:
+        log: takes a line; does nothing until the run has a log.
+    """
+
+    def __init__(self, shown: Reporter) -> None:
+        self.log: Callable[[str], None] = lambda message: None
+        self._shown = shown
+
+    def say(self, message: str) -> None:
+        """Show the message and log it."""
+        self.log(message)
+        self._shown.say(message)
+
+    def start(self, total: int) -> None:
+        """Log how much there is to compute, and show it."""
+        self.log(f"{total:,} rows to compute")
+        self._shown.start(total)
+
+    def advance(self, rows: int) -> None:
+        """Show the progress."""
+        self._shown.advance(rows)
+
+    def stop(self) -> None:
+        """Pass on that the work is over."""
+        self._shown.stop()
 
 
 class Lines:

@@ -7,7 +7,7 @@ import uuid
 from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -15,15 +15,20 @@ import pyarrow as pa
 
 from mmfeat import datasets
 from mmfeat.datasets import Dataset
-from mmfeat.extract.prompts import variables_of
 from mmfeat.extract.registry import resolve_all
+from mmfeat.pipelines import notify
 from mmfeat.pipelines.commit import Committer
+from mmfeat.pipelines.conclude import Conclusion, Judge
+from mmfeat.pipelines.cost import Costs, captioned, trial
+from mmfeat.pipelines.forget import finish as finish_forgetting
 from mmfeat.pipelines.graph import ray_session, results
 from mmfeat.pipelines.isolate import retry_alone
 from mmfeat.pipelines.plan import Plan, Planner
-from mmfeat.pipelines.progress import Reporter, Silent
-from mmfeat.pipelines.record import recorded
-from mmfeat.schemas.errors import ConfigError, ConservationError, GateFailed
+from mmfeat.pipelines.progress import Logged, Reporter, Silent
+from mmfeat.pipelines.record import Recording, recorded
+from mmfeat.pipelines.run_report import FeatureReport, RunReport
+from mmfeat.pipelines.serving import forget_answers, reached, sending_of
+from mmfeat.schemas.errors import ConservationError, GateFailed, SpendingCap
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.spec import FeatureSpec
@@ -34,74 +39,28 @@ from mmfeat.store import FeatureVersion, Store
 _FAILURES_BEFORE_STOP = 100
 
 
-@dataclass(frozen=True)
-class FeatureReport:
-    """What one run did for one feature.
-
-    Attributes:
-        version: ``name@fingerprint``.
-        source: what it reads.
-        kind: ``vector``, ``vectors`` (several per item), ``caption`` or ``tags``.
-        dims: of a vector feature; vectors: how many an item has, where it has several.
-        up_to_date: items that had nothing to do.
-        ok, missing, failed: rows that this run committed.
-        seconds: that the model worked, summed over all processes; decoding and start-up not counted.
-        reasons: ``stage: reason`` of failed rows to how many, commonest first.
-        failed_share: of all the dataset's items that have the source, committed now or before,
-            the share whose row is ``failed``.
-    """
-
-    version: str
-    source: str
-    kind: str
-    dims: int | None
-    vectors: int | None
-    up_to_date: int
-    ok: int
-    missing: int
-    failed: int
-    seconds: float
-    reasons: dict[str, int]
-    failed_share: float
-
-
-@dataclass(frozen=True)
-class RunReport:
-    """What a run did.
-
-    Attributes:
-        computed: contents that went through a model.
-        copied: rows whose content was known from another item.
-        start_seconds: until the models' first results, start-up included; None where nothing ran.
-        rows_per_second: results per second after the first ones; None where all came at once.
-        seconds: of the whole run.
-    """
-
-    run_id: str
-    store: str
-    dataset: str
-    items: int
-    computed: int
-    copied: int
-    start_seconds: float | None
-    rows_per_second: float | None
-    seconds: float
-    features: list[FeatureReport]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON types."""
-        return asdict(self)
-
-
-def run_job(job: JobConfig, reporter: Reporter | None = None) -> RunReport:
+def run_job(job: JobConfig, reporter: Reporter | None = None, judge: Judge | None = None) -> RunReport:
     """Bring a store up to date with a job. Safe to start again at any moment.
+
+    Args:
+        judge: of the job's ``[gates]``; without one no version is held back by them.
 
     Raises:
         ConfigError, DatasetError, StoreError: the job can't be carried out as written.
-        GateFailed: more than ``run.max_failed`` of a feature's rows failed; all others are committed.
+        GateFailed: more than ``run.max_failed`` of a feature's rows failed, or a version fell short of
+            ``[gates]``. All rows are committed; no version of the job became current.
+        SpendingCap: a server may be asked no more. What it answered is committed; run again to go on.
+        ServerRefused, ServerUnavailable: a server answers nobody; as above.
         ConservationError: rows planned and rows committed do not add up.
     """
-    return _Run(job, reporter or Silent()).execute()
+    notify.check(job.notify)
+    run = _Run(job, reporter or Silent(), judge)
+    try:
+        report = run.execute()
+    except BaseException as error:
+        run.tell(error, getattr(error, "report", None))
+        raise
+    return replace(report, notices=[*report.notices, *run.tell(None, report)])
 
 
 class _Pace:
@@ -127,34 +86,78 @@ class _Pace:
 
 
 class _Run:
-    def __init__(self, job: JobConfig, reporter: Reporter) -> None:
+    def __init__(self, job: JobConfig, reporter: Reporter, judge: Judge | None) -> None:
         self.job = job
-        self.reporter = reporter
+        self.judge = judge
+        self.reporter = Logged(reporter)
         self.run_id = uuid.uuid4().hex[:12]
         self.began = datetime.now(UTC)
         self.clock = time.monotonic()
         self.pace = _Pace()
+        self.forgotten = 0
 
     def execute(self) -> RunReport:
         dataset = _load(self.job)
         specs = resolve_all(self.job.features)
-        _refuse_prompts_with_texts(specs)
+        if self.judge is not None:
+            self.judge.check(specs)
         store = Store.open(self.job.store.uri, create=True)
-        with store.lease(owner=f"run {self.run_id}"):
+        self.sending = sending_of(self.job, specs, store.uri, self.run_id)
+        wait = self.job.run.wait_seconds
+        with (
+            store.lease(f"run {self.run_id}", wait, waiting=self.reporter.say),
+            recorded(store, "extract", self.run_id, self.began, self._facts(dataset, specs)) as recording,
+        ):
+            self.reporter.log = recording.say
+            self._leave_out_forgotten(store, dataset)
             store.put_catalog(dataset.items, {"name": dataset.name, "root": dataset.root})
             if dataset.interactions is not None:
                 store.put_interactions(dataset.interactions)
             versions = [store.add_version(spec) for spec in specs]
-            facts = {"name": dataset.name, "root": dataset.root, "items": len(dataset.items)}
-            names = [v.version for v in versions]
-            with recorded(store, self.run_id, self.began, facts, names) as outcome:
-                report = self._bring_up_to_date(store, dataset, versions)
-                outcome.update(report.to_dict())
-                self._check_gate(report)
+            report = self._bring_up_to_date(store, dataset, versions, recording)
+            recording.report = report.to_dict()
+            self._check_gate(report)
+            if not self.job.run.estimate:
+                conclusion = Conclusion(self.job.keep, self.judge, self.reporter)
+                for report in conclusion.steps(store, versions, report):  # noqa: B020 - it grows
+                    recording.report = report.to_dict()
         return report
 
+    def tell(self, error: BaseException | None, report: RunReport | None) -> list[str]:
+        """Notify of the run's end as the job says; what did not work, which is also said and logged."""
+        config = self.job.notify
+        if config is None:
+            return []
+        told = None if report is None else report.to_dict()
+        body = notify.message(error, self.run_id, self.job.store.uri, self.job.dataset.name, told)
+        problems = notify.notify(config, body)
+        for problem in problems:
+            self.reporter.say(problem)
+        return problems
+
+    def _facts(self, dataset: Dataset, specs: Sequence[FeatureSpec]) -> dict[str, Any]:
+        """What was to be done, for the record."""
+        return {
+            "dataset": {"name": dataset.name, "root": dataset.root, "items": len(dataset.items)},
+            "versions": [spec.version for spec in specs],
+            "specs": [spec.model_dump(mode="json", exclude_none=True) for spec in specs],
+            "job": self.job.model_dump(mode="json", exclude_none=True, exclude={"features"}),
+        }
+
+    def _leave_out_forgotten(self, store: Store, dataset: Dataset) -> None:
+        """Forgotten items do not come back; a removal that was cut short is finished first."""
+        if done := finish_forgetting(store, self.job.limits.fetch.cache):
+            self.reporter.say(f"finished what was cut short: {len(done.forgotten):,} items are forgotten")
+        given = len(dataset.items)
+        dataset.items = store.forgetting.without(dataset.items)
+        if dataset.interactions is not None:
+            dataset.interactions = store.forgetting.without(dataset.interactions)
+        self.forgotten = given - len(dataset.items)
+        if self.forgotten:
+            self.reporter.say(f"{self.forgotten:,} items were forgotten and are left out")
+
     def _bring_up_to_date(
-        self, store: Store, dataset: Dataset, versions: Sequence[FeatureVersion]
+        self, store: Store, dataset: Dataset, versions: Sequence[FeatureVersion], recording: Recording
     ) -> RunReport:
         ledgers = [store.ledger(v) for v in versions]
         plan = Planner(
@@ -168,13 +171,30 @@ class _Run:
         ).plan()
         if len(plan.touched):
             store.put_stamps(plan.touched)
-        committer = Committer(store, versions, plan)
-        self._commit_all(committer, plan)
+        self.reporter.log(_planned(plan))
+        committer = Committer(
+            store,
+            versions,
+            plan,
+            committed=lambda feature, rows: self.reporter.log(
+                f"{versions[feature].version}: {rows:,} rows committed"
+            ),
+        )
+        self.costs = Costs(plan.units, plan.specs, self.job.spending)
+        try:
+            self._commit_all(committer, plan)
+        except SpendingCap as cap:
+            raise _capped(cap, plan, committer, self._report(dataset, plan, committer)) from None
+        finally:
+            # However the run ends, its record says what came of it.
+            recording.report = self._report(dataset, plan, committer).to_dict()
+        if self.job.run.estimate:
+            return self._report(dataset, plan, committer)
+        _check_conserved(plan, committer, [len(ledger) for ledger in ledgers])
         for number, version_ in enumerate(versions):
             if plan.planned(number):
                 store.finish(version_)
-            # A version is what its name means from the first run that completed it.
-            store.set_current(version_.name, version_.fingerprint)
+        forget_answers(plan.specs, self.sending)
         return self._report(dataset, plan, committer)
 
     def _commit_all(self, committer: Committer, plan: Plan) -> None:
@@ -186,18 +206,22 @@ class _Run:
         finally:
             # On Ctrl-C or an error, what came out of the models is kept: it was paid for.
             committer.flush()
-        _check_conserved(plan, committer)
 
     def _compute(self, committer: Committer, plan: Plan) -> None:
         limits, resources = self.job.limits, self.job.resources
-        self.reporter.start(sum(map(len, plan.units["features"].to_pylist())))
+        units = plan.units
+        if self.job.run.estimate:
+            units = units.take(pa.array(trial(units, plan.specs), pa.int64()))
+        self.reporter.start(sum(map(len, units["features"].to_pylist())))
         try:
             with ray_session(resources):
-                self._take(committer, plan, results(plan.units, plan.specs, limits, resources))
-                if lost := committer.pending_units():
+                job = self.job
+                tables = results(units, plan.specs, limits, resources, self.sending, job.vllm)
+                self._take(committer, plan, tables)
+                if lost := sorted({*units["unit"].to_pylist()} & {*committer.pending_units()}):
                     self.reporter.say(f"{len(lost)} items were lost with their worker: trying each alone")
                     again = plan.units.take(pa.array(lost))
-                    self._take(committer, plan, retry_alone(again, plan.specs, limits))
+                    self._take(committer, plan, retry_alone(again, plan.specs, limits, self.sending))
         finally:
             self.reporter.stop()
 
@@ -205,9 +229,14 @@ class _Run:
         # Closed at once when a run stops early: Ray Data must end its work before Ray is shut down.
         with closing(tables):
             for table in tables:
-                self.pace.count(len(table))
-                committer.add_results(table)
-                self.reporter.advance(len(table))
+                for estimate in self.costs.add(table):
+                    self.reporter.say(estimate)
+                rows, stop = reached(table)
+                self.pace.count(len(rows))
+                committer.add_results(rows)
+                self.reporter.advance(len(rows))
+                if stop is not None:
+                    raise stop
                 self._stop_if_hopeless(committer, plan)
 
     def _stop_if_hopeless(self, committer: Committer, plan: Plan) -> None:
@@ -238,6 +267,8 @@ class _Run:
                     seconds=round(committer.seconds[number], 3),
                     reasons=dict(Counter(committer.reasons[number]).most_common()),
                     failed_share=failed / (ok + failed) if failed else 0.0,
+                    estimate=self.costs.estimate(number),
+                    cost=self.costs.actual(number),
                 )
             )
         return RunReport(
@@ -245,6 +276,7 @@ class _Run:
             store=self.job.store.uri,
             dataset=dataset.name,
             items=plan.n_items,
+            forgotten=self.forgotten,
             computed=len(plan.units),
             copied=len(plan.copies) + sum(map(len, plan.twins.values())),
             start_seconds=None if self.pace.first is None else round(self.pace.first - self.clock, 3),
@@ -260,15 +292,17 @@ class _Run:
                 raise _gate(feature.version, feature.failed_share, most, feature.reasons, report)
 
 
-def _refuse_prompts_with_texts(specs: Sequence[FeatureSpec]) -> None:
-    """A caption's content is its media: with a text in the prompt, a changed title would go unnoticed."""
-    for spec in specs:
-        if spec.prompt is not None and (names := sorted(variables_of(spec.prompt.text))):
-            raise ConfigError(
-                f"feature {spec.name!r}: the prompt {spec.prompt.name!r} reads {{{names[0]}}}, and a run "
-                "gives captioners the pictures alone.",
-                hint="Take the variable out of the prompt.",
-            )
+def _capped(cap: SpendingCap, plan: Plan, committer: Committer, report: RunReport) -> SpendingCap:
+    """The cap's error, with what is left to do."""
+    left = [
+        f"{plan.planned(number) - sum(committer.tally[number].values()):,} of {plan.specs[number].version}"
+        for number in captioned(plan.specs)
+    ]
+    return SpendingCap(
+        f"{cap.message}; rows left: {', '.join(left)}.",
+        hint="What was answered is committed. Run the job again to go on; no answer is paid for twice.",
+        report=report,
+    )
 
 
 def _load(job: JobConfig) -> Dataset:
@@ -278,14 +312,31 @@ def _load(job: JobConfig) -> Dataset:
     return dataset
 
 
-def _check_conserved(plan: Plan, committer: Committer) -> None:
-    for number, spec in enumerate(plan.specs):
+def _planned(plan: Plan) -> str:
+    rows = ", ".join(f"{plan.planned(number):,} of {spec.version}" for number, spec in enumerate(plan.specs))
+    return f"{plan.n_items:,} items; rows planned: {rows}; {len(plan.units):,} contents to compute"
+
+
+def _check_conserved(plan: Plan, committer: Committer, before: Sequence[int]) -> None:
+    """Planned, counted on the way and found in the store (which had ``before`` rows) must be the same."""
+    for number, (spec, version_) in enumerate(zip(plan.specs, committer.versions, strict=True)):
         planned, committed = plan.planned(number), sum(committer.tally[number].values())
         if planned != committed:
-            raise ConservationError(
-                f"{spec.version}: {planned} rows were planned and {committed} committed.",
-                hint="What was committed is sound. Please report this with the run's record.",
+            raise _not_conserved(
+                f"{spec.version}: {planned:,} rows were planned and {committed:,} committed."
             )
+        expected = before[number] + planned - len(plan.replaced[number])
+        found = sum(committer.store.counts(version_).values())
+        if expected != found:
+            raise _not_conserved(
+                f"{spec.version}: the store should hold {expected:,} rows and holds {found:,}."
+            )
+
+
+def _not_conserved(message: str) -> ConservationError:
+    return ConservationError(
+        message, hint="Please report this with the run's record: `mmfeat runs show --json`."
+    )
 
 
 def _gate(

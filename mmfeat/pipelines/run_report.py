@@ -1,0 +1,83 @@
+"""What a run says that it did."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mmfeat.pipelines.cost import Cost
+from mmfeat.schemas.operations import GateResult
+
+
+@dataclass(frozen=True)
+class FeatureReport:
+    """What one run did for one feature.
+
+    Attributes:
+        version: ``name@fingerprint``.
+        source: what it reads.
+        kind: ``vector``, ``vectors`` (several per item), ``caption`` or ``tags``.
+        dims: of a vector feature; vectors: how many an item has, where it has several.
+        up_to_date: items that had nothing to do.
+        ok, missing, failed: rows that this run committed.
+        seconds: that the model worked, summed over all processes; decoding and start-up not counted.
+        reasons: ``stage: reason`` of failed rows to how many, commonest first.
+        failed_share: of all the dataset's items that have the source, committed now or before,
+            the share whose row is ``failed``.
+        estimate: what all of this run's captions were to take, by the first of them; None where too few
+            were made to say.
+        cost: what they took; None for what no language model wrote.
+    """
+
+    version: str
+    source: str
+    kind: str
+    dims: int | None
+    vectors: int | None
+    up_to_date: int
+    ok: int
+    missing: int
+    failed: int
+    seconds: float
+    reasons: dict[str, int]
+    failed_share: float
+    estimate: Cost | None
+    cost: Cost | None
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run did.
+
+    Attributes:
+        forgotten: items of the dataset that are left out because they were forgotten.
+        computed: contents that went through a model.
+        copied: rows whose content was known from another item.
+        start_seconds: until the models' first results, start-up included; None where nothing ran.
+        rows_per_second: results per second after the first ones; None where all came at once.
+        seconds: of the whole run.
+        gates: what came of ``[gates]``.
+        promoted: versions that this run made current.
+        removed: versions and snapshots that ``[keep]`` did not keep.
+        notices: what else a person should know, such as a webhook that could not be told.
+    """
+
+    run_id: str
+    store: str
+    dataset: str
+    items: int
+    forgotten: int
+    computed: int
+    copied: int
+    start_seconds: float | None
+    rows_per_second: float | None
+    seconds: float
+    features: list[FeatureReport]
+    gates: list[GateResult] = field(default_factory=list)
+    promoted: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON types."""
+        return asdict(self)
