@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mmfeat.schemas.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow as pa
+    import torch
+
+    from mmfeat.schemas.featureset_torch import ItemDataset
 
 # Status of one item in one feature. "absent" is only ever an answer to a lookup: the item has no
 # row in this version yet (not extracted), or its id is unknown and masked rows were asked for.
@@ -72,6 +80,14 @@ class FeatureColumn:
             raise TypeError(f"{self.spec.name} holds vectors, not texts")
         return self.values
 
+    def to_embedding(
+        self, missing: Literal["error", "zero", "mean"] = "error", padding: bool = False, freeze: bool = True
+    ) -> torch.nn.Embedding:
+        """The vectors as a PyTorch table: :func:`mmfeat.schemas.featureset_torch.embedding_table`."""
+        from mmfeat.schemas.featureset_torch import embedding_table
+
+        return embedding_table(self, missing, padding, freeze)
+
 
 @dataclass(frozen=True)
 class FeatureSet(Mapping[str, FeatureColumn]):
@@ -93,3 +109,27 @@ class FeatureSet(Mapping[str, FeatureColumn]):
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    def to_arrow(self) -> pa.Table:
+        """A table that says what made it: :func:`mmfeat.schemas.featureset_arrow.to_arrow`."""
+        from mmfeat.schemas.featureset_arrow import to_arrow
+
+        return to_arrow(self)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame indexed by ``item_id``: :func:`mmfeat.schemas.featureset_frames.to_pandas`."""
+        from mmfeat.schemas.featureset_frames import to_pandas
+
+        return to_pandas(self)
+
+    def to_polars(self) -> polars.DataFrame:
+        """A data frame: :func:`mmfeat.schemas.featureset_frames.to_polars`."""
+        from mmfeat.schemas.featureset_frames import to_polars
+
+        return to_polars(self)
+
+    def to_torch(self) -> ItemDataset:
+        """A PyTorch ``Dataset``: :class:`mmfeat.schemas.featureset_torch.ItemDataset`."""
+        from mmfeat.schemas.featureset_torch import ItemDataset
+
+        return ItemDataset(self)

@@ -1,0 +1,157 @@
+"""Bodies of requests and answers, with the examples that OpenAPI shows."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+_LOOKUP: list[Any] = [{"ids": ["4", "11"], "features": ["title_text"]}]
+_SEARCH: list[Any] = [
+    {"feature": "title_text", "text": "a cup of coffee", "k": 5},
+    {"feature": "cover_cnn", "item": "4"},
+    {"feature": "cover_cnn@3fa9c1d2", "vector": [0.1, -0.2, 0.3], "snapshot": "2025-06-01"},
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class LookupRequest(_Request):
+    """Features of items, in the order asked."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": _LOOKUP})
+
+    ids: list[str] = Field(min_length=1, description="Item ids, exactly as the dataset writes them.")
+    features: list[str] | None = Field(
+        default=None,
+        description="`name` or `name@fingerprint`; the current version of every feature if left out.",
+    )
+    unknown: Literal["error", "mask"] = Field(
+        default="error",
+        description="An id that the store does not hold is an error, or a row of status `absent`.",
+    )
+    snapshot: str | None = Field(default=None, description="Read the store as it was when this was created.")
+
+
+class SearchRequest(_Request):
+    """The nearest items by cosine. Exactly one of `vector`, `item` and `text`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": _SEARCH})
+
+    feature: str = Field(description="A vector feature: `name` or `name@fingerprint`.")
+    vector: list[float] | None = Field(default=None, description="A query of the feature's dims.")
+    item: str | None = Field(
+        default=None, description="An item id; the item itself is left out of the answer."
+    )
+    text: str | None = Field(default=None, description="Read by the feature's own text encoder.")
+    k: int = Field(default=10, ge=1, description="How many items.")
+    snapshot: str | None = Field(
+        default=None, description="Search the store as it was when this was created."
+    )
+
+
+class LookedUpFeature(BaseModel):
+    """One feature; every list has one entry per id, in the order asked."""
+
+    version: str = Field(examples=["title_text@3fa9c1d2"])
+    kind: Literal["vector", "vectors", "codes", "caption", "tags"]
+    status: list[Literal["ok", "missing", "failed", "absent"]]
+    reason: list[str] = Field(description="Why an item failed, else empty.")
+    values: list[Any] = Field(description="Lists of numbers, or texts; null where the item has no value.")
+
+
+class LookupAnswer(BaseModel):
+    """All of it is read from one state of the store."""
+
+    ids: list[str]
+    features: dict[str, LookedUpFeature]
+
+
+class FoundItem(BaseModel):
+    """One search result."""
+
+    item_id: str
+    score: float = Field(description="Cosine similarity to the query, -1 to 1.")
+
+
+class SearchAnswer(BaseModel):
+    """The nearest items, the nearest first."""
+
+    version: str = Field(description="The feature version that was searched.")
+    hits: list[FoundItem]
+
+
+class Feature(BaseModel):
+    """One feature version, and how many items it has by status."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    version: str
+    current: bool = Field(description="Whether the name alone means this version.")
+    source: str
+    kind: str
+    dims: int | None
+    vectors: int | None
+    model: str
+    created: datetime
+    ok: int
+    missing: int
+    failed: int
+    absent: int
+
+
+class FeatureList(BaseModel):
+    """Every feature version of the store."""
+
+    items: int = Field(description="Items in the catalog.")
+    features: list[Feature]
+
+
+class FeatureDetail(BaseModel):
+    """What made a feature version."""
+
+    version: str
+    fingerprint: str
+    spec: dict[str, Any] = Field(description="Everything that decides its values.")
+
+
+class Failure(BaseModel):
+    """One item that failed."""
+
+    item_id: str
+    stage: str | None
+    reason: str | None
+
+
+class FailureList(BaseModel):
+    """Failed items of one feature version, by item id."""
+
+    version: str
+    total: int
+    failures: list[Failure]
+
+
+class SnapshotEntry(BaseModel):
+    """A named state of the store."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    created: datetime
+    items: int
+    features: dict[str, str] = Field(description="Name to the version that it means there.")
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457): `error` is its name for programs, `detail` and `hint` are for people."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    error: str
+    detail: str
+    hint: str | None = None
+    ids: list[str] | None = Field(default=None, description="Every unknown item id, where there are any.")
