@@ -176,6 +176,11 @@ def _print_report(report: ExportReport) -> None:
         lost = f", {unmatched:,} with items that are not exported" if unmatched else ""
         console.say(f"  {counts['written']:,} of {counts['given']:,} interactions{lost}")
     console.say(f"  {len(report.files)} files, {sum(report.files.values()):,} bytes")
+    if report.unrecorded is not None:
+        console.note(
+            f"The store does not know of this export: {report.unrecorded} "
+            "`mmfeat forget` cannot name it when one of its items is forgotten."
+        )
 
 
 def _chosen(text: str) -> dict[str, str] | list[str]:

@@ -12,7 +12,7 @@ from mmfeat.schemas.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
     from mmfeat.pipelines.progress import Reporter
-    from mmfeat.pipelines.run import RunReport
+    from mmfeat.pipelines.run_report import RunReport
     from mmfeat.schemas.job import JobConfig
 
 _SHOWN_REASONS = 3
@@ -21,7 +21,7 @@ _DEMO_NEIGHBOURS = 5
 
 def extract(
     dataset: Annotated[str, typer.Option(help="Dataset adapter; see `mmfeat datasets list`.")],
-    root: Annotated[Path | None, typer.Option(help="The dataset's folder or file.")] = None,
+    root: Annotated[str | None, typer.Option(help="The dataset's folder or file.")] = None,
     store: console.StoreUri = api.DEFAULT_STORE,
     preset: Annotated[str | None, typer.Option(help="Named set of features [default: offline].")] = None,
     config: Annotated[Path | None, typer.Option(help="TOML file with [features.NAME] tables.")] = None,
@@ -37,10 +37,20 @@ def extract(
         typer.Option(min=0, max=1, help="Share of failed rows that is too many [default: 0.05]."),
     ] = None,
     retry_failed: Annotated[bool, typer.Option(help="Try items again that failed before.")] = False,
+    wait: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds to wait for another process that writes the store [default: 0]."),
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(min=1, help="Rows a model sees at a time.")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help="Encoding processes per model group.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Compute threads of each of them.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option(help="Server of captioner 'openai' [default: $OPENAI_BASE_URL].")
+    ] = None,
+    max_requests: Annotated[int | None, typer.Option(min=1, help="Most requests to that server.")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens read and made there.")] = None,
+    estimate: Annotated[bool, typer.Option(help="Make a few captions, say what all will cost.")] = False,
     json: console.Json = False,
 ) -> None:
     """Extract what is missing or changed from a dataset into a store."""
@@ -57,7 +67,15 @@ def extract(
         store=store,
         features=chosen,
         dataset_options=parse_options(option or []),
-        run=_given(limit=limit, max_failed=max_failed, retry_failed=retry_failed or None),
+        run=_given(
+            limit=limit,
+            max_failed=max_failed,
+            retry_failed=retry_failed or None,
+            wait_seconds=wait,
+            estimate=estimate or None,
+        ),
+        server=_given(base_url=base_url),
+        spending=_given(max_requests=max_requests, max_tokens=max_tokens),
         resources=_given(batch_size=batch_size, workers=workers, threads=threads, ray_address=ray_address),
     )
     _run(job, json)
@@ -131,8 +149,16 @@ def _print_report(report: RunReport) -> None:
     columns = ("feature", "reads", "dims", "up to date", "ok", "missing", "failed", "model s")
     console.table(columns, rows, right=columns[2:])
     for feature in report.features:
+        if feature.estimate is not None:
+            console.say(f"  {feature.version}: estimated {feature.estimate}")
+        if feature.cost is not None and feature.cost.requests:
+            console.say(f"  {feature.version}: took {feature.cost}")
         for reason, count in list(feature.reasons.items())[:_SHOWN_REASONS]:
             console.say(f"  {feature.version}: {count:,} x {reason}")
+    for notice in report.notices:
+        console.say(f"Note: {notice}.")
+    if report.promoted:
+        console.say(f"Current now: {', '.join(report.promoted)}.")
     console.say(
         f"{report.items:,} items of {report.dataset!r} in {report.seconds:.1f} s: "
         f"{report.computed:,} contents computed, {report.copied:,} rows copied from equal content."

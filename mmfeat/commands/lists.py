@@ -1,9 +1,9 @@
-"""``datasets``, ``encoders`` and ``presets``: what mmfeat can read, run and run together."""
+"""``datasets``, ``encoders``, ``prompts`` and ``presets``: what can be read, run, asked and run together."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
+from textwrap import shorten
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 datasets_app = typer.Typer(no_args_is_help=True, help="Dataset adapters: list them, check a dataset.")
 encoders_app = typer.Typer(no_args_is_help=True, help="Encoders and captioners.")
+prompts_app = typer.Typer(no_args_is_help=True, help="What captioners can ask.")
 presets_app = typer.Typer(no_args_is_help=True, help="Named sets of features.")
 
 
@@ -34,7 +35,7 @@ def list_datasets(json: console.Json = False) -> None:
 @datasets_app.command("check")
 def check_dataset(
     dataset: Annotated[str, typer.Argument(help="Dataset adapter.")],
-    root: Annotated[Path | None, typer.Option(help="The dataset's folder or file.")] = None,
+    root: Annotated[str | None, typer.Option(help="The dataset's folder or file.")] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
     ] = None,
@@ -84,6 +85,41 @@ def _card_cells(card: ModelCard | None) -> tuple[object, ...]:
         return ("",) * 6
     size = "x".join(map(str, card.input_size)) if card.input_size else ""
     return ", ".join(card.reads), card.model, card.dims, size, card.licence, card.weights_from
+
+
+@prompts_app.command("list")
+def list_prompts(json: console.Json = False) -> None:
+    """Every prompt that comes with mmfeat."""
+    from mmfeat.extract import prompts
+
+    found = [prompts.load_prompt(name) for name in prompts.list_prompts()]
+    if json:
+        console.print_json([prompt.model_dump(by_alias=True) for prompt in found])
+        return
+    console.table(
+        ("prompt", "version", "uses", "reply", "most tokens", "what it asks"),
+        [
+            (p.name, p.version, ", ".join(p.variables), "JSON" if p.reply_schema else "text",
+             p.max_new_tokens, shorten(p.text, 60, placeholder=" ..."))
+            for p in found
+        ],
+        right=("version", "most tokens"),
+    )  # fmt: skip
+
+
+@prompts_app.command("show")
+def show_prompt(
+    prompt: Annotated[str, typer.Argument(help="A prompt's name, or the path of a file of your own.")],
+    json: console.Json = False,
+) -> None:
+    """A prompt's file, checked: copy it to make one of your own."""
+    from mmfeat.extract import prompts
+
+    asked = prompts.load_prompt(prompt)
+    if json:
+        console.print_json(asked.model_dump(by_alias=True))
+    else:
+        console.say(prompts.path_of(prompt).read_text(encoding="utf-8").rstrip())
 
 
 @presets_app.command("list")

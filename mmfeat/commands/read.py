@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mmfeat import api, console
 
 if TYPE_CHECKING:
-    from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
+    from mmfeat.schemas.featureset import FeatureColumn
 
 _SHOWN_VALUES = 4
 
@@ -39,7 +38,7 @@ def status(
     rows = [
         (
             f.version,
-            "*" if f.current else "",
+            f.standing,
             f.kind,
             console.dims(f.dims, f.vectors),
             f.source,
@@ -53,8 +52,10 @@ def status(
     ]
     numbers = ("ok", "missing", "failed", "absent")
     console.table(
-        ("feature", "current", "kind", "dims", "reads", "model", *numbers), rows, right=("dims", *numbers)
+        ("feature", "standing", "kind", "dims", "reads", "model", *numbers), rows, right=("dims", *numbers)
     )
+    for damaged in (f for f in found if f.problem):
+        console.say(f"{damaged.version}: {damaged.problem} See `mmfeat doctor --store {store}`.")
     if any(f.kind == "tags" for f in found):
         console.say("kind 'tags': labels that a classifier saw, not captions by a multimodal LLM.")
     console.say(f"{len(opened.ids):,} items in the catalog of {store}.")
@@ -98,7 +99,9 @@ def lookup(
     """Features of items, in the order asked."""
     found = api.open(store, snapshot).lookup(ids, feature, unknown=unknown.value)
     if json:
-        console.print_json(_featureset_json(found))
+        from mmfeat.schemas.featureset_json import to_json
+
+        console.print_json(to_json(found))
         return
     for name in found:
         column = found[name]
@@ -144,25 +147,6 @@ def index(
         console.print_json({"version": version})
     else:
         console.say(f"{version} is indexed; `mmfeat search` uses the index from now on.")
-
-
-def _featureset_json(found: FeatureSet) -> dict[str, Any]:
-    return {"ids": found.ids, "features": {name: _column_json(found, name) for name in found}}
-
-
-def _column_json(found: Mapping[str, FeatureColumn], name: str) -> dict[str, Any]:
-    column = found[name]
-    if column.spec.output == "text":
-        values: list[Any] = list(column.texts)
-    else:
-        values = [row.tolist() if ok else None for row, ok in zip(column.matrix, column.mask, strict=True)]
-    return {
-        "version": column.spec.version,
-        "kind": column.spec.kind,
-        "status": column.status.tolist(),
-        "reason": column.reason.tolist(),
-        "values": values,
-    }
 
 
 def _value(column: FeatureColumn, row: int) -> str:

@@ -39,9 +39,16 @@ def list_snapshots(store: console.StoreUri = api.DEFAULT_STORE, json: console.Js
         console.print_json([_json(snapshot) for snapshot in found])
         return
     rows = [
-        (s.name, f"{s.created:%Y-%m-%d %H:%M:%S}", s.items, ", ".join(s.features.values())) for s in found
+        (
+            s.name,
+            f"{s.created:%Y-%m-%d %H:%M:%S}",
+            s.items,
+            ", ".join(s.features.values()),
+            _rewritten(s),
+        )
+        for s in found
     ]
-    console.table(("snapshot", "created (UTC)", "items", "features"), rows, right=("items",))
+    console.table(("snapshot", "created (UTC)", "items", "features", "rewritten"), rows, right=("items",))
 
 
 @app.command("diff")
@@ -74,6 +81,13 @@ def delete(name: Name, store: console.StoreUri = api.DEFAULT_STORE, json: consol
 def _json(snapshot: Snapshot) -> dict[str, Any]:
     # The tables' Lance versions are the store's own affair.
     return {key: value for key, value in asdict(snapshot).items() if key != "tables"}
+
+
+def _rewritten(snapshot: Snapshot) -> str:
+    if snapshot.rewritten is None:
+        return ""
+    items = "item" if snapshot.forgotten == 1 else "items"
+    return f"{snapshot.forgotten:,} {items} forgotten, {snapshot.rewritten:%Y-%m-%d %H:%M:%S}"
 
 
 def _print_diff(found: StoreDiff, before: str, after: str) -> None:

@@ -91,7 +91,8 @@ def quantize(
             name that is taken by another kind of feature.
     """
     opened = store if isinstance(store, Store) else Store.open(store)
-    with opened.lease(owner=f"quantize {feature}"):
+    run_id = uuid.uuid4().hex[:12]
+    with opened.lease(owner=f"quantize {feature} {run_id}"):
         source = opened.resolve(feature)
         if source.spec.kind != "vector":
             raise UsageError(
@@ -110,7 +111,7 @@ def quantize(
             collision_level=collision_level,
         )
         _refuse_taken_name(opened, spec.name)
-        return _bring_up_to_date(opened, source, spec, vectors)
+        return _bring_up_to_date(opened, run_id, source, spec, vectors)
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ class _Vectors:
 
 
 def _vectors(store: Store, source: FeatureVersion) -> _Vectors:
-    ids = sorted(store.catalog()["item_id"].to_pylist())
+    ids = sorted(store.forgetting.without(store.catalog())["item_id"].to_pylist())
     column = store.lookup(ids, [f"{source.name}@{source.fingerprint}"])[source.name]
     ok_ids = [item_id for item_id, ok in zip(ids, column.mask, strict=True) if ok]
     if not ok_ids:
@@ -172,10 +173,15 @@ def _refuse_taken_name(store: Store, name: str) -> None:
 
 
 def _bring_up_to_date(
-    store: Store, source: FeatureVersion, spec: FeatureSpec, vectors: _Vectors
+    store: Store, run_id: str, source: FeatureVersion, spec: FeatureSpec, vectors: _Vectors
 ) -> QuantizeReport:
-    began, run_id = datetime.now(UTC), uuid.uuid4().hex[:12]
-    with recorded(store, run_id, began, store.dataset() or {}, [spec.version]) as outcome:
+    began = datetime.now(UTC)
+    what = {
+        "dataset": store.dataset() or {},
+        "versions": [spec.version],
+        "specs": [spec.model_dump(mode="json", exclude_none=True)],
+    }
+    with recorded(store, "quantize", run_id, began, what) as recording:
         saved = store.codebooks(spec.fingerprint)
         state, quality = saved or _fitted(store, spec, vectors.matrix)
         version = store.add_version(spec)
@@ -199,7 +205,7 @@ def _bring_up_to_date(
             quality=Quality(**quality),
             seconds=(datetime.now(UTC) - began).total_seconds(),
         )
-        outcome.update(report.to_dict())
+        recording.report = report.to_dict()
     return report
 
 

@@ -1,0 +1,155 @@
+"""``[gates]`` of a job: whether its new versions are fit to become current."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+
+from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn
+from mmfeat.schemas.operations import GateResult, GatesConfig
+from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.store import FeatureVersion, Store
+from mmfeat.store.diff import cosines
+
+# Drift is a mean: more items than these change its third digit and take minutes of a large store.
+SAMPLE = 10_000
+_NEIGHBOURS_OF = 1_000
+_NEIGHBOURS = 10
+_SEED = 0
+
+
+@dataclass(frozen=True)
+class Gates:
+    """The gates of a job.
+
+    Args:
+        config: the job's ``[gates]``.
+    """
+
+    config: GatesConfig
+
+    def check(self, specs: Sequence[FeatureSpec]) -> None:
+        """Refuse gates that cannot be judged, before any work.
+
+        Raises:
+            ConfigError: no such file, or a wrong one; or no feature that a gate is about.
+            MissingExtra: the packages of the caption report are not installed.
+        """
+        if self.config.captions is None:
+            return
+        from mmfeat.report.build import need_packages
+        from mmfeat.report.rules import read_gates
+
+        if not any(spec.text_kind == "caption" for spec in specs):
+            raise ConfigError(
+                "[gates] captions: this job makes no captions.", hint="Take the gate out of the job."
+            )
+        need_packages()
+        read_gates(Path(self.config.captions), None)
+
+    def judge(self, store: Store, versions: Sequence[FeatureVersion]) -> list[GateResult]:
+        """Every gate of every version, in their order.
+
+        A gate on the drift is about versions that differ from the current one; the first version of a
+        feature has nothing to drift from.
+        """
+        return [result for version in versions for result in self._judge(store, version)]
+
+    def _judge(self, store: Store, version: FeatureVersion) -> Iterator[GateResult]:
+        if self.config.min_coverage is not None:
+            yield _coverage(store, version, self.config.min_coverage)
+        if self.config.captions is not None and version.spec.text_kind == "caption":
+            yield from self._captions(store, version, Path(self.config.captions))
+        standing = store.promotion.standings().get(version.name)
+        if standing is not None and standing.fingerprint != version.fingerprint:
+            yield from self._drift(store, store.resolve(f"{version.name}@{standing.fingerprint}"), version)
+
+    def _captions(self, store: Store, version: FeatureVersion, path: Path) -> Iterator[GateResult]:
+        from mmfeat.report.build import ReportOptions, report_captions
+
+        report = report_captions(store, ReportOptions(feature=version.version, gates=path))
+        for gate in report.gates:
+            name = f"captions.{gate.name}"
+            yield GateResult(name, version.version, gate.threshold, gate.value, gate.passed, gate.detail)
+
+    def _drift(self, store: Store, old: FeatureVersion, new: FeatureVersion) -> Iterator[GateResult]:
+        gates = self.config
+        is_vector = new.spec.output == "vector"
+        if is_vector and (gates.min_mean_cosine, gates.min_neighbour_overlap) != (None, None):
+            before, after = _both(store, old, new)
+            a, b = (_vectors(column) for column in (before, after))
+            if (least := gates.min_mean_cosine) is not None:
+                yield _mean_cosine(a, b, new, least)
+            if (least := gates.min_neighbour_overlap) is not None:
+                yield _neighbour_overlap(a, b, new, least)
+        elif not is_vector and (most := gates.max_changed) is not None:
+            yield _changed(*_both(store, old, new), new, most)
+
+
+def _coverage(store: Store, version: FeatureVersion, least: float) -> GateResult:
+    counts = store.counts(version)
+    able = len(store.catalog()) - counts.get(MISSING, 0)
+    if not able:
+        return GateResult("min_coverage", version.version, least, None, True, "no item has the source")
+    share = counts.get(OK, 0) / able
+    return GateResult("min_coverage", version.version, least, share, share >= least)
+
+
+def _both(store: Store, old: FeatureVersion, new: FeatureVersion) -> tuple[FeatureColumn, FeatureColumn]:
+    """A sample of the items that have a value in both versions."""
+    shared = _ok_ids(store, old) & _ok_ids(store, new)
+    drawn = np.random.default_rng(_SEED).permutation(sorted(shared))[:SAMPLE].tolist()
+    before, after = (store.lookup(drawn, [v.version], unknown="mask")[v.name] for v in (old, new))
+    return before, after
+
+
+def _ok_ids(store: Store, version: FeatureVersion) -> set[str]:
+    rows = store.ledger(version)
+    return set(rows["item_id"].filter(pc.equal(rows["status"], OK)).to_pylist())
+
+
+def _vectors(column: FeatureColumn) -> np.ndarray:
+    """``[n, dims]`` float32; several vectors of an item one after the other."""
+    return column.matrix.reshape(len(column.matrix), -1).astype(np.float32)
+
+
+def _mean_cosine(a: np.ndarray, b: np.ndarray, new: FeatureVersion, least: float) -> GateResult:
+    gate = "min_mean_cosine"
+    if a.shape[1] != b.shape[1]:
+        detail = f"vectors of {a.shape[1]} and {b.shape[1]} dims have no cosine; see min_neighbour_overlap"
+        return GateResult(gate, new.version, least, None, False, detail)
+    found = cosines(a, b)
+    known = found[~np.isnan(found)]
+    if not len(known):
+        return GateResult(gate, new.version, least, None, False, _NOTHING_SHARED)
+    mean = float(known.mean())
+    return GateResult(gate, new.version, least, mean, mean >= least, f"of {len(known):,} items")
+
+
+def _neighbour_overlap(a: np.ndarray, b: np.ndarray, new: FeatureVersion, least: float) -> GateResult:
+    from mmfeat.report.pictures import unit
+    from mmfeat.report.usefulness import neighbour_overlap
+
+    gate, n = "min_neighbour_overlap", len(a)
+    if n < 2 * _NEIGHBOURS:
+        detail = f"fewer than {2 * _NEIGHBOURS} items have vectors in both versions"
+        return GateResult(gate, new.version, least, None, False, detail)
+    asked = np.arange(min(n, _NEIGHBOURS_OF))
+    share = neighbour_overlap(unit(a), unit(b), asked, _NEIGHBOURS)
+    return GateResult(gate, new.version, least, share, share >= least, f"of {len(asked):,} among {n:,} items")
+
+
+def _changed(before: FeatureColumn, after: FeatureColumn, new: FeatureVersion, most: float) -> GateResult:
+    if not len(before.mask):
+        return GateResult("max_changed", new.version, most, None, False, _NOTHING_SHARED)
+    differ = [not np.array_equal(x, y) for x, y in zip(before.values, after.values, strict=True)]
+    share = float(np.mean(differ))
+    return GateResult("max_changed", new.version, most, share, share <= most, f"of {len(differ):,} items")
+
+
+_NOTHING_SHARED = "no item has a value in both this and the current version"

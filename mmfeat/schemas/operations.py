@@ -1,0 +1,107 @@
+"""What a job says of its end: when its versions become current, who is told, and what is kept."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+Event = Literal["success", "failure", "gate"]
+
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class GatesConfig(_Part):
+    """``[gates]``: what must hold before the job's versions become current, all of them together.
+
+    Attributes:
+        min_coverage: least share of the items that have the source and whose row is ``ok``.
+        captions: a ``gates.toml`` of the caption report, for every caption of the job.
+        min_mean_cosine: least mean cosine between an item's vector and its vector in the current version.
+            Only vectors of one model can be compared so.
+        min_neighbour_overlap: least mean share of an item's 10 nearest neighbours that are the same in
+            the current version. Vectors of any model can be compared so.
+        max_changed: largest share of items whose text or codes are not those of the current version.
+    """
+
+    min_coverage: float | None = Field(default=None, ge=0, le=1)
+    captions: str | None = None
+    min_mean_cosine: float | None = Field(default=None, ge=-1, le=1)
+    min_neighbour_overlap: float | None = Field(default=None, ge=0, le=1)
+    max_changed: float | None = Field(default=None, ge=0, le=1)
+
+
+class NotifyConfig(_Part):
+    """``[notify]``: who is told how a run ended.
+
+    Attributes:
+        on: after a ``success``, a ``failure``, or a ``gate`` that fell short.
+        webhook_env: environment variable with the address that a JSON message is posted to; such
+            addresses hold secrets, and a job's file is no place for one.
+        command: program and arguments that get the message on standard input. No shell reads it.
+        timeout_seconds: for the webhook and for the command, each.
+    """
+
+    on: tuple[Event, ...] = ("success", "failure", "gate")
+    webhook_env: str | None = None
+    command: tuple[str, ...] | None = Field(default=None, min_length=1)
+    timeout_seconds: float = Field(default=10, gt=0, le=300)
+
+    @field_validator("webhook_env")
+    @classmethod
+    def _names_a_variable(cls, name: str | None) -> str | None:
+        if name is not None and not _VARIABLE.fullmatch(name):
+            # Not repeated: it may be the address itself.
+            raise ValueError("must be the name of an environment variable that holds the address")
+        return name
+
+    @model_validator(mode="after")
+    def _tells_somebody(self) -> NotifyConfig:
+        if self.webhook_env is None and self.command is None:
+            raise ValueError("needs webhook_env or command")
+        return self
+
+
+class KeepConfig(_Part):
+    """``[keep]``: what a run that made its versions current removes of the store.
+
+    Attributes:
+        versions: of each feature, the current version and the newest others up to so many stay.
+        snapshots: the newest so many stay; all when None.
+        older_than_days: whatever was made less long ago stays too.
+    """
+
+    versions: int = Field(ge=1)
+    snapshots: int | None = Field(default=None, ge=0)
+    older_than_days: float = Field(default=0, ge=0, le=36_500)
+
+
+@dataclass(frozen=True)
+class GateResult:
+    """One gate of one version.
+
+    Attributes:
+        gate: its name in ``[gates]``, or ``captions.NAME`` for one of the caption report.
+        version: ``name@fingerprint``.
+        value: None where it could not be measured; ``detail`` says why, and the gate fell short.
+        detail: further words, for people.
+    """
+
+    gate: str
+    version: str
+    threshold: float
+    value: float | None
+    passed: bool
+    detail: str = ""
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return f"{self.version}: {self.gate}: {self.detail}"
+        bound = "at most" if self.gate.rpartition(".")[2].startswith("max_") else "at least"
+        return f"{self.version}: {self.gate} is {self.value:.4g}, not {bound} {self.threshold:g}"

@@ -1,0 +1,127 @@
+"""A first job file for a dataset that was looked at: ``mmfeat init``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mmfeat import datasets, presets
+from mmfeat.datasets import CheckReport, SourceCount
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.spec import FeatureConfig
+
+_TAIL = """
+[run]
+max_failed = 0.05                # more failed rows than this share: exit code 3, nothing becomes current
+# wait_seconds = 600             # for another run that writes to this store; ends at once otherwise
+
+# What must hold before new versions become current, all of them together:
+# [gates]
+# min_coverage = 0.95            # share of the items that have the source
+# min_neighbour_overlap = 0.3    # of each item's 10 nearest neighbours, against the current version
+
+# Who is told how a run ended. The variable holds the webhook's address:
+# [notify]
+# on = ["failure", "gate"]
+# webhook_env = "MMFEAT_WEBHOOK"
+
+# Of each feature, the current version and the newest others up to so many stay:
+# [keep]
+# versions = 3
+# older_than_days = 30
+"""
+
+
+def write_job(
+    dataset: str, root: Path | None, options: Mapping[str, Any], store: str, preset: str, out: Path
+) -> CheckReport:
+    """Look at a dataset and write a job that fits what it has; what was found in it.
+
+    Args:
+        preset: named set of features; those that read something the dataset lacks are left out.
+        out: a file that is not there yet.
+
+    Raises:
+        DatasetError: the adapter cannot read the dataset.
+        UsageError: ``out`` is there already or cannot be written, or no feature fits the dataset.
+    """
+    if out.exists():
+        raise UsageError(f"{out} is there already.", hint="Choose another --out; nothing is overwritten.")
+    configs = presets.load(preset)
+    loaded = datasets.load(dataset, root, **options)
+    found = datasets.check(loaded)
+    fitting = _fitting(configs, {source.source for source in found.sources if source.found})
+    if not fitting:
+        there = ", ".join(s.source for s in found.sources if s.found) or "nothing"
+        raise UsageError(
+            f"No feature of the preset {preset!r} reads what {dataset!r} has: {there}.",
+            hint="Choose another --preset; see `mmfeat presets list` and `mmfeat datasets check`.",
+        )
+    place = None if root is None else str(root.expanduser().resolve())
+    lines = [
+        *_head(found, dataset, place, options, store, preset),
+        *_features(fitting, {source.source: source for source in found.sources}, found.items),
+    ]
+    try:
+        out.write_text("\n".join(lines) + "\n" + _TAIL, encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"Cannot write {out}: {error.strerror}.") from None
+    return found
+
+
+def _fitting(configs: Mapping[str, FeatureConfig], sources: set[str]) -> dict[str, FeatureConfig]:
+    """Features whose source the dataset has, or that read a feature which fits."""
+    fitting: dict[str, FeatureConfig] = {}
+    while new := {
+        name: config
+        for name, config in configs.items()
+        if name not in fitting and (config.source in sources or config.source in fitting)
+    }:
+        fitting |= new
+    return {name: config for name, config in configs.items() if name in fitting}
+
+
+def _head(
+    found: CheckReport, dataset: str, root: str | None, options: Mapping[str, Any], store: str, preset: str
+) -> Iterator[str]:
+    yield f"# {found.items:,} items of the dataset {dataset!r}, features of the preset {preset!r}."
+    yield "# Start it with `mmfeat run` and this file's name, as often as you like: only what is missing or"
+    yield "# changed is computed. Paths are relative to this file."
+    yield ""
+    yield "[store]"
+    yield f"uri = {_toml(store)}"
+    yield ""
+    yield "[dataset]"
+    yield f"name = {_toml(dataset)}"
+    if root is not None:
+        yield f"root = {_toml(root)}"
+    if options:
+        yield ""
+        yield "[dataset.options]"
+        yield from (f"{_toml(key)} = {_toml(value)}" for key, value in options.items())
+
+
+def _features(
+    configs: Mapping[str, FeatureConfig], sources: Mapping[str, SourceCount], items: int
+) -> Iterator[str]:
+    for name, config in configs.items():
+        yield ""
+        if (source := sources.get(config.source)) is not None:
+            yield f"# {source.found:,} of {items:,} items have a {source.source}" + (
+                f", {source.unreadable:,} cannot be read." if source.unreadable else "."
+            )
+        yield f"[features.{name}]"
+        for key, value in config.model_dump(mode="json", exclude_unset=True, exclude_none=True).items():
+            yield f"{key} = {_toml(value)}"
+
+
+def _toml(value: Any) -> str:
+    """A value in TOML; JSON's strings, numbers, booleans and lists are TOML's too."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, str):
+        # The one character that JSON may hold as it is and TOML may not.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)

@@ -1,0 +1,250 @@
+"""A version becomes current when all gates of its job hold, together with the others; and back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import lance
+import numpy as np
+import pyarrow as pa
+import pytest
+import unrayed
+from storing import make_rows, text_spec, vector_spec, vectors
+
+import mmfeat
+from mmfeat.datasets.base import build_items
+from mmfeat.gates import Gates
+from mmfeat.schemas.errors import ConfigError, GateFailed, StoreError, UsageError
+from mmfeat.schemas.operations import GatesConfig
+from mmfeat.store import Store
+from mmfeat.store.promotion import Promotion
+
+
+@pytest.fixture
+def table(tmp_path) -> Path:
+    return unrayed.write_dataset(tmp_path / "items.csv", 0)
+
+
+@pytest.fixture
+def uri(tmp_path) -> str:
+    return str(tmp_path / "store")
+
+
+@pytest.fixture
+def next_edition(monkeypatch):
+    """Every spec of the job is another one from now on; both versions of the first feature are told."""
+
+    def change() -> list[str]:
+        changed = [s.model_copy(update={"method_version": s.method_version + 1}) for s in unrayed.SPECS]
+        monkeypatch.setattr(unrayed, "SPECS", changed)
+        return [spec.version for spec in changed]
+
+    return change
+
+
+def standings(uri: str) -> dict[str, str]:
+    return {f.version: f.standing for f in mmfeat.open(uri).status()}
+
+
+def current(uri: str) -> list[str]:
+    return sorted(f.version for f in mmfeat.open(uri).status() if f.current)
+
+
+def test_a_run_that_passes_makes_its_versions_current_and_says_which(uri, table, next_edition):
+    first = [spec.version for spec in unrayed.SPECS]
+    assert unrayed.run_once(uri, table).promoted == first
+    assert unrayed.run_once(uri, table).promoted == []
+    second = next_edition()
+    assert unrayed.run_once(uri, table).promoted == second
+    assert standings(uri) == {
+        first[0]: "previous", second[0]: "current", first[1]: "previous", second[1]: "current",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("tables", "options", "said"),
+    [
+        ({"gates": {"min_coverage": 0.95}}, {}, "min_coverage is 0.9167, not at least 0.95"),
+        ({}, {"max_failed": 0.05}, "8.3% of the rows failed, more than 5.0%"),
+    ],
+    ids=["a gate", "too many failures"],
+)
+def test_one_feature_that_falls_short_keeps_all_versions_of_the_job_candidates(
+    uri, table, next_edition, tables, options, said
+):
+    unrayed.run_once(uri, table)
+    before, second = current(uri), next_edition()
+    with pytest.raises(GateFailed, match=said) as caught:
+        unrayed.run_once(uri, table, tables, **options)
+    assert caught.value.exit_code == 3
+    assert current(uri) == before
+    assert {standings(uri)[version] for version in second} == {"candidate"}
+    # What was computed is kept: another run under a lower gate has nothing to do but to promote.
+    report = unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.9}})
+    assert (report.computed, report.promoted) == (0, second)
+
+
+def test_a_candidate_is_readable_by_its_fingerprint_and_not_by_its_name(uri, table, next_edition):
+    unrayed.run_once(uri, table)
+    old, new = unrayed.SPECS[0].fingerprint, next_edition()[0]
+    with pytest.raises(GateFailed):
+        unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.99}})
+    store = mmfeat.open(uri)
+    assert store.lookup(["item-001"], [new])["title_vector"].mask.tolist() == [True]
+    assert store.lookup(["item-001"], ["title_vector"])["title_vector"].spec.fingerprint == old
+
+
+def test_the_first_version_of_all_that_falls_short_can_be_read_by_its_fingerprint(uri, table):
+    with pytest.raises(GateFailed):
+        unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.99}})
+    version = unrayed.SPECS[1].version
+    assert standings(uri)[version] == "candidate"
+    assert mmfeat.open(uri).lookup(["item-001"], [version])["told"].mask.tolist() == [True]
+
+
+def test_the_record_of_a_run_says_which_gates_it_passed_and_what_it_promoted(uri, table):
+    unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.9}})
+    (record,) = mmfeat.open(uri).runs()
+    assert record["report"]["promoted"] == [spec.version for spec in unrayed.SPECS]
+    gates = {gate["version"]: (gate["gate"], gate["passed"]) for gate in record["report"]["gates"]}
+    assert gates == {spec.version: ("min_coverage", True) for spec in unrayed.SPECS}
+
+
+def test_a_rollback_of_several_features_is_one_transaction_and_no_run_undoes_it(uri, table, next_edition):
+    unrayed.run_once(uri, table)
+    first, second = current(uri), next_edition()
+    unrayed.run_once(uri, table)
+    before = lance.dataset(f"{uri}/_current.lance").version
+    assert mmfeat.open(uri).upkeep.rollback(["title_vector", "told"]) == first
+    assert lance.dataset(f"{uri}/_current.lance").version == before + 1
+    assert {standings(uri)[version] for version in second} == {"rolled back"}
+    report = unrayed.run_once(uri, table)
+    assert (report.promoted, current(uri)) == ([], first)
+    assert "was rolled back and stays so" in report.notices[0]
+    assert mmfeat.open(uri).upkeep.promote(second) == second
+    assert current(uri) == sorted(second)
+
+
+def test_rollbacks_go_back_one_version_at_a_time_and_then_say_that_there_is_none(store: Store):
+    made = []
+    for number in (1, 2, 3):
+        made.append(store.add_version(vector_spec(method_version=number)))
+        store.promotion.promote(made[-1:])
+    assert store.promotion.rollback(["clip_image"]) == [made[1]]
+    assert store.promotion.rollback(["clip_image"]) == [made[0]]
+    with pytest.raises(UsageError, match="no version to go back to"):
+        store.promotion.rollback(["clip_image"])
+    assert Store.open(store.uri).current() == {"clip_image": made[0].fingerprint}
+
+
+def test_a_promotion_or_rollback_of_several_that_cannot_be_done_for_one_changes_nothing(store: Store):
+    old, new = (store.add_version(vector_spec(method_version=n)) for n in (1, 2))
+    alone = store.add_version(vector_spec("other"))
+    for version in (old, new, alone):
+        store.promotion.promote([version])
+    with pytest.raises(UsageError, match="'other' has no version to go back to"):
+        store.promotion.rollback(["clip_image", "other"])
+    assert store.current()["clip_image"] == new.fingerprint
+
+
+def test_a_store_from_before_there_was_a_history_is_read_and_gets_one(store: Store):
+    old, new = (store.add_version(vector_spec(method_version=n)) for n in (1, 2))
+    rows = pa.table({"name": ["clip_image"], "fingerprint": [old.fingerprint]})
+    lance.write_dataset(rows, f"{store.uri}/_current.lance")
+    store.refresh()
+    assert store.promotion.standing_of(old) == "current"
+    store.promotion.promote([new])
+    assert store.promotion.rollback(["clip_image"]) == [old]
+
+
+def test_of_a_snapshot_nothing_can_be_promoted(store: Store):
+    version = store.add_version(vector_spec())
+    store.create_snapshot("then")
+    with pytest.raises(StoreError, match="is there to read"):
+        Promotion.promote(store.at("then").promotion, [version])
+
+
+def test_drift_is_measured_against_the_current_version_and_only_then(store: Store):
+    ids = [f"i{n:02d}" for n in range(40)]
+    values = vectors(40, dims=8, dtype="float32", seed=1)
+    flipped = values.copy()
+    flipped[:10] *= -1  # cosine -1 for a quarter: the mean is 0.5
+    old, new = (store.add_version(vector_spec(dims=8, dtype="float32", method_version=n)) for n in (1, 2))
+    for version, matrix in ((old, values), (new, flipped)):
+        store.commit(version, make_rows(version.spec, ids, list(matrix)), replace=False)
+    gates = Gates(GatesConfig(min_mean_cosine=0.9, min_neighbour_overlap=0.99))
+    assert gates.judge(store, [old]) == []
+    store.promotion.promote([old])
+    assert gates.judge(store, [old]) == []
+    cosine, overlap = gates.judge(store, [new])
+    assert cosine.value == pytest.approx(0.5, abs=1e-6)
+    assert overlap.value is not None and 0.3 < overlap.value < 0.9
+    assert not cosine.passed and not overlap.passed
+    # The same vectors turned have another cosine and the same neighbours.
+    turned = store.add_version(vector_spec(dims=8, dtype="float32", method_version=3))
+    rotation = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0].astype(np.float32)
+    store.commit(turned, make_rows(turned.spec, ids, list(values @ rotation)), replace=False)
+    cosine, overlap = gates.judge(store, [turned])
+    assert not cosine.passed
+    assert overlap.passed and overlap.value == pytest.approx(1.0, abs=0.02)
+
+
+def test_a_cosine_between_vectors_of_other_lengths_falls_short_and_says_what_to_measure(store: Store):
+    old = store.add_version(vector_spec(dims=4))
+    new = store.add_version(vector_spec(dims=8))
+    for version in (old, new):
+        rows = make_rows(version.spec, ["a"], [np.ones(version.spec.dims, np.float16)])
+        store.commit(version, rows, replace=False)
+    store.promotion.promote([old])
+    (gate,) = Gates(GatesConfig(min_mean_cosine=0.5)).judge(store, [new])
+    assert (gate.passed, gate.value) == (False, None)
+    assert "8 dims have no cosine; see min_neighbour_overlap" in str(gate)
+
+
+def test_the_caption_reports_gates_are_judged_for_captions(store: Store, tmp_path):
+    version = store.add_version(text_spec())
+    ids = [f"i{n}" for n in range(6)]
+    store.put_catalog(build_items(ids, {}), {"name": "test", "root": ""})
+    store.commit(version, make_rows(version.spec, ids, [f"a red cup {n}" for n in ids]), replace=False)
+    path = tmp_path / "gates.toml"
+    path.write_text("[gates]\nmin_mean_words = 50\nmin_ok_share = 0.9\n")
+    short, passed = Gates(GatesConfig(captions=str(path))).judge(store, [version])
+    assert str(short) == f"{version.version}: captions.min_mean_words is 4, not at least 50"
+    assert (passed.gate, passed.passed) == ("captions.min_ok_share", True)
+
+
+def test_gates_that_cannot_be_judged_are_refused_before_any_work(uri, table, tmp_path, monkeypatch):
+    with pytest.raises(ConfigError, match="There is no file"):
+        unrayed.run_once(uri, table, {"gates": {"captions": str(tmp_path / "none.toml")}})
+    monkeypatch.setattr(unrayed, "SPECS", unrayed.SPECS[:1])
+    with pytest.raises(ConfigError, match="this job makes no captions"):
+        unrayed.run_once(uri, table, {"gates": {"captions": str(tmp_path / "none.toml")}})
+    assert not Path(uri).exists()
+
+
+def test_the_commands_promote_and_roll_back_and_status_shows_it(run, uri):
+    store = Store.open(uri, create=True)
+    with store.lease("test"):
+        old, new = (store.add_version(vector_spec(method_version=n)) for n in (1, 2))
+        store.promotion.promote([old])
+    where = ("--store", uri)
+    code, out, _ = run("promote", new.version, *where, "--json")
+    assert (code, json.loads(out)) == (0, {"promoted": [new.version]})
+    code, out, _ = run("status", *where, "--json")
+    shown = {f["version"]: f["standing"] for f in json.loads(out)["features"]}
+    assert shown == {old.version: "previous", new.version: "current"}
+    code, out, _ = run("rollback", "clip_image", *where)
+    assert (code, out.strip()) == (0, f"Current again: {old.version}.")
+    kinds = [record["kind"] for record in mmfeat.open(uri).runs()]
+    assert kinds == ["promote", "rollback"]
+    for words, said in [
+        (("promote", "clip_image"), "names no version"),
+        (("promote", "clip_image@ffffffff"), "There is no version"),
+        (("promote", old.version, new.version), "several are named"),
+        (("rollback", old.version), "takes a feature's name"),
+        (("rollback", "nothing"), "There is no feature 'nothing'"),
+        (("rollback", "clip_image"), "no version to go back to"),
+    ]:
+        code, _, err = run(*words, *where)
+        assert (code, said in err, "Traceback" in err) == (2, True, False), err
