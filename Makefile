@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 TARGETS := .venv-targets
 
-.PHONY: demo test test-all test-targets lint bench models clean
+.PHONY: demo test test-all test-targets test-browser lint bench models clean
 
 demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
@@ -19,6 +19,10 @@ test-all: $(VENV)/.dev
 # Exports in the recommenders that load them.
 test-targets: $(TARGETS)/.ready
 	$(TARGETS)/bin/python -m pytest tests/targets
+
+# The pages in a real browser: Debian's chromium, headless.
+test-browser: $(VENV)/.browser
+	$(BIN)/python -m pytest tests/browser
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -47,7 +51,12 @@ $(VENV)/.extract: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.extract
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,quantize,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,quantize,report,dev]"
+	@touch $@
+
+$(VENV)/.browser: pyproject.toml constraints.txt $(VENV)/.dev
+	@command -v chromium >/dev/null || { echo "No chromium on this machine: apt-get install chromium"; exit 2; }
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
 	@touch $@
 
 # They need other versions of a few packages; torch and the rest are those of $(VENV), found after their own.

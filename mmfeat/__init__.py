@@ -11,11 +11,12 @@
 # parent when it is first imported, so that must be over before the function takes the name.
 import mmfeat.extract  # noqa: F401
 from mmfeat.api import extract, make_job, open, run
-from mmfeat.feature_store import FeatureStatus, FeatureStore
+from mmfeat.feature_store import FeatureStore
 from mmfeat.schemas.errors import ItemError, MmfeatError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
+from mmfeat.status import FeatureStatus
 
 __version__ = "0.1.0"
 

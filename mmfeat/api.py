@@ -14,7 +14,7 @@ from mmfeat.schemas.spec import FeatureConfig
 if TYPE_CHECKING:
     from mmfeat.pipelines.progress import Reporter
     from mmfeat.pipelines.quantize import QuantizeReport
-    from mmfeat.pipelines.run import RunReport
+    from mmfeat.pipelines.run_report import RunReport
 
 DEFAULT_STORE = "features"
 DEFAULT_PRESET = "offline"
@@ -41,7 +41,7 @@ def extract(
         features: name to configuration, as in a job file's ``[features.NAME]`` tables.
         dataset_options: the adapter's own options.
         reporter: told how the run goes; silent by default.
-        tables: further tables of a job file: ``resources``, ``limits``, ``run``.
+        tables: further tables of a job file: ``resources``, ``limits``, ``run``, ``server``, ``spending``.
 
     Raises:
         UsageError: the job cannot be carried out as written.
@@ -90,9 +90,11 @@ def make_job(
 
 def run(job: JobConfig | str | Path, reporter: Reporter | None = None) -> RunReport:
     """Run a job, given as such or as the path of its TOML file. Safe to start again at any moment."""
+    from mmfeat.gates import Gates
     from mmfeat.pipelines.run import run_job
 
-    return run_job(job if isinstance(job, JobConfig) else load_job(Path(job)), reporter)
+    loaded = job if isinstance(job, JobConfig) else load_job(Path(job))
+    return run_job(loaded, reporter, Gates(loaded.gates))
 
 
 def quantize(

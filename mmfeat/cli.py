@@ -10,7 +10,21 @@ from typing import Annotated
 import typer
 
 from mmfeat import console
-from mmfeat.commands import doctor, export, jobs, lists, quantize, read, snapshots
+from mmfeat.commands import (
+    doctor,
+    export,
+    forget,
+    init,
+    jobs,
+    lists,
+    promote,
+    quantize,
+    read,
+    report,
+    runs,
+    serve,
+    snapshots,
+)
 from mmfeat.schemas.errors import MmfeatError
 
 # What shells report for a program that Ctrl-C ended.
@@ -25,8 +39,12 @@ app = typer.Typer(
 )
 
 app.command("demo")(jobs.demo)
+app.command("init")(init.init)
 app.command("extract")(jobs.extract)
 app.command("run")(jobs.run)
+app.command("promote")(promote.promote)
+app.command("rollback")(promote.rollback)
+app.command("gc")(promote.gc)
 app.command("status")(read.status)
 app.command("failures")(read.failures)
 app.command("lookup")(read.lookup)
@@ -34,10 +52,15 @@ app.command("search")(read.search)
 app.command("index")(read.index)
 app.command("quantize")(quantize.quantize)
 app.command("export")(export.export)
+app.add_typer(report.app, name="report")
+app.command("forget")(forget.forget)
+app.add_typer(runs.app, name="runs")
 app.add_typer(snapshots.app, name="snapshot")
 app.add_typer(lists.datasets_app, name="datasets")
 app.add_typer(lists.encoders_app, name="encoders")
+app.add_typer(lists.prompts_app, name="prompts")
 app.add_typer(lists.presets_app, name="presets")
+app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 
 

@@ -4,60 +4,40 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.featureset import FAILED, MISSING, OK, FeatureSet
-from mmfeat.schemas.media import MediaLimits
+from mmfeat.queries import QueryEncoders
+from mmfeat.schemas.errors import StoreError, UsageError
+from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.status import FeatureStatus, status_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from mmfeat.export import ExportReport, Shaping
-    from mmfeat.extract.base import Encoder
-    from mmfeat.store import FeatureVersion, Hit, Snapshot, Store, StoreDiff
-
-
-@dataclass(frozen=True)
-class FeatureStatus:
-    """One feature version in a store.
-
-    Attributes:
-        version: ``name@fingerprint``.
-        current: whether the name alone means this version.
-        kind: ``vector``, ``vectors`` (several per item), ``codes``, ``caption`` (by a multimodal LLM)
-            or ``tags``.
-        dims: length of a vector, or number of codes; None for texts.
-        vectors: how many vectors an item has, where a feature holds several; None otherwise.
-        ok, missing, failed: items by status; ``absent``: catalog items without a row.
-    """
-
-    version: str
-    current: bool
-    source: str
-    kind: str
-    dims: int | None
-    vectors: int | None
-    model: str
-    created: datetime
-    ok: int
-    missing: int
-    failed: int
-    absent: int
+    from mmfeat.pipelines.forget import ForgetReport, ForgottenReport
+    from mmfeat.pipelines.upkeep import Upkeep
+    from mmfeat.report.build import ReportOptions
+    from mmfeat.report.model import CaptionReport
+    from mmfeat.report.pictures import Progress
+    from mmfeat.store import Damage, FeatureVersion, Hit, Snapshot, Store, StoreDiff
 
 
 class FeatureStore:
-    """A store opened for reading. Queries by text or image load their encoder on first use."""
+    """A store opened for reading. Queries by text or image load their encoder on first use.
 
-    def __init__(self, store: Store) -> None:
+    Args:
+        encoders: shared with other stores that are open; its own when None.
+    """
+
+    def __init__(self, store: Store, encoders: QueryEncoders | None = None) -> None:
         self._store = store
-        self._encoders: dict[str, Encoder] = {}
+        self._encoders = encoders or QueryEncoders()
 
     @property
     def ids(self) -> list[str]:
@@ -82,12 +62,31 @@ class FeatureStore:
     def status(self) -> list[FeatureStatus]:
         """Every feature version, by name and then by age."""
         current = self._store.current()
+        counted = [(version, *self._counts(version)) for version in self._store.versions()]
+        # The catalog last: a run under way adds items to it before their rows.
         n_items = len(self._store.catalog())
-        return [self._status(v, current, n_items) for v in self._store.versions()]
+        standing_of = self._store.promotion.standing_of
+        return [
+            status_of(version, counts, problem, current, standing_of(version), n_items)
+            for version, counts, problem in counted
+        ]
+
+    @property
+    def upkeep(self) -> Upkeep:
+        """Promotion of versions, rollback, and removal of old ones."""
+        from mmfeat.pipelines.upkeep import Upkeep
+
+        return Upkeep(self._store)
 
     def runs(self) -> list[dict[str, Any]]:
-        """The records of all runs, oldest first."""
-        return self._store.runs()
+        """The records of all runs, oldest first; see :func:`mmfeat.pipelines.record.runs`."""
+        from mmfeat.pipelines.record import runs
+
+        return runs(self._store)
+
+    def run_log(self, run_id: str) -> list[tuple[datetime, str]]:
+        """``(time, message)`` of what a run said, oldest first; kept for 90 days."""
+        return self._store.logs.of(run_id)
 
     def failures(self, feature: str) -> pa.Table:
         """``item_id, stage, reason`` of every item that failed for ``feature``."""
@@ -160,6 +159,58 @@ class FeatureStore:
         with self._store.lease(owner=f"snapshot delete {name}"):
             self._store.delete_snapshot(name)
 
+    def forget(self, ids: Sequence[str], reason: str, *, cache: Path | None = None) -> ForgetReport:
+        """Remove items for good: from every feature, version, snapshot and index, the catalog, the
+        interactions, and the URL cache; and keep them from coming back.
+
+        Nobody can undo it. If it is cut short, the next call or the next run finishes it. Items' own
+        media files, which are not the store's, stay where they are.
+
+        Args:
+            ids: items of the store.
+            reason: kept with the ids.
+            cache: folder of the URL cache; the user's default when None.
+
+        Raises:
+            UnknownItems: an id that the store does not hold; nothing was forgotten then.
+            StoreError: a run is writing to the store, or the removal was cut short.
+        """
+        from mmfeat.pipelines.forget import forget
+
+        return forget(self._store, ids, reason, cache)
+
+    def verify_forgotten(self) -> ForgottenReport:
+        """Look for forgotten items in every file of every table, and name exports that may hold them."""
+        from mmfeat.pipelines.forget import verify
+
+        return verify(self._store)
+
+    def examine(self, deep: bool = False) -> list[Damage]:
+        """What of the store is damaged: cut, changed or removed files, and what that costs.
+
+        Args:
+            deep: read every value, and compare a local store's files with what was written.
+        """
+        from mmfeat.store import examine
+
+        return examine(self._store.uri, deep)
+
+    def repair(self, damages: Sequence[Damage]) -> list[Damage]:
+        """Drop what cannot be read of what :meth:`examine` found, so that the next run computes it again.
+
+        Returns:
+            What was mended; the rest says itself what to do.
+
+        Raises:
+            StoreError: a run is writing to the store, or a file cannot be removed.
+        """
+        from mmfeat.store import repair
+
+        with self._store.lease(owner="repair"):
+            mended = repair(self._store.uri, damages)
+        self._store.refresh()
+        return mended
+
     def diff(self, before: str, after: str | None = None) -> StoreDiff:
         """What changed from one snapshot to another, or to what this object reads when None.
 
@@ -226,13 +277,29 @@ class FeatureStore:
             options=options,
         )
 
+    def report_captions(
+        self, options: ReportOptions | None = None, progress: Progress | None = None
+    ) -> CaptionReport:
+        """Measure whether captions can be trusted; see :mod:`mmfeat.report.model` for what is told.
+
+        Args:
+            options: which captions, gates and comparisons; those of the store's only captions when None.
+            progress: told what was done, how many times, of how many.
+
+        Raises:
+            UsageError, ConfigError: a feature, version, gate or language that there is not.
+        """
+        from mmfeat.report.build import ReportOptions, no_progress, report_captions
+
+        return report_captions(self._store, options or ReportOptions(), progress or no_progress)
+
     def search(
         self,
         feature: str,
         *,
         vector: np.ndarray | None = None,
         text: str | None = None,
-        image: str | Path | None = None,
+        image: str | Path | bytes | None = None,
         item: str | None = None,
         k: int = 10,
     ) -> list[Hit]:
@@ -241,7 +308,7 @@ class FeatureStore:
         Args:
             vector: a query of the feature's dims; or
             text: read by the feature's own text encoder (CLIP's text tower for image features); or
-            image: path or URL, read by the feature's own image encoder; or
+            image: path, URL or a file's bytes, read by the feature's own image encoder; or
             item: an item id, which is left out of the result.
 
         Raises:
@@ -261,13 +328,20 @@ class FeatureStore:
             vector = self._query(version, text, image, item)
         return self._store.search(version, vector, k, exclude=() if item is None else (item,))
 
+    def _counts(self, version: FeatureVersion) -> tuple[dict[str, int], str]:
+        """Rows by status, and why they cannot be read: one damaged feature hides nothing of the others."""
+        try:
+            return self._store.counts(version), ""
+        except StoreError as error:
+            return {}, error.message
+
     def _query(
-        self, version: FeatureVersion, text: str | None, image: str | Path | None, item: str | None
+        self, version: FeatureVersion, text: str | None, image: str | Path | bytes | None, item: str | None
     ) -> np.ndarray:
         if text is not None:
-            return self._text_query(version.spec, text)
+            return self._encoders.text(version.spec, text)
         if image is not None:
-            return self._image_query(version.spec, str(image))
+            return self._encoders.image(version.spec, image)
         return self._item_query(version, str(item))
 
     def _item_query(self, version: FeatureVersion, item: str) -> np.ndarray:
@@ -276,61 +350,3 @@ class FeatureStore:
             why = f": {column.reason[0]}" if column.reason[0] else ""
             raise UsageError(f"Item {item!r} has no vector in {version.version} ({column.status[0]}{why}).")
         return np.asarray(column.matrix[0])
-
-    def _text_query(self, spec: FeatureSpec, text: str) -> np.ndarray:
-        if not text.strip():
-            raise UsageError("The text to search for is empty.")
-        try:
-            return np.asarray(self._encoder(spec).encode_texts([text])[0])
-        except NotImplementedError:
-            raise UsageError(
-                f"{spec.version} was made by {spec.method}, which reads no text.",
-                hint="Search it by --image or --item, or search a CLIP or text feature.",
-            ) from None
-
-    def _image_query(self, spec: FeatureSpec, location: str) -> np.ndarray:
-        if spec.image is None:
-            raise UsageError(
-                f"{spec.version} was made by {spec.method} from texts, and reads no image.",
-                hint="Search it by --text or --item.",
-            )
-        from mmfeat.extract.media.image import render_image
-        from mmfeat.extract.media.read import read_media
-        from mmfeat.schemas.errors import ItemError
-
-        limits = MediaLimits()
-        place = location if "://" in location else str(Path(location).expanduser().absolute())
-        try:
-            data = read_media(place, limits.image_bytes).data
-            frames = render_image(data, [spec.image.view], limits)[0]
-        except ItemError as error:
-            raise UsageError(f"Cannot search by {location}: {error.reason}.") from None
-        return np.asarray(self._encoder(spec).encode_images(frames.pixels)[0])
-
-    def _encoder(self, spec: FeatureSpec) -> Encoder:
-        from mmfeat.extract.base import Encoder
-        from mmfeat.extract.registry import load_model
-
-        if spec.fingerprint not in self._encoders:
-            model = load_model(spec, "cpu")
-            assert isinstance(model, Encoder), f"{spec.version} is a vector feature"
-            self._encoders[spec.fingerprint] = model
-        return self._encoders[spec.fingerprint]
-
-    def _status(self, version: FeatureVersion, current: Mapping[str, str], n_items: int) -> FeatureStatus:
-        spec, counts = version.spec, self._store.counts(version)
-        ok, missing, failed = (counts.get(s, 0) for s in (OK, MISSING, FAILED))
-        return FeatureStatus(
-            version=version.version,
-            current=current.get(version.name) == version.fingerprint,
-            source=spec.source,
-            kind=spec.kind,
-            dims=spec.dims,
-            vectors=spec.vectors,
-            model=spec.model,
-            created=version.created,
-            ok=ok,
-            missing=missing,
-            failed=failed,
-            absent=max(0, n_items - ok - missing - failed),
-        )

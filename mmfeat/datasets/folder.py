@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from mmfeat.datasets.base import Dataset, Note, build_items, existing_folder, note_of
+from mmfeat.datasets.folder_objects import load_objects
 from mmfeat.datasets.layout import MediaParts, in_order, media_parts, unread
 from mmfeat.datasets.media_files import EXTENSIONS, MediaFiles, files_in, match_names, split_name
 from mmfeat.datasets.titles import read_titles
@@ -15,18 +16,21 @@ _WHAT = "a folder of media named by item id, or of subfolders covers, videos and
 _TITLES = "titles.csv"
 
 
-def load(root: Path | None) -> Dataset:
+def load(root: str | Path | None) -> Dataset:
     """A folder of images, clips or sounds named by item id, and perhaps a titles.csv.
 
     Media lie in ``root`` itself, each file's extension saying which source it is, or in its
     subfolders or plain zip archives ``covers`` (or ``images``), ``videos`` and ``audio``; where a
     source has both, its subfolder is read. Only a known extension is taken off a name, so
     ``1.5.jpg`` belongs to the item ``1.5``. ``titles.csv`` is read by
-    :func:`mmfeat.datasets.titles.read_titles`; an item is whatever a file or a title names.
+    :func:`mmfeat.datasets.titles.read_titles`; an item is whatever a file or a title names. A URL of
+    an object store is read the same way, but for archives.
 
     Raises:
         DatasetError: the folder holds neither media nor titles.
     """
+    if isinstance(root, str):
+        return load_objects(root)
     folder = existing_folder(root, "folder", _WHAT)
     media = media_parts(folder)
     loose, refused = _loose_media(folder, media)

@@ -73,6 +73,11 @@ def media_parts(root: Path) -> MediaParts:
     return parts
 
 
+def source_of_folder(name: str) -> str | None:
+    """The source that the last word of a folder's name says; None where it says none."""
+    return _WORDS.get(re.split(r"[_\-. ]", name)[-1].lower())
+
+
 def in_order(ids: Iterable[str]) -> list[str]:
     """Ids in a fixed order: numbers by value, then all others by their characters."""
     return sorted(ids, key=_order)
@@ -98,7 +103,7 @@ def _by_source(root: Path) -> dict[str, list[Path]]:
         archive = _ARCHIVE.search(entry.name)
         if entry.is_dir() or archive:
             stem = entry.name[: archive.start()] if archive and not entry.is_dir() else entry.name
-            source = _WORDS.get(re.split(r"[_\-. ]", stem)[-1].lower())
+            source = source_of_folder(stem)
             if source:
                 found.setdefault(source, []).append(entry)
     return found

@@ -1,6 +1,7 @@
 """Dataset adapters by name. A new one is one file and one line here, or an entry point elsewhere.
 
 An adapter is a function ``load(root: Path | None, *, option: type = default, ...) -> Dataset``;
+one that reads object stores as well declares ``root: str | Path | None``, a URL then being a string;
 the first line of its docstring is its description. Other packages add theirs in the entry point
 group ``mmfeat.datasets``.
 """
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError, validate_call
 
@@ -40,15 +41,26 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
     """Reads a dataset with the adapter ``name``.
 
     Args:
-        root: the folder or file to read; None for adapters that need none.
+        root: the folder or file to read; None for adapters that need none. ``folder`` also reads a
+            URL of an object store.
         options: the adapter's own options, see ``docs/datasets.md``.
 
     Raises:
         DatasetError: unknown adapter or option, or the root is not what the adapter reads.
     """
-    adapter = validate_call(_adapter(name))
+    function = _adapter(name)
+    if isinstance(root, str) and "://" in root:
+        if str not in get_args(get_type_hints(function).get("root")):
+            raise DatasetError(
+                f"The dataset {name!r} is read from a local path, not from {root}.",
+                hint="Media may lie anywhere: list their URLs in a table, or name them by item id "
+                "for the dataset 'folder'.",
+            )
+    elif root is not None:
+        root = Path(root)
+    adapter = validate_call(function)
     try:
-        return adapter(None if root is None else Path(root), **options)
+        return adapter(root, **options)
     except ValidationError as error:
         problems = "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in error.errors())
         raise DatasetError(

@@ -13,12 +13,17 @@ def read_text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise DatasetError(f"Cannot read {path}: {error.strerror}.") from None
+    return decode_text(data, path)
+
+
+def decode_text(data: bytes, place: str | Path) -> str:
+    """The text in a file's bytes; DatasetError, which names the ``place``, when it is not UTF-8."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise DatasetError(
-            f"{path} is not UTF-8: line {line} holds the byte 0x{data[error.start]:02x}.",
+            f"{place} is not UTF-8: line {line} holds the byte 0x{data[error.start]:02x}.",
             hint="Convert it first, for Chinese texts often: iconv -f GB18030 -t UTF-8 FILE > NEW.",
         ) from None
 

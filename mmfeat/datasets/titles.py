@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from mmfeat.datasets.base import Note, note_of
 from mmfeat.datasets.textfile import read_text, text_or_none
@@ -75,7 +75,11 @@ def read_titles(path: Path) -> Titles:
     Raises:
         DatasetError: the file is not UTF-8, or has a header and is not CSV of two columns.
     """
-    text = read_text(path)
+    return parse_titles(read_text(path), path)
+
+
+def parse_titles(text: str, path: PurePath) -> Titles:
+    """As :func:`read_titles`, of a text that was read already from ``path``."""
     titles = Titles(path.name)
     first = text.partition("\n")[0].rstrip("\r").replace('"', "").lower().split(",")
     rows = _csv_rows(text, path) if first[0].strip() in _ID_HEADERS else _line_rows(text)
@@ -95,7 +99,7 @@ def _line_rows(text: str) -> Iterator[tuple[int, str, str | None]]:
             yield number, item_id, title if comma else None
 
 
-def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None]]:
+def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None]]:
     # Strict, so that an unbalanced quote is an error instead of many lines in one title.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     start = 1
@@ -110,7 +114,7 @@ def _csv_rows(text: str, path: Path) -> Iterator[tuple[int, str, str | None]]:
         raise _not_csv(path, start, str(error)) from None
 
 
-def _not_csv(path: Path, line: int, why: str) -> DatasetError:
+def _not_csv(path: PurePath, line: int, why: str) -> DatasetError:
     return DatasetError(
         f"{path}, line {line} is not CSV of two columns, id and title: {why}.",
         hint="Quote titles that hold commas or quotes, or remove the header: "

@@ -23,6 +23,7 @@ _FORMATS = {
     "dgvae": "mmfeat.export.formats.dgvae:DGVAE",
     "ducho": "mmfeat.export.formats.ducho:Ducho",
     "elliot": "mmfeat.export.formats.elliot:Elliot",
+    "feast": "mmfeat.export.formats.feast:Feast",
     "fmrlrec": "mmfeat.export.formats.fmrlrec:FMRLRec",
     "hf": "mmfeat.export.formats.hf:HuggingFace",
     "iisan": "mmfeat.export.formats.iisan:IISAN",

@@ -100,6 +100,18 @@ class GateFailed(MmfeatError):
         self.report = report
 
 
+class ServerRefused(ConfigError):
+    """A model server turns every request away: a wrong key, model or address. No item is at fault."""
+
+
+class ServerUnavailable(MmfeatError):
+    """A model server does not answer, or is too busy for longer than we wait. No item is at fault."""
+
+
+class SpendingCap(GateFailed):
+    """A run has asked a model server for as much as it may."""
+
+
 class ConservationError(MmfeatError):
     """Planned rows and committed rows do not add up: a defect, never ignored."""
 
@@ -119,3 +131,15 @@ class ItemError(Exception):
 
     def __str__(self) -> str:
         return f"{self.stage}: {self.reason}"
+
+
+class NotAsked(ItemError):
+    """An item that the run stopped before: it has no row, and the next run computes it.
+
+    Attributes:
+        why: what stopped the run.
+    """
+
+    def __init__(self, why: MmfeatError) -> None:
+        super().__init__("caption", why.message)
+        self.why = why

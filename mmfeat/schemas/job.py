@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.operations import GatesConfig, KeepConfig, NotifyConfig
+from mmfeat.schemas.server import ServerConfig, SpendingConfig, VllmConfig
 from mmfeat.schemas.spec import FeatureConfig, FeatureName
 
 # Settings are a few dozen lines; anything this large is a wrong path.
@@ -56,17 +58,22 @@ class Resources(_Part):
 
 
 class RunOptions(_Part):
-    """``[run]``: what counts as done.
+    """``[run]``: when to start and what counts as done.
 
     Attributes:
         max_failed: share of failed rows above which the run stops with exit code 3.
         retry_failed: compute rows again that failed before on the same content.
         limit: only the first ``limit`` items of the dataset.
+        wait_seconds: how long to wait for another process that is writing to the store. With 0 the
+            run ends at once and says who is writing.
+        estimate: compute a few captions alone, say what all of them would cost, and stop.
     """
 
     max_failed: float = Field(default=0.05, ge=0, le=1)
     retry_failed: bool = False
     limit: int | None = Field(default=None, gt=0)
+    wait_seconds: float = Field(default=0, ge=0)
+    estimate: bool = False
 
 
 class JobConfig(_Part):
@@ -78,6 +85,12 @@ class JobConfig(_Part):
     resources: Resources = Resources()
     limits: MediaLimits = MediaLimits()
     run: RunOptions = RunOptions()
+    server: ServerConfig = ServerConfig()
+    spending: SpendingConfig = SpendingConfig()
+    vllm: VllmConfig = VllmConfig()
+    gates: GatesConfig = GatesConfig()
+    notify: NotifyConfig | None = None
+    keep: KeepConfig | None = None
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -113,13 +126,19 @@ def parse_job(data: dict[str, Any], where: str, base: Path | None = None) -> Job
         name: config.model_copy(
             update={
                 key: str(base / value)
-                for key in ("model", "prompt")
-                if (value := getattr(config, key)) is not None and (base / value).exists()
+                # What a server calls a model is no path, whatever lies beside the job's file.
+                for key in ("model", "prompt", "summary_prompt")
+                if (value := getattr(config, key)) is not None
+                and not (key == "model" and config.captioner == "openai")
+                and (base / value).exists()
             }
         )
         for name, config in job.features.items()
     }
-    return job.model_copy(update={"store": store, "dataset": dataset, "features": features})
+    gates = job.gates
+    if gates.captions is not None:
+        gates = gates.model_copy(update={"captions": _from_base(gates.captions, base)})
+    return job.model_copy(update={"store": store, "dataset": dataset, "features": features, "gates": gates})
 
 
 def load_job(path: Path) -> JobConfig:

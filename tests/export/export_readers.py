@@ -6,6 +6,7 @@ A reader takes the export's folder and returns role (or feature) to raw item id 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,13 @@ def read_parquet(folder: Path):
         }
         for name, values in table.items()
     }
+
+
+def read_feast(folder: Path):
+    """The file source's columns that features.py declares as fields, by the entity's join key."""
+    declared = re.findall(r'Field\(name="(\w+)"', (folder / "features.py").read_text())
+    table = pd.read_parquet(folder / "features.parquet").set_index("item_id")
+    return {name: dict(table[name].dropna()) for name in declared}
 
 
 def read_npy(folder: Path):
@@ -181,6 +189,7 @@ def read_tiger(folder: Path):
 READERS = {
     "ducho": read_ducho,
     "elliot": read_elliot,
+    "feast": read_feast,
     "hf": read_hf,
     "lc-rec": read_lc_rec,
     "mmrec": read_mmrec,

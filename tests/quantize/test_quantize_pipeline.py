@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from mmfeat import api
 from mmfeat.cli import app
 from mmfeat.pipelines.quantize import quantize
+from mmfeat.pipelines.record import runs
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.errors import ConfigError, UnknownFeature, UsageError
 from mmfeat.schemas.featureset_arrow import from_arrow, to_arrow
@@ -173,7 +174,7 @@ def test_features_that_are_no_codes_keep_the_fingerprints_they_had_before_there_
 
 def test_a_run_record_is_left(store):
     report = quantize(store, "clip", **SMALL)
-    (record,) = store.runs()
+    (record,) = runs(store)
     assert (record["run_id"], record["end"]) == (report.run_id, "completed")
     assert record["versions"] == [report.version]
     assert record["packages"]["faiss-cpu"]

@@ -1,0 +1,104 @@
+"""A dataset, its media and the store on an object store: the same command, the same rows as on disks."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import worlds
+from pyarrow import fs
+
+import mmfeat
+from mmfeat import datasets
+from mmfeat.schemas.errors import DatasetError
+
+N_ITEMS = 12
+IDS = [f"item-{n:03d}" for n in range(N_ITEMS)]
+
+
+def upload(folder: Path, uri: str) -> None:
+    bucket, _, path = uri.removeprefix("s3://").partition("/")
+    store = fs.FileSystem.from_uri(f"s3://{bucket}")[0]
+    for file in sorted(folder.rglob("*")):
+        if file.is_file():
+            with store.open_output_stream(f"{bucket}/{path}/{file.relative_to(folder)}") as target:
+                target.write(file.read_bytes())
+
+
+@pytest.fixture
+def media(lake, tmp_path, scenes) -> str:
+    """A folder dataset in the lake."""
+    folder = worlds.cover_folder(tmp_path / "media", scenes[:N_ITEMS])
+    (folder / "titles.csv").write_text("item,title\nitem-000,the first\nsold-out,no cover\n")
+    (folder / "notes.md").write_text("x")
+    (folder / "covers" / "readme.txt").write_text("x")
+    upload(folder, f"{lake}/media")
+    return f"{lake}/media"
+
+
+def test_a_folder_dataset_is_listed_with_titles_and_says_what_it_does_not_read(media):
+    dataset = datasets.load("folder", media)
+    items = dataset.items.to_pylist()
+    assert [item["item_id"] for item in items] == [*IDS, "sold-out"]
+    assert items[1]["cover"] == f"{media}/covers/item-001.png"
+    assert (items[0]["title"], items[-1]["cover"]) == ("the first", None)
+    assert {(n.code, n.examples) for n in dataset.notes} == {
+        ("not_read", ("notes.md",)),
+        ("not_media", ("covers/readme.txt",)),
+    }
+
+
+def test_what_cannot_be_read_as_a_dataset_is_said_with_what_can(lake):
+    with pytest.raises(DatasetError, match=r"There are no media in|Cannot read"):
+        datasets.load("folder", f"{lake}/nothing")
+    with pytest.raises(DatasetError, match="is read from a local path, not from s3://") as raised:
+        datasets.load("microlens", f"{lake}/media")
+    assert "table" in raised.value.hint
+    with pytest.raises(DatasetError, match="not read from hdfs://"):
+        datasets.load("folder", "hdfs://host/media")
+
+
+def test_media_and_store_on_an_object_store_from_extraction_to_export_and_forgetting(
+    media, lake, world, run, tmp_path
+):
+    uri = f"{lake}/features"
+    config = tmp_path / "features.toml"
+    settings = "\n".join(f'{key} = "{value}"' for key, value in worlds.CLIP.items())
+    config.write_text(f"[features.clip]\n{settings}\n")
+    extract = ("extract", "--dataset", "folder", "--root", media, "--store", uri, "--config", config)
+    code, out, err = run(*extract, "--workers", 1, "--threads", 1, "--json")
+    assert code == 0, err
+    (feature,) = json.loads(out)["features"]
+    assert (feature["ok"], feature["missing"], feature["failed"]) == (N_ITEMS, 1, 0)
+
+    code, out, _ = run(*extract, "--json")
+    assert (code, json.loads(out)["computed"]) == (0, 0)
+
+    local = mmfeat.open(world / "store").lookup(IDS, ["clip"])["clip"].matrix
+    found = mmfeat.open(uri).lookup(IDS[::-1], ["clip"])
+    assert found.ids == IDS[::-1]
+    assert worlds.cosines(found["clip"].matrix[::-1], local).min() > 0.9999
+
+    assert run("snapshot", "create", "v1", "--store", uri)[0] == 0
+    chosen = ("--features", "clip", "--missing", "zero", "--snapshot", "v1")
+    code, _, err = run("export", "npy", *chosen, "--out", "out", "--store", uri)
+    assert code == 0, err
+    exported = np.load(next((tmp_path / "out").rglob("*.npy")))
+    assert worlds.cosines(exported[:N_ITEMS], local).min() > 0.9999
+    assert run("forget", "item-003", "--reason", "asked", "--store", uri)[0] == 0
+    left = mmfeat.open(uri, snapshot="v1").lookup(IDS, ["clip"], unknown="mask")["clip"].mask
+    assert left.tolist() == [item != "item-003" for item in IDS]
+    assert run("doctor", "--store", uri)[0] == 0
+
+
+def test_an_object_that_went_is_a_failed_item_with_the_reason(media, lake):
+    from mmfeat.extract.media.read import read_media
+    from mmfeat.schemas.errors import ItemError
+
+    assert len(read_media(f"{media}/covers/item-000.png", 1 << 20).data) > 100
+    with pytest.raises(ItemError, match="there is no such object"):
+        read_media(f"{media}/covers/gone.png", 1 << 20)
+    with pytest.raises(ItemError, match=r"larger than|too large"):
+        read_media(f"{media}/covers/item-000.png", 10)
