@@ -10,7 +10,7 @@ demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
 
 # Also the long forms of the same promises.
 test-all: $(VENV)/.dev
