@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
+EXTRACT = "mmfeat extract --dataset sample --store features"
 CLI = "from mmfeat.cli import main; main()"
 
 
@@ -27,8 +29,20 @@ def runnable(page: Path) -> list[tuple[str, str]]:
     return [(kind, text) for kind, text in blocks(page) if kind in ("sh", "python")]
 
 
+@pytest.fixture(scope="module")
+def extracted(tmp_path_factory) -> Path:
+    """The store that most pages begin with."""
+    folder = tmp_path_factory.mktemp("extracted")
+    _run_line(shlex.split(EXTRACT), folder)
+    return folder / "features"
+
+
 @pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=lambda p: p.name)
-def test_the_examples_of_a_page_run_one_after_the_other(page, tmp_path):
+def test_the_examples_of_a_page_run_one_after_the_other(page, tmp_path, extracted):
+    # The README starts from nothing. Where another page extracts the same, it is then up to date: the
+    # command still runs, and the models need not do the same work once a page.
+    if page.name != "README.md" and f"\n{EXTRACT}\n" in page.read_text():
+        shutil.copytree(extracted, tmp_path / "features")
     program: list[str] = []
     for kind, text in runnable(page):
         if kind == "python":

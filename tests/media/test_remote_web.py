@@ -152,7 +152,9 @@ def test_a_body_shorter_than_announced_is_cut_short(server, reader):
 
 
 def test_a_body_over_the_limit_is_refused_whatever_its_head_says(server, reader, stop):
-    assert refusal(reader(), server.on("/honest.jpg", answer(body=b"x" * 1001)), 1000).startswith("file is")
+    assert refusal(reader(), server.on("/honest.jpg", answer(body=b"x" * 1001)), 1000).startswith(
+        "too large: file is"
+    )
     assert reader().read(server.on("/just.jpg", answer(body=b"x" * 1000)), 1000) == b"x" * 1000
     endless = raw(b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 65536, stop=stop)
     assert refusal(reader(), server.on("/endless.jpg", endless)).endswith("over the limit of 1.0 MB")
