@@ -13,11 +13,8 @@ from mmfeat.extract.registry import asks_server
 from mmfeat.pipelines.batch import NOT_ASKED
 from mmfeat.schemas.errors import MmfeatError, ServerRefused, ServerUnavailable, SpendingCap, StoreError
 from mmfeat.schemas.job import JobConfig
-from mmfeat.schemas.server import Sending
+from mmfeat.schemas.server import ANSWERS_FOLDER, Sending
 from mmfeat.schemas.spec import FeatureSpec
-
-#: Answers that are paid for and not committed yet lie in this folder of the store.
-JOURNAL = "_requests"
 
 _ENDINGS = {kind.__name__: kind for kind in (ServerRefused, ServerUnavailable, SpendingCap, StoreError)}
 
@@ -32,7 +29,9 @@ def sending_of(job: JobConfig, specs: Sequence[FeatureSpec], store_uri: str, run
     if any(map(asks_server, specs)):
         # Found here, once: on a cluster, other machines have other environments.
         server = server.model_copy(update={"base_url": server_address(server)})
-    return Sending(run_id=run_id, server=server, spending=job.spending, journal=f"{store_uri}/{JOURNAL}")
+    return Sending(
+        run_id=run_id, server=server, spending=job.spending, journal=f"{store_uri}/{ANSWERS_FOLDER}"
+    )
 
 
 def reached(results: pa.Table) -> tuple[pa.Table, MmfeatError | None]:

@@ -7,6 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+#: Folder of a store that keeps a server's answers until their rows are committed. They may hold what an
+#: item showed, so forgetting removes them too.
+ANSWERS_FOLDER = "_requests"
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mmfeat.status import FeatureStatus
+
 _LOOKUP: list[Any] = [{"ids": ["4", "11"], "features": ["title_text"]}]
 _SEARCH: list[Any] = [
     {"feature": "title_text", "text": "a cup of coffee", "k": 5},
@@ -84,30 +86,11 @@ class SearchAnswer(BaseModel):
     hits: list[FoundItem]
 
 
-class Feature(BaseModel):
-    """One feature version, and how many items it has by status."""
-
-    model_config = ConfigDict(from_attributes=True)
-
-    version: str
-    current: bool = Field(description="Whether the name alone means this version.")
-    source: str
-    kind: str
-    dims: int | None
-    vectors: int | None
-    model: str
-    created: datetime
-    ok: int
-    missing: int
-    failed: int
-    absent: int
-
-
 class FeatureList(BaseModel):
     """Every feature version of the store."""
 
     items: int = Field(description="Items in the catalog.")
-    features: list[Feature]
+    features: list[FeatureStatus]
 
 
 class FeatureDetail(BaseModel):

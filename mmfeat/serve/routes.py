@@ -119,7 +119,7 @@ def api_router(service: Service) -> APIRouter:
     @router.get("/features", tags=["features"], responses=_PROBLEMS, summary="Every feature version")
     async def features(snapshot: SnapshotName = None) -> models.FeatureList:
         def listed(view: View) -> models.FeatureList:
-            found = [models.Feature.model_validate(f) for f in view.status]
+            found = list(view.status)
             return models.FeatureList(items=view.n_items, features=found)
 
         return await service.ask(listed, snapshot)

@@ -11,15 +11,13 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from mmfeat.schemas.server import ANSWERS_FOLDER
 from mmfeat.store import catalog, codebooks, digests, folders, maintenance
 from mmfeat.store.database import Database
 from mmfeat.store.purge import drop_old_versions, held, purge
 from mmfeat.store.snapshots import Snapshot, Snapshots
 from mmfeat.store.tombstones import Tombstone, Tombstones
 from mmfeat.store.versions import FeatureVersion, Versions
-
-# Answers of caption servers that no row holds yet. They are filed by what was asked, not by item.
-REQUESTS = "_requests"
 
 
 class Forgetting:
@@ -85,7 +83,7 @@ def _remove_items(
         everywhere: this was begun before and cut short: leave out nothing that seems to be done.
     """
     database = snapshots.database
-    folders.remove(database, REQUESTS)
+    folders.remove(database, ANSWERS_FOLDER)
     # While the rows of the codes still tell which of them were fitted to these items.
     fitted = [v for v in versions if v.spec.output == "codes" and (everywhere or _any_left(database, v, ids))]
     prints = [version.fingerprint for version in fitted]

@@ -8,9 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from mmfeat.schemas.server import ANSWERS_FOLDER
 from mmfeat.store import codebooks, digests, folders
 from mmfeat.store.database import Database, clean_up
-from mmfeat.store.forget import REQUESTS
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.snapshots import Snapshots
 from mmfeat.store.versions import FeatureVersion, Versions
@@ -200,7 +200,7 @@ class Retaining:
             if _TABLE_OF_VERSION.fullmatch(name) and name not in known
         ]
         prints = {version.fingerprint for version in versions}
-        found += [_answers(p) for p in folders.names(self._database, REQUESTS) if p not in prints]
+        found += [_answers(p) for p in folders.names(self._database, ANSWERS_FOLDER) if p not in prints]
         return [Garbage("leftover", f, None, f, folders.size(self._database, f)) for f in found]
 
 
@@ -210,4 +210,4 @@ def _folder(version: FeatureVersion) -> str:
 
 def _answers(fingerprint: str) -> str:
     """Where answers of caption servers lie that no row holds yet."""
-    return f"{REQUESTS}/{fingerprint}"
+    return f"{ANSWERS_FOLDER}/{fingerprint}"

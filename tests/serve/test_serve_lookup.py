@@ -116,6 +116,7 @@ def test_a_body_that_is_no_request_is_refused_with_a_reason(service, body):
 
 def test_features_say_what_made_them_and_how_many_items_have_them(service, opened):
     listed = service.http.get("/v1/features").json()
+    assert all(f["standing"] == "current" and f["problem"] == "" for f in listed["features"] if f["current"])
     noise = next(f for f in listed["features"] if f["version"].startswith("noise@"))
     detail = service.http.get(f"/v1/features/{noise['version']}").json()
 
