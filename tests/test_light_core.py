@@ -29,6 +29,8 @@ HEAVY = [
     "ray",
     "av",
     "PIL",
+    "simplejpeg",
+    "openvino",
     "pandas",
     "polars",
     "sklearn",

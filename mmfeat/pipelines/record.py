@@ -30,7 +30,7 @@ _MAX_LINE = 500
 _RECORDED_PACKAGES = (
     "mmfeat", "torch", "torchvision", "open-clip-torch", "transformers", "timm", "sentence-transformers",
     "faiss-cpu", "vector-quantize-pytorch", "openai", "vllm", "scenedetect",
-    "ray", "av", "pillow", "lancedb", "pylance", "pyarrow", "numpy",
+    "ray", "av", "pillow", "simplejpeg", "openvino", "lancedb", "pylance", "pyarrow", "numpy",
 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ def codec():
     """Decoder processes know the format of ``codec/sitecustomize.py``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(decoding.CODEC))
-        patch.setattr(fence, "_started", None)
+        patch.setattr(fence, "_fence", fence._Fence())
         yield
 
 

@@ -41,8 +41,8 @@ def through_the_decoders(folder: Path, number: int, seed: int) -> Counter:
             assert control.content_hash == expected[which].content_hash
             np.testing.assert_array_equal(control.frames[0].pixels, expected[which].frames[0].pixels)
         if i == number // 5:
-            memory = fence._started.process.pid, _resident()
-    if memory is not None and memory[0] == fence._started.process.pid:
+            memory = fence._fence.child.process.pid, _resident()
+    if memory is not None and memory[0] == fence._fence.child.process.pid:
         assert _resident() - memory[1] < MOST_GROWTH
     return outcomes
 
@@ -66,7 +66,7 @@ def _summary(outcome: Decoded) -> str:
 
 
 def _resident() -> int:
-    status = Path(f"/proc/{fence._started.process.pid}/status").read_text()
+    status = Path(f"/proc/{fence._fence.child.process.pid}/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) << 10
 
 

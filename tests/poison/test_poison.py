@@ -12,7 +12,7 @@ import media_samples
 import pytest
 
 from mmfeat.extract.media import fence
-from mmfeat.extract.media.decode import decode_media
+from mmfeat.extract.media.decode import MediaRequest, Rendering, decode_media
 from mmfeat.schemas.errors import MmfeatError
 from mmfeat.schemas.media import MediaLimits
 
@@ -124,33 +124,106 @@ def test_media_that_cannot_be_read_fails_in_the_words_of_the_reader(decode, tmp_
 
 def test_one_process_serves_all_items_until_one_kills_it(decode):
     decode(GOOD)
-    first = fence._started.process.pid
+    first = fence._fence.child.process.pid
     decode(b"not an image")
     decode(GOOD)
-    assert fence._started.process.pid == first
+    assert fence._fence.child.process.pid == first
     decode(b"POISON crash ")
     decode(GOOD)
-    assert fence._started.process.pid != first
+    assert fence._fence.child.process.pid != first
 
 
 def test_a_decoder_process_ends_with_the_process_that_it_serves(decode):
     decode(GOOD)
-    child = fence._started
+    child = fence._fence.child
     child.pipe.close()
     assert child.process.wait(timeout=10) == 0
 
 
 def test_a_process_that_cannot_start_ends_the_run_and_blames_no_item(decode, monkeypatch, tmp_path):
     (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "torchvision.py").write_text("raise ImportError('no such library')")
+    (tmp_path / "broken" / "simplejpeg.py").write_text("raise ImportError('no such library')")
     monkeypatch.syspath_prepend(str(tmp_path / "broken"))
-    monkeypatch.setattr(fence, "_started", None)
+    monkeypatch.setattr(fence, "_fence", fence._Fence())
     with pytest.raises(MmfeatError, match="could not start"):
         decode(GOOD)
 
 
 def test_a_crash_leaves_no_core_file_of_gigabytes(decode):
     decode(GOOD)
-    limits = Path(f"/proc/{fence._started.process.pid}/limits").read_text()
+    limits = Path(f"/proc/{fence._fence.child.process.pid}/limits").read_text()
     (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert line.split()[4:6] == ["0", "0"]
+
+
+def poisoned(folder: Path, **files: bytes) -> list[MediaRequest]:
+    """A request for each file, in order."""
+    for name, data in files.items():
+        (folder / name).write_bytes(data)
+    return [decoding.request(folder / name, "cover") for name in files]
+
+
+def test_many_at_once_come_in_order_and_poison_between_them_costs_itself_alone(decode, tmp_path):
+    files = {
+        "first": GOOD,
+        "crash": b"POISON crash ",
+        "between": GOOD + b" ",
+        "hang": b"POISON hang ",
+        "noise": hostile.noise(100),
+        "killed": f"POISON killed_once {tmp_path / 'was-killed'}".encode(),
+        "last": GOOD + b"  ",
+    }
+    limits = MediaLimits(item_seconds=1)
+    outcomes = list(fence.decode_fenced_all(poisoned(tmp_path, **files), limits))
+    assert [o.content_hash for o in outcomes] == [hashlib.sha256(data).hexdigest() for data in files.values()]
+    assert [o.failure and o.failure.reason for o in outcomes] == [
+        None,
+        DEEDS["crash"],
+        None,
+        DEEDS["hang"],
+        "not an image that can be read",
+        None,
+        None,
+    ]
+
+
+def test_the_time_in_which_an_item_waits_to_be_taken_is_not_its_own(decode, tmp_path):
+    decode(GOOD)  # the process is there: what is waited for is the limit
+    first, second, third = poisoned(tmp_path, first=GOOD, second=GOOD, third=GOOD)
+    outcomes = fence.decode_fenced_all([first, second, third], MediaLimits(item_seconds=2))
+    taken = [next(outcomes)]
+    time.sleep(2.5)
+    taken += outcomes
+    assert [o.failure for o in taken] == [None] * 3
+
+
+def test_the_next_item_is_decoded_before_the_last_one_is_taken(decode, tmp_path):
+    first, second = poisoned(tmp_path, first=GOOD, second=f"POISON tell {tmp_path / 'told'}".encode())
+    outcomes = fence.decode_fenced_all([first, second], MediaLimits())
+    next(outcomes)
+    deadline = time.monotonic() + 10
+    while not (tmp_path / "told").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert len(list(outcomes)) == 1
+
+
+def test_others_decode_in_between_and_what_nobody_takes_is_nobodys_answer(decode, tmp_path):
+    wide = media_samples.encoded(media_samples.picture(20, 90), "PNG")
+    one, two, three = poisoned(tmp_path, one=GOOD, two=GOOD + b" ", three=wide)
+    taken = fence.decode_fenced_all([one, two, three], MediaLimits())
+    assert next(taken).content_hash == hashlib.sha256(GOOD).hexdigest()
+    assert fence.decode_fenced(three, MediaLimits()).content_hash == hashlib.sha256(wide).hexdigest()
+    assert next(taken).content_hash == hashlib.sha256(GOOD + b" ").hexdigest()
+    taken.close()
+    assert fence.decode_fenced(one, MediaLimits()).content_hash == hashlib.sha256(GOOD).hexdigest()
+
+
+def test_requests_larger_than_a_socket_wait_for_the_answers_before_them(decode, tmp_path):
+    view = decoding.VIEW.model_copy(update={"height": 2000, "width": 2000})
+    rendering = Rendering("cover", None, view)
+    (known,) = poisoned(tmp_path, known=GOOD)
+    long = MediaRequest("cover", "/" + "x" * 2_000_000, (rendering,))
+    large = MediaRequest("cover", known.location, (rendering,))
+    outcomes = list(fence.decode_fenced_all([large, long, large, long], MediaLimits()))
+    assert [o.failure is None for o in outcomes] == [True, False, True, False]

@@ -12,6 +12,7 @@ input must not be able to run code on this side.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -21,6 +22,9 @@ import socket
 import subprocess
 import sys
 import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +34,9 @@ from mmfeat.schemas.errors import ItemError, MmfeatError
 from mmfeat.schemas.media import Frames, MediaLimits, Scene
 
 _LONGEST_LINE = 1 << 20
+_AHEAD = 1
+# Bytes of requests on their way: well within what a socket takes without a reader.
+_MOST_AHEAD = 1 << 15
 # Sent by the machine's memory watch or a person. Other signals a process brings upon itself.
 _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 
@@ -42,27 +49,88 @@ def decode_fenced(request: MediaRequest, limits: MediaLimits) -> Decoded:
     Raises:
         MmfeatError: no child can be started.
     """
-    with _turn:
+    return next(decode_fenced_all([request], limits))
+
+
+def decode_fenced_all(requests: Iterable[MediaRequest], limits: MediaLimits) -> Iterator[Decoded]:
+    """:func:`decode_fenced` of each request, in order.
+
+    The child has the next request before its answer to the last one is taken, so it never waits for
+    this side. Limits hold for each item alone, and other callers may decode in between.
+
+    Raises:
+        MmfeatError: no child can be started.
+    """
+    asked: deque[_Asked] = deque()
+    for request in requests:
+        asked.append(_fence.ask(request, limits))
+        if len(asked) > _AHEAD:
+            yield _fence.answer(asked.popleft())
+    while asked:
+        yield _fence.answer(asked.popleft())
+
+
+@dataclass(eq=False)
+class _Asked:
+    """A request that was sent, and in time what became of it."""
+
+    request: MediaRequest
+    limits: MediaLimits
+    message: bytes
+    decoded: Decoded | None = None
+    tried_again: bool = False
+
+
+class _Fence:
+    """This process's child and what it was asked; answers come in the order of the questions."""
+
+    def __init__(self) -> None:
+        self.turn = threading.Lock()
+        self.child: DecoderProcess | None = None
+        self.waiting: deque[_Asked] = deque()
+
+    def ask(self, request: MediaRequest, limits: MediaLimits) -> _Asked:
+        """Send a request without waiting for its answer."""
+        asked = _Asked(request, limits, pickle.dumps((request, limits)))
+        with self.turn:
+            # A child that waits to be heard takes no more questions than its socket holds.
+            while self.waiting and sum(len(a.message) for a in (*self.waiting, asked)) > _MOST_AHEAD:
+                self._hear()
+            self._at_work().send(asked.message)
+            self.waiting.append(asked)
+        return asked
+
+    def answer(self, asked: _Asked) -> Decoded:
+        """What became of a request that was sent."""
+        with self.turn:
+            while asked.decoded is None:
+                self._hear()
+        return asked.decoded
+
+    def _hear(self) -> None:
+        """The answer to the oldest question, or that the child died of it."""
+        first = self.waiting[0]
         try:
-            return _child().decode(request, limits)
+            first.decoded = self._at_work().answer()
         except _Died as death:
-            if death.signal not in _FROM_OUTSIDE:
-                return death.outcome(request, limits)
-        try:
-            return _child().decode(request, limits)
-        except _Died as death:
-            return death.outcome(request, limits)
+            self.child = None
+            if death.signal in _FROM_OUTSIDE and not first.tried_again:
+                first.tried_again = True
+            else:
+                first.decoded = death.outcome(first.request, first.limits)
+        if first.decoded is not None:
+            self.waiting.popleft()
+
+    def _at_work(self) -> DecoderProcess:
+        """The child. Where it is gone, another one that is asked what the last one left."""
+        if self.child is None or not (self.waiting or self.child.alive):
+            self.child = DecoderProcess()
+            for asked in self.waiting:
+                self.child.send(asked.message)
+        return self.child
 
 
-_turn = threading.Lock()
-_started: DecoderProcess | None = None
-
-
-def _child() -> DecoderProcess:
-    global _started
-    if _started is None or not _started.alive:
-        _started = DecoderProcess()
-    return _started
+_fence = _Fence()
 
 
 class _Died(Exception):
@@ -96,6 +164,8 @@ class DecoderProcess:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
+        # Room for an item's pixels, so that the child goes on while they wait to be taken.
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         with theirs:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "mmfeat.extract.media.fenced", str(theirs.fileno())],
@@ -119,15 +189,19 @@ class DecoderProcess:
         """Whether it can take another item."""
         return self.process.poll() is None
 
-    def decode(self, request: MediaRequest, limits: MediaLimits) -> Decoded:
-        """One item.
+    def send(self, message: bytes) -> None:
+        """One request, pickled. A child that is gone is noticed by :meth:`answer`."""
+        with contextlib.suppress(OSError):
+            self.pipe.write(message)
+            self.pipe.flush()
+
+    def answer(self) -> Decoded:
+        """What became of the oldest request that is not answered.
 
         Raises:
             _Died: the child ended instead of answering.
         """
         try:
-            pickle.dump((request, limits), self.pipe)
-            self.pipe.flush()
             return self._answer()
         except (EOFError, OSError, ValueError, TypeError, LookupError):
             self.process.kill()

@@ -50,9 +50,11 @@ def main() -> None:
 def _load_decoders() -> None:
     """Before the first item: loading them takes seconds and memory that are none of its own."""
     import av  # noqa: F401
-    import torchvision.io
-    import torchvision.transforms.v2.functional  # noqa: F401
+    import simplejpeg  # noqa: F401
+    import torch  # noqa: F401
     from PIL import AvifImagePlugin
+
+    from mmfeat.extract.media import image, video  # noqa: F401
 
     # Items are decoded one per core; a thread per core for one picture is memory without gain.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1

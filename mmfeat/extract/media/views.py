@@ -84,13 +84,10 @@ def _resize_once(pixels: np.ndarray, size: tuple[int, int], interpolation: Inter
 
         return np.asarray(Image.fromarray(pixels).resize(size[::-1], _filter(interpolation)))
     import torch
-    from torchvision.transforms import InterpolationMode
-    from torchvision.transforms.v2 import functional
 
-    planes = torch.from_numpy(pixels).permute(2, 0, 1)
-    mode = InterpolationMode(interpolation)
-    resized = functional.resize(planes, list(size), interpolation=mode, antialias=True)
-    return np.asarray(resized.permute(1, 2, 0).numpy())
+    planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(planes, size, mode=interpolation, antialias=True)
+    return np.asarray(resized[0].permute(1, 2, 0).numpy())
 
 
 def _resize_middle(pixels: np.ndarray, size: tuple[int, int], view: PixelView) -> np.ndarray:

@@ -54,8 +54,8 @@ class Thumbnails:
 
 
 def _made(source: str, location: str) -> tuple[bytes, ...] | ItemError:
-    if find_spec("torchvision") is None:
-        raise MissingExtra("A picture on a page", "extract", "torchvision")
+    if find_spec("simplejpeg") is None:
+        raise MissingExtra("A picture on a page", "extract", "simplejpeg")
     request = MediaRequest(source, location, (Rendering(source, _SAMPLING[source], _VIEW),))
     decoded = decode_fenced(request, _LIMITS)
     if decoded.failure is not None:
