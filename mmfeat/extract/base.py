@@ -14,6 +14,22 @@ from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a model is loaded for.
+
+    Attributes:
+        threads: compute threads that it may use; None for as many as its library takes.
+        expected: items that it will be given; None where nobody can say.
+    """
+
+    threads: int | None = None
+    expected: int | None = None
+
+
+ANY_WORK = Work()
+
+
 class Model(ABC):
     """A spec's weights on one device. Subclasses register in ``extract/registry.py``.
 
@@ -28,6 +44,14 @@ class Model(ABC):
     #: Whether it asks a server instead of loading weights. Such a class takes a third argument, a
     #: :class:`~mmfeat.schemas.server.Sending`, and all of them in a run share one process.
     asks_server: ClassVar[bool] = False
+    #: Whether its third argument is the :class:`Work` it is loaded for, by which it chooses its runtime.
+    #: A class without it finds torch's threads set.
+    weighs_work: ClassVar[bool] = False
+    #: What computes the values, with its version: ``torch 2.14.1``, ``openvino 2026.4.1``. None where it
+    #: is not known.
+    runtime: str | None = None
+    #: What a person should know of how it was loaded, in sentences.
+    notes: tuple[str, ...] = ()
 
     @classmethod
     @abstractmethod

@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from mmfeat.schemas.errors import ItemError
 
-# Of torch's allocator, C++, Pillow, FFmpeg and operating systems, in lower case.
-_OUT_OF_MEMORY = ("can't allocate memory", "cannot allocate memory", "out of memory", "bad_alloc")
+# Of torch's allocator, C++, Pillow, FFmpeg, OpenVINO and operating systems, in lower case.
+_OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "out of memory",
+    "bad_alloc",
+)
 
 
 def as_item_error(error: Exception, stage: str) -> ItemError:

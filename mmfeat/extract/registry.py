@@ -12,8 +12,9 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Literal
 
-from mmfeat.extract.base import Captioner, Encoder, Model
+from mmfeat.extract.base import Captioner, Encoder, Model, Work
 from mmfeat.extract.options import close_matches
+from mmfeat.extract.runtime import use_torch_threads
 from mmfeat.schemas.catalog import SOURCES
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.server import Sending
@@ -84,11 +85,21 @@ def asks_server(spec: FeatureSpec) -> bool:
     return spec.output == "text" and model_class(spec.method, "text").asks_server
 
 
-def load_model(spec: FeatureSpec, device: str, sending: Sending | None = None) -> Model:
+def load_model(
+    spec: FeatureSpec,
+    device: str,
+    sending: Sending | None = None,
+    *,
+    threads: int | None = None,
+    expected: int | None = None,
+) -> Model:
     """The model of a spec, its weights loaded on ``device`` (``cpu``, ``cuda``).
 
     Args:
         sending: how a model on a server is asked.
+        threads: compute threads that it may use; None for as many as its library takes.
+        expected: items that it will be given. Where many are, or a converted network is at hand, a CPU's
+            pictures go through OpenVINO (:mod:`mmfeat.extract.runtime`); None for torch in any case.
 
     Raises:
         ConfigError: no model makes such a feature, or its weights cannot be loaded.
@@ -96,7 +107,12 @@ def load_model(spec: FeatureSpec, device: str, sending: Sending | None = None) -
     if spec.output == "codes":
         raise ConfigError(f"{spec.version} holds codes, which no encoder or captioner makes")
     model: Callable[..., Model] = model_class(spec.method, spec.output)
-    return model(spec, device, sending) if asks_server(spec) else model(spec, device)
+    if asks_server(spec):
+        return model(spec, device, sending)
+    if model_class(spec.method, spec.output).weighs_work:
+        return model(spec, device, Work(threads, expected))
+    use_torch_threads(threads)
+    return model(spec, device)
 
 
 def resolve_all(configs: dict[str, FeatureConfig]) -> list[FeatureSpec]:

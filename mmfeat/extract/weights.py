@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, Weights
@@ -92,7 +93,7 @@ def loadable_folder(spec: FeatureSpec) -> Path:
         return _hub_snapshot(model, weights.revision, wanted)
     folder = Path(weights.location)
     if weights.digest is not None:
-        _check_digest(spec.name, folder, weights.digest, _folder_digest(folder))
+        _check_digest(spec.name, folder, weights.digest, folder_digest(folder))
     return folder
 
 
@@ -139,6 +140,14 @@ def seeded(weights: Weights) -> Iterator[None]:
 def random_weights(seed: int, revision: str | None = None, location: str | None = None) -> Weights:
     """Weights of a seeded initialisation."""
     return Weights(origin="random", ref=f"seed={seed}", revision=revision, location=location)
+
+
+def identity(weights: Weights) -> dict[str, Any]:
+    """All that tells weights from others. Random ones are also their folder's configuration."""
+    facts = weights.model_dump(mode="json", exclude={"location"})
+    if weights.origin == "random" and weights.location is not None:
+        facts["configuration"] = folder_digest(Path(weights.location), (".json",))
+    return facts
 
 
 def random_seed_of(name: str, config: FeatureConfig) -> int:
@@ -188,7 +197,7 @@ class Packaged:
     def checked(self, name: str) -> Path:
         """The weight file; ConfigError where it is not the file that we know."""
         path = self.path(name)
-        _check_digest(name, path, f"sha256:{self.sha256}", f"sha256:{_file_digest(path)}")
+        _check_digest(name, path, f"sha256:{self.sha256}", f"sha256:{file_digest(path)}")
         return path
 
 
@@ -206,7 +215,7 @@ def _folder(name: str, model: str, revision: str | None, needs: str, weights_wan
             f"feature {name!r}: {model!r} has no .safetensors file",
             hint="Weights in other formats are not loaded: they can run code.",
         )
-    digest = _folder_digest(folder) if weights_wanted else None
+    digest = folder_digest(folder) if weights_wanted else None
     return Found(
         Weights(origin="folder", ref=folder.name, digest=digest, location=str(folder)),
         folder,
@@ -219,19 +228,21 @@ def _hub_snapshot(model: str, revision: str | None, patterns: Sequence[str]) -> 
     return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns)))
 
 
-def _folder_digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of all files that loading may read, in order of name.
+def folder_digest(folder: Path, suffixes: Sequence[str] = _READ_SUFFIXES) -> str:
+    """SHA-256 over names and contents of a folder's files with certain suffixes, in order of name.
 
-    Not of the weights alone: a tokenizer or a layer norm's epsilon decides values as well.
+    By default those that loading a model may read, and not its weights alone: a tokenizer or a layer
+    norm's epsilon decides values as well.
     """
     total = hashlib.sha256()
-    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.suffix in _READ_SUFFIXES}
+    files = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.suffix in suffixes}
     for relative, path in sorted(files.items()):
-        total.update(f"{_file_digest(path)}  {relative}\n".encode())
+        total.update(f"{file_digest(path)}  {relative}\n".encode())
     return f"sha256:{total.hexdigest()}"
 
 
-def _file_digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -19,6 +19,10 @@ def lite(**options):
     return encoder(encoder="efficientnet_lite", **options)
 
 
+def in_torch(model):
+    return model._network.network.module.network
+
+
 @pytest.fixture(scope="module")
 def plain():
     return lite()
@@ -49,7 +53,7 @@ def test_there_are_1000_labels(plain):
 def test_the_vector_is_what_the_classifier_reads(plain):
     batch = pixels(plain.spec, pictures(5))
     vectors = plain.encode_images(batch)
-    head = plain._network.model.classifier
+    head = in_torch(plain).classifier
     with torch.inference_mode():
         expected = head(torch.from_numpy(vectors)).softmax(1).numpy()
     assert vectors.shape == (5, 1280)
@@ -64,7 +68,7 @@ def test_pixels_are_scaled_as_the_tensorflow_original_does(plain):
     images = [steps(Image.open(PHOTOS / name)) for name in ("coffee.jpg", "chelsea.jpg")]
     inputs = (torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).float() - 127) / 128
     with torch.inference_mode():
-        theirs = plain._network.model.global_pool(plain._network.model.forward_features(inputs)).numpy()
+        theirs = in_torch(plain).global_pool(in_torch(plain).forward_features(inputs)).numpy()
     assert cosines(encoded(plain, files), theirs).min() >= 0.9999
 
 

@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import Caption, Captioner, CaptionInput
+from mmfeat.extract.base import ANY_WORK, Caption, Captioner, CaptionInput, Work
 from mmfeat.extract.encoders.efficientnet_lite import EfficientNetLite
 from mmfeat.extract.options import check_options, check_source, frame_sampling
 from mmfeat.schemas.errors import ItemError
@@ -30,6 +30,7 @@ class ImageNetTags(Captioner):
     """
 
     batch_size: ClassVar[int] = 32
+    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = EfficientNetLite.example.model_copy(
         update={
             "method": "imagenet_tags",
@@ -65,9 +66,10 @@ class ImageNetTags(Captioner):
         """See :meth:`Model.card`."""
         return cls.example
 
-    def __init__(self, spec: FeatureSpec, device: str) -> None:
+    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
         self.spec = spec
-        self._cnn = EfficientNetLite(spec, device)
+        self._cnn = EfficientNetLite(spec, device, work)
+        self.runtime, self.notes = self._cnn.runtime, self._cnn.notes
 
     def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption | ItemError]:
         """One text per input, in order.

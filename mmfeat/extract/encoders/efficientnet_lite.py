@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections import deque
 from functools import cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import Encoder
-from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
+from mmfeat.extract.base import ANY_WORK, Encoder, Work
+from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, vector_spec
 from mmfeat.extract.options import PICTURES, check_options, check_source
+from mmfeat.extract.runtime import Network, picture_network
 from mmfeat.extract.weights import Packaged
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ImagePreprocess, ModelCard, PixelView
+
+if TYPE_CHECKING:
+    import torch
 
 _MODEL = "efficientnet-lite2"
 _DIMS = 1280
@@ -37,6 +41,7 @@ class EfficientNetLite(Encoder):
     """
 
     batch_size: ClassVar[int] = 32
+    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="efficientnet_lite",
         model=_MODEL,
@@ -69,27 +74,21 @@ class EfficientNetLite(Encoder):
         """See :meth:`Model.card`."""
         return cls.example
 
-    def __init__(self, spec: FeatureSpec, device: str) -> None:
+    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
         """Load the weights; ConfigError where the package's file is not the one we know."""
         self.spec = spec
-        self._network = _network(spec.compute_dtype, device)
+        self._network = _shared(spec, device, work)
+        self.runtime, self.notes = self._network.runtime, self._network.notes
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
-        import torch
-
-        with torch.inference_mode():
-            return to_vectors(self._network.features(pixels, self.spec), self.spec)
+        features, _ = self._network(checked(pixels, self.spec))
+        return to_vectors(features, self.spec)
 
     def classify(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities of the 1000 ImageNet classes: float32 ``[n, 1000]``, in the order of ``labels``."""
-        import torch
-
-        with torch.inference_mode():
-            features = self._network.features(pixels, self.spec)
-            logits = self._network.model.classifier(features).to(torch.float32)
-            result: np.ndarray = logits.softmax(dim=1).cpu().numpy()
-            return result
+        _, probabilities = self._network(checked(pixels, self.spec))
+        return probabilities
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -104,37 +103,47 @@ def _labels() -> tuple[str, ...]:
     return tuple(str(name).partition(",")[0] for name in ImageNetInfo().label_descriptions())
 
 
-# Batches whose activations are kept: a block of items is a few of them, and each feature that reads the
+# Batches whose outputs are kept: a block of items is a few of them, and each feature that reads the
 # block goes through all of them before the next does.
 _KEPT_BATCHES = 4
 
 
-class _Network:
-    """The weights on one device, and the activations of the last pictures.
+class _Remembering:
+    """The network with the outputs of the last pictures.
 
     A job that wants both vectors and tags of its covers asks for the same pictures twice: one pass
     through the network serves both.
     """
 
-    def __init__(self, model: Any, device: str) -> None:
-        self.model = model
-        self._device = device
-        self._kept: deque[tuple[np.ndarray, Any]] = deque(maxlen=_KEPT_BATCHES)
+    def __init__(self, network: Network) -> None:
+        self.network = network
+        self.runtime, self.notes = network.runtime, network.notes
+        self._kept: deque[tuple[np.ndarray, tuple[np.ndarray, ...]]] = deque(maxlen=_KEPT_BATCHES)
 
-    def features(self, pixels: np.ndarray, spec: FeatureSpec) -> Any:
-        """``[n, 1280]`` before the classifier."""
-        for known, features in self._kept:
+    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+        """``[n, 1280]`` before the classifier, and ``[n, 1000]`` probabilities."""
+        for known, outputs in self._kept:
             if np.array_equal(known, pixels):
-                return features
-        maps = self.model.forward_features(to_input(pixels, spec, self._device))
-        features = self.model.forward_head(maps, pre_logits=True)
-        self._kept.append((pixels.copy(), features))
-        return features
+                return outputs
+        outputs = self.network(pixels)
+        self._kept.append((pixels.copy(), outputs))
+        return outputs
 
 
-@cache
-def _network(dtype: str, device: str) -> _Network:
-    """One network for every feature of this process that reads it."""
+_NETWORKS: dict[tuple[object, ...], _Remembering] = {}
+
+
+def _shared(spec: FeatureSpec, device: str, work: Work) -> _Remembering:
+    """One network for every feature of this process that reads it, in the runtime that suits the first."""
+    key = (spec.compute_dtype, device, work.threads, work.expected is None)
+    if key not in _NETWORKS:
+        # Tags are made by the same network, and are to find the same converted one.
+        own = spec.model_copy(update={"method": EfficientNetLite.example.method, "dims": _DIMS})
+        _NETWORKS[key] = _Remembering(picture_network(own, device, work, lambda: _tower(own, device)))
+    return _NETWORKS[key]
+
+
+def _tower(spec: FeatureSpec, device: str) -> torch.nn.Module:
     import timm
     import torch
 
@@ -145,8 +154,13 @@ def _network(dtype: str, device: str) -> _Network:
     if [_kind(key) for key in ours] != [_kind(key) for key in theirs]:
         raise ConfigError(f"the installed timm builds another EfficientNet-Lite2 than {_MODEL} is")
     model.load_state_dict(dict(zip(ours, theirs.values(), strict=True)))
-    model = model.to(device, getattr(torch, dtype)).to(memory_format=torch.channels_last)
-    return _Network(model.eval(), device)
+    model = model.to(device, getattr(torch, spec.compute_dtype)).to(memory_format=torch.channels_last)
+    return picture_tower(spec, model, _read)
+
+
+def _read(model: Any, inputs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    features = model.forward_head(model.forward_features(inputs), pre_logits=True)
+    return features, model.classifier(features).float().softmax(dim=1)
 
 
 def _kind(key: str) -> str:

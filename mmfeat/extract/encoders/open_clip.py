@@ -6,15 +6,18 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import Encoder
-from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
+from mmfeat.extract.base import ANY_WORK, Encoder, Work
+from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
+from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PICTURES, TEXTS, check_options, check_source, close_matches, need_model
+from mmfeat.extract.runtime import Network, picture_network, torch_runtime, use_torch_threads
 from mmfeat.extract.weights import (
     find_on_hub,
     find_weights,
@@ -25,7 +28,7 @@ from mmfeat.extract.weights import (
     random_weights,
     seeded,
 )
-from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.errors import ConfigError, MissingExtra
 from mmfeat.schemas.spec import (
     FeatureConfig,
     FeatureSpec,
@@ -36,10 +39,21 @@ from mmfeat.schemas.spec import (
     Weights,
 )
 
+if TYPE_CHECKING:
+    import torch
+
 _CONFIG_FILE = "open_clip_config.json"
 _HUB_PREFIX = "hf-hub:"
 # "pure" casts every weight; open_clip's plain "bf16" keeps layer norms and embeddings in float32.
 _PRECISIONS = {"float32": "fp32", "bfloat16": "pure_bf16", "float16": "pure_fp16"}
+# What open_clip.transform.PreprocessCfg says where a model's configuration says nothing.
+_PREPROCESSING: dict[str, Any] = {
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+    "interpolation": "bicubic",
+    "resize_mode": "shortest",
+    "fill_color": 0,
+}
 _VIEW_MODES: dict[str, Any] = {"shortest": "shortest", "squash": "squash", "longest": "pad"}
 
 
@@ -58,6 +72,7 @@ class OpenClip(Encoder):
     """
 
     batch_size: ClassVar[int] = 32
+    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="open_clip",
         model="ViT-B-32",
@@ -93,34 +108,53 @@ class OpenClip(Encoder):
         """See :meth:`Model.card`."""
         return card_of(spec, (*PICTURES, *TEXTS))
 
-    def __init__(self, spec: FeatureSpec, device: str) -> None:
-        """Load both towers; ConfigError where the weights are missing or not those of the spec."""
+    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
+        """Load what the spec reads; ConfigError where the weights are missing or not those of the spec."""
         self.spec = spec
         self._device = device
-        self._name, pretrained = _place(spec)
-        self._model = _load(spec, self._name, pretrained).to(device).eval()
+        self._threads = work.threads
+        self._network: Network | None = None
+        self.runtime = torch_runtime()
+        if spec.image is None:
+            _ = self._model
+            return
+        self._network = picture_network(spec, device, work, self._tower)
+        self.runtime, self.notes = self._network.runtime, self._network.notes
+        if self.runtime != torch_runtime():
+            # Loaded to be converted, if at all.
+            self.__dict__.pop("_model", None)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
-        import torch
-
-        with torch.inference_mode():
-            return to_vectors(self._model.encode_image(to_input(pixels, self.spec, self._device)), self.spec)
+        pixels = checked(pixels, self.spec)
+        assert self._network is not None
+        return to_vectors(self._network(pixels)[0], self.spec)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
-        """See :meth:`Encoder.encode_texts`."""
+        """See :meth:`Encoder.encode_texts`. Loads the text tower if the pictures' was all so far."""
         import torch
 
         with torch.inference_mode():
             tokens = self._tokenizer(list(texts)).to(self._device)
-            return to_vectors(self._model.encode_text(tokens), self.spec)
+            outputs = self._model.encode_text(tokens).float().cpu().numpy()
+        return to_vectors(outputs, self.spec)
+
+    def _tower(self) -> torch.nn.Module:
+        return picture_tower(self.spec, self._model, lambda model, inputs: model.encode_image(inputs))
+
+    @cached_property
+    def _model(self) -> Any:
+        """Both towers in torch."""
+        use_torch_threads(self._threads)
+        name, pretrained = _place(self.spec)
+        return _load(self.spec, name, pretrained).to(self._device).eval()
 
     @cached_property
     def _tokenizer(self) -> Any:
         """Made when it is first wanted: some models' comes from the hub, and pictures need none."""
         import open_clip
 
-        return open_clip.get_tokenizer(self._name)
+        return open_clip.get_tokenizer(_place(self.spec)[0])
 
 
 @dataclass(frozen=True)
@@ -133,9 +167,7 @@ class _Found:
     preprocess: dict[str, Any]
 
     def image(self, name: str, config: FeatureConfig) -> ImagePreprocess:
-        from open_clip.transform import PreprocessCfg, merge_preprocess_dict
-
-        cfg = merge_preprocess_dict(PreprocessCfg(), self.preprocess)
+        cfg = _PREPROCESSING | {k: v for k, v in self.preprocess.items() if v is not None}
         size = self.model["vision_cfg"].get("image_size", 224)
         height, width = (size, size) if isinstance(size, int) else size
         mode = _VIEW_MODES[cfg["resize_mode"]]
@@ -179,25 +211,11 @@ def _from_file(name: str, model: str, weights: Weights, folder: Path) -> _Found:
 
 def _listed(name: str, config: FeatureConfig, model: str) -> _Found:
     """An architecture that comes with open_clip, with pretrained or random weights."""
-    import open_clip
-
-    model_cfg = open_clip.get_model_config(model)
-    if model_cfg is None:
-        raise ConfigError(
-            f"feature {name!r}: open_clip has no model {model!r}",
-            hint=f"{close_matches(model, open_clip.list_models())}All: open_clip.list_models(). "
-            f"A hub model goes by {_HUB_PREFIX}ORG/NAME, a folder by its path.",
-        )
+    model_cfg = _architecture(name, model)
     if config.weights is not None and config.weights.startswith("random:"):
         return _Found(model, random_weights(random_seed_of(name, config)), model_cfg, {})
-    tags = open_clip.list_pretrained_tags_by_model(model)
-    tag_cfg = open_clip.get_pretrained_cfg(model, config.weights or "")
-    if not tag_cfg:
-        raise ConfigError(
-            f"feature {name!r}: open_clip has no weights {config.weights!r} for {model!r}",
-            hint=f"{close_matches(config.weights or '', tags)}"
-            f'There are: {", ".join(tags) or "none"}, and "random:0" for measuring speed.',
-        )
+    facts = {"open_clip": model, "weights": config.weights}
+    tag_cfg = remembered(facts, lambda: _pretrained(name, model, config.weights))
     _check_activation(name, model, model_cfg, config.weights, tag_cfg)
     repo, _ = _repo_and_file(tag_cfg)
     revision = find_on_hub(name, repo, config.revision, needs=None).weights.revision
@@ -205,6 +223,37 @@ def _listed(name: str, config: FeatureConfig, model: str) -> _Found:
     tag = str(config.weights).lower().replace("-", "_")
     weights = Weights(origin="hub", ref=tag, revision=revision)
     return _Found(model, weights, model_cfg, tag_cfg)
+
+
+def _architecture(name: str, model: str) -> dict[str, Any]:
+    """The configuration that the package has of a model, read without importing it: that takes seconds."""
+    package = find_spec("open_clip")
+    if package is None or package.origin is None:
+        raise MissingExtra("The encoder 'open_clip'", "extract", "open_clip")
+    files = {path.stem: path for path in (Path(package.origin).parent / "model_configs").glob("*.json")}
+    if model not in files:
+        raise ConfigError(
+            f"feature {name!r}: open_clip has no model {model!r}",
+            hint=f"{close_matches(model, files)}All: open_clip.list_models(). "
+            f"A hub model goes by {_HUB_PREFIX}ORG/NAME, a folder by its path.",
+        )
+    architecture: dict[str, Any] = json.loads(files[model].read_text(encoding="utf-8"))
+    return architecture
+
+
+def _pretrained(name: str, model: str, tag: str | None) -> dict[str, Any]:
+    """What open_clip says of a pretrained tag; ConfigError where it has none of that name."""
+    import open_clip
+
+    tags = open_clip.list_pretrained_tags_by_model(model)
+    found: dict[str, Any] = open_clip.get_pretrained_cfg(model, tag or "")
+    if not found:
+        raise ConfigError(
+            f"feature {name!r}: open_clip has no weights {tag!r} for {model!r}",
+            hint=f"{close_matches(tag or '', tags)}"
+            f'There are: {", ".join(tags) or "none"}, and "random:0" for measuring speed.',
+        )
+    return found
 
 
 def _check_activation(

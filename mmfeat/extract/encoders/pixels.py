@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -11,6 +12,9 @@ from mmfeat.schemas.spec import FeatureSpec, PixelView
 
 if TYPE_CHECKING:
     import torch
+
+# A vector of zeros has no direction and stays one, as in torch.nn.functional.normalize.
+_LEAST_LENGTH = 1e-12
 
 
 def adjusted(
@@ -31,39 +35,71 @@ def adjusted(
     return PixelView.model_validate(view.model_dump() | changes)
 
 
-def to_input(pixels: np.ndarray, spec: FeatureSpec, device: str) -> torch.Tensor:
-    """uint8 ``[n, height, width, 3]`` in the spec's view to ``[n, 3, height, width]`` in its dtype.
+def picture_tower(
+    spec: FeatureSpec,
+    network: torch.nn.Module,
+    read: Callable[[Any, torch.Tensor], torch.Tensor | tuple[torch.Tensor, ...]],
+) -> torch.nn.Module:
+    """A network behind its preprocessing: what :func:`~mmfeat.extract.runtime.picture_network` runs.
 
-    Pixels travel to the device as uint8 and are normalised there, in float32 as upstream libraries
-    do. The result has channels-last strides, which convolutions on a CPU run faster on.
+    The module takes uint8 ``[n, height, width, 3]`` in the spec's view and gives a tuple of float32
+    outputs. Pixels are normalised in float32 as upstream libraries do, whatever the network's type. Its
+    input has channels-last strides, which convolutions on a CPU run faster on.
 
-    Raises:
-        MmfeatError: the pixels are not in the spec's view. Some models take any size, and would give
-            other values without a word.
+    Args:
+        network: in the spec's compute dtype.
+        read: ``read(network, inputs)`` gives what is wanted of ``[n, 3, height, width]`` inputs.
     """
     import torch
 
     image = spec.image
     if image is None or image.mean is None or image.std is None:
         raise MmfeatError(f"feature {spec.name!r} has no image preprocessing")
+    mean, std = (torch.tensor(v).view(3, 1, 1) for v in (image.mean, image.std))
+    device, dtype = next(network.parameters()).device, getattr(torch, spec.compute_dtype)
+
+    class Tower(torch.nn.Module):
+        mean: torch.Tensor
+        std: torch.Tensor
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+            self.register_buffer("mean", mean.to(device))
+            self.register_buffer("std", std.to(device))
+
+        def forward(self, pixels: torch.Tensor) -> tuple[torch.Tensor, ...]:
+            batch = pixels.permute(0, 3, 1, 2).to(torch.float32) / 255
+            outputs = read(self.network, ((batch - self.mean) / self.std).to(dtype))
+            outputs = outputs if isinstance(outputs, tuple) else (outputs,)
+            return tuple(output.to(torch.float32) for output in outputs)
+
+    return Tower()
+
+
+def checked(pixels: np.ndarray, spec: FeatureSpec) -> np.ndarray:
+    """The pixels.
+
+    Raises:
+        MmfeatError: they are not in the spec's view. Some models take any size, and would give other
+            values without a word.
+    """
+    image = spec.image
+    if image is None:
+        raise MmfeatError(f"feature {spec.name!r} has no image preprocessing")
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (image.view.height, image.view.width, 3):
         raise MmfeatError(
             f"{spec.method} wants uint8 pixels of {image.view.height} x {image.view.width}, "
             f"got {pixels.dtype} {pixels.shape}"
         )
-    batch = torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).to(torch.float32) / 255
-    mean, std = (torch.tensor(v, device=device).view(3, 1, 1) for v in (image.mean, image.std))
-    normalised: torch.Tensor = (batch - mean) / std
-    return normalised.to(getattr(torch, spec.compute_dtype))
+    return pixels
 
 
-def to_vectors(outputs: torch.Tensor, spec: FeatureSpec) -> np.ndarray:
-    """A model's ``[n, dims]`` or ``[n, vectors, dims]`` outputs as float32, every vector of length 1
-    where the spec says so."""
-    import torch
-
-    vectors = outputs.to(torch.float32)
-    if spec.normalize:
-        vectors = torch.nn.functional.normalize(vectors, dim=-1)
-    result: np.ndarray = vectors.cpu().numpy()
-    return result
+def to_vectors(outputs: np.ndarray, spec: FeatureSpec) -> np.ndarray:
+    """A model's float32 ``[n, dims]`` or ``[n, vectors, dims]`` outputs, every vector of length 1 where the
+    spec says so."""
+    if not spec.normalize:
+        return outputs
+    lengths = np.linalg.norm(outputs, axis=-1, keepdims=True)
+    vectors: np.ndarray = outputs / np.maximum(lengths, _LEAST_LENGTH)
+    return vectors

@@ -14,6 +14,7 @@ from mmfeat.extract.base import Encoder
 from mmfeat.extract.encoders.pixels import to_vectors
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, card_of, vector_spec
 from mmfeat.extract.options import TEXTS, check_options, check_source, need_model
+from mmfeat.extract.runtime import torch_runtime
 from mmfeat.extract.weights import Found, Packaged, find_weights, loadable_folder, loading
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard, Pooling, TextPreprocess
@@ -91,6 +92,7 @@ class SentenceTransformers(Encoder):
         """Load the weights; ConfigError where they are missing or not those of the spec."""
         self.spec = spec
         self._model = _load(spec, device)
+        self.runtime = torch_runtime()
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """See :meth:`Encoder.encode_texts`. Texts of like length are batched together inside."""
@@ -102,7 +104,7 @@ class SentenceTransformers(Encoder):
             show_progress_bar=False,
             convert_to_tensor=True,
         )
-        return to_vectors(outputs, self.spec)
+        return to_vectors(outputs.float().cpu().numpy(), self.spec)
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import Encoder
-from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
+from mmfeat.extract.base import ANY_WORK, Encoder, Work
+from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
+from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PICTURES, check_options, check_source, close_matches, need_model
+from mmfeat.extract.runtime import picture_network
 from mmfeat.extract.weights import (
     find_on_hub,
     find_weights,
+    folder_digest,
     is_path,
     loadable_folder,
     loading,
@@ -23,6 +27,9 @@ from mmfeat.extract.weights import (
 )
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ImagePreprocess, ModelCard, PixelView, Weights
+
+if TYPE_CHECKING:
+    import torch
 
 _OPTIONS = ("model", "weights", "revision", *PICTURE_OPTIONS, *COMMON_OPTIONS)
 
@@ -37,6 +44,7 @@ class Timm(Encoder):
     """
 
     batch_size: ClassVar[int] = 32
+    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="timm",
         model="resnet50.a1_in1k",
@@ -50,20 +58,21 @@ class Timm(Encoder):
     @classmethod
     def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
         """See :meth:`Model.resolve`."""
-        import timm
-        import torch
-
         check_source(name, config, upstream)
         check_options(name, config, _OPTIONS)
-        model, timm_name, weights = _find(name, config)
-        with torch.device("meta"):
-            empty = timm.create_model(timm_name, pretrained=False, num_classes=0).eval()
-            data = timm.data.resolve_model_data_config(empty)  # type: ignore[attr-defined,no-untyped-call]
-            dims = empty(torch.empty(1, *data["input_size"])).shape[1]
-        view = adjusted(_view(name, model, data), config.crop, config.jpeg)
-        image = ImagePreprocess(view=view, mean=tuple(data["mean"]), std=tuple(data["std"]))
+        found = _find(name, config)
+        facts = {"timm": found.place, "configuration": found.configuration}
+        outline = remembered(facts, lambda: _outline(found.place))
+        data = outline["data"]
+        view = adjusted(_view(name, found.model, data), config.crop, config.jpeg)
         return vector_spec(
-            name, config, model=model, weights=weights, image=image, normalize=False, dims=dims
+            name,
+            config,
+            model=found.model,
+            weights=found.weights,
+            image=ImagePreprocess(view=view, mean=tuple(data["mean"]), std=tuple(data["std"])),
+            normalize=False,
+            dims=outline["dims"],
         )
 
     @classmethod
@@ -74,39 +83,63 @@ class Timm(Encoder):
         known = timm.get_pretrained_cfg(spec.model) if spec.weights.origin == "hub" else None
         return card_of(spec, PICTURES, licence=known.license if known else None)
 
-    def __init__(self, spec: FeatureSpec, device: str) -> None:
+    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
         """Load the weights; ConfigError where they are missing or not those of the spec."""
-        import torch
-
         self.spec = spec
-        self._device = device
-        model = _load(spec).to(device, getattr(torch, spec.compute_dtype))
-        self._model = model.to(memory_format=torch.channels_last).eval()
+        self._network = picture_network(spec, device, work, lambda: _tower(spec, device))
+        self.runtime, self.notes = self._network.runtime, self._network.notes
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
-        import torch
-
-        with torch.inference_mode():
-            return to_vectors(self._model(to_input(pixels, self.spec, self._device)), self.spec)
+        return to_vectors(self._network(checked(pixels, self.spec))[0], self.spec)
 
 
-def _find(name: str, config: FeatureConfig) -> tuple[str, str, Weights]:
-    """The model's name in the spec, what timm calls it, and its weights."""
-    import timm
+@dataclass(frozen=True)
+class _Found:
+    """A model by its name in the spec, the place that timm builds it from, and its weights, not loaded.
 
+    Attributes:
+        configuration: digest of the configuration that the place holds, where it is a folder.
+    """
+
+    model: str
+    place: str
+    weights: Weights
+    configuration: str | None = None
+
+
+def _find(name: str, config: FeatureConfig) -> _Found:
     model = need_model(name, config, "resnet50.a1_in1k")
     if is_path(model):
         found = find_weights(name, config)
-        return found.folder.name, f"local-dir:{found.folder}", found.weights
+        configuration = folder_digest(found.folder, (".json",))
+        return _Found(found.folder.name, f"local-dir:{found.folder}", found.weights, configuration)
+    if config.weights is not None:
+        remembered({"timm": model}, lambda: _architecture(name, model))
+        return _Found(model, model, random_weights(random_seed_of(name, config)))
+    listed = remembered({"timm": model, "pretrained": True}, lambda: _pretrained(name, model))
+    weights = find_on_hub(name, listed["hub_id"], config.revision, needs=None).weights
+    return _Found(listed["full"], listed["full"], weights)
+
+
+def _architecture(name: str, model: str) -> dict[str, Any]:
+    """What a model is a variant of; ConfigError where timm has no such."""
+    import timm
+
     architecture = model.partition(".")[0]
     if not timm.is_model(architecture):
         raise ConfigError(
             f"feature {name!r}: timm has no model {architecture!r}",
             hint=f"{close_matches(architecture, timm.list_models())}All: timm.list_models().",
         )
-    if config.weights is not None:
-        return model, model, random_weights(random_seed_of(name, config))
+    return {"architecture": architecture}
+
+
+def _pretrained(name: str, model: str) -> dict[str, Any]:
+    """A model's name with its tag, and where the hub has its weights; ConfigError where it has none."""
+    import timm
+
+    architecture = _architecture(name, model)["architecture"]
     pretrained = timm.list_models(f"{architecture}.*", pretrained=True)
     try:
         known = timm.get_pretrained_cfg(model)
@@ -118,7 +151,19 @@ def _find(name: str, config: FeatureConfig) -> tuple[str, str, Weights]:
             hint=f'There are: {", ".join(pretrained) or "none"}; weights = "random:0" measures speed.',
         )
     full = f"{architecture}.{known.tag}" if known.tag else architecture
-    return full, full, find_on_hub(name, known.hf_hub_id, config.revision, needs=None).weights
+    return {"full": full, "hub_id": known.hf_hub_id}
+
+
+def _outline(place: str) -> dict[str, Any]:
+    """What timm's evaluation transform does, and how long vectors are."""
+    import timm
+    import torch
+
+    with torch.device("meta"):
+        empty = timm.create_model(place, pretrained=False, num_classes=0).eval()
+        data = timm.data.resolve_model_data_config(empty)  # type: ignore[attr-defined,no-untyped-call]
+        dims = empty(torch.empty(1, *data["input_size"])).shape[1]
+    return {"data": data, "dims": dims}
 
 
 def _view(name: str, model: str, data: dict[str, Any]) -> PixelView:
@@ -137,6 +182,14 @@ def _view(name: str, model: str, data: dict[str, Any]) -> PixelView:
         f"feature {name!r}: the preprocessing of {model!r} cannot be expressed: crop_mode {mode!r}, "
         f"crop_pct {share}, {height} x {width} pixels"
     )
+
+
+def _tower(spec: FeatureSpec, device: str) -> torch.nn.Module:
+    import torch
+
+    model = _load(spec).to(device, getattr(torch, spec.compute_dtype))
+    model = model.to(memory_format=torch.channels_last)
+    return picture_tower(spec, model, lambda model, inputs: model(inputs))
 
 
 def _load(spec: FeatureSpec) -> Any:

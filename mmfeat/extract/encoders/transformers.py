@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import Encoder
-from mmfeat.extract.encoders.pixels import adjusted, to_input, to_vectors
+from mmfeat.extract.base import ANY_WORK, Encoder, Work
+from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
 from mmfeat.extract.encoders.processor import read_processor
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
+from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
-from mmfeat.extract.weights import find_weights, loadable_folder, loading, seeded
+from mmfeat.extract.runtime import picture_network
+from mmfeat.extract.weights import find_weights, folder_digest, loadable_folder, loading, seeded
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard, PixelView, Pooling
 
@@ -45,6 +48,7 @@ class TransformersEncoder(Encoder):
     """
 
     batch_size: ClassVar[int] = 32
+    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="transformers",
         model="facebook/dinov2-small",
@@ -68,53 +72,41 @@ class TransformersEncoder(Encoder):
         model = need_model(name, config, "facebook/dinov2-small")
         found = find_weights(name, config)
         shown = found.folder.name if found.weights.location else model
-        image = read_processor(name, shown, found.folder)
-        image = image.model_copy(update={"view": adjusted(image.view, config.crop, config.jpeg)})
-        empty = _Outline(name, shown, str(found.folder), image.view)
-        layer = empty.layer(config.layer)
-        final = layer is None and not config.hidden_states
-        pooling = empty.pooling(config.pooling or "default", final)
-        vectors, dims = empty.shape(pooling, layer, bool(config.hidden_states))
-        return vector_spec(
-            name,
-            config,
-            model=shown,
-            weights=found.weights,
-            image=image,
-            pooling=pooling,
-            layer=layer,
-            normalize=False,
-            vectors=vectors,
-            dims=dims,
-        )
+        facts = {
+            "transformers": shown,
+            "configuration": folder_digest(found.folder, (".json",)),
+            "options": config.model_dump(include={"crop", "jpeg", "pooling", "layer", "hidden_states"}),
+        }
+        outline = remembered(facts, lambda: _outline(name, config, shown, found.folder))
+        return vector_spec(name, config, model=shown, weights=found.weights, normalize=False, **outline)
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
         """See :meth:`Model.card`."""
         return card_of(spec, PICTURES)
 
-    def __init__(self, spec: FeatureSpec, device: str) -> None:
+    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
         """Load the weights; ConfigError where some are missing or not those of the spec."""
-        import torch
-
         self.spec = spec
-        self._device = device
-        model = _load(spec).to(device, getattr(torch, spec.compute_dtype))
-        self._model = model.to(memory_format=torch.channels_last).eval()
+        self._network = picture_network(spec, device, work, lambda: _tower(spec, device))
+        self.runtime, self.notes = self._network.runtime, self._network.notes
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
-        import torch
+        return to_vectors(self._network(checked(pixels, self.spec))[0], self.spec)
 
-        spec = self.spec
-        hidden = spec.layer is not None or spec.vectors is not None
-        with torch.inference_mode():
-            inputs = to_input(pixels, spec, self._device)
-            outputs = self._model(pixel_values=inputs, output_hidden_states=hidden)
-            prefix = _prefix_tokens(self._model.config, outputs, tuple(inputs.shape[2:]))
-            if spec.vectors is None:
-                return to_vectors(_pooled(outputs, spec.pooling, spec.layer, prefix), spec)
-            return to_vectors(torch.stack(_every_layer(outputs, spec.pooling, prefix), dim=1), spec)
+
+def _outline(name: str, config: FeatureConfig, model: str, folder: Path) -> dict[str, Any]:
+    """Those fields of the spec for which the model has to be looked into."""
+    image = read_processor(name, model, folder)
+    image = image.model_copy(update={"view": adjusted(image.view, config.crop, config.jpeg)})
+    empty = _Outline(name, model, str(folder), image.view)
+    layer = empty.layer(config.layer)
+    final = layer is None and not config.hidden_states
+    pooling = empty.pooling(config.pooling or "default", final)
+    vectors, dims = empty.shape(pooling, layer, bool(config.hidden_states))
+    fields = {"pooling": pooling, "layer": layer, "vectors": vectors, "dims": dims}
+    return {"image": image.model_dump(mode="json"), **fields}
 
 
 class _Outline:
@@ -225,6 +217,21 @@ def _vision_config(folder: str) -> Any:
 
     config = AutoConfig.from_pretrained(folder)
     return getattr(config, "vision_config", config)
+
+
+def _tower(spec: FeatureSpec, device: str) -> torch.nn.Module:
+    import torch
+
+    def read(model: Any, inputs: torch.Tensor) -> torch.Tensor:
+        hidden = spec.layer is not None or spec.vectors is not None
+        outputs = model(pixel_values=inputs, output_hidden_states=hidden)
+        prefix = _prefix_tokens(model.config, outputs, tuple(inputs.shape[2:]))
+        if spec.vectors is None:
+            return _pooled(outputs, spec.pooling, spec.layer, prefix)
+        return torch.stack(_every_layer(outputs, spec.pooling, prefix), dim=1)
+
+    model = _load(spec).to(device, getattr(torch, spec.compute_dtype))
+    return picture_tower(spec, model.to(memory_format=torch.channels_last), read)
 
 
 def _load(spec: FeatureSpec) -> Any:
