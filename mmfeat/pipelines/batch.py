@@ -32,6 +32,8 @@ RESULTS_SCHEMA = pa.schema(
         pa.field("value", pa.large_binary()),  # vector or vectors in the store's dtype, or UTF-8 text
         pa.field("facts", pa.string()),
         pa.field("seconds", pa.float64()),  # of the model: the row's share of its batch
+        pa.field("runtime", pa.string()),  # what computed it
+        pa.field("note", pa.string()),  # what a person should know of how the model was loaded
         # Of a captioner. What was sent to a server is known of a batch, and is in the batch's first row.
         pa.field("requests", pa.int64()),
         pa.field("prompt_tokens", pa.int64()),
@@ -60,6 +62,8 @@ class Value:
     reason: str = ""
     facts: str | None = None
     seconds: float = 0.0
+    runtime: str | None = None
+    note: str | None = None
     requests: int = 0
     prompt_tokens: int = 0
     new_tokens: int = 0

@@ -11,28 +11,20 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.extract.registry import asks_server
 from mmfeat.pipelines import cluster
-from mmfeat.pipelines.batch import renderings
-from mmfeat.pipelines.cost import trial
-from mmfeat.pipelines.resources import Layout, lay_out, machine_cpus
-from mmfeat.pipelines.stage import Decode, Encode
+from mmfeat.pipelines.blocks import split
+from mmfeat.pipelines.resources import Layout, lay_out, machine_cpus, work_of
+from mmfeat.pipelines.stage import Decode, DecodeEncode, Encode
 from mmfeat.pipelines.vllm import in_engine, processor, with_captions
 from mmfeat.schemas.errors import MissingExtra, MmfeatError
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.server import Sending, VllmConfig
 from mmfeat.schemas.spec import FeatureSpec
-
-# A block is one decode task's work and one actor call: large enough for full batches, small enough
-# to bound what is in flight. Its pixels are estimated from what the renderings may hold at most.
-_MEDIA_UNITS = 64
-_TEXT_UNITS = 512
-_BLOCK_BYTES = 96 << 20
 
 # A worker that dies is tried again this often before its units are retried alone.
 _RETRIES = 1
@@ -125,54 +117,32 @@ def results(
     _quiet_ray_data()
     if resources.ray_address:
         cluster.check_nodes(units, specs)
-    numbers = sorted({n for row in units["features"].to_pylist() for n in row})
+    wanted = _counts(pc.list_flatten(units["features"]))
+    numbers = sorted(wanted)
     # First, while nothing has started: what it lacks is said at once.
     engines = {n: processor(specs[n], n, specs, vllm) for n in numbers if in_engine(specs[n])}
+    nodes = [cpus for _, cpus in cluster.working_nodes().values()] or [1]
     layout = lay_out(
         [n for n in numbers if n not in engines],
-        len(units),
+        work_of(units),
         served={n for n in numbers if asks_server(specs[n])},
-        nodes=[cpus for _, cpus in cluster.working_nodes().values()] or [1],
+        in_engines=bool(engines),
+        nodes=nodes,
         gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
         wanted=resources,
     )
-    dataset = _dataset(split(units, specs, layout), specs, limits, resources, sending, layout, engines)
+    blocks = split(units, specs, max(pool.workers for pool in layout.pools))
+    expected = {number: count // len(nodes) for number, count in wanted.items()}
+    dataset = _dataset(blocks, specs, limits, resources, sending, layout, engines, expected)
     try:
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     except RayError as error:
         raise _cause(error) from error
 
 
-def split(units: pa.Table, specs: Sequence[FeatureSpec], layout: Layout) -> list[pa.Table]:
-    """``units`` as blocks of one source each, bounded in number and in pixels, and no fewer of them than
-    there are processes to work on them; in their order, but for the trial of captions, which is first."""
-    if first := trial(units, specs):
-        rest = np.setdiff1d(np.arange(len(units)), first)
-        parts = [units.take(pa.array(rows, pa.int64())) for rows in (first, rest)]
-        return [block for part in parts for block in _blocks(part, specs, layout)]
-    return _blocks(units, specs, layout)
-
-
-def _blocks(units: pa.Table, specs: Sequence[FeatureSpec], layout: Layout) -> list[pa.Table]:
-    workers = max(pool.workers for pool in layout.pools)
-    sizes = {source: _largest_block(source, specs) for source in pc.unique(units["source"]).to_pylist()}
-    share = max(1, len(units) // workers)
-    blocks, start = [], 0
-    sources = units["source"].to_pylist()
-    for end in range(1, len(units) + 1):
-        size = min(sizes[sources[start]], share)
-        if end == len(units) or end - start == size or sources[end] != sources[start]:
-            blocks.append(units.slice(start, end - start))
-            start = end
-    return blocks
-
-
-def _largest_block(source: str, specs: Sequence[FeatureSpec]) -> int:
-    wanted = [r for r in renderings(specs) if r.source == source]
-    if not wanted:
-        return _TEXT_UNITS
-    pixels = sum(r.view.height * r.view.width * (r.sampling.most if r.sampling else 1) for r in wanted)
-    return max(1, min(_MEDIA_UNITS, _BLOCK_BYTES // (3 * pixels)))
+def _counts(numbers: pa.ChunkedArray) -> dict[int, int]:
+    counts = pc.value_counts(numbers)
+    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
 
 
 def _dataset(
@@ -183,42 +153,48 @@ def _dataset(
     sending: Sending,
     layout: Layout,
     engines: dict[int, Any],
+    expected: dict[int, int],
 ) -> Any:
     import ray.data
 
+    decodes_first = layout.decode_cpus is None
     with warnings.catch_warnings():
         # Retry limits have no named parameter yet; their general form warns.
         warnings.simplefilter("ignore")
-        dataset = ray.data.from_arrow(blocks).map_batches(
-            Decode(specs, limits, fenced=True),
-            batch_size=None,
-            batch_format="pyarrow",
-            num_cpus=layout.decode_cpus,
-            max_retries=_RETRIES,
-        )
+        # Unlike ``from_arrow``, it starts no task for each block only to learn its schema.
+        dataset = ray.data.from_blocks(blocks)
+        if not decodes_first:
+            decode = Decode(specs, limits, fenced=True)
+            dataset = dataset.map_batches(
+                decode, num_cpus=layout.decode_cpus, max_retries=_RETRIES, **_WHOLE_BLOCKS
+            )
         for number, engine in engines.items():
             dataset = with_captions(dataset, engine, specs, number)
         for pool in layout.pools:
+            decodes = decodes_first and pool is layout.pools[0]
             dataset = dataset.map_batches(
-                Encode,
-                fn_constructor_args=(specs, pool.numbers),
+                DecodeEncode if decodes else Encode,
+                fn_constructor_args=(specs, pool.numbers, limits) if decodes else (specs, pool.numbers),
                 fn_constructor_kwargs={
                     "last": pool is layout.pools[-1],
                     "device": pool.device,
                     "threads": pool.threads,
+                    "expected": expected,
                     "batch_size": resources.batch_size,
                     "sending": sending,
                 },
-                batch_size=None,
-                batch_format="pyarrow",
+                compute=ray.data.ActorPoolStrategy(size=pool.workers),
                 num_cpus=pool.num_cpus,
                 num_gpus=pool.num_gpus,
-                compute=ray.data.ActorPoolStrategy(size=pool.workers),
                 # Enough that the last block finds a worker even if every block kills some.
                 max_restarts=(_RETRIES + 1) * len(blocks),
                 max_task_retries=_RETRIES,
+                **_WHOLE_BLOCKS,
             )
     return dataset
+
+
+_WHOLE_BLOCKS = {"batch_size": None, "batch_format": "pyarrow"}
 
 
 def _quiet_ray_data() -> None:

@@ -7,12 +7,17 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from mmfeat.schemas.job import Resources
 
 # More one-model processes than this use memory faster than they add speed.
 _MAX_CPU_WORKERS = 8
-# A process with fewer units than this spends longer loading its models than it saves.
-_UNITS_PER_WORKER = 64
+# A process with fewer covers than this spends longer loading its models than it saves.
+_COVERS_PER_WORKER = 64
+# Decoding a clip takes about as long as all there is to do for so many covers.
+_CLIP_COVERS = 16
 # A process that waits for a server's answers needs next to nothing of a core.
 _ASKING_CPUS = 0.05
 
@@ -34,9 +39,14 @@ class Pool:
 
 @dataclass(frozen=True)
 class Layout:
-    """Where everything runs: ``decode_cpus`` per decode task, then the pools in order."""
+    """Where everything runs.
 
-    decode_cpus: float
+    Attributes:
+        decode_cpus: of each decode task; None where the first pool decodes as well.
+        pools: in order.
+    """
+
+    decode_cpus: float | None
     pools: tuple[Pool, ...]
 
 
@@ -45,11 +55,18 @@ def machine_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def work_of(units: pa.Table) -> int:
+    """How much there is to do, in covers' worth."""
+    clips: int = pc.sum(pc.equal(units["source"], "video")).as_py() or 0
+    return len(units) + (_CLIP_COVERS - 1) * clips
+
+
 def lay_out(
     numbers: Sequence[int],
-    units: int,
+    work: int,
     *,
     served: Collection[int] = (),
+    in_engines: bool = False,
     nodes: Sequence[float],
     gpus: float,
     wanted: Resources,
@@ -58,46 +75,57 @@ def lay_out(
 
     Without a GPU, one pool holds every model and its processes share the cores, a thread for each:
     two one-thread processes beat one two-thread process, and pools that wait for each other would
-    only oversubscribe the cores. With GPUs, every model has a pool of its own and a share of a GPU.
+    only oversubscribe the cores. Each process then decodes what it encodes. With more cores than
+    processes decoding has tasks of its own, so that no core waits for it. With GPUs, every model has a
+    pool of its own and a share of a GPU.
 
     Features whose model is on a server share one process, which comes first: so many requests at a time
     and so much spending are bounds over all of them, and no such feature reads another one.
 
     Args:
-        units: how many there are to compute: few of them are not worth many processes.
+        work: see :func:`work_of`; little of it is not worth many processes.
         served: those of ``numbers`` whose model is on a server.
+        in_engines: other features are computed by engines of their own, which follow on decoding.
         nodes: CPUs of each machine; on a cluster they are taken to be alike, and the smallest counts.
         gpus: of all machines together.
     """
     here = tuple(number for number in numbers if number not in served)
     asking = tuple(number for number in numbers if number in served)
     if gpus < 1 or not here:
-        layout = _on_cpus(here, units, nodes, wanted)
+        layout = _on_cpus(here, work, nodes, wanted)
     else:
-        layout = _on_gpus(here, units, sum(nodes), gpus, wanted)
+        layout = _on_gpus(here, work, sum(nodes), gpus, wanted)
     if asking:
         pools = (Pool(asking, 1, None, _ASKING_CPUS, 0, "cpu"), *(pool for pool in layout.pools if here))
         layout = replace(layout, pools=pools)
+    if layout.decode_cpus is None and (asking or in_engines):
+        layout = replace(layout, decode_cpus=_decode_cpus(nodes))
     return layout
 
 
-def _on_cpus(numbers: tuple[int, ...], units: int, nodes: Sequence[float], wanted: Resources) -> Layout:
+def _on_cpus(numbers: tuple[int, ...], work: int, nodes: Sequence[float], wanted: Resources) -> Layout:
     cores = max(1, int(min(nodes)))
     most = len(nodes) * min(cores, _MAX_CPU_WORKERS)
-    workers = wanted.workers or min(most, math.ceil(units / _UNITS_PER_WORKER))
+    workers = wanted.workers or min(most, math.ceil(work / _COVERS_PER_WORKER))
     beside = math.ceil(workers / len(nodes))
     threads = wanted.threads or max(1, cores // beside)
     # Reservations stay under each machine's total, so that decode tasks always find room beside the
     # models: a task that fits on no machine would wait for ever.
-    decode_cpus = 0.5 if cores > 1 else 0.25
     num_cpus = math.floor(100 * (cores - min(1.0, cores / 2)) / beside) / 100
-    return Layout(decode_cpus, (Pool(numbers, workers, threads, num_cpus, 0, "cpu"),))
+    together = beside >= cores or work <= _COVERS_PER_WORKER
+    return Layout(
+        None if together else _decode_cpus(nodes), (Pool(numbers, workers, threads, num_cpus, 0, "cpu"),)
+    )
 
 
-def _on_gpus(numbers: Sequence[int], units: int, cpus: float, gpus: float, wanted: Resources) -> Layout:
+def _on_gpus(numbers: Sequence[int], work: int, cpus: float, gpus: float, wanted: Resources) -> Layout:
     whole = int(gpus) // len(numbers)
     num_gpus = 1.0 if whole else math.floor(100 * gpus / len(numbers)) / 100
-    workers = wanted.workers or min(max(1, whole), max(1, units))
+    workers = wanted.workers or min(max(1, whole), max(1, work))
     num_cpus = max(0.1, min(1.0, math.floor(100 * cpus / 4 / (len(numbers) * workers)) / 100))
     pools = [Pool((n,), workers, wanted.threads or 1, num_cpus, num_gpus, "cuda") for n in numbers]
     return Layout(1 if cpus >= 4 else 0.5, tuple(pools))
+
+
+def _decode_cpus(nodes: Sequence[float]) -> float:
+    return 0.5 if min(nodes) > 1 else 0.25

@@ -27,6 +27,7 @@ from mmfeat.pipelines.plan import Plan, Planner
 from mmfeat.pipelines.progress import Logged, Reporter, Silent
 from mmfeat.pipelines.record import Recording, recorded
 from mmfeat.pipelines.run_report import FeatureReport, RunReport
+from mmfeat.pipelines.runtimes import Runtimes
 from mmfeat.pipelines.serving import forget_answers, reached, sending_of
 from mmfeat.schemas.errors import ConservationError, GateFailed, SpendingCap
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
@@ -94,6 +95,7 @@ class _Run:
         self.began = datetime.now(UTC)
         self.clock = time.monotonic()
         self.pace = _Pace()
+        self.runtimes = Runtimes()
         self.forgotten = 0
 
     def execute(self) -> RunReport:
@@ -229,8 +231,8 @@ class _Run:
         # Closed at once when a run stops early: Ray Data must end its work before Ray is shut down.
         with closing(tables):
             for table in tables:
-                for estimate in self.costs.add(table):
-                    self.reporter.say(estimate)
+                for line in (*self.costs.add(table), *self.runtimes.add(table)):
+                    self.reporter.say(line)
                 rows, stop = reached(table)
                 self.pace.count(len(rows))
                 committer.add_results(rows)
@@ -265,6 +267,7 @@ class _Run:
                     missing=tally[MISSING],
                     failed=tally[FAILED],
                     seconds=round(committer.seconds[number], 3),
+                    runtimes=self.runtimes.of(number),
                     reasons=dict(Counter(committer.reasons[number]).most_common()),
                     failed_share=failed / (ok + failed) if failed else 0.0,
                     estimate=self.costs.estimate(number),

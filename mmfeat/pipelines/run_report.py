@@ -21,6 +21,7 @@ class FeatureReport:
         up_to_date: items that had nothing to do.
         ok, missing, failed: rows that this run committed.
         seconds: that the model worked, summed over all processes; decoding and start-up not counted.
+        runtimes: what computed the rows, with versions: ``torch 2.14.1``, ``openvino 2026.4.1``.
         reasons: ``stage: reason`` of failed rows to how many, commonest first.
         failed_share: of all the dataset's items that have the source, committed now or before,
             the share whose row is ``failed``.
@@ -39,6 +40,7 @@ class FeatureReport:
     missing: int
     failed: int
     seconds: float
+    runtimes: list[str]
     reasons: dict[str, int]
     failed_share: float
     estimate: Cost | None

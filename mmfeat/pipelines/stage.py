@@ -11,16 +11,17 @@ and a cell without a value is null instead of a filler.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from mmfeat.extract.base import Captioner, CaptionInput, Encoder, Model, Usage
-from mmfeat.extract.media.decode import MediaRequest, Rendering, decode_media
-from mmfeat.extract.media.fence import decode_fenced
+from mmfeat.extract.media.decode import Decoded, MediaRequest, Rendering, decode_media
+from mmfeat.extract.media.fence import decode_fenced_all
 from mmfeat.extract.registry import load_model
 from mmfeat.pipelines.batch import (
     Batch,
@@ -59,7 +60,7 @@ class Decode:
 
     def __call__(self, units: pa.Table) -> pa.Table:
         """One batch of units, decoded."""
-        outcomes = [self._decode(row) for row in units.to_pylist()]
+        outcomes = list(self._outcomes(units.to_pylist()))
         columns: dict[str, pa.Array] = {
             "content_hash": pa.array([o.content_hash for o in outcomes], pa.string()),
             "stamp": pa.array([o.stamp for o in outcomes], pa.string()),
@@ -83,16 +84,33 @@ class Decode:
             )
         return with_columns(units, columns)
 
-    def _decode(self, unit: dict[str, Any]) -> _Decoded:
+    def _outcomes(self, units: Sequence[dict[str, Any]]) -> Iterator[_Decoded]:
+        requests = [self._request(unit) for unit in units]
+        media = self._media([request for request in requests if request is not None])
+        for unit, request in zip(units, requests, strict=True):
+            if request is None:
+                yield _Decoded(text_hash(unit["payload"]), unit["stamp"], {})
+            else:
+                yield self._of(next(media), request, unit["stamp"])
+
+    def _request(self, unit: dict[str, Any]) -> MediaRequest | None:
+        """What to decode of a unit; None of a text."""
         if unit["source"] not in MEDIA_SOURCES:
-            return _Decoded(text_hash(unit["payload"]), unit["stamp"], {})
+            return None
         wanted = {Rendering.of(self.specs[n]) for n in unit["features"] if self._reads_media(n)}
-        chosen = [k for k, rendering in enumerate(self.renderings) if rendering in wanted]
-        request = MediaRequest(unit["source"], unit["payload"], tuple(self.renderings[k] for k in chosen))
-        media = decode_fenced(request, self.limits) if self.fenced else decode_media(request, self.limits)
-        stamp = media.stamp or unit["stamp"]
+        chosen = tuple(rendering for rendering in self.renderings if rendering in wanted)
+        return MediaRequest(unit["source"], unit["payload"], chosen)
+
+    def _media(self, requests: Sequence[MediaRequest]) -> Iterator[Decoded]:
+        if self.fenced:
+            return decode_fenced_all(requests, self.limits)
+        return (decode_media(request, self.limits) for request in requests)
+
+    def _of(self, media: Decoded, request: MediaRequest, stamp: str) -> _Decoded:
+        stamp = media.stamp or stamp
         if media.failure is not None:
             return _Decoded(media.content_hash, stamp, {}, media.failure.stage, media.failure.reason)
+        chosen = map(self.renderings.index, request.renderings)
         return _Decoded(media.content_hash, stamp, dict(zip(chosen, media.frames, strict=True)))
 
     def _reads_media(self, number: int) -> bool:
@@ -124,6 +142,7 @@ class Encode:
         last: whether no stage follows.
         device: ``cpu`` or ``cuda``.
         threads: compute threads of this process.
+        expected: units to come for each feature, on this machine; what is not there is not known.
         batch_size: rows per model call; None for the model's own. A model on a server has its own.
         sending: how such a model is asked.
     """
@@ -136,6 +155,7 @@ class Encode:
         last: bool,
         device: str = "cpu",
         threads: int | None = None,
+        expected: Mapping[int, int] = MappingProxyType({}),
         batch_size: int | None = None,
         sending: Sending | None = None,
     ) -> None:
@@ -147,10 +167,14 @@ class Encode:
         self.renderings = renderings(specs)
         self.by_name = {spec.name: n for n, spec in enumerate(self.specs)}
         self.fitting_batch: dict[int, int] = {}
-        if threads is not None:
-            _use_threads(threads)
         # Loaded at once: weights that are not there end the run, they do not fail items.
-        self.models = {number: load_model(self.specs[number], device, sending) for number in self.numbers}
+        self.models = {
+            number: load_model(
+                self.specs[number], device, sending, threads=threads, expected=expected.get(number)
+            )
+            for number in self.numbers
+        }
+        self.untold = {number: list(model.notes) for number, model in self.models.items()}
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         """One batch: the same units with results, or their results alone after the last stage."""
@@ -182,13 +206,21 @@ class Encode:
             began = time.perf_counter()
             outputs = self._run(number, [inputs[row][0] for row in rows])
             share = (time.perf_counter() - began) / len(rows)
-            for row, output in zip(rows, outputs, strict=True):
-                values[row] = replace(encoded(spec, output, inputs[row][1]), seconds=share)
             model = self.models[number]
+            for row, output in zip(rows, outputs, strict=True):
+                value = encoded(spec, output, inputs[row][1])
+                values[row] = replace(value, seconds=share, runtime=model.runtime)
+            for row, note in zip(rows, self._told(number, len(rows)), strict=False):
+                values[row] = replace(values[row], note=note)
             if isinstance(model, Captioner) and (sent := model.sent()) is not None:
                 values.update({row: replace(values[row], **asdict(Usage())) for row in rows})
                 values[rows[0]] = replace(values[rows[0]], **asdict(sent))
         return values
+
+    def _told(self, number: int, most: int) -> list[str]:
+        """Notes of a model that were not told yet, and now are."""
+        told, self.untold[number] = self.untold[number][:most], self.untold[number][most:]
+        return told
 
     def _input(self, spec: FeatureSpec, units: Batch, row: int) -> tuple[Any, str | None]:
         """The model's input for one row and the hash of the content it was made from."""
@@ -221,6 +253,27 @@ class Encode:
         return min(size, self.fitting_batch.get(number, size))
 
 
+class DecodeEncode:
+    """Both stages in one process, which decodes a block and then encodes it.
+
+    Where every core has a model's process of one thread, decoding beside it would only take its core away.
+
+    Args:
+        specs, limits: as :class:`Decode` takes them; decoding is fenced.
+        numbers, options: as :class:`Encode` takes them.
+    """
+
+    def __init__(
+        self, specs: Sequence[FeatureSpec], numbers: Sequence[int], limits: MediaLimits, **options: Any
+    ) -> None:
+        self.decode = Decode(specs, limits, fenced=True)
+        self.encode = Encode(specs, numbers, **options)
+
+    def __call__(self, units: pa.Table) -> pa.Table:
+        """One batch of units: their results, or the units with results for the stages that follow."""
+        return self.encode(self.decode(units))
+
+
 def _call(model: Model, spec: FeatureSpec, inputs: list[Any]) -> list[Any]:
     outputs: Sequence[Any] | np.ndarray
     if isinstance(model, Captioner):
@@ -236,9 +289,3 @@ def _call(model: Model, spec: FeatureSpec, inputs: list[Any]) -> list[Any]:
     if len(outputs) != len(inputs):
         raise ConservationError(f"{spec.version}: {len(inputs)} items in, {len(outputs)} out")
     return list(outputs)
-
-
-def _use_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)

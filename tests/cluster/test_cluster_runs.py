@@ -21,9 +21,9 @@ FEATURES = {"clip": worlds.CLIP, "caption": worlds.CAPTION}
 
 # Groups and blocks of a few rows, so that there is always work under way and rows to come.
 PROGRAM = """
-from mmfeat.pipelines import commit, graph
+from mmfeat.pipelines import blocks, commit
 commit.GROUP_ROWS = 8
-graph._MEDIA_UNITS = 4
+blocks._PICTURES_PER_CALL = 2
 from mmfeat.cli import main
 main()
 """

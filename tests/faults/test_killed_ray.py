@@ -33,9 +33,9 @@ ACTOR, TASK = "ray::MapWorker(", "ray::MapBatches("
 
 # Groups and blocks of a few rows, so that there is always work under way and rows to come.
 PROGRAM = """
-from mmfeat.pipelines import commit, graph
+from mmfeat.pipelines import blocks, commit
 commit.GROUP_ROWS = 4
-graph._MEDIA_UNITS = 8
+blocks._PICTURES_PER_CALL = 4
 from mmfeat.cli import main
 main()
 """

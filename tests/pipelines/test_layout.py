@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmfeat.pipelines.graph import split
-from mmfeat.pipelines.resources import lay_out
+from mmfeat.pipelines.blocks import split
+from mmfeat.pipelines.resources import lay_out, work_of
 from mmfeat.pipelines.units import UNITS_SCHEMA
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.spec import FeatureSpec, FrameSampling, ImagePreprocess, PixelView, Weights
@@ -44,8 +44,7 @@ def test_every_unit_is_in_exactly_one_block_in_order_and_no_block_mixes_sources(
     table = units(video=video, cover=cover, title=title)
     if not len(table):
         return
-    layout = lay_out([0, 1, 2], len(table), nodes=[workers], gpus=0, wanted=Resources(workers=workers))
-    blocks = split(table, SPECS, layout)
+    blocks = split(table, SPECS, workers)
     assert [u for b in blocks for u in b["unit"].to_pylist()] == list(range(len(table)))
     assert all(len(set(b["source"].to_pylist())) == 1 for b in blocks)
     assert len(blocks) >= min(workers, len(table))
@@ -53,17 +52,28 @@ def test_every_unit_is_in_exactly_one_block_in_order_and_no_block_mixes_sources(
 
 def test_large_pixels_make_small_blocks():
     table = units(video=64)
-    layout = lay_out([0], 64, nodes=[1], gpus=0, wanted=Resources())
-    small = split(table, [spec("video", side=224, frames=8)], layout)
-    large = split(table, [spec("video", side=1024, frames=8)], layout)
-    assert max(map(len, small)) > max(map(len, large)) == 4
+    small = split(table, [spec("video", side=224, frames=8)], workers=1)
+    large = split(table, [spec("video", side=2048, frames=8)], workers=1)
+    assert max(map(len, small)) == 8
+    assert max(map(len, large)) == 1
+
+
+@pytest.mark.parametrize(("source", "call"), [("cover", 32), ("video", 4), ("title", 128)])
+@pytest.mark.parametrize("calls", [3, 64, 1000])
+def test_blocks_are_whole_model_calls_small_ones_at_both_ends(source, call, calls):
+    number = calls * call + 1
+    sizes = [len(b) for b in split(units(**{source: number}), SPECS, workers=2)]
+    assert sum(-(-size // call) for size in sizes) == calls + 1
+    assert sizes[:2] == [call, call]
+    assert sizes[-2:] == [call, 1]
+    assert max(sizes) == call if calls == 3 else max(sizes) > call
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 16, 64])
 def test_reservations_on_a_cpu_leave_room_for_decoding(cpus):
     layout = lay_out([0, 1, 2], 10_000, nodes=[cpus], gpus=0, wanted=Resources())
     (pool,) = layout.pools
-    assert pool.workers * pool.num_cpus + layout.decode_cpus <= cpus
+    assert pool.workers * pool.num_cpus + (layout.decode_cpus or 0) <= cpus
     assert pool.workers * pool.threads <= cpus
 
 
@@ -87,6 +97,29 @@ def test_on_a_cluster_every_node_has_room_for_a_decode_task_beside_its_share_of_
     layout = lay_out([0, 1], 100_000, nodes=nodes, gpus=0, wanted=Resources())
     (pool,) = layout.pools
     share = -(-pool.workers // len(nodes))
-    assert share * pool.num_cpus + layout.decode_cpus <= min(nodes)
+    assert share * pool.num_cpus + (layout.decode_cpus or 0) <= min(nodes)
     assert share * pool.threads <= min(nodes)
     assert pool.workers == len(nodes) * min(8, *nodes)
+
+
+@pytest.mark.parametrize(("cpus", "apart"), [(1, False), (2, False), (8, False), (16, True), (64, True)])
+def test_where_every_core_has_a_models_process_that_process_decodes_as_well(cpus, apart):
+    layout = lay_out([0], 10_000, nodes=[cpus], gpus=0, wanted=Resources())
+    assert (layout.decode_cpus is not None) is apart
+
+
+def test_a_process_of_many_threads_never_waits_for_its_own_decoding_of_much_work():
+    assert lay_out([0], 10_000, nodes=[8], gpus=0, wanted=Resources(workers=1)).decode_cpus is not None
+    assert lay_out([0], 10, nodes=[8], gpus=0, wanted=Resources(workers=1)).decode_cpus is None
+
+
+def test_servers_and_engines_follow_on_decoding_in_tasks_of_its_own():
+    assert lay_out([0], 10_000, served={0}, nodes=[2], gpus=0, wanted=Resources()).decode_cpus is not None
+    assert (
+        lay_out([0], 10_000, in_engines=True, nodes=[2], gpus=0, wanted=Resources()).decode_cpus is not None
+    )
+
+
+def test_clips_are_worth_processes_of_their_own_sooner_than_covers():
+    assert work_of(units(video=10, cover=5, title=2)) == 167
+    assert lay_out([0], work_of(units(video=10)), nodes=[2], gpus=0, wanted=Resources()).pools[0].workers == 2
