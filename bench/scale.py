@@ -1,7 +1,8 @@
-"""``python -m bench.scale [--rows N] [--dims N]``: what the store costs per row, without models.
+"""``python -m bench.scale [--rows N] [--dims N]``: what store and driver cost per item, without models.
 
-Times the catalog, the committer's groups, the plan of a run that has nothing to do, the end of a run
-(compaction and index) and lookups, and prints them as JSON.
+Three processes, one after the other, and the peak memory of each: a first run, in which every item is to be
+computed (rows of random vectors take the place of the models' results); a run that finds nothing to do; and
+lookups. Printed as JSON.
 """
 
 from __future__ import annotations
@@ -12,19 +13,23 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from mmfeat.pipelines.commit import GROUP_ROWS
-from mmfeat.pipelines.plan import Planner
+from mmfeat.pipelines.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.commit import GROUP_ROWS, Committer
+from mmfeat.pipelines.plan import Plan, Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash
-from mmfeat.store import Store, rows_schema
+from mmfeat.store import FeatureVersion, Store
 
 
 def main() -> None:
@@ -33,67 +38,111 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--dims", type=int, default=8)
     args = parser.parse_args()
+    found: dict[str, Any] = {"rows": args.rows, "dims": args.dims}
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measured(folder, args.rows, args.dims), indent=2))
+        for name, step in (("first run", first_run), ("nothing to do", idle_run), ("lookup", lookups)):
+            # A process of its own, for a peak of its own.
+            with ProcessPoolExecutor(1, get_context("spawn")) as process:
+                found[name] = process.submit(step, folder, args.rows, args.dims).result()
+    print(json.dumps(found, indent=2))
 
 
-def measured(uri: str, n: int, dims: int) -> dict[str, Any]:
-    """Seconds of each step, and the peak memory of this process in MB."""
-    seconds: dict[str, float] = {}
+def first_run(uri: str, n: int, dims: int) -> dict[str, float]:
+    """Seconds of each step of a run that computes everything, and its peak memory in MB."""
+    clock = _Clock()
+    spec = feature(dims)
+    with clock.step("dataset"):
+        catalog = items(n)
+    store = Store.open(uri, create=True)
+    with store.lease("bench"):
+        with clock.step("catalog"):
+            store.put_catalog(catalog, {"name": "bench", "root": uri})
+        version = store.add_version(spec)
+        with clock.step("plan"):
+            plan = planned(store, catalog, version)
+        assert len(plan.units) == n
+        with clock.step("commits"):
+            committer = Committer(store, [version], plan)
+            for start in range(0, n, GROUP_ROWS):
+                committer.add_results(results(plan.units.slice(start, GROUP_ROWS), dims))
+            committer.flush()
+        with clock.step("end: compaction, index"):
+            store.finish(version)
+    return clock.found()
+
+
+def idle_run(uri: str, n: int, dims: int) -> dict[str, float]:
+    """The same of a run that finds nothing to do."""
+    clock = _Clock()
+    with clock.step("dataset"):
+        catalog = items(n)
+    store = Store.open(uri)
+    with store.lease("bench"):
+        with clock.step("catalog"):
+            store.put_catalog(catalog, {"name": "bench", "root": uri})
+        version = store.add_version(feature(dims))
+        with clock.step("plan"):
+            plan = planned(store, catalog, version)
+        assert plan.up_to_date(0) == n
+    return clock.found()
+
+
+def lookups(uri: str, n: int, dims: int) -> dict[str, float]:
+    """Seconds of a lookup of 100 ids, the median of 21, and the peak memory in MB."""
+    clock = _Clock()
+    ids = [f"item-{i:08d}" for i in np.random.default_rng(0).integers(0, n, 100)]
+    opened = Store.open(uri)
+    clock.seconds["100 ids"] = median(lambda: opened.lookup(ids, ["small"]))
+    return clock.found()
+
+
+class _Clock:
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
 
     @contextmanager
-    def timed(step: str) -> Iterator[None]:
+    def step(self, name: str) -> Iterator[None]:
         began = time.perf_counter()
         yield
-        seconds[step] = round(time.perf_counter() - began, 3)
+        self.seconds[name] = round(time.perf_counter() - began, 3)
 
-    spec = FeatureSpec(
+    def found(self) -> dict[str, float]:
+        return {**self.seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+
+
+def feature(dims: int) -> FeatureSpec:
+    """A feature of titles."""
+    return FeatureSpec(
         name="small", source="title", output="vector", method="bench", model="bench", dims=dims,
         weights=Weights(origin="random", ref="seed=0"), store_dtype="float16",
     )  # fmt: skip
-    catalog = items(n)
-    store = Store.open(uri, create=True)
-    with store.lease("bench"):
-        with timed("catalog, first time"):
-            store.put_catalog(catalog, {"name": "bench", "root": uri})
-        with timed("catalog, nothing new"):
-            store.put_catalog(catalog, {"name": "bench", "root": uri})
-        version = store.add_version(spec)
-        with timed("commits"):
-            for start in range(0, n, GROUP_ROWS):
-                store.commit(version, rows(spec, start, min(n, start + GROUP_ROWS)), replace=False)
-        with timed("end of a run"):
-            store.finish(version)
-    with timed("plan, nothing to do"):
-        ledger = Store.open(uri).ledger(version)
-        Planner(catalog, [spec], [ledger], store.stamps(), limits=MediaLimits()).plan()
-    ids = [f"item-{i:08d}" for i in np.random.default_rng(0).integers(0, n, 100)]
-    opened = Store.open(uri)
-    seconds["lookup of 100 ids, median"] = median(lambda: opened.lookup(ids, ["small"]))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    return {"rows": n, "dims": dims, "seconds": seconds, "peak_mb": peak}
 
 
 def items(n: int) -> pa.Table:
     """A catalog of titles."""
-    columns = {name: pa.nulls(n, CATALOG_SCHEMA.field(name).type) for name in CATALOG_SCHEMA.names}
-    columns["item_id"] = pa.array((f"item-{i:08d}" for i in range(n)), pa.string())
-    columns["title"] = pa.array((f"title {i}" for i in range(n)), pa.string())
+    columns = {field.name: pa.nulls(n, field.type) for field in CATALOG_SCHEMA}
+    numbers = pa.array(np.arange(n)).cast(pa.string())
+    columns["item_id"] = pc.binary_join_element_wise("item-", pc.utf8_lpad(numbers, 8, "0"), "")
+    columns["title"] = pc.binary_join_element_wise("title", numbers, " ")
     return pa.table(columns, schema=CATALOG_SCHEMA)
 
 
-def rows(spec: FeatureSpec, start: int, end: int) -> pa.Table:
-    """Committed rows of the items ``start`` to ``end``."""
-    schema, n = rows_schema(spec), end - start
-    values = np.random.default_rng(start).standard_normal(n * spec.dims).astype(np.float16)
-    columns: dict[str, Any] = {name: pa.nulls(n, schema.field(name).type) for name in schema.names}
-    columns["item_id"] = pa.array([f"item-{i:08d}" for i in range(start, end)])
-    columns["status"] = pa.array(["ok"] * n)
-    columns["content_hash"] = pa.array([text_hash(f"title {i}") for i in range(start, end)])
-    columns["stamp"] = pa.array([""] * n)
-    columns["vector"] = pa.FixedSizeListArray.from_arrays(pa.array(values), spec.dims)
-    columns["created"] = pa.array([datetime.now(UTC)] * n, schema.field("created").type)
-    return pa.table([columns[name] for name in schema.names], schema=schema)
+def planned(store: Store, catalog: pa.Table, version: FeatureVersion) -> Plan:
+    """The plan of one feature."""
+    ledger = partial(store.ledger_batches, version)
+    return Planner(catalog, [version.spec], [ledger], store.stamps(), limits=MediaLimits()).plan()
+
+
+def results(units: pa.Table, dims: int) -> pa.Table:
+    """RESULTS_SCHEMA rows of random vectors."""
+    n = len(units)
+    values = np.random.default_rng(units["unit"][0].as_py()).standard_normal((n, dims)).astype(np.float16)
+    columns = {field.name: pa.nulls(n, field.type) for field in RESULTS_SCHEMA}
+    columns |= {"unit": units["unit"], "stamp": units["stamp"], "feature": pa.array([0] * n, pa.int32())}
+    columns["status"] = pa.repeat("ok", n)
+    columns["content_hash"] = pa.array([text_hash(text) for text in units["payload"].to_pylist()])
+    columns["value"] = pa.array([row.tobytes() for row in values], pa.large_binary())
+    return pa.table(columns, schema=RESULTS_SCHEMA)
 
 
 def median(call: Callable[[], object]) -> float:

@@ -7,16 +7,17 @@ could run ahead of them.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.pipelines.plan import Copy, Known, Plan
+from mmfeat.pipelines.plan import Plan
 from mmfeat.schemas.errors import ConservationError
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
+from mmfeat.schemas.ids import id_hashes, whole
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store, rows_schema
 
@@ -50,36 +51,32 @@ class Committer:
         self.committed = committed
         self.groups: list[list[pa.Table]] = [[] for _ in versions]
         self.since: list[float | None] = [None] * len(versions)
-        self.items = plan.units["item_id"].to_pylist()
-        self.seen = [np.zeros(len(plan.units), dtype=bool) for _ in versions]
+        self.items = whole(plan.units["item_id"])
+        self.twins = [_twins_of(plan.twins, feature) for feature in range(len(versions))]
+        self.replaced = [np.sort(id_hashes(ids)) for ids in plan.replaced]
+        # Donors are read as they were planned: this run may replace their rows before their turn comes.
+        self.donors = store
+        if len(plan.copies):
+            self.donors = Store.open(store.uri)
+            self.donors.pin()
+        self.seen = np.zeros((len(versions), len(plan.units)), dtype=bool)
         self.tally: list[dict[str, int]] = [{OK: 0, MISSING: 0, FAILED: 0} for _ in versions]
         self.reasons: list[dict[str, int]] = [{} for _ in versions]
         self.seconds = [0.0] * len(versions)
 
-    def add_known(self, rows: Iterable[Known]) -> None:
-        """Rows that need no model."""
-        by_feature: dict[int, list[dict[str, object]]] = {}
-        for row in rows:
-            by_feature.setdefault(row.feature, []).append(
-                {
-                    "item_id": row.item_id,
-                    "status": row.status,
-                    "stage": row.stage,
-                    "reason": row.reason,
-                    "stamp": row.stamp,
-                }
-            )
-        for feature, group in by_feature.items():
+    def add_known(self, known: pa.Table) -> None:
+        """KNOWN_SCHEMA rows: they need no model."""
+        for feature, group in _groups(known):
             self._add(feature, _rows(self.versions[feature].spec, group))
 
-    def add_copies(self, copies: Iterable[Copy]) -> None:
-        """Rows whose content was computed before for another item."""
-        by_feature: dict[int, list[Copy]] = {}
-        for copy in copies:
-            by_feature.setdefault(copy.feature, []).append(copy)
-        for feature, group in by_feature.items():
-            for start in range(0, len(group), GROUP_ROWS):
-                self._add_copies(feature, group[start : start + GROUP_ROWS])
+    def add_copies(self, copies: pa.Table) -> None:
+        """COPIES_SCHEMA rows: their content was computed before for another item."""
+        for feature, group in _groups(copies):
+            donors = self.donors.full_rows(self.versions[feature], group["donor"].to_pylist())
+            for name in ("item_id", "stamp"):
+                place, column = donors.schema.get_field_index(name), donors.schema.field(name)
+                donors = donors.set_column(place, column, group[name])
+            self._add(feature, donors)
 
     def add_results(self, results: pa.Table) -> None:
         """RESULTS_SCHEMA rows as they leave the graph; each unit's twins get the same values."""
@@ -89,8 +86,10 @@ class Committer:
 
     def pending_units(self) -> list[int]:
         """Units with a feature that no result has come for."""
-        wanted = self.plan.units["features"].to_pylist()
-        return [u for u, features in enumerate(wanted) if not all(self.seen[n][u] for n in features)]
+        wanted = whole(self.plan.units["features"])
+        units, features = wanted.value_parent_indices().to_numpy(), wanted.flatten().to_numpy()
+        found: list[int] = np.unique(units[~self.seen[features, units]]).tolist()
+        return found
 
     def flush(self) -> None:
         """Commit everything that is waiting."""
@@ -99,40 +98,30 @@ class Committer:
 
     def _add_feature_results(self, feature: int, part: pa.Table) -> None:
         units = part["unit"].to_numpy()
-        if self.seen[feature][units].any() or len(np.unique(units)) != len(units):
+        if self.seen[feature, units].any() or len(np.unique(units)) != len(units):
             raise ConservationError(
                 f"{self.versions[feature].version}: a unit's result came twice; it was committed once."
             )
-        self.seen[feature][units] = True
+        self.seen[feature, units] = True
         self.seconds[feature] += pc.sum(part["seconds"]).as_py() or 0.0
-        takes, ids, stamps = self._fan_out(feature, part)
-        if ids:
-            rows = part.take(pa.array(takes))
-            self._add(feature, _from_results(self.versions[feature].spec, rows, ids, stamps))
+        takes, ids, stamps = self._fan_out(feature, units, part["stamp"].combine_chunks())
+        # One unit may have any number of twins.
+        for start in range(0, len(ids), GROUP_ROWS):
+            some = slice(start, start + GROUP_ROWS)
+            rows = part.take(pa.array(takes[some]))
+            self._add(feature, _from_results(self.versions[feature].spec, rows, ids[some], stamps[some]))
 
-    def _fan_out(self, feature: int, part: pa.Table) -> tuple[list[int], list[str], list[str]]:
-        """Which result row each item takes: its own, or that of the unit it is a twin of."""
-        takes, ids, stamps = [], [], []
-        own_stamps = part["stamp"].to_pylist()
-        for position, unit in enumerate(part["unit"].to_pylist()):
-            if feature in self.plan.own[unit]:
-                takes.append(position)
-                ids.append(self.items[unit])
-                stamps.append(own_stamps[position])
-            for twin in self.plan.twins.get(unit, ()):
-                if feature in twin.features:
-                    takes.append(position)
-                    ids.append(twin.item_id)
-                    stamps.append(twin.stamp)
-        return takes, ids, stamps
-
-    def _add_copies(self, feature: int, group: Sequence[Copy]) -> None:
-        donors = self.store.full_rows(self.versions[feature], [copy.donor for copy in group])
-        ids = pa.array([copy.item_id for copy in group], pa.string())
-        stamps = pa.array([copy.stamp for copy in group], pa.string())
-        for name, column in (("item_id", ids), ("stamp", stamps)):
-            donors = donors.set_column(donors.schema.get_field_index(name), donors.schema.field(name), column)
-        self._add(feature, donors)
+    def _fan_out(
+        self, feature: int, units: np.ndarray, stamps: pa.Array
+    ) -> tuple[np.ndarray, pa.Array, pa.Array]:
+        """Which result row each item takes: its own, or that of the unit it is a twin of; with the stamp."""
+        own = np.flatnonzero(self.plan.own[feature, units])
+        of_unit, rows = self.twins[feature]
+        first, end = (np.searchsorted(of_unit, units, side) for side in ("left", "right"))
+        twins = self.plan.twins.take(pa.array(rows[_ranges(first, end)]))
+        ids = pa.concat_arrays([self.items.take(pa.array(units[own])), twins["item_id"].combine_chunks()])
+        of_twins = pa.concat_arrays([stamps.take(pa.array(own)), twins["stamp"].combine_chunks()])
+        return np.concatenate([own, np.repeat(np.arange(len(units)), end - first)]), ids, of_twins
 
     def _add(self, feature: int, rows: pa.Table) -> None:
         for status, count in zip(*_value_counts(rows["status"]), strict=True):
@@ -154,27 +143,56 @@ class Committer:
         if not self.groups[feature]:
             return
         rows = pa.concat_tables(self.groups[feature])
-        replaced = self.plan.replaced[feature]
-        replace = bool(replaced) and not replaced.isdisjoint(rows["item_id"].to_pylist())
+        # Another id with such a hash does no harm: a row that replaces none is added all the same.
+        replace = _any_in(self.replaced[feature], id_hashes(rows["item_id"]))
         self.store.commit(self.versions[feature], rows, replace=replace)
         self.groups[feature], self.since[feature] = [], None
         self.committed(feature, len(rows))
 
 
-def _rows(spec: FeatureSpec, rows: Sequence[dict[str, object]]) -> pa.Table:
-    now = datetime.now(UTC)
-    return pa.Table.from_pylist([{**row, "created": now} for row in rows], schema=rows_schema(spec))
+def _groups(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Rows of one feature at a time, at most as many as are committed together."""
+    for feature in pc.unique(rows["feature"]).to_pylist():
+        of_feature = rows.filter(pc.equal(rows["feature"], feature))
+        for start in range(0, len(of_feature), GROUP_ROWS):
+            yield feature, of_feature.slice(start, GROUP_ROWS).combine_chunks()
 
 
-def _from_results(spec: FeatureSpec, results: pa.Table, ids: list[str], stamps: list[str]) -> pa.Table:
+def _twins_of(twins: pa.Table, feature: int) -> tuple[np.ndarray, np.ndarray]:
+    """The units that twins want a feature of, in their order, and the row of each of these twins."""
+    features = twins["features"].combine_chunks()
+    rows = features.value_parent_indices().to_numpy()[features.flatten().to_numpy() == feature]
+    return twins["unit"].to_numpy()[rows], rows
+
+
+def _ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The numbers from each of ``first`` to before its ``end``, one range after the other."""
+    sizes = end - first
+    return np.asarray(np.arange(sizes.sum()) + np.repeat(first - (np.cumsum(sizes) - sizes), sizes))
+
+
+def _any_in(ordered: np.ndarray, values: np.ndarray) -> bool:
+    return bool((np.searchsorted(ordered, values, "left") < np.searchsorted(ordered, values, "right")).any())
+
+
+def _rows(spec: FeatureSpec, rows: pa.Table) -> pa.Table:
+    """KNOWN_SCHEMA rows of one feature as rows of its table."""
+    schema, n = rows_schema(spec), len(rows)
+    columns = {field.name: pa.nulls(n, field.type) for field in schema}
+    columns |= {name: rows[name] for name in ("item_id", "status", "stage", "reason", "stamp")}
+    columns["created"] = _now(n)
+    return pa.table(columns, schema=schema)
+
+
+def _now(n: int) -> pa.Array:
+    return pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), n)
+
+
+def _from_results(spec: FeatureSpec, results: pa.Table, ids: pa.Array, stamps: pa.Array) -> pa.Table:
     """RESULTS_SCHEMA rows of one feature as rows of its table."""
     schema = rows_schema(spec)
     results = results.combine_chunks()
-    columns = {
-        "item_id": pa.array(ids, pa.string()),
-        "stamp": pa.array(stamps, pa.string()),
-        "created": pa.array([datetime.now(UTC)] * len(ids), schema.field("created").type),
-    }
+    columns = {"item_id": ids, "stamp": stamps, "created": _now(len(ids))}
     for name in ("status", "stage", "reason", "content_hash", "facts"):
         columns[name] = results[name]
     if spec.output == "vector":

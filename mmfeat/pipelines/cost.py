@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.extract.base import Usage
+from mmfeat.pipelines.units import count_wanted
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.server import SpendingConfig
 from mmfeat.schemas.spec import FeatureSpec
@@ -79,8 +79,8 @@ class Costs:
     def __init__(self, units: pa.Table, specs: Sequence[FeatureSpec], spending: SpendingConfig) -> None:
         self._specs = specs
         self._spending = spending
-        wanted = Counter(number for row in units["features"].to_pylist() for number in row)
-        self._planned = {number: wanted[number] for number in captioned(specs)}
+        wanted = count_wanted(units)
+        self._planned = {number: wanted.get(number, 0) for number in captioned(specs)}
         self._made: dict[int, list[tuple[Usage, float]]] = {number: [] for number in self._planned}
         self._used: dict[int, Usage] = {number: Usage() for number in self._planned}
         self._captions = dict.fromkeys(self._planned, 0)

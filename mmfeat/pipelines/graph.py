@@ -12,13 +12,13 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmfeat.extract.registry import asks_server
 from mmfeat.pipelines import cluster
 from mmfeat.pipelines.blocks import split
 from mmfeat.pipelines.resources import Layout, lay_out, machine_cpus, work_of
 from mmfeat.pipelines.stage import Decode, DecodeEncode, Encode
+from mmfeat.pipelines.units import count_wanted
 from mmfeat.pipelines.vllm import in_engine, processor, with_captions
 from mmfeat.schemas.errors import MissingExtra, MmfeatError
 from mmfeat.schemas.job import Resources
@@ -117,7 +117,7 @@ def results(
     _quiet_ray_data()
     if resources.ray_address:
         cluster.check_nodes(units, specs)
-    wanted = _counts(pc.list_flatten(units["features"]))
+    wanted = count_wanted(units)
     numbers = sorted(wanted)
     # First, while nothing has started: what it lacks is said at once.
     engines = {n: processor(specs[n], n, specs, vllm) for n in numbers if in_engine(specs[n])}
@@ -138,11 +138,6 @@ def results(
         yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
     except RayError as error:
         raise _cause(error) from error
-
-
-def _counts(numbers: pa.ChunkedArray) -> dict[int, int]:
-    counts = pc.value_counts(numbers)
-    return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
 
 
 def _dataset(

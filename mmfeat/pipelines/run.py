@@ -9,8 +9,10 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from mmfeat import datasets
@@ -29,6 +31,7 @@ from mmfeat.pipelines.record import Recording, recorded
 from mmfeat.pipelines.run_report import FeatureReport, RunReport
 from mmfeat.pipelines.runtimes import Runtimes
 from mmfeat.pipelines.serving import forget_answers, reached, sending_of
+from mmfeat.pipelines.units import count_wanted
 from mmfeat.schemas.errors import ConservationError, GateFailed, SpendingCap
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.job import JobConfig
@@ -161,7 +164,7 @@ class _Run:
     def _bring_up_to_date(
         self, store: Store, dataset: Dataset, versions: Sequence[FeatureVersion], recording: Recording
     ) -> RunReport:
-        ledgers = [store.ledger(v) for v in versions]
+        ledgers = [partial(store.ledger_batches, v) for v in versions]
         plan = Planner(
             dataset.items,
             [v.spec for v in versions],
@@ -192,7 +195,7 @@ class _Run:
             recording.report = self._report(dataset, plan, committer).to_dict()
         if self.job.run.estimate:
             return self._report(dataset, plan, committer)
-        _check_conserved(plan, committer, [len(ledger) for ledger in ledgers])
+        _check_conserved(plan, committer)
         for number, version_ in enumerate(versions):
             if plan.planned(number):
                 store.finish(version_)
@@ -214,13 +217,13 @@ class _Run:
         units = plan.units
         if self.job.run.estimate:
             units = units.take(pa.array(trial(units, plan.specs), pa.int64()))
-        self.reporter.start(sum(map(len, units["features"].to_pylist())))
+        self.reporter.start(sum(count_wanted(units).values()))
         try:
             with ray_session(resources):
                 job = self.job
                 tables = results(units, plan.specs, limits, resources, self.sending, job.vllm)
                 self._take(committer, plan, tables)
-                if lost := sorted({*units["unit"].to_pylist()} & {*committer.pending_units()}):
+                if len(lost := np.intersect1d(units["unit"], committer.pending_units())):
                     self.reporter.say(f"{len(lost)} items were lost with their worker: trying each alone")
                     again = plan.units.take(pa.array(lost))
                     self._take(committer, plan, retry_alone(again, plan.specs, limits, self.sending))
@@ -281,7 +284,7 @@ class _Run:
             items=plan.n_items,
             forgotten=self.forgotten,
             computed=len(plan.units),
-            copied=len(plan.copies) + sum(map(len, plan.twins.values())),
+            copied=len(plan.copies) + len(plan.twins),
             start_seconds=None if self.pace.first is None else round(self.pace.first - self.clock, 3),
             rows_per_second=self.pace.rows_per_second,
             seconds=time.monotonic() - self.clock,
@@ -320,15 +323,15 @@ def _planned(plan: Plan) -> str:
     return f"{plan.n_items:,} items; rows planned: {rows}; {len(plan.units):,} contents to compute"
 
 
-def _check_conserved(plan: Plan, committer: Committer, before: Sequence[int]) -> None:
-    """Planned, counted on the way and found in the store (which had ``before`` rows) must be the same."""
+def _check_conserved(plan: Plan, committer: Committer) -> None:
+    """Planned, counted on the way and found in the store must be the same."""
     for number, (spec, version_) in enumerate(zip(plan.specs, committer.versions, strict=True)):
         planned, committed = plan.planned(number), sum(committer.tally[number].values())
         if planned != committed:
             raise _not_conserved(
                 f"{spec.version}: {planned:,} rows were planned and {committed:,} committed."
             )
-        expected = before[number] + planned - len(plan.replaced[number])
+        expected = plan.rows[number] + planned - len(plan.replaced[number])
         found = sum(committer.store.counts(version_).values())
         if expected != found:
             raise _not_conserved(

@@ -6,62 +6,86 @@ only those are read in full for their hash.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
 
 from mmfeat.extract.media.read import read_media, size_of_stamp
+from mmfeat.pipelines import hashes
 from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.ids import slices
 from mmfeat.schemas.media import FetchOptions
 
 # Hashing is bound by the disk and releases the interpreter lock.
 _THREADS = 8
+_WAITING = 1024
 _EDGE_BYTES = 4096
 
-
-def hash_contents(locations: Sequence[str], max_bytes: int, fetch: FetchOptions) -> list[str | None]:
-    """SHA-256 of each file's content; None where it can't be read (the run will say why)."""
-    with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(lambda location: _hash(location, max_bytes, fetch), locations))
+_Read = TypeVar("_Read")
 
 
-def likely_copies(locations: Sequence[str], stamps: Sequence[str], committed: set[str]) -> list[int]:
-    """Positions of files that may hold the same bytes as another, or as a committed one.
+def hash_contents(locations: pa.Array, max_bytes: int, fetch: FetchOptions) -> tuple[np.ndarray, np.ndarray]:
+    """SHA-256 of the files' contents.
+
+    Returns:
+        ``[m, 4]`` uint64, of the files that could be read; ``[n]`` bool, which these are (of the others
+        the run will say why).
+    """
+    read = list(_each(locations, lambda location: _hash(location, max_bytes, fetch)))
+    raw = b"".join(content for content in read if content is not None)
+    there = np.array([content is not None for content in read], dtype=bool)
+    return np.frombuffer(raw, np.uint64).reshape(-1, hashes.WORDS), there
+
+
+def sizes_of(stamps: pa.Array) -> np.ndarray:
+    """``[n]`` int64: the file sizes in bytes that stamps name; 0 for a URL's, and for an empty file."""
+    named = (size_of_stamp(stamp) or 0 for _, some in slices(stamps) for stamp in some.to_pylist())
+    return np.fromiter(named, np.int64, len(stamps))
+
+
+def likely_copies(locations: pa.Array, rows: np.ndarray, sizes: np.ndarray, stored: np.ndarray) -> np.ndarray:
+    """Positions in ``rows`` of files that may hold the same bytes as another, or as a committed one.
 
     Args:
-        locations, stamps: the files and their stamps.
-        committed: stamps of files whose features are in the store.
+        locations, rows: of all media, and which of them to look at.
+        sizes: ``[len(rows)]`` int64, in bytes; 0 for those that have no twin.
+        stored: sizes of files whose features are in the store.
     """
-    sizes = [size_of_stamp(stamp) for stamp in stamps]
-    often = Counter(size for size in sizes if size is not None)
-    stored = {size_of_stamp(stamp) for stamp in committed if stamp}
-    same_size = [k for k, size in enumerate(sizes) if size and (often[size] > 1 or size in stored)]
+    found, often = np.unique(sizes, return_counts=True)
+    alike = (sizes > 0) & (np.isin(sizes, found[often > 1]) | np.isin(sizes, stored))
+    some = np.flatnonzero(alike)
+    # Of the edges their hash alone is kept: should two be equal by chance, a file more is read.
+    edges = np.fromiter(_each(locations.take(pa.array(rows[some])), _edges), np.int64, len(some))
+    _, group, repeated = np.unique(sizes[some] ^ edges, return_inverse=True, return_counts=True)
+    return np.asarray(some[(repeated[group] > 1) | np.isin(sizes[some], stored)])
+
+
+def _each(locations: pa.Array, read: Callable[[str], _Read]) -> Iterator[_Read]:
+    """What ``read`` gives for each location, several of which are read at a time."""
     with ThreadPoolExecutor(_THREADS) as pool:
-        edges = list(pool.map(lambda k: _edges(locations[k]), same_size))
-    repeated = Counter(zip((sizes[k] for k in same_size), edges, strict=True))
-    return [
-        k
-        for k, edge in zip(same_size, edges, strict=True)
-        if repeated[(sizes[k], edge)] > 1 or sizes[k] in stored
-    ]
+        for _, some in slices(locations, _WAITING):
+            yield from pool.map(read, some.to_pylist())
 
 
-def _hash(location: str, max_bytes: int, fetch: FetchOptions) -> str | None:
+def _hash(location: str, max_bytes: int, fetch: FetchOptions) -> bytes | None:
     try:
-        return read_media(location, max_bytes, fetch).content_hash
+        return bytes.fromhex(read_media(location, max_bytes, fetch).content_hash)
     except ItemError:
         return None
 
 
-def _edges(location: str) -> bytes | None:
-    """The first and last bytes of a local file; None where they can't be had cheaply."""
+def _edges(location: str) -> int:
+    """A hash of the first and last bytes of a local file; 0 where they can't be had cheaply."""
     if "://" in location:
-        return None
+        return 0
     try:
         with Path(location).open("rb") as file:
             head = file.read(_EDGE_BYTES)
             file.seek(max(0, file.seek(0, 2) - _EDGE_BYTES))
-            return head + file.read(_EDGE_BYTES)
+            return hash(head + file.read(_EDGE_BYTES))
     except OSError:
-        return None
+        return 0

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.ids import Places, id_hashes, whole
 from mmfeat.store.database import Database
 from mmfeat.store.schema import RUNS_SCHEMA
 
@@ -48,9 +50,12 @@ class Catalog:
         """
         items = _conformed(items, CATALOG_SCHEMA)
         _refuse_repeated_ids(items)
+        told_the_same = dataset == self.dataset()
+        if told_the_same and self._holds(ITEMS, items):
+            return
         present = self.items()
         merged = _merged(present, items)
-        if dataset != self.dataset() or not merged.equals(present):
+        if not told_the_same or not merged.equals(present):
             metadata = {_DATASET_KEY: json.dumps(dataset).encode()}
             self._database.overwrite(ITEMS, merged.replace_schema_metadata(metadata))
 
@@ -63,8 +68,20 @@ class Catalog:
         """Replace all interactions; writes nothing where they are the same."""
         new = INTERACTIONS_SCHEMA.empty_table() if interactions is None else interactions
         new = _conformed(new, INTERACTIONS_SCHEMA)
-        if not new.equals(self._database.read(INTERACTIONS, INTERACTIONS_SCHEMA)):
+        if not self._holds(INTERACTIONS, new):
             self._database.overwrite(INTERACTIONS, new)
+
+    def _holds(self, name: str, rows: pa.Table) -> bool:
+        """Whether a table is exactly ``rows``; never holds all of it in memory."""
+        table = self._database.table(name)
+        if table is None or table.count_rows() != len(rows):
+            return table is None and not len(rows)
+        start = 0
+        for batch in self._database.batches(name, rows.schema.names):
+            if not pa.Table.from_batches([batch]).equals(rows.slice(start, len(batch))):
+                return False
+            start += len(batch)
+        return True
 
     def stamps(self) -> pa.Table:
         """Known stamps of files, STAMPS_SCHEMA."""
@@ -89,15 +106,11 @@ class Catalog:
 def _merged(present: pa.Table, items: pa.Table) -> pa.Table:
     if not len(present):
         return items
-    replaced_by = pc.index_in(present["item_id"], value_set=items["item_id"].combine_chunks())
-    known = pc.index_in(items["item_id"], value_set=present["item_id"].combine_chunks())
-    kept = pa.array(range(len(present)), pa.int64())
-    old = pc.if_else(
-        pc.is_valid(replaced_by), pc.add(replaced_by.cast(pa.int64()), len(present)), kept
-    ).combine_chunks()
-    new = pc.indices_nonzero(pc.is_null(known)).cast(pa.int64())
-    rows = pa.concat_arrays([old, pc.add(new, len(present))])
-    return pa.concat_tables([present, items]).take(rows)
+    given = Places(whole(items["item_id"])).of(present["item_id"])
+    old = np.where(given >= 0, len(present) + given, np.arange(len(present)))
+    known = Places(whole(present["item_id"])).of(items["item_id"])
+    new = len(present) + np.flatnonzero(known < 0)
+    return pa.concat_tables([present, items]).take(pa.array(np.concatenate([old, new])))
 
 
 def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
@@ -107,6 +120,9 @@ def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
 
 
 def _refuse_repeated_ids(items: pa.Table) -> None:
+    hashes = np.sort(id_hashes(items["item_id"]))
+    if (hashes[1:] != hashes[:-1]).all():
+        return
     counts = pc.value_counts(items["item_id"].combine_chunks())
     repeated = counts.filter(pc.greater(counts.field("counts"), 1)).field("values").to_pylist()
     if repeated:

@@ -23,6 +23,9 @@ KEEP_OLD_VERSIONS = timedelta(days=1)
 
 _MANY_FRAGMENTS = 64
 
+# Lance reads gigabytes ahead unless it is told otherwise.
+READ_AHEAD_BYTES, _BATCH_ROWS = 32 << 20, 16_384
+
 _SOURCE = re.compile(r",? *\S*/[\w./-]+\.rs:\d+:\d+")
 
 # What an error's text holds, to what it means. The whole text is the StoreError's cause.
@@ -87,6 +90,15 @@ class Database:
             return schema.empty_table()
         with self.errors(f"read {name}"):
             return table.to_table(columns=schema.names).replace_schema_metadata(None)
+
+    def batches(self, name: str, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All rows of a table, in their order, a bounded number at a time."""
+        table = self.table(name)
+        if table is not None:
+            with self.errors(f"read {name}"):
+                yield from table.to_batches(
+                    columns=list(columns), batch_size=_BATCH_ROWS, io_buffer_size=READ_AHEAD_BYTES
+                )
 
     def read_small(self, name: str, schema: pa.Schema) -> pa.Table:
         """As :meth:`read`, kept in memory until the table changes: for what every lookup needs."""

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from mmfeat.schemas.errors import ConservationError, StoreError
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
-from mmfeat.store.database import Database, quoted
+from mmfeat.store.database import READ_AHEAD_BYTES, Database, quoted
 from mmfeat.store.schema import rows_schema, value_column
 from mmfeat.store.versions import FeatureVersion
 
@@ -22,8 +22,8 @@ _IDS_PER_FILTER = 1000
 # Above this share of a table's rows, reading all of it is quicker than looking rows up.
 _SCAN_SHARE = 0.2
 
-# Lance reads gigabytes ahead unless it is told otherwise: more than the matrix that is being filled.
-_READ_AHEAD_BYTES, _SCAN_BATCH_ROWS = 32 << 20, 1024
+# Read ahead of a scan for values must not be more than the matrix that is being filled.
+_SCAN_BATCH_ROWS = 1024
 
 
 def commit(database: Database, version: FeatureVersion, rows: pa.Table, replace: bool) -> None:
@@ -46,6 +46,14 @@ def ledger(database: Database, version: FeatureVersion) -> pa.Table:
         columns.append("text")
     with database.errors(f"read {version.version}"):
         return table_of(database, version).to_table(columns=columns)
+
+
+def ledger_batches(
+    database: Database, version: FeatureVersion, columns: Sequence[str]
+) -> Iterator[pa.RecordBatch]:
+    """Columns of every row, a bounded number of rows at a time."""
+    table_of(database, version)
+    return database.batches(version.table, columns)
 
 
 def counts(database: Database, version: FeatureVersion) -> dict[str, int]:
@@ -95,7 +103,7 @@ def batches_of(
     with database.errors(f"read {version.version}"):
         if len(ids) > _SCAN_SHARE * table.count_rows():
             yield from table.to_batches(
-                columns=list(columns), batch_size=_SCAN_BATCH_ROWS, io_buffer_size=_READ_AHEAD_BYTES
+                columns=list(columns), batch_size=_SCAN_BATCH_ROWS, io_buffer_size=READ_AHEAD_BYTES
             )
             return
         for start in range(0, len(ids), _IDS_PER_FILTER):

@@ -47,6 +47,18 @@ def test_a_catalog_that_is_up_to_date_is_not_written_again(store: Store) -> None
     assert store.catalog().equals(items(b="B", a="A"))
 
 
+def test_one_new_title_in_a_long_catalog_is_noticed(store: Store) -> None:
+    # More than are compared at a time.
+    titles = {f"item-{number}": f"title {number}" for number in range(40_000)}
+    store.put_catalog(items(**titles), {})
+    before = lance_version(store, "_items")
+    store.put_catalog(items(**titles), {})
+    assert lance_version(store, "_items") == before
+    changed = items(**titles | {"item-33333": "another"})
+    store.put_catalog(changed, {})
+    assert Store.open(store.uri).catalog().equals(changed)
+
+
 def test_repeated_item_ids_and_foreign_columns_are_refused(store: Store) -> None:
     twice = pa.concat_tables([items(a="A", b="B"), items(a="A")])
     with pytest.raises(DatasetError, match="1 item ids come more than once in the dataset: 'a'"):

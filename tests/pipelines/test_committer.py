@@ -1,0 +1,101 @@
+"""The committer writes what was planned, in bounded groups, whatever it replaces on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from mmfeat.pipelines import commit
+from mmfeat.pipelines.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.commit import Committer
+from mmfeat.pipelines.plan import Plan, Planner
+from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash
+from mmfeat.store import FeatureVersion, Store
+
+SPEC = FeatureSpec(
+    name="x", source="title", output="vector", method="m", model="m", dims=1, store_dtype="float32",
+    weights=Weights(origin="random", ref="seed=0"),
+)  # fmt: skip
+
+
+@pytest.fixture
+def store(tmp_path) -> Iterator[Store]:
+    opened = Store.open(str(tmp_path / "store"), create=True)
+    with opened.lease("test"):
+        yield opened
+
+
+def planned(store: Store, version: FeatureVersion, titles: dict[str, str | None]) -> Plan:
+    rows = [{"item_id": i, "title": title} for i, title in titles.items()]
+    items = pa.Table.from_pylist(rows, CATALOG_SCHEMA)
+    ledger = partial(store.ledger_batches, version)
+    return Planner(items, [SPEC], [ledger], store.stamps(), limits=MediaLimits()).plan()
+
+
+def results(units: pa.Table) -> pa.Table:
+    """A title's number as its vector."""
+    rows = [
+        {
+            "unit": unit["unit"], "feature": 0, "status": "ok", "stamp": "", "seconds": 0.0,
+            "content_hash": text_hash(unit["payload"]), "value": np.float32(unit["payload"]).tobytes(),
+        }
+        for unit in units.to_pylist()
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+
+
+def brought_up_to_date(store: Store, titles: dict[str, str | None]) -> tuple[Plan, list[int]]:
+    """The plan, and the sizes of the groups that were committed."""
+    version, groups = store.add_version(SPEC), []
+    plan = planned(store, version, titles)
+    committer = Committer(store, [version], plan, committed=lambda feature, rows: groups.append(rows))
+    committer.add_known(plan.known)
+    committer.add_copies(plan.copies)
+    if len(plan.units):
+        committer.add_results(results(plan.units))
+    committer.flush()
+    assert committer.pending_units() == []
+    assert planned(store, version, titles).planned(0) == 0
+    return plan, groups
+
+
+def vectors(store: Store, ids: list[str]) -> list[float | None]:
+    found = store.full_rows(store.add_version(SPEC), ids)["vector"].to_pylist()
+    return [None if vector is None else vector[0] for vector in found]
+
+
+def test_items_that_swap_contents_get_the_values_that_others_had_before_this_run(store, monkeypatch):
+    monkeypatch.setattr(commit, "GROUP_ROWS", 2)
+    ids = [f"i{k}" for k in range(7)]
+    before = {item_id: str(k) for k, item_id in enumerate(ids)}
+    brought_up_to_date(store, before)
+    # Each gets the next one's content, but for two that lose theirs.
+    after: dict[str, str | None] = {item_id: str((k + 1) % 7) for k, item_id in enumerate(ids)}
+    after |= {"i1": None, "i2": None}
+    plan, groups = brought_up_to_date(store, after)
+    assert (len(plan.known), len(plan.copies), len(plan.units)) == (2, 5, 0)
+    assert max(groups) == 2
+    assert vectors(store, ids) == [1.0, None, None, 4.0, 5.0, 6.0, 0.0]
+
+
+def test_a_content_that_many_items_share_is_committed_in_groups(store, monkeypatch):
+    monkeypatch.setattr(commit, "GROUP_ROWS", 10)
+    titles = {f"i{k}": "5" for k in range(35)}
+    plan, groups = brought_up_to_date(store, {**titles, "other": "6"})
+    assert (len(plan.units), len(plan.twins)) == (2, 34)
+    assert (sum(groups), max(groups)) == (36, 10)
+    assert vectors(store, [*titles, "other"]) == [5.0] * 35 + [6.0]
+
+
+def test_units_without_a_result_are_pending(store):
+    version = store.add_version(SPEC)
+    plan = planned(store, version, {"a": "1", "b": "22", "c": "333"})
+    committer = Committer(store, [version], plan)
+    committer.add_results(results(plan.units.slice(1, 1)))
+    assert committer.pending_units() == [0, 2]
