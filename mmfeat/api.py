@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mmfeat.feature_store import FeatureStore
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.job import JobConfig, load_job, parse_job, read_toml
+from mmfeat.schemas.job import JobConfig, parse_job, read_toml
 from mmfeat.schemas.spec import FeatureConfig
 
 if TYPE_CHECKING:
@@ -91,9 +91,10 @@ def make_job(
 def run(job: JobConfig | str | Path, reporter: Reporter | None = None) -> RunReport:
     """Run a job, given as such or as the path of its TOML file. Safe to start again at any moment."""
     from mmfeat.gates import Gates
+    from mmfeat.pipelines.notify import load_or_tell
     from mmfeat.pipelines.run import run_job
 
-    loaded = job if isinstance(job, JobConfig) else load_job(Path(job))
+    loaded = job if isinstance(job, JobConfig) else load_or_tell(Path(job))
     return run_job(loaded, reporter, Gates(loaded.gates))
 
 

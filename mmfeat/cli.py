@@ -94,7 +94,7 @@ def main() -> None:
         code = error.exit_code
     # Typer answers Ctrl-C with this code and no word.
     if code == _INTERRUPTED:
-        console.note("Stopped. What was committed is kept; the same command goes on from there.")
+        console.note(f"Stopped. {console.STOPPED}")
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -24,6 +24,8 @@ SnapshotName = Annotated[
     str | None, typer.Option("--snapshot", help="Read the store as it was when this was created.")
 ]
 
+STOPPED = "What was committed is kept; the same command goes on from there."
+
 # What is not a terminal gets every column at full width, so that nothing is cut in a log.
 _LOG_WIDTH = 250
 
@@ -70,6 +72,12 @@ def print_error(error: MmfeatError, as_json: bool) -> None:
     _err.print(f"[bold red]Error:[/bold red] {escape(visible(error.message))}", soft_wrap=True)
     if error.hint:
         _err.print(escape(visible(error.hint)), soft_wrap=True)
+
+
+def print_interrupted(report: Any) -> None:
+    """What a run had committed when it was stopped, as JSON; in the form of :func:`print_error`."""
+    error = {"type": "Interrupted", "message": "Stopped by Ctrl-C or SIGTERM.", "hint": STOPPED}
+    print_json({"error": error, "report": None if report is None else report.to_dict()})
 
 
 def note(text: str) -> None:

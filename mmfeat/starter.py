@@ -35,11 +35,12 @@ max_failed = 0.05                # more failed rows than this share: exit code 3
 
 
 def write_job(
-    dataset: str, root: Path | None, options: Mapping[str, Any], store: str, preset: str, out: Path
+    dataset: str, root: str | None, options: Mapping[str, Any], store: str, preset: str, out: Path
 ) -> CheckReport:
     """Look at a dataset and write a job that fits what it has; what was found in it.
 
     Args:
+        root: the dataset's folder, file or URL in an object store.
         preset: named set of features; those that read something the dataset lacks are left out.
         out: a file that is not there yet.
 
@@ -59,7 +60,7 @@ def write_job(
             f"No feature of the preset {preset!r} reads what {dataset!r} has: {there}.",
             hint="Choose another --preset; see `mmfeat presets list` and `mmfeat datasets check`.",
         )
-    place = None if root is None else str(root.expanduser().resolve())
+    place = root if root is None or "://" in root else str(Path(root).expanduser().resolve())
     lines = [
         *_head(found, dataset, place, options, store, preset),
         *_features(fitting, {source.source: source for source in found.sources}, found.items),

@@ -13,7 +13,7 @@ from mmfeat.commands.jobs import parse_options
 
 def init(
     dataset: Annotated[str, typer.Option(help="Dataset adapter; see `mmfeat datasets list`.")],
-    root: Annotated[Path | None, typer.Option(help="The dataset's folder or file.")] = None,
+    root: Annotated[str | None, typer.Option(help="The dataset's folder or file.")] = None,
     out: Annotated[Path, typer.Option(help="The job file; must not be there yet.")] = Path("job.toml"),
     preset: Annotated[str, typer.Option(help="Named set of features.")] = api.DEFAULT_PRESET,
     store: console.StoreUri = api.DEFAULT_STORE,

@@ -86,9 +86,7 @@ def run(
     json: console.Json = False,
 ) -> None:
     """Run a job from its file, for schedulers. Safe to start at any time, and twice."""
-    from mmfeat.schemas.job import load_job
-
-    _run(load_job(job), json)
+    _run(job, json)
 
 
 def demo(
@@ -112,12 +110,16 @@ def demo(
     _print_demo(uri)
 
 
-def _run(job: JobConfig, json: bool) -> None:
+def _run(job: JobConfig | Path, json: bool) -> None:
     try:
         report = api.run(job, _reporter(json))
     except GateFailed as error:
         if error.report is not None and not json:
             _print_report(error.report)
+        raise
+    except KeyboardInterrupt as stopped:
+        if json:
+            console.print_interrupted(getattr(stopped, "report", None))
         raise
     if json:
         console.print_json(report.to_dict())

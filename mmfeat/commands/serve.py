@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Annotated
@@ -52,6 +53,14 @@ def serve(
         )
     local = not keys and not without_keys
     settings = Settings(keys, max_body_bytes, max_ids, max_k, max_concurrent, timeout, refresh, ui, local)
+    # Before the first answer there is nothing to lose; after it uvicorn raises the signal again once it
+    # has done what the signal asked for.
+    with contextlib.suppress(KeyboardInterrupt):
+        _answer(store, settings, host, port, json)
+
+
+def _answer(store: str, settings: Settings, host: str, port: int, json: bool) -> None:
+    """Serve until a signal ends it."""
     try:
         from mmfeat.serve.app import create_app
         from mmfeat.serve.server import address, listen
@@ -64,9 +73,10 @@ def serve(
 
         def started() -> None:
             if json:
-                console.print_json({"url": url, "store": store, "keys": len(keys), "ui": ui})
+                told = {"url": url, "store": store, "keys": len(settings.keys), "ui": settings.ui}
+                console.print_json(told)
             else:
-                console.say(f"Serving {store} at {url}" + (f", pages at {url}/" if ui else ""))
+                console.say(f"Serving {store} at {url}" + (f", pages at {url}/" if settings.ui else ""))
                 console.say(f"The API is described at {url}/openapi.json. Ctrl-C or SIGTERM ends it.")
 
-        answer(app, listening, timeout, started)
+        answer(app, listening, settings.timeout_seconds, started)

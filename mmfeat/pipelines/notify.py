@@ -11,9 +11,13 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from mmfeat.schemas.errors import ConfigError, GateFailed, MmfeatError
+from mmfeat.schemas.job import JobConfig, load_job, read_toml
 from mmfeat.schemas.operations import Event, NotifyConfig
 from mmfeat.schemas.redact import redact
 
@@ -26,6 +30,31 @@ def check(config: NotifyConfig | None) -> None:
         _address(config.webhook_env)
 
 
+def load_or_tell(path: Path) -> JobConfig:
+    """The job in a TOML file. Where it is wrong, those whom a right ``[notify]`` names are told.
+
+    Raises:
+        ConfigError: the file cannot be read, or what it says cannot be carried out.
+    """
+    try:
+        return load_job(path)
+    except ConfigError as error:
+        if (config := _readable(path)) is not None:
+            problems = notify(config, message(error, None, None, None, None))
+            error.hint = (
+                " ".join(filter(None, (error.hint, *(f"Besides, {said}." for said in problems)))) or None
+            )
+        raise
+
+
+def _readable(path: Path) -> NotifyConfig | None:
+    """The ``[notify]`` of a job whose other tables may be wrong."""
+    try:
+        return NotifyConfig.model_validate(read_toml(path).get("notify"))
+    except (ConfigError, ValidationError):
+        return None
+
+
 def event_of(error: BaseException | None) -> Event:
     """What kind of end a run had; None is success."""
     if error is None:
@@ -34,24 +63,30 @@ def event_of(error: BaseException | None) -> Event:
 
 
 def message(
-    error: BaseException | None, run_id: str, store: str, dataset: str, report: dict[str, Any] | None
+    error: BaseException | None,
+    run_id: str | None,
+    store: str | None,
+    dataset: str | None,
+    report: dict[str, Any] | None,
 ) -> dict[str, Any]:
     """What is told, JSON types: ``event, run_id, store, dataset, host, exit_code, end, text, report``.
 
-    ``text`` is a sentence for people; chat services show it as it is.
+    ``text`` is a sentence for people; chat services show it as it is. Of a job that could not be read
+    ``run_id``, ``store`` and ``dataset`` are None.
     """
     end = "completed" if error is None else redact(str(error) or type(error).__name__)
     code = 0 if error is None else error.exit_code if isinstance(error, MmfeatError) else 1
     words = {"success": "completed", "failure": f"failed: {end}", "gate": f"fell short of a gate: {end}"}
+    what = "a job" if run_id is None else f"run {run_id} of {dataset!r}"
     return {
         "event": event_of(error),
         "run_id": run_id,
-        "store": redact(store),
+        "store": None if store is None else redact(store),
         "dataset": dataset,
         "host": socket.gethostname(),
         "exit_code": 130 if isinstance(error, KeyboardInterrupt) else code,
         "end": end,
-        "text": f"mmfeat: run {run_id} of {dataset!r} {words[event_of(error)]}",
+        "text": f"mmfeat: {what} {words[event_of(error)]}",
         "report": report,
     }
 

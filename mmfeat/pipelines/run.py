@@ -32,7 +32,7 @@ from mmfeat.pipelines.run_report import FeatureReport, RunReport
 from mmfeat.pipelines.runtimes import Runtimes
 from mmfeat.pipelines.serving import forget_answers, reached, sending_of
 from mmfeat.pipelines.units import count_wanted
-from mmfeat.schemas.errors import ConservationError, GateFailed, SpendingCap
+from mmfeat.schemas.errors import ConservationError, GateFailed, Interrupted, SpendingCap
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.spec import FeatureSpec
@@ -56,11 +56,16 @@ def run_job(job: JobConfig, reporter: Reporter | None = None, judge: Judge | Non
         SpendingCap: a server may be asked no more. What it answered is committed; run again to go on.
         ServerRefused, ServerUnavailable: a server answers nobody; as above.
         ConservationError: rows planned and rows committed do not add up.
+        Interrupted: by Ctrl-C or SIGTERM; as above.
     """
-    notify.check(job.notify)
     run = _Run(job, reporter or Silent(), judge)
     try:
+        notify.check(job.notify)
         report = run.execute()
+    except KeyboardInterrupt:
+        stopped = Interrupted(run.report)
+        run.tell(stopped, run.report)
+        raise stopped from None
     except BaseException as error:
         run.tell(error, getattr(error, "report", None))
         raise
@@ -100,6 +105,7 @@ class _Run:
         self.pace = _Pace()
         self.runtimes = Runtimes()
         self.forgotten = 0
+        self.report: RunReport | None = None
 
     def execute(self) -> RunReport:
         dataset = _load(self.job)
@@ -120,13 +126,18 @@ class _Run:
                 store.put_interactions(dataset.interactions)
             versions = [store.add_version(spec) for spec in specs]
             report = self._bring_up_to_date(store, dataset, versions, recording)
-            recording.report = report.to_dict()
+            self._note(recording, report)
             self._check_gate(report)
             if not self.job.run.estimate:
                 conclusion = Conclusion(self.job.keep, self.judge, self.reporter)
                 for report in conclusion.steps(store, versions, report):  # noqa: B020 - it grows
-                    recording.report = report.to_dict()
+                    self._note(recording, report)
         return report
+
+    def _note(self, recording: Recording, report: RunReport) -> None:
+        """What has come of the run so far, for its record and for whoever interrupts it."""
+        self.report = report
+        recording.report = report.to_dict()
 
     def tell(self, error: BaseException | None, report: RunReport | None) -> list[str]:
         """Notify of the run's end as the job says; what did not work, which is also said and logged."""
@@ -192,7 +203,7 @@ class _Run:
             raise _capped(cap, plan, committer, self._report(dataset, plan, committer)) from None
         finally:
             # However the run ends, its record says what came of it.
-            recording.report = self._report(dataset, plan, committer).to_dict()
+            self._note(recording, self._report(dataset, plan, committer))
         if self.job.run.estimate:
             return self._report(dataset, plan, committer)
         _check_conserved(plan, committer)

@@ -112,6 +112,18 @@ class SpendingCap(GateFailed):
     """A run has asked a model server for as much as it may."""
 
 
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM ended a run.
+
+    Attributes:
+        report: what it committed; None where it was stopped before that is known.
+    """
+
+    def __init__(self, report: Any = None) -> None:
+        super().__init__("interrupted")
+        self.report = report
+
+
 class ConservationError(MmfeatError):
     """Planned rows and committed rows do not add up: a defect, never ignored."""
 

@@ -51,12 +51,7 @@ def serve(app: FastAPI, listening: socket.socket, drain_seconds: float, started:
         ),
         started,
     )
-    try:
-        server.run([listening])
-    except KeyboardInterrupt:
-        # uvicorn raises the signal again when it has done what the signal asked for.
-        if not server.should_exit:
-            raise
+    server.run([listening])
 
 
 class _Server(uvicorn.Server):
@@ -66,5 +61,6 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        if self.started:
+        # A signal that came meanwhile ends it before its first answer.
+        if self.started and not self.should_exit:
             self._when_started()

@@ -32,5 +32,8 @@ def get(database: Database, fingerprint: str) -> tuple[bytes, dict[str, Any]] | 
 
 
 def remove(database: Database, fingerprint: str) -> None:
-    """Remove what was kept of a quantizer; does nothing where nothing was."""
-    database.delete(TABLE, f"fingerprint = {quoted(fingerprint)}")
+    """Remove what was kept of a quantizer, by its fingerprint or the first digits of it.
+
+    Does nothing where nothing was kept.
+    """
+    database.delete(TABLE, f"starts_with(fingerprint, {quoted(fingerprint)})")

@@ -112,25 +112,32 @@ class Retaining:
                 self._snapshots.delete(one.name, self._tables())
             elif one.kind == "version":
                 self._remove(versions[one.folder])
+            elif _TABLE_OF_VERSION.fullmatch(one.folder):
+                self._remove_table(one.folder.removesuffix(".lance"))
             else:
                 folders.remove(self._database, one.folder)
         self._database.refresh()
         freed = sum(one.bytes for one in survey.garbage)
-        for name in self._tables():
-            if (table := self._database.table(name)) is not None:
-                with self._database.errors(f"remove old states of {name}"):
-                    freed += clean_up(table)
+        tables = {name: table for name in self._tables() if (table := self._database.table(name)) is not None}
+        # Also of a snapshot whose deletion was cut short.
+        self._snapshots.remove_unknown_tags(tables.values())
+        for name, table in tables.items():
+            with self._database.errors(f"remove old states of {name}"):
+                freed += clean_up(table)
         self._database.refresh()
         return freed
 
     def _remove(self, version: FeatureVersion) -> None:
         """First the record, so that no reader finds a version whose table is gone."""
         self._versions.remove(version)
-        if version.spec.output == "codes":
-            codebooks.remove(self._database, version.fingerprint)
-        digests.forget(self._database, version.table)
         folders.remove(self._database, _answers(version.fingerprint))
-        folders.remove(self._database, _folder(version))
+        self._remove_table(version.table)
+
+    def _remove_table(self, table: str) -> None:
+        """A version's table, after all that is known of it: a removal cut short is found by the folder."""
+        codebooks.remove(self._database, table.rpartition("-")[2])
+        digests.forget(self._database, table)
+        folders.remove(self._database, f"{table}.lance")
 
     def _old_snapshots(self, keep: Retention, until: datetime) -> list[Garbage]:
         if keep.snapshots is None:
@@ -184,7 +191,6 @@ class Retaining:
         waiting = list(reasons)
         while waiting:
             reader = known[waiting.pop()]
-            source = reader.spec.upstream
             source = reader.spec.upstream
             if source is not None and source in known and source not in reasons:
                 reasons[source] = f"read by {reader.version}"

@@ -88,7 +88,7 @@ class Snapshots:
                 hint="A snapshot never changes: choose another name, or delete it first.",
             )
         present = {table: found for table in tables if (found := self.database.table(table)) is not None}
-        self._remove_unknown_tags(present.values())
+        self.remove_unknown_tags(present.values())
         for table in present.values():
             with self.database.errors(f"make the snapshot {name}"):
                 table.tags.create(f"{_TAG}{name}", table.version)
@@ -106,7 +106,7 @@ class Snapshots:
         """
         self.get(name)
         self.database.delete(TABLE, f"name = {quoted(name)}")
-        self._remove_unknown_tags(
+        self.remove_unknown_tags(
             found for table in tables if (found := self.database.table(table)) is not None
         )
 
@@ -147,7 +147,8 @@ class Snapshots:
         self.database.upsert(TABLE, pa.Table.from_pylist([row], schema=SNAPSHOTS_SCHEMA), ["name"])
         self.database.tidy(TABLE)
 
-    def _remove_unknown_tags(self, tables: Iterable[lance.LanceDataset]) -> None:
+    def remove_unknown_tags(self, tables: Iterable[lance.LanceDataset]) -> None:
+        """Remove the tags of deleted snapshots: they keep what nobody can read any more."""
         known = {f"{_TAG}{snapshot.name}" for snapshot in self.list()}
         for table in tables:
             with self.database.errors("remove the tags of a deleted snapshot"):

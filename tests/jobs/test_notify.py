@@ -15,7 +15,7 @@ import unrayed
 
 import mmfeat
 from mmfeat.pipelines import run as run_module
-from mmfeat.schemas.errors import ConfigError, GateFailed, StoreError
+from mmfeat.schemas.errors import ConfigError, GateFailed, Interrupted, StoreError
 from mmfeat.schemas.job import parse_job
 from mmfeat.store import Store
 
@@ -172,6 +172,43 @@ def test_a_run_that_is_interrupted_is_told_as_a_failure(uri, table, receiver, mo
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run_module, "_check_conserved", stopped)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Interrupted) as ended:
         unrayed.run_once(uri, table, {"notify": WEBHOOK})
-    assert [(told["event"], told["exit_code"]) for told in receiver.got] == [("failure", 130)]
+    committed = [(f.ok, f.missing, f.failed) for f in ended.value.report.features]
+    assert [sum(counts) for counts in committed] == [unrayed.N_ITEMS, unrayed.N_ITEMS]
+    (told,) = receiver.got
+    assert (told["event"], told["exit_code"], told["end"]) == ("failure", 130, "interrupted")
+    assert [(f["ok"], f["missing"], f["failed"]) for f in told["report"]["features"]] == committed
+
+
+def test_a_wrong_job_file_is_told_where_its_notify_table_can_be_read(run, tmp_path, receiver):
+    notify = '[notify]\nwebhook_env = "TEST_WEBHOOK"\n'
+    (tmp_path / "wrong.toml").write_text(f"[dataset]\nname = 'sample'\n{notify}")
+    code, _, err = run("run", "wrong.toml")
+    assert code == 2 and "store" in err and "Traceback" not in err
+    (told,) = receiver.got
+    assert (told["event"], told["exit_code"], told["run_id"], told["report"]) == ("failure", 2, None, None)
+    assert told["text"].startswith("mmfeat: a job failed: wrong.toml: store: ")
+    for unreadable in (f"{notify}[dataset", "[dataset]\n[notify]\n", "x = 1\n"):
+        (tmp_path / "wrong.toml").write_text(unreadable)
+        assert run("run", "wrong.toml")[0] == 2
+    assert run("run", "no-such.toml")[0] == 2
+    assert len(receiver.got) == 1
+
+
+def test_a_wrong_job_file_whose_webhook_is_not_told_says_so(run, tmp_path, monkeypatch):
+    monkeypatch.delenv("TEST_WEBHOOK", raising=False)
+    (tmp_path / "wrong.toml").write_text('[notify]\nwebhook_env = "TEST_WEBHOOK"\n')
+    code, _, err = run("run", "wrong.toml")
+    assert code == 2 and "the webhook of TEST_WEBHOOK was not told" in err
+
+
+def test_a_webhook_that_is_no_address_leaves_the_command_to_be_told(uri, table, tmp_path, monkeypatch):
+    monkeypatch.delenv("TEST_WEBHOOK", raising=False)
+    out = tmp_path / "told.json"
+    copy = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read())"
+    command = [sys.executable, "-c", copy, str(out)]
+    with pytest.raises(ConfigError, match="TEST_WEBHOOK is not set"):
+        unrayed.run_once(uri, table, {"notify": {**WEBHOOK, "command": command}})
+    told = json.loads(out.read_text())
+    assert (told["event"], told["exit_code"]) == ("failure", 2) and "TEST_WEBHOOK" in told["end"]

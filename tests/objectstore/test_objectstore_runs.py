@@ -13,6 +13,7 @@ from pyarrow import fs
 import mmfeat
 from mmfeat import datasets
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.job import load_job
 
 N_ITEMS = 12
 IDS = [f"item-{n:03d}" for n in range(N_ITEMS)]
@@ -48,6 +49,14 @@ def test_a_folder_dataset_is_listed_with_titles_and_says_what_it_does_not_read(m
         ("not_read", ("notes.md",)),
         ("not_media", ("covers/readme.txt",)),
     }
+
+
+def test_init_writes_a_job_for_a_dataset_in_an_object_store(run, media, lake, tmp_path):
+    code, _, err = run("init", "--dataset", "folder", "--root", media, "--store", f"{lake}/features")
+    assert code == 0, err
+    job = load_job(tmp_path / "job.toml")
+    assert (job.dataset.root, job.store.uri) == (media, f"{lake}/features")
+    assert {config.source for config in job.features.values()} == {"cover", "title", "cover_tags"}
 
 
 def test_what_cannot_be_read_as_a_dataset_is_said_with_what_can(lake):

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
+import pytest
 
 CLI = "from mmfeat.cli import main; main()"
 
@@ -50,6 +51,23 @@ def test_sigterm_answers_what_is_in_work_and_then_ends_well(served_store):
 
     assert answers[0].status_code == 200 and len(answers[0].json()["hits"]) == 6
     assert (process.returncode, out, err) == (0, "", "")
+
+
+@pytest.mark.parametrize("loading", ["mmfeat.serve.app", "uvicorn.lifespan.on"])
+def test_sigterm_before_it_answers_is_a_clean_end_too(served_store, loading):
+    # The signal comes at a chosen moment of the start: when this module is looked for.
+    signalled = (
+        "import os, signal, sys\n"
+        "class Signal:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name == {loading!r}:\n"
+        "            sys.meta_path.remove(self)\n"
+        "            os.kill(os.getpid(), signal.SIGTERM)\n"
+        "sys.meta_path.insert(0, Signal())\n"
+    )
+    command = [sys.executable, "-c", signalled + CLI, "serve", str(served_store), "--port", "0"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 def test_lookups_and_searches_by_vector_load_neither_torch_nor_an_encoder(served_store):
