@@ -3,8 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 TARGETS := .venv-targets
+BENCH := .venv-bench
+PEERS := $(patsubst bench/peers/requirements/%.txt,$(BENCH)/%/.ready,$(wildcard bench/peers/requirements/*.txt))
 
-.PHONY: demo test test-all test-targets test-browser lint bench models clean
+.PHONY: demo test test-all test-targets test-browser lint bench bench-quick bench-full bench-peers models clean
 
 demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
@@ -30,16 +32,29 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+# mmfeat beside the machine's limits, the plain PyTorch loop and the peers that are installed: 10 minutes.
+bench: $(VENV)/.bench
 	$(BIN)/python -m bench
+
+# The same in a minute: ratios for CI.
+bench-quick: $(VENV)/.bench
+	$(BIN)/python -m bench --quick
+
+# The long form without the peers; the peers; and both into docs/benchmarks.md.
+bench-full: $(VENV)/.bench
+	$(BIN)/python -m bench --full
+	$(BIN)/python -m bench.table
+
+bench-peers: $(VENV)/.bench $(PEERS)
+	$(BIN)/python -m bench --full --only peers
+	$(BIN)/python -m bench.table
 
 # Trains the tiny models in tests/models again (CPU, minutes).
 models: $(VENV)/.dev
 	$(BIN)/python tests/models/train.py
 
 clean:
-	rm -rf $(VENV) $(TARGETS) demo
+	rm -rf $(VENV) $(TARGETS) $(BENCH) demo
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -54,13 +69,25 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.extract
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,quantize,report,dev]"
 	@touch $@
 
+$(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	@touch $@
+
 $(VENV)/.browser: pyproject.toml constraints.txt $(VENV)/.dev
 	@command -v chromium >/dev/null || { echo "No chromium on this machine: apt-get install chromium"; exit 2; }
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[browser]"
 	@touch $@
 
-# They need other versions of a few packages; torch and the rest are those of $(VENV), found after their own.
 SITE_PACKAGES := -c 'import sysconfig; print(sysconfig.get_path("purelib"))'
+# Each peer in an environment of its own, with what $(VENV) has behind its own packages. One that cannot be
+# installed is left out of the results, which say so.
+$(BENCH)/%/.ready: bench/peers/requirements/%.txt | $(VENV)/.dev
+	$(BIN)/python -m venv --clear $(BENCH)/$*
+	-$(BENCH)/$*/bin/python -m pip install --quiet --no-deps --requirement $<
+	$(BIN)/python $(SITE_PACKAGES) > "$$($(BENCH)/$*/bin/python $(SITE_PACKAGES))/shared.pth"
+	@touch $@
+
+# They need other versions of a few packages; torch and the rest are those of $(VENV), found after their own.
 $(TARGETS)/.ready: tests/targets/requirements.txt | $(VENV)/.dev
 	$(BIN)/python -m venv --clear $(TARGETS)
 	$(TARGETS)/bin/python -m pip install --quiet --no-deps --requirement $<

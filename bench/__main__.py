@@ -1,141 +1,113 @@
-"""``python -m bench [--images N] [--clips N] [--only NAME]``: mmfeat beside the plain PyTorch loop.
+"""``python -m bench [--full | --quick] [--only PART ...]``: mmfeat beside the machine's limits, the plain
+PyTorch loop and other tools.
 
-Generates the media once (bench/data), runs each pair one after the other on the same files, checks that
-both made the same vectors, and writes bench/out/results.json.
+Media and models are generated once (``bench/data``). Every part is written to ``bench/out`` as soon as it is
+measured: the long form's to ``results.json``, another's to ``results-FORM.json``. Parts that are not measured
+again keep what they had. ``python -m bench.table`` draws them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import shutil
+import subprocess
 import sys
+import time
+from collections.abc import Callable
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from bench import media
-from bench.measure import Measured, measure
+from bench import limits, media, ratios
+from bench.ends import Suite
+from bench.sizes import ENDS, FORMS, LIMITS, PEERS, Size
 
 HERE = Path(__file__).parent
-CLIP_JOB = {
-    "clip_image": {"source": "cover", "encoder": "open_clip", "model": "ViT-B-32", "weights": "random:0"}
-}
+DATA, OUT = HERE / "data", HERE / "out"
+RESULTS = OUT / "results.json"
+_PACKAGES = (
+    "mmfeat", "torch", "torchvision", "openvino", "open-clip-torch", "timm", "sentence-transformers", "ray",
+    "lancedb", "pylance", "av", "decord2", "simplejpeg", "pillow", "numpy",
+)  # fmt: skip
 
 
 def main() -> None:
-    """Run the comparisons that were asked for."""
+    """Measure what was asked for."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--images", type=int, default=5000)
-    parser.add_argument("--clips", type=int, default=100)
-    parser.add_argument("--only", choices=["clip", "offline", "again"], action="append")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--full", action="store_true", help="the long form, without the peers: --only peers")
+    form.add_argument("--quick", action="store_true", help="about a minute: prints ratios")
+    parser.add_argument("--only", choices=LIMITS + ENDS + PEERS, action="append", metavar="PART")
     args = parser.parse_args()
-    data = HERE / "data" / f"{args.images}-{args.clips}"
-    media.write_images(data, args.images)
-    media.write_clips(data, args.clips)
-    media.write_titles(data, args.images)
-    out = HERE / "out"
-    shutil.rmtree(out, ignore_errors=True)
-    out.mkdir(parents=True)
-    wanted = args.only or ["clip", "offline", "again"]
-    results: dict[str, Any] = {"machine": machine(), "images": args.images, "clips": args.clips}
-    for name in wanted:
-        results[name] = {"clip": clip, "offline": offline, "again": again}[name](data, out)
-        print(json.dumps({name: results[name]}, indent=2), flush=True)
-    (out / "results.json").write_text(json.dumps(results, indent=2))
+    form_name = "full" if args.full else "quick" if args.quick else "short"
+    size = FORMS[form_name]
+    results = _measured(size, form_name, args.only or size.parts)
+    print("\n".join(ratios.lines(results["rows"])))
 
 
-def clip(data: Path, out: Path) -> dict[str, Any]:
-    """CLIP ViT-B/32 with random weights on the covers."""
-    plain = measure([sys.executable, "-m", "bench.plain", "clip", str(data), str(out / "plain")])
-    job = write_job(out / "clip.toml", data, out / "store-clip", CLIP_JOB)
-    mine = measure([sys.executable, "-c", RUN, "run", str(job), "--json"])
-    return compare(plain, mine)
-
-
-def offline(data: Path, out: Path) -> dict[str, Any]:
-    """The preset ``offline`` on covers, clips and titles."""
-    plain = measure([sys.executable, "-m", "bench.plain", "offline", str(data), str(out / "plain")])
-    arguments = ["--dataset", "folder", "--root", str(data), "--store", str(out / "store-offline"), "--json"]
-    mine = measure([sys.executable, "-c", RUN, "extract", "--preset", "offline", *arguments])
-    theirs = np.load(out / "plain" / "covers.npy")
-    return compare(plain, mine) | {
-        "cover_cnn_cosine_min": agreement(out / "store-offline", "cover_cnn", theirs)
+def _measured(size: Size, form: str, parts: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    shutil.rmtree(OUT / "work", ignore_errors=True)
+    pool, graphs = DATA / "pool", DATA / "models"
+    covers, h264, hevc = size.pool
+    # One in a hundred more, for what changes.
+    media.write_pool(pool, covers + covers // 100, h264, hevc)
+    wanted = ["weights"] * ("peers" in parts) + ["graphs"] * ("model" in parts and not size.modes)
+    # In a process of its own: here nothing may hold memory or threads while others are measured.
+    subprocess.run([sys.executable, "-m", "bench.models", str(graphs), *wanted], check=True)
+    suite = Suite(pool, graphs, OUT / "work", size)
+    measures: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "read": lambda: limits.read(pool, size),
+        "decode": lambda: limits.decode(pool, size),
+        "clip decode": lambda: limits.clip_decode(pool, size),
+        "model": lambda: limits.model(graphs, size),
+        "titles model": lambda: limits.titles_model(size),
+        "store": lambda: limits.store(size),
+        "again": suite.again,
+        "peers": suite.peers,
     }
+    results = _found(form)
+    for part in parts:
+        began = time.perf_counter()
+        rows = measures[part]() if part in measures else suite.part(part)
+        results["rows"] = [row for row in results["rows"] if row["part"] != part] + rows
+        results["parts"][part] = {"took_seconds": round(time.perf_counter() - began), "size": asdict(size)}
+        OUT.mkdir(parents=True, exist_ok=True)
+        _file(form).write_text(json.dumps(results, indent=1))
+        print(f"{part}: measured in {results['parts'][part]['took_seconds']} s", file=sys.stderr, flush=True)
+    return results
 
 
-def again(data: Path, out: Path) -> dict[str, Any]:
-    """The same command on a store with nothing new."""
-    arguments = ["--dataset", "folder", "--root", str(data), "--store", str(out / "store-offline"), "--json"]
-    mine = measure([sys.executable, "-c", RUN, "extract", "--preset", "offline", *arguments])
-    report = json.loads(mine.output)
-    return {"seconds": mine.seconds, "computed": report["computed"], "driver_mb": mine.driver_mb}
+def _found(form: str) -> dict[str, Any]:
+    """The results of this form so far."""
+    file = _file(form)
+    found = json.loads(file.read_text()) if file.exists() else {"form": form, "parts": {}, "rows": []}
+    return found | {"machine": _machine()}
 
 
-RUN = "from mmfeat.cli import main; main()"
+def _file(form: str) -> Path:
+    """Where the results of a form are."""
+    return RESULTS if form == "full" else RESULTS.with_stem(f"results-{form}")
 
 
-def write_job(path: Path, data: Path, store: Path, features: dict[str, dict[str, Any]]) -> Path:
-    """A job file on the generated folder."""
-    lines = [f'[store]\nuri = "{store}"', f'[dataset]\nname = "folder"\nroot = "{data}"']
-    for name, config in features.items():
-        lines.append(f"[features.{name}]\n" + "\n".join(f"{k} = {json.dumps(v)}" for k, v in config.items()))
-    path.write_text("\n".join(lines))
-    return path
-
-
-def compare(plain: Measured, mine: Measured) -> dict[str, Any]:
-    """Both sides and mmfeat's speed as a multiple of the plain loop's, with start-up and without."""
-    loop, report = json.loads(plain.output), json.loads(mine.output)
-    return {
-        "plain": {**asdict(plain), "output": loop},
-        "mmfeat": {**asdict(mine), "output": report},
-        "ratio_whole_command": plain.seconds / mine.seconds,
-        "ratio_steady": report["rows_per_second"] / loop["steady_per_second"],
-    }
-
-
-def agreement(store: Path, feature: str, theirs: np.ndarray) -> float:
-    """The smallest cosine between mmfeat's vectors and the plain loop's, item by item."""
-    import mmfeat
-
-    opened = mmfeat.open(store)
-    ids = sorted(i for i in opened.ids)[: len(theirs)]
-    mine = opened.lookup(ids, [feature])[feature].matrix.astype(np.float64)
-    theirs = theirs.astype(np.float64)
-    dots = (mine * theirs).sum(1) / np.linalg.norm(mine, axis=1) / np.linalg.norm(theirs, axis=1)
-    return float(dots.min())
-
-
-def machine() -> dict[str, Any]:
+def _machine() -> dict[str, Any]:
     """What the figures were taken on."""
-    from importlib.metadata import version
-
-    names = (
-        "torch",
-        "torchvision",
-        "open-clip-torch",
-        "ray",
-        "lancedb",
-        "pylance",
-        "decord2",
-        "av",
-        "mmfeat",
-    )
-    model = next(
-        (line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")),
-        platform.machine(),
-    )
+    cpu = next((line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")), None)
     return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
+        "cpu": cpu or platform.machine(),
+        "cores": limits.cores(),
         "python": platform.python_version(),
-        "packages": {name: version(name) for name in names},
+        "packages": {name: found for name in _PACKAGES if (found := _version(name))},
     }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 
 def _cpuinfo() -> list[str]:

@@ -1,6 +1,7 @@
 """The plain PyTorch loops that an engineer would write: DataLoader, batches of 64, np.save.
 
-``python -m bench.plain clip|offline FOLDER OUT``: prints items per second, start-up aside, as JSON.
+``python -m bench.plain PART FOLDER OUT``: prints items, seconds and items per second as JSON. The
+steady rate leaves out start-up: the import, the models and every loop's first batch.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from bench import models
+from bench.decoders import FRAMES
+
 BATCH = 64
-CLIP_FRAMES = 4
+CLIP_BATCH = BATCH // FRAMES
 
 Preprocess = Callable[[Image.Image], torch.Tensor]
 
@@ -39,7 +42,7 @@ class Covers(Dataset[torch.Tensor]):
 
 
 class Clips(Dataset[torch.Tensor]):
-    """Four uniform frames of each clip, preprocessed: ``[4, 3, h, w]``."""
+    """Eight uniform frames of each clip, preprocessed: ``[8, 3, h, w]``."""
 
     def __init__(self, folder: Path, preprocess: Preprocess) -> None:
         self.paths = sorted((folder / "videos").glob("*.mp4"))
@@ -52,13 +55,13 @@ class Clips(Dataset[torch.Tensor]):
         import decord
 
         reader = decord.VideoReader(str(self.paths[index]), num_threads=1)
-        middles = ((np.arange(CLIP_FRAMES) + 0.5) * len(reader) / CLIP_FRAMES).astype(int)
+        middles = ((np.arange(FRAMES) + 0.5) * len(reader) / FRAMES).astype(int)
         frames = reader.get_batch(middles.tolist()).asnumpy()
         return torch.stack([self.preprocess(Image.fromarray(frame)) for frame in frames])
 
 
 class Timed:
-    """Seconds and items per loop; the first batch is left out: it waits for the loader to start."""
+    """Seconds and items of loops; a loop's first batch is left out: it waits for the loader to start."""
 
     def __init__(self) -> None:
         self.items = 0
@@ -80,88 +83,65 @@ class Timed:
         return np.concatenate(rows)
 
 
-def clip(folder: Path, out: Path) -> Timed:
-    """CLIP ViT-B/32, random weights, on the covers."""
-    import open_clip
-
-    torch.manual_seed(0)
-    model, _, preprocess = open_clip.create_model_and_transforms("ViT-B-32")
-    timed = Timed()
-    np.save(out / "clip.npy", timed.run(Covers(folder, preprocess), model.eval().encode_image, BATCH))
-    return timed
+def covers(folder: Path, out: Path, timed: Timed) -> None:
+    """CLIP ViT-B/32 of the covers."""
+    model, preprocess = models.image_model("CLIP ViT-B/32")
+    np.save(out / "covers.npy", timed.run(Covers(folder, preprocess), model, BATCH))
 
 
-def offline(folder: Path, out: Path) -> Timed:
-    """What the preset ``offline`` computes: CNN vectors and labels of covers, CNN vectors of clips,
-    MiniLM of titles and of the labels."""
-    model, preprocess, labels, minilm = _offline_models()
-    timed, said = Timed(), []
+def three_encoders(folder: Path, out: Path, timed: Timed) -> None:
+    """Three models, a loop for each."""
+    for number, name in enumerate(models.ENCODERS):
+        model, preprocess = models.image_model(name)
+        np.save(out / f"covers-{number}.npy", timed.run(Covers(folder, preprocess), model, BATCH))
 
-    def covers(pixels: torch.Tensor) -> torch.Tensor:
-        features = model.forward_head(model.forward_features(pixels), pre_logits=True)
-        best = model.classifier(features).softmax(1).topk(5).indices.tolist()
-        said.extend("tags: " + ", ".join(labels(i) for i in row) for row in best)
-        return features
 
-    def clips(pixels: torch.Tensor) -> torch.Tensor:
-        flat = model.forward_head(model.forward_features(pixels.flatten(0, 1)), pre_logits=True)
-        return flat.unflatten(0, pixels.shape[:2]).mean(1)
+def clips(folder: Path, out: Path, timed: Timed) -> None:
+    """CLIP ViT-B/32 of eight frames, their mean."""
+    model, preprocess = models.image_model("CLIP ViT-B/32")
 
-    np.save(out / "covers.npy", timed.run(Covers(folder, preprocess), covers, BATCH))
-    np.save(out / "clips.npy", timed.run(Clips(folder, preprocess), clips, BATCH // CLIP_FRAMES))
+    def encode(pixels: torch.Tensor) -> torch.Tensor:
+        vectors = torch.nn.functional.normalize(model(pixels.flatten(0, 1)), dim=-1)
+        return vectors.unflatten(0, pixels.shape[:2]).mean(1)
+
+    np.save(out / "clips.npy", timed.run(Clips(folder, preprocess), encode, CLIP_BATCH))
+
+
+def titles(folder: Path, out: Path, timed: Timed) -> None:
+    """MiniLM, as sentence-transformers encodes a list."""
     with (folder / "titles.csv").open() as file:
-        titles = [row["title"] for row in csv.DictReader(file)]
-    for name, texts in (("titles", titles), ("tags", said)):
-        began = time.perf_counter()
-        np.save(out / f"{name}.npy", minilm.encode(texts, batch_size=BATCH, show_progress_bar=False))
-        timed.items += len(texts)
-        timed.seconds += time.perf_counter() - began
-    return timed
+        texts = [row["title"] for row in csv.DictReader(file)]
+    model = models.minilm()
+    model.encode(texts[:BATCH], batch_size=BATCH, show_progress_bar=False)
+    began = time.perf_counter()
+    np.save(out / "titles.npy", model.encode(texts, batch_size=BATCH, show_progress_bar=False))
+    timed.items += len(texts)
+    timed.seconds += time.perf_counter() - began
 
 
-def _offline_models() -> tuple[Any, Preprocess, Callable[[int], str], Any]:
-    """The same weights as mmfeat's own, in upstream's hands."""
-    from sentence_transformers import SentenceTransformer
-    from torchvision import transforms
+def all_together(folder: Path, out: Path, timed: Timed) -> None:
+    """Covers, clips and titles, one after the other."""
+    for part in (covers, clips, titles):
+        part(folder, out, timed)
 
-    from mmfeat import presets
-    from mmfeat.extract.encoders.efficientnet_lite import EfficientNetLite
-    from mmfeat.extract.encoders.sentence_transformers import _PACKAGES
-    from mmfeat.extract.registry import resolve_all
 
-    specs = {spec.name: spec for spec in resolve_all(presets.load("offline"))}
-    cnn = EfficientNetLite(specs["cover_cnn"], "cpu")
-    image = specs["cover_cnn"].image
-    assert image is not None and image.view.resize is not None
-    preprocess = transforms.Compose(
-        [
-            transforms.Resize(image.view.resize, transforms.InterpolationMode.BICUBIC),
-            transforms.CenterCrop(image.view.height),
-            transforms.ToTensor(),
-            transforms.Normalize(image.mean, image.std),
-        ]
-    )
-    folder = _PACKAGES["all-MiniLM-L6-v2"].path("title_text").parent
-    minilm = SentenceTransformer(str(folder), device="cpu")
-    return cnn._network.model, preprocess, cnn.labels.__getitem__, minilm
+PARTS = {
+    "covers": covers,
+    "three encoders": three_encoders,
+    "clips": clips,
+    "titles": titles,
+    "all together": all_together,
+}
 
 
 def main() -> None:
     """Encode a folder and save the matrices."""
-    which, folder, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+    part, folder, out = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
     out.mkdir(parents=True, exist_ok=True)
-    began = time.perf_counter()
-    timed = {"clip": clip, "offline": offline}[which](folder, out)
-    print(
-        json.dumps(
-            {
-                "items": timed.items,
-                "steady_per_second": timed.items / timed.seconds,
-                "steady_seconds": timed.seconds,
-                "seconds": time.perf_counter() - began,
-            }
-        )
-    )
+    timed = Timed()
+    PARTS[part](folder, out, timed)
+    steady = timed.items / timed.seconds if timed.seconds else None
+    print(json.dumps({"items": timed.items, "steady_seconds": timed.seconds, "rows_per_second": steady}))
 
 
 if __name__ == "__main__":

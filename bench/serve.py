@@ -1,10 +1,10 @@
-"""``python -m bench.serve [--items N] [--dims D]``: the lookup service beside plain LanceDB calls and Redis.
+"""``python -m bench.serve [--items N] [--dims D] [--only STEP,...]``: the lookup service beside others.
 
 Makes a store of float16 vectors in clusters once (bench/data) and serves it with ``mmfeat serve`` in a
 process of its own. A load generator in another process asks for one id and for 100 ids. The same ids are
 asked of LanceDB in a process of its own, and of Redis (Debian's ``redis-server``, where it is installed)
-over its own protocol. Then the vector index: its recall against exact search, and both latencies. Results
-go to bench/out/serve.json.
+over its own protocol. Then the vector index: its recall against exact search, and both latencies. Each step
+can be taken alone, and results go to bench/out/serve.json as they come.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import numpy as np
 HERE = Path(__file__).parent
 CLI = "from mmfeat.cli import main; main()"
 ARROW = "application/vnd.apache.arrow.stream"
+OUT = HERE / "out" / "serve.json"
 SIZES = (1, 100)
 _COMMIT = 65_536
 _PER_CLUSTER = 200
@@ -44,29 +45,76 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=1_000_000)
     parser.add_argument("--dims", type=int, default=512)
     parser.add_argument("--requests", type=int, default=1000)
-    parser.add_argument("--queries", type=int, default=50, help="of each kind of vector search; 0: none")
+    parser.add_argument("--queries", type=int, default=50, help="of each kind of vector search")
+    parser.add_argument("--only", default=",".join(STEPS), help="these steps, by comma: %(default)s")
     parser.add_argument("--side", choices=sorted(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--at", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.side:
         print(json.dumps(SIDES[args.side](args)))
         return
+    if unknown := set(args.only.split(",")) - {*STEPS}:
+        parser.error(f"no such step: {', '.join(sorted(unknown))}")
     store = HERE / "data" / f"serve-{args.items}x{args.dims}"
+    for step in args.only.split(","):
+        before = os.getloadavg()
+        measured = STEPS[step](store, args)
+        keep(args, step, {"load": before, **measured})
+    print_table(kept(args))
+
+
+def step_store(store: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The store, made once."""
+    began = time.perf_counter()
     if not store.exists():
         make_store(store, args.items, args.dims)
-    results: dict[str, Any] = {"items": args.items, "dims": args.dims, "load": os.getloadavg()}
-    results["lancedb"] = in_a_process("lancedb", str(store), args)
+    return {"seconds": time.perf_counter() - began}
+
+
+def step_lancedb(store: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """LanceDB's own calls."""
+    return in_a_process("lancedb", str(store), args)
+
+
+def step_service(store: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The service, in a process of its own."""
     with served(store) as url:
-        results["service"] = in_a_process("service", url, args)
-    if shutil.which("redis-server"):
-        with redis(store) as port:
-            results["redis"] = in_a_process("redis", str(port), args)
-    if args.queries:
-        results["index"] = in_a_process("index", str(store), args)
-    results["load_after"] = os.getloadavg()
-    (HERE / "out").mkdir(exist_ok=True)
-    (HERE / "out" / "serve.json").write_text(json.dumps(results, indent=2))
-    print_table(results)
+        return in_a_process("service", url, args)
+
+
+def step_redis(store: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Redis with the same vectors."""
+    if not shutil.which("redis-server"):
+        raise SystemExit("redis-server is not installed: leave the step out with --only.")
+    with redis(store) as port:
+        return in_a_process("redis", str(port), args)
+
+
+def step_index(store: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """The vector index beside exact search."""
+    return in_a_process("index", str(store), args)
+
+
+STEPS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
+    "store": step_store,
+    "lancedb": step_lancedb,
+    "service": step_service,
+    "redis": step_redis,
+    "index": step_index,
+}
+
+
+def kept(args: argparse.Namespace) -> dict[str, Any]:
+    """Results so far of a store of this size."""
+    found: dict[str, Any] = json.loads(OUT.read_text()) if OUT.exists() else {}
+    same = {"items": args.items, "dims": args.dims}
+    return found if same.items() <= found.items() else same
+
+
+def keep(args: argparse.Namespace, step: str, measured: dict[str, Any]) -> None:
+    """Note the results of a step, in place of earlier ones."""
+    OUT.parent.mkdir(exist_ok=True)
+    OUT.write_text(json.dumps({**kept(args), step: measured}, indent=2))
 
 
 def ask_service(args: argparse.Namespace) -> dict[str, Any]:
@@ -322,6 +370,8 @@ def print_table(results: dict[str, Any]) -> None:
     print(f"\n{'':18}  {'p50 ms':>8}  {'p99 ms':>8}  {'per second':>10}")
     for side in ("lancedb", "service", "redis"):
         for what, m in results.get(side, {}).items():
+            if what == "load":
+                continue
             print(f"{side + ' ' + what:18}  {m['p50_ms']:8.2f}  {m['p99_ms']:8.2f}  {m['per_second']:10.0f}")
     if index := results.get("index"):
         for kind in ("exact", "index"):

@@ -1,0 +1,58 @@
+"""How much is measured: the suite's three forms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+LIMITS = ("read", "decode", "clip decode", "model", "titles model", "store")
+ENDS = ("covers", "three encoders", "clips", "titles", "all together", "again")
+PEERS = ("peers",)
+
+
+@dataclass(frozen=True)
+class Size:
+    """One form of the suite.
+
+    Attributes:
+        pool: JPEGs, H.264 clips and HEVC clips that are generated. All JPEGs are in the part ``again``.
+        covers, three, clips, titles: of one pass of either side; ``three`` are what three encoders see,
+            ``clips`` the H.264 and the HEVC ones.
+        repeats: rounds; in a round each thing is measured once, in turn.
+        seconds: of one measurement of a limit.
+        batches: of a model alone.
+        single: also take limits with one process: of one thread for decoders, of all for models.
+        peer_covers: of the two passes of every peer.
+        parts: what is measured unless the caller says.
+        decoders, modes, jobs: those alone; None for all.
+    """
+
+    pool: tuple[int, int, int]
+    covers: int
+    three: int
+    clips: tuple[int, int]
+    titles: int
+    repeats: int
+    seconds: float
+    batches: tuple[int, ...]
+    single: bool
+    peer_covers: tuple[int, int]
+    parts: tuple[str, ...]
+    decoders: tuple[str, ...] | None = None
+    modes: tuple[str, ...] | None = None
+    jobs: tuple[str, ...] | None = None
+
+
+FULL = Size(
+    pool=(2000, 60, 20), covers=500, three=200, clips=(30, 10), titles=5000, repeats=3, seconds=2,
+    batches=(1, 8, 32, 64), single=True, peer_covers=(64, 320), parts=LIMITS + ENDS,
+)  # fmt: skip
+SHORT = Size(
+    pool=(300, 4, 2), covers=192, three=64, clips=(4, 2), titles=2000, repeats=1, seconds=1.5,
+    batches=(32,), single=False, peer_covers=(32, 96), parts=LIMITS + ENDS + PEERS,
+)  # fmt: skip
+QUICK = Size(
+    pool=(96, 0, 0), covers=96, three=0, clips=(0, 0), titles=0, repeats=1, seconds=1,
+    batches=(32,), single=False, peer_covers=(0, 0), parts=("decode", "model", "covers"),
+    decoders=("torchvision", "mmfeat exact"), modes=("torch bf16",), jobs=("mmfeat bf16",),
+)  # fmt: skip
+FORMS = {"full": FULL, "short": SHORT, "quick": QUICK}
