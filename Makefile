@@ -12,7 +12,7 @@ demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # Also the long forms of the same promises.
 test-all: $(VENV)/.dev

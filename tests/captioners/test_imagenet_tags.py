@@ -76,7 +76,7 @@ def test_tags_and_vectors_of_the_same_pictures_take_one_pass_through_the_network
     asked = FeatureConfig(source="cover", encoder="efficientnet_lite")
     encoder = EfficientNetLite(EfficientNetLite.resolve("cnn", asked, None), "cpu")
     passes = []
-    hook = encoder._network.model.conv_stem.register_forward_hook(lambda *_: passes.append(1))
+    hook = encoder._network.network.module.register_forward_hook(lambda *_: passes.append(1))
     # As a run does: one feature through every batch of a block, then the next feature.
     batches = [item(20), item(21)]
     vectors = [encoder.encode_images(batch.frames.pixels) for batch in batches]

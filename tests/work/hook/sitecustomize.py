@@ -1,39 +1,61 @@
 """Counts, in every Python process that has this folder on its path, calls of a few of mmfeat's functions and
-the media files that are opened. Nothing is replaced: the interpreter itself tells of each call.
+the media files that are opened. Each function still does what it does.
 
 A count is a line of the file ``$MMFEAT_COUNTS``: what it was, and of what.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
-import threading
+from importlib.machinery import PathFinder
 
 _LOG = os.open(os.environ["MMFEAT_COUNTS"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 _MEDIA = os.environ["MMFEAT_MEDIA"]
 
-# A function and the file it is in, and what its call was about, from the function's locals.
+# Module, where in it a function is, and what its call is about, from the arguments.
 _COUNTED = {
-    ("render", "extract/media/decode.py"): lambda given: given["request"].location,
-    ("_call", "pipelines/stage.py"): lambda given: given["spec"].name,
-    ("load_model", "extract/registry.py"): lambda given: given["spec"].name,
-    ("commit", "store/store.py"): lambda given: len(given["rows_"]),
+    "mmfeat.extract.media.decode": ("render", lambda request, *_: request.location),
+    "mmfeat.pipelines.stage": ("_call", lambda model, spec, *_: spec.name),
+    "mmfeat.extract.registry": ("load_model", lambda spec, *_, **__: spec.name),
+    "mmfeat.store.store": ("Store.commit", lambda store, version, rows, **_: len(rows)),
 }
-_NAMES = {name for name, _ in _COUNTED}
 
 
 def _count(what: str, of: object) -> None:
     os.write(_LOG, f"{what} {of}\n".encode())
 
 
-def _called(frame, event, argument):
-    code = frame.f_code
-    if event != "call" or code.co_name not in _NAMES:
-        return
-    for (name, file), about in _COUNTED.items():
-        if code.co_name == name and code.co_filename.endswith(f"mmfeat/{file}"):
-            _count(name, about(frame.f_locals))
+def _counting(module) -> None:
+    name, about = _COUNTED[module.__name__]
+    *inside, name = name.split(".")
+    place = functools.reduce(getattr, inside, module)
+    function = getattr(place, name)
+
+    @functools.wraps(function)
+    def counted(*arguments, **named):
+        _count(name, about(*arguments, **named))
+        return function(*arguments, **named)
+
+    setattr(place, name, counted)
+
+
+class _Finder(PathFinder):
+    """Finds what the usual one finds, and counts in the modules above from when they are loaded."""
+
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        spec = super().find_spec(fullname, path, target) if fullname in _COUNTED else None
+        if spec is not None:
+            load = spec.loader.exec_module
+
+            def exec_module(module):
+                load(module)
+                _counting(module)
+
+            spec.loader.exec_module = exec_module
+        return spec
 
 
 def _audited(event, arguments):
@@ -42,5 +64,4 @@ def _audited(event, arguments):
 
 
 sys.addaudithook(_audited)
-sys.setprofile(_called)
-threading.setprofile(_called)
+sys.meta_path.insert(0, _Finder)
