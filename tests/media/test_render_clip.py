@@ -6,6 +6,7 @@ import pytest
 from media_samples import AS_IS, CLIP_SIZE, LIMITS, clip, encoded, moov_first, number_of, numbered, picture
 
 from mmfeat.extract.media import video
+from mmfeat.extract.media.hevc import never_referred_to
 from mmfeat.extract.media.image import render_image
 from mmfeat.extract.media.video import render_clip
 from mmfeat.schemas.errors import ItemError
@@ -23,6 +24,11 @@ KINDS = {
     "h264, matroska": {"container": "matroska"},
     "h264, fragmented": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
     "h264, mpeg-ts": {"container": "mpegts"},
+    "hevc, B-pyramid": {
+        "codec": "libx265",
+        "group": 250,
+        "options": {"x265-params": f"{QUIET}:bframes=4:b-pyramid=1"},
+    },
     "hevc, open groups": {"codec": "libx265", "options": {"x265-params": QUIET}},
     "hevc, temporal layers": {
         "codec": "libx265",
@@ -151,14 +157,43 @@ def test_decoding_starts_at_a_keyframe_near_each_frame(monkeypatch):
     assert len([packet for packet in decoded if packet is not None]) == 3
 
 
-def test_the_frames_are_those_of_decoding_everything_in_order():
-    data = clip(options={"crf": "35"})
+@pytest.mark.parametrize("kind", ["h264", "hevc, open groups", "hevc, B-pyramid", "hevc, temporal layers"])
+def test_the_frames_are_those_of_decoding_everything_in_order(clips, kind):
+    data = clips(kind)
     with av.open(io.BytesIO(data)) as container:
         wanted = np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
     assert np.array_equal(render_clip(data, EVERY, [AS_IS], LIMITS)[0].pixels, wanted)
     assert np.array_equal(
         render_clip(data, UNIFORM, [AS_IS], LIMITS)[0].pixels, wanted[[3, 11, 18, 26, 33, 41, 48, 56]]
     )
+
+
+@pytest.mark.parametrize("kind", ["h264, one keyframe", "hevc, B-pyramid", "hevc, temporal layers"])
+def test_frames_that_no_other_refers_to_are_not_decoded_unless_they_are_wanted(clips, kind, monkeypatch):
+    given = []
+    decode = video._Clip.decode
+
+    def counted(self, packet):
+        frames = decode(self, packet)
+        given.extend(frames)
+        return frames
+
+    monkeypatch.setattr(video._Clip, "decode", counted)
+    assert taken(clips(kind), UNIFORM)[0] == [3, 11, 18, 26, 33, 41, 48, 56]
+    assert len(given) < 45
+    given.clear()
+    assert taken(clips(kind), EVERY)[0] == list(range(60))
+    assert len(given) == 60
+
+
+def test_without_a_record_of_its_layout_every_frame_of_an_hevc_clip_is_decoded(clips):
+    with av.open(io.BytesIO(clips("hevc, B-pyramid"))) as container:
+        stream = container.streams.video[0]
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        record = stream.codec_context.extradata
+        assert 15 < sum(never_referred_to(packets, record)) < 45
+        for unknown in (None, b"", b"\x00\x00\x00\x01" + record):
+            assert never_referred_to(packets, unknown) == [False] * 60
 
 
 @pytest.mark.parametrize("kept", [0.3, 0.6, 0.95])

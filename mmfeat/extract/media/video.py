@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmfeat.extract.media.container import declared_size
+from mmfeat.extract.media.hevc import never_referred_to
 from mmfeat.extract.media.limits import check_bytes, check_pixels
 from mmfeat.extract.media.sampling import frame_indices
 from mmfeat.extract.media.scenes import DETECTION_SIDE, first_frames, joined, scene_indices, scenes_of
@@ -241,6 +242,14 @@ class _Clip:
                 raise ItemError("decode", f"clip is damaged (its keyframe at {float(times[i]):.2f} s)")
             yield times[i], frames[0]
 
+    def never_referred_to(self) -> list[bool]:
+        """Of each packet, whether its frame may be left out where it says that no other refers to it."""
+        if self.codec == "h264":
+            return [True] * len(self.packets)
+        if self.codec == "hevc":
+            return never_referred_to(self.packets, self.decoder.extradata)
+        return [False] * len(self.packets)
+
     def _all_frames(self) -> Iterator[VideoFrame]:
         self.decoder.flush_buffers()
         self.decoder.skip_frame = "DEFAULT"
@@ -274,6 +283,7 @@ class _Search:
         self.targets = targets
         self.position = {_pts(packet): i for i, packet in enumerate(clip.packets) if not packet.is_discard}
         self.keys = [i for i, packet in enumerate(clip.packets) if packet.is_keyframe]
+        self.spare = clip.never_referred_to()
         self.next = 0
         self.ready: deque[VideoFrame] = deque()
         self.found: VideoFrame | None = None
@@ -308,12 +318,12 @@ class _Search:
         while not self.ready:
             if self.next > len(self.clip.packets):
                 raise _Unexpected
-            packet = self.clip.packets[self.next] if self.next < len(self.clip.packets) else None
+            packet = None
+            if self.next < len(self.clip.packets):
+                packet = self.clip.packets[self.next]
+                left_out = self.spare[self.next] and packet.pts not in self.targets
+                self.clip.decoder.skip_frame = "NONREF" if left_out else "DEFAULT"
             self.next += 1
-            if packet is not None and self.clip.codec == "h264":
-                # Frames that no other frame refers to are left out unless they are wanted. Not for
-                # HEVC, where a frame of a higher temporal layer may still refer to such a one.
-                self.clip.decoder.skip_frame = "DEFAULT" if packet.pts in self.targets else "NONREF"
             try:
                 self.ready.extend(self.clip.decode(packet))
             except av.FFmpegError as error:
