@@ -16,7 +16,7 @@ import pyarrow as pa
 from mmfeat.extract.registry import asks_server
 from mmfeat.pipelines import cluster
 from mmfeat.pipelines.blocks import split
-from mmfeat.pipelines.resources import Layout, lay_out, machine_cpus, work_of
+from mmfeat.pipelines.resources import lay_out, machine_cpus, work_of
 from mmfeat.pipelines.stage import Decode, DecodeEncode, Encode
 from mmfeat.pipelines.units import count_wanted
 from mmfeat.pipelines.vllm import in_engine, processor, with_captions
@@ -96,97 +96,112 @@ def _held_back_stderr() -> Iterator[None]:
             os.close(shown)
 
 
-def results(
-    units: pa.Table,
-    specs: Sequence[FeatureSpec],
-    limits: MediaLimits,
-    resources: Resources,
-    sending: Sending,
-    vllm: VllmConfig,
-) -> Generator[pa.Table]:
-    """Run ``units`` (UNITS_SCHEMA) through the graph; yields RESULTS_SCHEMA tables as they finish.
+class Graph:
+    """Units through decoding and every model, laid out on what Ray has, inside :func:`ray_session`.
 
-    Units whose worker died twice are not in the results: the caller retries them alone.
+    Args:
+        units: UNITS_SCHEMA.
+
+    Attributes:
+        workers: processes of the largest pool of models.
 
     Raises:
-        MmfeatError: a model could not be loaded in its worker, or a node of a cluster lacks files.
+        MmfeatError: a node of a cluster lacks files.
     """
-    import ray
-    from ray.exceptions import RayError
 
-    _quiet_ray_data()
-    if resources.ray_address:
-        cluster.check_nodes(units, specs)
-    wanted = count_wanted(units)
-    numbers = sorted(wanted)
-    # First, while nothing has started: what it lacks is said at once.
-    engines = {n: processor(specs[n], n, specs, vllm) for n in numbers if in_engine(specs[n])}
-    nodes = [cpus for _, cpus in cluster.working_nodes().values()] or [1]
-    layout = lay_out(
-        [n for n in numbers if n not in engines],
-        work_of(units),
-        served={n for n in numbers if asks_server(specs[n])},
-        in_engines=bool(engines),
-        nodes=nodes,
-        gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
-        wanted=resources,
-    )
-    blocks = split(units, specs, max(pool.workers for pool in layout.pools))
-    expected = {number: count // len(nodes) for number, count in wanted.items()}
-    dataset = _dataset(blocks, specs, limits, resources, sending, layout, engines, expected)
-    try:
-        yield from dataset.iter_batches(batch_size=None, batch_format="pyarrow")
-    except RayError as error:
-        raise _cause(error) from error
+    def __init__(
+        self,
+        units: pa.Table,
+        specs: Sequence[FeatureSpec],
+        limits: MediaLimits,
+        resources: Resources,
+        sending: Sending,
+        vllm: VllmConfig,
+    ) -> None:
+        import ray
 
+        _quiet_ray_data()
+        if resources.ray_address:
+            cluster.check_nodes(units, specs)
+        self.specs, self.limits = specs, limits
+        wanted = count_wanted(units)
+        numbers = sorted(wanted)
+        # First, while nothing has started: what it lacks is said at once.
+        self.engines = {n: processor(specs[n], n, specs, vllm) for n in numbers if in_engine(specs[n])}
+        nodes = [cpus for _, cpus in cluster.working_nodes().values()] or [1]
+        self.layout = lay_out(
+            [n for n in numbers if n not in self.engines],
+            work_of(units),
+            served={n for n in numbers if asks_server(specs[n])},
+            in_engines=bool(self.engines),
+            nodes=nodes,
+            gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
+            wanted=resources,
+        )
+        self.workers = max(pool.workers for pool in self.layout.pools)
+        self.blocks = split(units, specs, self.workers)
+        self.loading = {
+            "expected": {number: count // len(nodes) for number, count in wanted.items()},
+            "batch_size": resources.batch_size,
+            "sending": sending,
+        }
 
-def _dataset(
-    blocks: list[pa.Table],
-    specs: Sequence[FeatureSpec],
-    limits: MediaLimits,
-    resources: Resources,
-    sending: Sending,
-    layout: Layout,
-    engines: dict[int, Any],
-    expected: dict[int, int],
-) -> Any:
-    import ray.data
+    def results(self) -> Generator[pa.Table]:
+        """RESULTS_SCHEMA tables, one for a block, as they finish.
 
-    decodes_first = layout.decode_cpus is None
-    with warnings.catch_warnings():
-        # Retry limits have no named parameter yet; their general form warns.
-        warnings.simplefilter("ignore")
-        # Unlike ``from_arrow``, it starts no task for each block only to learn its schema.
-        dataset = ray.data.from_blocks(blocks)
-        if not decodes_first:
-            decode = Decode(specs, limits, fenced=True)
-            dataset = dataset.map_batches(
-                decode, num_cpus=layout.decode_cpus, max_retries=_RETRIES, **_WHOLE_BLOCKS
-            )
-        for number, engine in engines.items():
-            dataset = with_captions(dataset, engine, specs, number)
-        for pool in layout.pools:
-            decodes = decodes_first and pool is layout.pools[0]
-            dataset = dataset.map_batches(
-                DecodeEncode if decodes else Encode,
-                fn_constructor_args=(specs, pool.numbers, limits) if decodes else (specs, pool.numbers),
-                fn_constructor_kwargs={
-                    "last": pool is layout.pools[-1],
-                    "device": pool.device,
-                    "threads": pool.threads,
-                    "expected": expected,
-                    "batch_size": resources.batch_size,
-                    "sending": sending,
-                },
-                compute=ray.data.ActorPoolStrategy(size=pool.workers),
-                num_cpus=pool.num_cpus,
-                num_gpus=pool.num_gpus,
-                # Enough that the last block finds a worker even if every block kills some.
-                max_restarts=(_RETRIES + 1) * len(blocks),
-                max_task_retries=_RETRIES,
-                **_WHOLE_BLOCKS,
-            )
-    return dataset
+        Units whose worker died twice are not among them: the caller retries them alone.
+
+        Raises:
+            MmfeatError: a model could not be loaded in its worker.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            # ``iter_batches`` would hold a block back until the next one is there, and leave a thread behind
+            # when it is closed early: one that calls Ray after its end, at which Ray ends the process.
+            for bundle in self._dataset().iter_internal_ref_bundles():
+                for block in bundle.blocks:
+                    yield ray.get(block.ref)
+        except RayError as error:
+            raise _cause(error) from error
+
+    def _dataset(self) -> Any:
+        import ray.data
+
+        decodes_first = self.layout.decode_cpus is None
+        with warnings.catch_warnings():
+            # Retry limits have no named parameter yet; their general form warns.
+            warnings.simplefilter("ignore")
+            # Unlike ``from_arrow``, it starts no task for each block only to learn its schema.
+            dataset = ray.data.from_blocks(self.blocks)
+            if not decodes_first:
+                decode = Decode(self.specs, self.limits, fenced=True)
+                dataset = dataset.map_batches(
+                    decode, num_cpus=self.layout.decode_cpus, max_retries=_RETRIES, **_WHOLE_BLOCKS
+                )
+            for number, engine in self.engines.items():
+                dataset = with_captions(dataset, engine, self.specs, number)
+            for pool in self.layout.pools:
+                decodes = decodes_first and pool is self.layout.pools[0]
+                dataset = dataset.map_batches(
+                    DecodeEncode if decodes else Encode,
+                    fn_constructor_args=(self.specs, pool.numbers, *((self.limits,) if decodes else ())),
+                    fn_constructor_kwargs={
+                        "last": pool is self.layout.pools[-1],
+                        "device": pool.device,
+                        "threads": pool.threads,
+                        **self.loading,
+                    },
+                    compute=ray.data.ActorPoolStrategy(size=pool.workers),
+                    num_cpus=pool.num_cpus,
+                    num_gpus=pool.num_gpus,
+                    # Enough that the last block finds a worker even if every block kills some.
+                    max_restarts=(_RETRIES + 1) * len(self.blocks),
+                    max_task_retries=_RETRIES,
+                    **_WHOLE_BLOCKS,
+                )
+        return dataset
 
 
 _WHOLE_BLOCKS = {"batch_size": None, "batch_format": "pyarrow"}

@@ -23,7 +23,7 @@ from mmfeat.pipelines.commit import Committer
 from mmfeat.pipelines.conclude import Conclusion, Judge
 from mmfeat.pipelines.cost import Costs, captioned, trial
 from mmfeat.pipelines.forget import finish as finish_forgetting
-from mmfeat.pipelines.graph import ray_session, results
+from mmfeat.pipelines.graph import Graph, ray_session
 from mmfeat.pipelines.isolate import retry_alone
 from mmfeat.pipelines.plan import Plan, Planner
 from mmfeat.pipelines.progress import Logged, Reporter, Silent
@@ -73,25 +73,28 @@ def run_job(job: JobConfig, reporter: Reporter | None = None, judge: Judge | Non
 
 
 class _Pace:
-    """When results came. The first ones wait for Ray and the models, so they say nothing of speed."""
+    """When results came. Every worker's first ones wait for Ray and the models: they say nothing of speed."""
 
     def __init__(self) -> None:
-        self.first: float | None = None
-        self.last = 0.0
+        self.workers = 1
+        self.tables = 0
+        self.first = self.steady = self.last = 0.0
         self.rows = 0
 
     def count(self, rows: int) -> None:
+        """Results that came now, as one table."""
         self.last = time.monotonic()
-        if self.first is None:
+        self.tables += 1
+        if self.tables == 1:
             self.first = self.last
+        if self.tables <= self.workers:
+            self.steady = self.last
         else:
             self.rows += rows
 
     @property
     def rows_per_second(self) -> float | None:
-        if self.first is None or not self.rows:
-            return None
-        return round(self.rows / (self.last - self.first), 2)
+        return round(self.rows / (self.last - self.steady), 2) if self.rows else None
 
 
 class _Run:
@@ -231,9 +234,9 @@ class _Run:
         self.reporter.start(sum(count_wanted(units).values()))
         try:
             with ray_session(resources):
-                job = self.job
-                tables = results(units, plan.specs, limits, resources, self.sending, job.vllm)
-                self._take(committer, plan, tables)
+                graph = Graph(units, plan.specs, limits, resources, self.sending, self.job.vllm)
+                self.pace.workers = graph.workers
+                self._take(committer, plan, graph.results())
                 if len(lost := np.intersect1d(units["unit"], committer.pending_units())):
                     self.reporter.say(f"{len(lost)} items were lost with their worker: trying each alone")
                     again = plan.units.take(pa.array(lost))
@@ -296,7 +299,7 @@ class _Run:
             forgotten=self.forgotten,
             computed=len(plan.units),
             copied=len(plan.copies) + len(plan.twins),
-            start_seconds=None if self.pace.first is None else round(self.pace.first - self.clock, 3),
+            start_seconds=round(self.pace.first - self.clock, 3) if self.pace.tables else None,
             rows_per_second=self.pace.rows_per_second,
             seconds=time.monotonic() - self.clock,
             features=features,

@@ -56,7 +56,7 @@ class RunReport:
         computed: contents that went through a model.
         copied: rows whose content was known from another item.
         start_seconds: until the models' first results, start-up included; None where nothing ran.
-        rows_per_second: results per second after the first ones; None where all came at once.
+        rows_per_second: results per second after every worker's first ones; None where there were no more.
         seconds: of the whole run.
         gates: what came of ``[gates]``.
         promoted: versions that this run made current.

@@ -14,6 +14,7 @@ from PIL import Image
 
 import mmfeat
 from mmfeat.extract import registry
+from mmfeat.pipelines.progress import Silent
 
 POISON = {
     "crash": (b"POISON crash ", "decoder crashed (SIGSEGV)"),
@@ -51,6 +52,26 @@ def covers(folder: Path, number: int, faults: dict[int, int]) -> Path:
         colour = (n, 7 * n % 256, faults.get(n, faulty.FINE))
         Image.new("RGB", (16, 16), colour).save(folder / "covers" / f"item-{n:03d}.png")
     return folder
+
+
+class Opener(Silent):
+    """Makes a file when results are taken."""
+
+    def __init__(self, gate: Path) -> None:
+        self.gate = gate
+
+    def advance(self, rows: int) -> None:
+        self.gate.touch()
+
+
+def test_a_blocks_results_are_taken_while_the_next_block_is_computed(tmp_path, installed, monkeypatch):
+    gate = tmp_path / "gate"
+    monkeypatch.setenv("FAULTY_GATE", str(gate))
+    # In each of the three blocks: whichever is second waits until the first one's results were taken.
+    media = covers(tmp_path / "media", 96, dict.fromkeys((5, 40, 80), faulty.WAITS))
+    job = worlds.job(media, tmp_path / "store", FEATURES, reporter=Opener(gate))
+    (report,) = mmfeat.extract(**job).features
+    assert (report.ok, report.failed) == (96, 0)
 
 
 def test_poison_and_failing_models_cost_their_own_items_and_no_other(tmp_path, installed):
