@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from mmfeat.extract.base import Captioner, CaptionInput, Encoder, Model, Usage
 from mmfeat.extract.media.decode import Decoded, MediaRequest, Rendering, decode_media
-from mmfeat.extract.media.fence import decode_fenced_all
+from mmfeat.extract.media.fence import decode_fenced_all, start_fence
 from mmfeat.extract.registry import load_model
 from mmfeat.pipelines.batch import (
     Batch,
@@ -267,6 +267,9 @@ class DecodeEncode:
         self, specs: Sequence[FeatureSpec], numbers: Sequence[int], limits: MediaLimits, **options: Any
     ) -> None:
         self.decode = Decode(specs, limits, fenced=True)
+        if any(specs[number].source in MEDIA_SOURCES for number in numbers):
+            # Its decoders are loaded while the models are.
+            start_fence()
         self.encode = Encode(specs, numbers, **options)
 
     def __call__(self, units: pa.Table) -> pa.Table:

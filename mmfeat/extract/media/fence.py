@@ -70,6 +70,11 @@ def decode_fenced_all(requests: Iterable[MediaRequest], limits: MediaLimits) -> 
         yield _fence.answer(asked.popleft())
 
 
+def start_fence() -> None:
+    """Start the child ahead of the first request, without waiting until it has loaded its decoders."""
+    _fence.start()
+
+
 @dataclass(eq=False)
 class _Asked:
     """A request that was sent, and in time what became of it."""
@@ -88,6 +93,12 @@ class _Fence:
         self.turn = threading.Lock()
         self.child: DecoderProcess | None = None
         self.waiting: deque[_Asked] = deque()
+
+    def start(self) -> None:
+        """Start the child, unless there is one."""
+        with self.turn:
+            if self.child is None:
+                self.child = DecoderProcess()
 
     def ask(self, request: MediaRequest, limits: MediaLimits) -> _Asked:
         """Send a request without waiting for its answer."""
@@ -127,6 +138,7 @@ class _Fence:
             self.child = DecoderProcess()
             for asked in self.waiting:
                 self.child.send(asked.message)
+        self.child.wait_until_ready()
         return self.child
 
 
@@ -177,7 +189,14 @@ class DecoderProcess:
             )
         with ours:
             self.pipe = ours.makefile("rwb")
-        if self.pipe.readline(_LONGEST_LINE) != b"ready\n":
+        self.ready = False
+
+    def wait_until_ready(self) -> None:
+        """Until it has loaded its decoders; MmfeatError if it cannot."""
+        if self.ready:
+            return
+        self.ready = self.pipe.readline(_LONGEST_LINE) == b"ready\n"
+        if not self.ready:
             self.process.kill()
             raise MmfeatError(
                 f"The process that decodes media could not start (exit code {self.process.wait()}).",
