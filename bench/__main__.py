@@ -1,5 +1,5 @@
-"""``python -m bench [--full | --quick] [--only PART ...]``: mmfeat beside the machine's limits, the plain
-PyTorch loop and other tools.
+"""``python -m bench [--full | --quick] [--only PART ...] [--rounds N]``: mmfeat beside the machine's
+limits, the plain PyTorch loop and other tools.
 
 Media and models are generated once (``bench/data``). Every part is written to ``bench/out`` as soon as it is
 measured: the long form's to ``results.json``, another's to ``results-FORM.json``. Parts that are not measured
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -41,9 +41,12 @@ def main() -> None:
     form.add_argument("--full", action="store_true", help="the long form, without the peers: --only peers")
     form.add_argument("--quick", action="store_true", help="about a minute: prints ratios")
     parser.add_argument("--only", choices=LIMITS + ENDS + PEERS, action="append", metavar="PART")
+    parser.add_argument("--rounds", type=int, metavar="N", help="instead of the form's own number")
     args = parser.parse_args()
     form_name = "full" if args.full else "quick" if args.quick else "short"
     size = FORMS[form_name]
+    if args.rounds:
+        size = replace(size, repeats=args.rounds)
     results = _measured(size, form_name, args.only or size.parts)
     print("\n".join(ratios.lines(results["rows"])))
 
@@ -62,6 +65,7 @@ def _measured(size: Size, form: str, parts: list[str] | tuple[str, ...]) -> dict
         "read": lambda: limits.read(pool, size),
         "decode": lambda: limits.decode(pool, size),
         "clip decode": lambda: limits.clip_decode(pool, size),
+        "matrix product": lambda: limits.matrix_product(size),
         "model": lambda: limits.model(graphs, size),
         "titles model": lambda: limits.titles_model(size),
         "store": lambda: limits.store(size),

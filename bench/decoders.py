@@ -172,6 +172,8 @@ IMAGES: dict[str, Callable[[], Decoder]] = {
 }
 #: Those whose pixels are not Pillow's.
 INEXACT = ("Pillow, draft", "mmfeat scaled")
+#: Those that take other frames.
+OTHER_FRAMES = ("mmfeat keyframes",)
 CLIPS: dict[str, Callable[[], Decoder]] = {
     "PyAV, in order": _pyav,
     "decord2": _decord2,

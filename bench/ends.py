@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,22 @@ def _jobs(part: str) -> list[Job]:
     covers = {"covers": {"source": "cover", **_CLIP}}
     clips = {"clips": {"source": "video", "frames": FRAMES, **_CLIP}}
     titles = {"titles": _TITLES}
-    if part == "covers":
-        bf16 = {"covers": {**covers["covers"], "dtype": "bfloat16"}}
-        return [
-            Job("mmfeat fp32, torch", covers, WITHOUT_OPENVINO, ("covers",)),
-            Job("mmfeat fp32, openvino", covers, {}, ("covers",)),
-            Job("mmfeat bf16", bf16, {}, ("covers",)),
-        ]
     features = {
+        "covers": covers,
         "three encoders": _THREE,
         "clips": clips,
         "titles": titles,
         "all together": covers | clips | titles,
     }[part]
-    return [Job("mmfeat fp32", features, like=tuple(features))]
+    bf16 = {name: {**config, "dtype": "bfloat16"} for name, config in features.items()}
+    like = tuple(features)
+    fp32 = [Job("mmfeat fp32", features, {}, like)]
+    if part == "covers":
+        fp32 = [
+            Job("mmfeat fp32, torch", features, WITHOUT_OPENVINO, like),
+            Job("mmfeat fp32, openvino", features, {}, like),
+        ]
+    return [*fp32, Job("mmfeat bf16", bf16, {}, like)]
 
 
 class Suite:
@@ -91,7 +94,8 @@ class Suite:
         folder = self._media(part)
         jobs = [job for job in _jobs(part) if self.size.jobs is None or job.name in self.size.jobs]
         rows: dict[str, dict[str, Any]] = {
-            name: {"part": part, "name": name, "rounds": []} for name in (PLAIN, *(job.name for job in jobs))
+            name: {"part": part, "name": name, "of": self._counts(part), "rounds": []}
+            for name in (PLAIN, *(job.name for job in jobs))
         }
         for job in jobs:
             rows[job.name]["first_load_seconds"] = self._load(part, folder, job)
@@ -181,17 +185,26 @@ class Suite:
             return {"part": "peers", "name": name, "left_out": str(error)[:300]}
         return row | {"agreement": {"covers": _cosines(np.load(out / "vectors.npy"), expected)}}
 
-    def _media(self, part: str) -> Path:
-        size, wanted = self.size, {}
+    def _counts(self, part: str) -> dict[str, int]:
+        """What one pass of a part goes over."""
+        size, counts = self.size, {}
         if part in ("covers", "three encoders", "all together"):
-            wanted["covers"] = self._covers(size.three if part == "three encoders" else size.covers)
+            counts["covers"] = size.three if part == "three encoders" else size.covers
         if part in ("clips", "all together"):
-            numbers = zip(media.CODECS, size.clips, strict=True)
-            h264, hevc = (media.clips_of(self.pool, codec, number) for codec, number in numbers)
-            wanted["clips"] = h264 + hevc
+            counts |= zip(media.CODECS, size.clips, strict=True)
         if part in ("titles", "all together"):
-            wanted["titles"] = size.titles
-        return media.gather(self.out / "media" / part.replace(" ", "-"), **wanted)
+            counts["titles"] = size.titles
+        return counts
+
+    def _media(self, part: str) -> Path:
+        counts = self._counts(part)
+        clips = [media.clips_of(self.pool, codec, counts.get(codec, 0)) for codec in media.CODECS]
+        return media.gather(
+            self.out / "media" / part.replace(" ", "-"),
+            covers=self._covers(counts.get("covers", 0)),
+            clips=chain.from_iterable(clips),
+            titles=counts.get("titles", 0),
+        )
 
     def _covers(self, number: int) -> list[Path]:
         return media.covers_of(self.pool, number)

@@ -15,6 +15,7 @@ from bench.sizes import Size
 
 # A converted network whose rate is asked for at this batch size only: mmfeat's own.
 _OTHERS_BATCH = (32,)
+_PRODUCT_SIDE = 2048
 _STORE_ROWS, _STORE_DIMS = 100_000, 512
 
 
@@ -51,6 +52,16 @@ def clip_decode(pool: Path, size: Size) -> list[dict[str, Any]]:
         Subject("clip decode", name, decoders.clips, (name, paths), processes)
         for name in decoders.CLIPS
         for processes in _processes(size)
+    ]
+    return interleaved(subjects, size.repeats, size.seconds)
+
+
+def matrix_product(size: Size) -> list[dict[str, Any]]:
+    """Large matrix products: what the arithmetic of a model could reach."""
+    subjects = [
+        Subject("matrix product", mode, models.products, (mode, _PRODUCT_SIDE, threads), n, threads)
+        for mode in ("torch fp32", "torch bf16")
+        for n, threads in _shares(size)
     ]
     return interleaved(subjects, size.repeats, size.seconds)
 
@@ -100,7 +111,7 @@ def _models(size: Size) -> list[tuple[str, tuple[int, ...], tuple[str, ...]]]:
     """Models, batch sizes and modes: CLIP in all of them; the others as three encoders need them."""
     first, *others = models.ENCODERS
     found = [(first, size.batches, size.modes or models.MODES)]
-    return found + [(name, _OTHERS_BATCH, models.EXACT_MODES) for name in others if size.three]
+    return found + [(name, _OTHERS_BATCH, models.MODES) for name in others if size.three]
 
 
 def _processes(size: Size) -> tuple[int, ...]:

@@ -23,8 +23,9 @@ SEED = 0
 SIDE = 224
 CLIP = "ViT-B-32"
 #: Image encoders by their name in tables: the encoder's name in a job, and the model's.
+CLIP_NAME = "CLIP ViT-B/32"
 ENCODERS = {
-    "CLIP ViT-B/32": ("open_clip", CLIP),
+    CLIP_NAME: ("open_clip", CLIP),
     "ResNet-50": ("timm", "resnet50"),
     "ViT-S/16": ("timm", "vit_small_patch16_224"),
 }
@@ -73,6 +74,22 @@ def images(name: str, mode: str, batches: tuple[int, ...], threads: int, graphs:
         return once
 
     return {f"batch {batch}": step(batch) for batch in batches}
+
+
+def products(mode: str, side: int, threads: int) -> dict[str, Step]:
+    """A product of two square matrices per step, counted in 10^9 floating-point operations."""
+    import torch
+
+    torch.set_num_threads(threads)
+    dtype = torch.bfloat16 if "bf16" in mode else torch.float32
+    generator = torch.Generator().manual_seed(SEED)
+    left, right = (torch.randn(side, side, generator=generator).to(dtype) for _ in range(2))
+
+    def step() -> float:
+        left @ right
+        return 2 * side**3 / 1e9
+
+    return {"": step}
 
 
 def titles(mode: str, texts: list[str], threads: int) -> dict[str, Step]:

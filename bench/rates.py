@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 #: Does some work and gives the number of items it did.
-Step = Callable[[], int]
+Step = Callable[[], float]
 #: Named steps that share what they need; built once, in the process that runs them.
 Build = Callable[..., dict[str, Step]]
 
@@ -147,7 +147,7 @@ def _serve(pipe: Connection, subject: Subject) -> None:
 
 
 def _timed(step: Step, seconds: float) -> float:
-    began, items = time.perf_counter(), 0
+    began, items = time.perf_counter(), 0.0
     while True:
         items += step()
         if (took := time.perf_counter() - began) >= seconds:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.decoders import INEXACT
+from bench.decoders import FRAMES, INEXACT, OTHER_FRAMES
 from bench.ends import PLAIN
-from bench.models import ENCODERS, EXACT_MODES
+from bench.media import CODECS
+from bench.models import CLIP_NAME, ENCODERS, EXACT_MODES
 
 Row = dict[str, Any]
 
@@ -53,29 +55,62 @@ def figure(value: float) -> str:
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def best(rows: Iterable[Row], part: str, having: str = "", without: tuple[str, ...] = ()) -> float | None:
-    """The greatest median rate of a limit's rows whose name ends with ``having``."""
+def best(
+    rows: Iterable[Row],
+    part: str,
+    having: str = "",
+    *,
+    case: str | None = None,
+    without: tuple[str, ...] = (),
+) -> float | None:
+    """The greatest median rate of a limit's rows whose name ends with ``having``, of one case or of all."""
     rates = [
         median(row["per_second"])
         for row in rows
-        if row["part"] == part and row.get("per_second")
+        if row["part"] == part and row.get("per_second") and case in (None, row["case"])
         if row["name"].endswith(having) and row["name"] not in without
     ]
     return max(rates, default=None)
 
 
-def cover_ceiling(rows: list[Row], precision: str, models: Iterable[str]) -> Ceiling | None:
-    """The ceiling of covers that several models see after one decoding, by the best exact decoder and each
-    model's best mode of a precision (``32`` or ``16``)."""
-    decode = best(rows, "decode", without=INEXACT)
-    modes = {"32": EXACT_MODES, "16": ("torch bf16", "OpenVINO bf16")}[precision]
-    rates = [
-        max((best(rows, "model", f"{model}, {mode}") or 0.0 for mode in modes), default=0.0)
-        for model in models
-    ]
-    if decode is None or not all(rates):
-        return None
-    return Ceiling(decode, 1 / sum(1 / rate for rate in rates))
+def of_ceiling(rows: list[Row], row: Row) -> Ceiling | None:
+    """The ceiling of an end-to-end row: the best exact decoders, each model's best mode of its precision.
+
+    None where a limit that it takes was not measured.
+    """
+    precision = "16" if "bf16" in row["name"] else "32"
+    counts = row.get("of", {})
+    decode, model = [], []
+    if covers := counts.get("covers", 0):
+        models = ENCODERS if row["part"] == "three encoders" else (CLIP_NAME,)
+        decode.append((covers, best(rows, "decode", without=INEXACT)))
+        model += [(covers, _best_mode(rows, name, precision)) for name in models]
+    for codec in CODECS:
+        if clips := counts.get(codec, 0):
+            decode.append((clips, best(rows, "clip decode", case=codec, without=OTHER_FRAMES)))
+            model.append((clips * FRAMES, _best_mode(rows, CLIP_NAME, precision)))
+    if titles := counts.get("titles", 0):
+        model.append((titles, best(rows, "titles model", _TITLE_MODES[precision])))
+    items = sum(counts.values())
+    rates = [_rate(items, work) for work in (decode, model)]
+    return Ceiling(*rates) if items and all(rates) else None
+
+
+_MODES = {"32": EXACT_MODES, "16": ("torch bf16", "OpenVINO bf16")}
+_TITLE_MODES = {"32": "torch fp32", "16": "torch bf16"}
+
+
+def _best_mode(rows: list[Row], model: str, precision: str) -> float | None:
+    """Pictures per second of a model by its best mode of a precision."""
+    found = [best(rows, "model", f"{model}, {mode}") for mode in _MODES[precision]]
+    return max(filter(None, found), default=None)
+
+
+def _rate(items: int, work: list[tuple[int, float | None]]) -> float:
+    """Items per second of doing so much of each at such a rate, in turn; 0 if a rate is not known."""
+    if not all(rate for _, rate in work):
+        return 0.0
+    return items / seconds if (seconds := sum(number / rate for number, rate in work if rate)) else math.inf
 
 
 def lines(rows: list[Row]) -> list[str]:
@@ -91,16 +126,6 @@ def lines(rows: list[Row]) -> list[str]:
                     f"{part}: {row['name']} {rate / plain:.2f} x the plain loop, steady{_of(rows, row, rate)}"
                 )
     return found
-
-
-def of_ceiling(rows: list[Row], row: Row) -> Ceiling | None:
-    """The ceiling of an end-to-end row, where there is one."""
-    precision = "16" if "bf16" in row["name"] else "32"
-    if row["part"] == "covers":
-        return cover_ceiling(rows, precision, ("CLIP ViT-B/32",))
-    if row["part"] == "three encoders":
-        return cover_ceiling(rows, precision, ENCODERS)
-    return None
 
 
 def items_rate(row: Row, rate: float) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LIMITS = ("read", "decode", "clip decode", "model", "titles model", "store")
+LIMITS = ("read", "decode", "clip decode", "matrix product", "model", "titles model", "store")
 ENDS = ("covers", "three encoders", "clips", "titles", "all together", "again")
 PEERS = ("peers",)
 

@@ -20,8 +20,9 @@ from bench.sizes import ENDS, LIMITS
 
 DOCS = Path(__file__).parent.parent / "docs"
 BEGIN, END = "<!-- results: python -m bench.table -->", "<!-- end of results -->"
-_UNITS = {"read": "files/s", "decode": "images/s", "clip decode": "clips/s", "model": "images/s"} | {
-    "titles model": "titles/s", "store": "rows/s"
+_UNITS = {
+    "read": "files/s", "decode": "images/s", "clip decode": "clips/s", "matrix product": "GFLOP/s",
+    "model": "images/s", "titles model": "titles/s", "store": "rows/s",
 }  # fmt: skip
 
 _COMMANDS = {

@@ -77,7 +77,7 @@ ROWS = [
     },
     {"part": "covers", "name": "plain PyTorch loop", "rounds": [{**ROUND, "rows_per_second": 8.0}]},
     {
-        "part": "covers", "name": "mmfeat fp32, openvino",
+        "part": "covers", "name": "mmfeat fp32, openvino", "of": {"covers": 96},
         "rounds": [{**ROUND, "rows_per_second": rate} for rate in (15.0, 16.0, 40.0)],
         "agreement": {"covers": {"least_cosine": 0.9999998, "least_cosine_centred": 0.999}},
     },
@@ -88,6 +88,30 @@ def test_ceilings_take_the_best_exact_decoder_and_the_best_mode() -> None:
     ceiling = ratios.of_ceiling(ROWS, ROWS[-1])
     assert ceiling is not None
     assert (ceiling.decode, ceiling.model, ceiling.least, ceiling.together) == (100, 25, 25, 20)
+
+
+def test_the_ceiling_of_a_mixture_adds_the_seconds_of_its_parts() -> None:
+    setting = {"setting": "2 x 1 thread"}
+    clips = {"h264": [10, 99], "hevc": [5, 98]}
+    limits = [
+        {"part": "clip decode", "name": name, "case": codec, "per_second": [rates[n]], **setting}
+        for n, name in enumerate(("mmfeat", "mmfeat keyframes"))
+        for codec, rates in clips.items()
+    ]
+    limits.append(
+        {"part": "titles model", "name": "MiniLM, torch fp32", "case": "", "per_second": [300], **setting}
+    )
+    mixed = {"part": "all together", "name": "mmfeat fp32", "rounds": []}
+    row = {**mixed, "of": {"covers": 100, "h264": 20, "hevc": 5, "titles": 600}}
+    ceiling = ratios.of_ceiling(ROWS + limits, row)
+    assert ceiling is not None
+    # Decoding: 100 covers at 100, 20 clips at 10, 5 at 5. The model: 100 covers and 8 x 25 frames at 25.
+    assert ceiling.decode == pytest.approx(725 / (1 + 2 + 1))
+    assert ceiling.model == pytest.approx(725 / (4 + 8 + 2))
+    assert ratios.of_ceiling(ROWS, row) is None
+    titles = ratios.of_ceiling(limits, {"part": "titles", "name": "mmfeat fp32", "of": {"titles": 5}})
+    assert titles is not None
+    assert titles.least == titles.together == pytest.approx(300)
 
 
 def test_ratios_compare_medians() -> None:
