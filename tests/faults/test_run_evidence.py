@@ -70,15 +70,15 @@ def test_a_log_says_in_order_how_the_run_went(uri, table):
     ids=["Ctrl-C", "an error"],
 )
 def test_a_run_that_is_stopped_says_by_what_and_keeps_what_it_had(uri, table, monkeypatch, stop, end):
-    digests = unrayed._digests
+    digests = unrayed.Digests.results
 
-    def stopping(*args: Any) -> Any:
-        for number, results in enumerate(digests(*args)):
+    def stopping(graph: Any) -> Any:
+        for number, results in enumerate(digests(graph)):
             if number == 4:
                 raise stop
             yield results
 
-    monkeypatch.setattr(unrayed, "_digests", stopping)
+    monkeypatch.setattr(unrayed.Digests, "results", stopping)
     with pytest.raises(type(stop)):
         unrayed.run_once(uri, table)
     (found,) = mmfeat.open(uri).runs()

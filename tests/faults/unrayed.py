@@ -66,14 +66,14 @@ def run_once(uri: str, dataset: Path, tables: dict[str, Any] | None = None, **op
 
 @contextlib.contextmanager
 def _without_ray() -> Iterator[None]:
-    kept = run.resolve_all, run.ray_session, run.results, commit.GROUP_ROWS
-    run.resolve_all, run.ray_session, run.results = lambda features: SPECS, _no_session, _digests
+    kept = run.resolve_all, run.ray_session, run.Graph, commit.GROUP_ROWS
+    run.resolve_all, run.ray_session, run.Graph = lambda features: SPECS, _no_session, Digests
     # Groups of a few rows, so that there are many commits to be killed in.
     commit.GROUP_ROWS = _GROUP_ROWS
     try:
         yield
     finally:
-        run.resolve_all, run.ray_session, run.results, commit.GROUP_ROWS = kept
+        run.resolve_all, run.ray_session, run.Graph, commit.GROUP_ROWS = kept
 
 
 def _job(uri: str, dataset: Path, options: dict[str, Any], tables: dict[str, Any]) -> Any:
@@ -98,10 +98,17 @@ def _no_session(resources: object) -> Iterator[None]:
     yield
 
 
-def _digests(units: pa.Table, specs: list[FeatureSpec], *_: object) -> Generator[pa.Table]:
-    rows = [_result(unit, number) for unit in units.to_pylist() for number in unit["features"]]
-    for start in range(0, len(rows), _BLOCK):
-        yield pa.Table.from_pylist(rows[start : start + _BLOCK], schema=RESULTS_SCHEMA)
+class Digests:
+    """In the place of the graph."""
+
+    workers = 1
+
+    def __init__(self, units: pa.Table, *_: object) -> None:
+        self.rows = [_result(unit, number) for unit in units.to_pylist() for number in unit["features"]]
+
+    def results(self) -> Generator[pa.Table]:
+        for start in range(0, len(self.rows), _BLOCK):
+            yield pa.Table.from_pylist(self.rows[start : start + _BLOCK], schema=RESULTS_SCHEMA)
 
 
 def _result(unit: dict[str, Any], number: int) -> dict[str, Any]:
