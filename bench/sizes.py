@@ -51,7 +51,7 @@ SHORT = Size(
     batches=(32,), single=False, peer_covers=(32, 96), parts=LIMITS + ENDS + PEERS,
 )  # fmt: skip
 QUICK = Size(
-    pool=(96, 0, 0), covers=96, three=0, clips=(0, 0), titles=0, repeats=1, seconds=1,
+    pool=(128, 0, 0), covers=128, three=0, clips=(0, 0), titles=0, repeats=1, seconds=1,
     batches=(32,), single=False, peer_covers=(0, 0), parts=("decode", "model", "covers"),
     decoders=("torchvision", "mmfeat exact"), modes=("torch bf16",), jobs=("mmfeat bf16",),
 )  # fmt: skip

@@ -61,6 +61,7 @@ def at_work(tmp_path):
     uri, table = str(tmp_path / "store"), unrayed.write_dataset(tmp_path / "items.csv", 0)
     here, there = PROCESSES.Pipe()
     process = killing.spawned(stop_in_its_second_commit, uri, table, there)
+    there.close()  # Else nobody would hear that the process ended before it told.
     assert here.recv() == process.pid
     yield uri, table, process
     process.kill()
@@ -115,6 +116,7 @@ def test_an_expired_record_of_a_dead_writer_is_taken_over(tmp_path):
     uri = Store.open(str(tmp_path / "store"), create=True).uri
     here, there = PROCESSES.Pipe()
     holder = killing.spawned(hold_a_record, uri, 3.0, there)
+    there.close()
     assert here.recv() == "held"
     holder.kill()
     holder.join()
