@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 SEED = 0
 SIDE = 224
 CLIP = "ViT-B-32"
-#: Image encoders by their name in tables: the encoder's name in a job, and the model's.
 CLIP_NAME = "CLIP ViT-B/32"
+#: Image encoders by their name in tables: the encoder's name in a job, and the model's.
 ENCODERS = {
     CLIP_NAME: ("open_clip", CLIP),
     "ResNet-50": ("timm", "resnet50"),
