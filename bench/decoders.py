@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 
@@ -16,29 +17,36 @@ FRAMES = 8
 TORCHCODEC = Path(__file__).parent.parent / ".venv-bench" / "torchcodec"
 
 Decoder = Callable[[Path], np.ndarray]
+Decoding = Callable[[Iterable[Path]], Iterator[np.ndarray]]
 
 
 def reading(paths: list[Path]) -> dict[str, Step]:
     """Files read whole, from the page cache after the first round."""
-    return _each("", paths, lambda path: len(path.read_bytes()))
+    return _each("", paths, partial(map, Path.read_bytes))
 
 
 def images(name: str, paths: list[Path]) -> dict[str, Step]:
     """One JPEG per step."""
-    return _each("", paths, IMAGES[name]())
+    return _each("", paths, _images(name))
 
 
 def clips(name: str, paths: dict[str, list[Path]]) -> dict[str, Step]:
     """One clip per step, 8 uniform frames of it; a step per codec."""
-    decoder = CLIPS[name]()
+    decoder = partial(map, CLIPS[name]())
     return {codec: step for codec, files in paths.items() for step in _each(codec, files, decoder).values()}
 
 
-def _each(case: str, paths: list[Path], decode: Callable[[Path], object]) -> dict[str, Step]:
-    turn = cycle(paths)
+def _images(name: str) -> Decoding:
+    return _mmfeat_fenced if name == FENCED else partial(map, IMAGES[name]())
+
+
+def _each(
+    case: str, paths: list[Path], decode: Callable[[Iterable[Path]], Iterator[object]]
+) -> dict[str, Step]:
+    decoded = decode(cycle(paths))
 
     def step() -> int:
-        decode(next(turn))
+        next(decoded)
         return 1
 
     return {case: step}
@@ -89,21 +97,18 @@ def _mmfeat_image(jpeg: str) -> Decoder:
     return lambda path: render_image(path.read_bytes(), [view], limits)[0].pixels[0]
 
 
-def _mmfeat_fenced() -> Decoder:
-    """As a run does it: by the decoding process behind the fence, content hash included."""
+def _mmfeat_fenced(paths: Iterable[Path]) -> Iterator[np.ndarray]:
+    """As a run does it: by the decoding process behind the fence, which has the next file while its answer is
+    taken; content hash included."""
     from mmfeat.extract.media.decode import MediaRequest, Rendering
-    from mmfeat.extract.media.fence import decode_fenced
+    from mmfeat.extract.media.fence import decode_fenced_all
     from mmfeat.schemas.media import MediaLimits
     from mmfeat.schemas.spec import PixelView
 
     view = PixelView(mode="shortest", height=SIDE, width=SIDE, resize=SIDE)
-    limits = MediaLimits()
-
-    def decode(path: Path) -> np.ndarray:
-        request = MediaRequest("cover", str(path), (Rendering("cover", None, view),))
-        return decode_fenced(request, limits).frames[0].pixels[0]
-
-    return decode
+    wanted = (Rendering("cover", None, view),)
+    requests = (MediaRequest("cover", str(path), wanted) for path in paths)
+    return (decoded.frames[0].pixels[0] for decoded in decode_fenced_all(requests, MediaLimits()))
 
 
 def _pyav() -> Decoder:
@@ -167,9 +172,11 @@ IMAGES: dict[str, Callable[[], Decoder]] = {
     "torchvision": _torchvision,
     "simplejpeg": _simplejpeg,
     "mmfeat exact": lambda: _mmfeat_image("exact"),
-    "mmfeat exact, fenced": _mmfeat_fenced,
     "mmfeat scaled": lambda: _mmfeat_image("scaled"),
 }
+FENCED = "mmfeat exact, fenced"
+#: Decoders of JPEGs.
+NAMES = (*IMAGES, FENCED)
 #: Those whose pixels are not Pillow's.
 INEXACT = ("Pillow, draft", "mmfeat scaled")
 #: Those that take other frames.
@@ -185,8 +192,8 @@ CLIPS: dict[str, Callable[[], Decoder]] = {
 
 def difference(name: str, paths: list[Path]) -> dict[str, float]:
     """Mean and greatest difference of a decoder's pixels from Pillow's, of 255."""
-    reference, decoder = _pillow(), IMAGES[name]()
-    apart = [np.abs(reference(path).astype(int) - decoder(path)) for path in paths]
+    pairs = zip(map(_pillow(), paths), _images(name)(paths), strict=True)
+    apart = [np.abs(expected.astype(int) - found) for expected, found in pairs]
     return {
         "mean_difference": round(float(np.mean([a.mean() for a in apart])), 4),
         "most_difference": int(max(a.max() for a in apart)),

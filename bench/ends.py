@@ -67,13 +67,13 @@ def _jobs(part: str) -> list[Job]:
     }[part]
     bf16 = {name: {**config, "dtype": "bfloat16"} for name, config in features.items()}
     like = tuple(features)
-    fp32 = [Job("mmfeat fp32", features, {}, like)]
-    if part == "covers":
-        fp32 = [
-            Job("mmfeat fp32, torch", features, WITHOUT_OPENVINO, like),
-            Job("mmfeat fp32, openvino", features, {}, like),
-        ]
-    return [*fp32, Job("mmfeat bf16", bf16, {}, like)]
+    if part != "covers":
+        return [Job("mmfeat fp32", features, {}, like), Job("mmfeat bf16", bf16, {}, like)]
+    return [
+        Job(f"mmfeat {precision}, {runtime}", config, env, like)
+        for precision, config in (("fp32", features), ("bf16", bf16))
+        for runtime, env in (("torch", WITHOUT_OPENVINO), ("openvino", {}))
+    ]
 
 
 class Suite:

@@ -37,7 +37,7 @@ def decode(pool: Path, size: Size) -> list[dict[str, Any]]:
     paths = media.covers_of(pool, min(size.pool[0], 200))
     subjects = [
         Subject("decode", name, decoders.images, (name, paths), processes)
-        for name in size.decoders or decoders.IMAGES
+        for name in size.decoders or decoders.NAMES
         for processes in _processes(size)
     ]
     rows = interleaved(subjects, size.repeats, size.seconds)

@@ -27,6 +27,7 @@ from mmfeat.schemas.spec import FeatureConfig
 MODELS: dict[str, dict[str, Any]] = {
     "EfficientNet-Lite2": {"encoder": "efficientnet_lite"},
     "ViT-S/16": {"encoder": "timm", "model": "vit_small_patch16_224", "weights": "random:0"},
+    "ResNet-50": {"encoder": "timm", "model": "resnet50", "weights": "random:0"},
     "CLIP ViT-B/32": {"encoder": "open_clip", "model": "ViT-B-32", "weights": "random:0"},
 }
 #: Runtime to the number type, and the pictures that are said to come.
@@ -34,6 +35,7 @@ RUNTIMES: dict[str, tuple[str, int | None]] = {
     "torch float32": ("float32", None),
     "openvino float32": ("float32", 10**6),
     "torch bfloat16": ("bfloat16", None),
+    "openvino bfloat16": ("bfloat16", 10**6),
 }
 BATCH = 32
 
@@ -56,8 +58,10 @@ def main() -> None:
 
 def compare(model: str, seconds: float, cache: Path) -> None:
     """One model in every runtime, as one process and as two."""
-    first = run(model, "openvino float32", 1, 0, cache)[0]
-    print(f"{model}: {first['load']:.1f} s to load and convert", flush=True)
+    for runtime in RUNTIMES:
+        if runtime.startswith("openvino"):
+            first = run(model, runtime, 1, 0, cache)[0]
+            print(f"{model}, {runtime}: {first['load']:.1f} s to load and convert", flush=True)
     for runtime in RUNTIMES:
         for processes in (1, 2):
             found = run(model, runtime, processes, seconds, cache)
@@ -103,6 +107,7 @@ def work(model: str, runtime: str, out: Path, seconds: float) -> dict[str, float
         calls += 1
         encoder.encode_images(pixels + np.uint8(calls % 100))
     took = time.perf_counter() - began
+    assert (encoder.runtime or "").startswith(runtime.split()[0]), encoder.notes
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     return {"rate": calls * BATCH / took, "load": loaded, "memory": memory}
 

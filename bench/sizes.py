@@ -53,6 +53,6 @@ SHORT = Size(
 QUICK = Size(
     pool=(128, 0, 0), covers=128, three=0, clips=(0, 0), titles=0, repeats=1, seconds=1,
     batches=(32,), single=False, peer_covers=(0, 0), parts=("decode", "model", "covers"),
-    decoders=("torchvision", "mmfeat exact"), modes=("torch bf16",), jobs=("mmfeat bf16",),
+    decoders=("torchvision", "mmfeat exact"), modes=("torch bf16",), jobs=("mmfeat bf16, torch",),
 )  # fmt: skip
 FORMS = {"full": FULL, "short": SHORT, "quick": QUICK}

@@ -2,6 +2,10 @@
 
 They lie in ``$XDG_CACHE_HOME/mmfeat/models`` (:mod:`mmfeat.extract.localcache`), and processes map the
 same file.
+
+A network is converted in float32, and OpenVINO computes it in the spec's dtype. In float32 its outputs are
+torch's (:data:`LEAST_COSINE`). In bfloat16 the two round in different places, and OpenVINO is taken where it
+stays as near to float32 as torch does. A CPU without bfloat16 arithmetic computes such a network in float32.
 """
 
 from __future__ import annotations
@@ -24,17 +28,19 @@ import numpy as np
 from mmfeat.extract.failures import ran_out_of_memory
 from mmfeat.extract.localcache import is_ours, place_of
 from mmfeat.extract.weights import file_digest, identity
-from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.spec import ComputeDtype, FeatureSpec
 
 if TYPE_CHECKING:
     import torch
 
-#: Of a converted network's outputs to torch's, or it is not used.
+#: Of a converted network's float32 outputs to torch's, or it is not used.
 LEAST_COSINE = 0.99999
 
 # What an entry's files look like; raised when they change.
 _FORMAT = 1
 _RECORD, _GRAPH, _VALUES = "entry.json", "model.xml", "model.bin"
+_PRECISIONS: dict[ComputeDtype, str] = {"float32": "f32", "bfloat16": "bf16"}
+_Tower = Callable[[ComputeDtype], "torch.nn.Module"]
 # What of a spec decides its network. Vectors get their length and their mean over time behind it.
 _DECIDING = {"method", "model", "pooling", "layer", "vectors", "dims", "compute_dtype", "method_version"}
 
@@ -48,15 +54,18 @@ class OpenVino:
 
     Args:
         graph: the path of its graph, or the graph itself.
+        dtype: ``float32`` or ``bfloat16``, of the arithmetic.
         threads: compute threads; None for one per core.
     """
 
-    def __init__(self, graph: Any, threads: int | None, notes: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, graph: Any, dtype: ComputeDtype, threads: int | None, notes: tuple[str, ...] = ()
+    ) -> None:
         self.runtime = f"openvino {version('openvino')}"
         self.notes = notes
         self._graph = graph
         self._settings: dict[str, Any] = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
             "NUM_STREAMS": 1,
             # Pinned, the one thread of every process would sit on the same core.
             "ENABLE_CPU_PINNING": False,
@@ -94,16 +103,14 @@ class OpenVino:
         return _openvino().Core().compile_model(self._graph, "CPU", self._settings)
 
 
-def find(
-    spec: FeatureSpec, tower: Callable[[], torch.nn.Module] | None, threads: int | None
-) -> OpenVino | None:
+def find(spec: FeatureSpec, tower: _Tower | None, threads: int | None) -> OpenVino | None:
     """The converted network of a spec's pictures: the one that is kept, or else a new one.
 
     Processes that want the same one at the same time wait for the first to have converted it. Where the
     cache cannot be used each converts its own, and a note says so.
 
     Args:
-        tower: makes the torch module to convert; None to convert nothing.
+        tower: makes the torch module in a compute dtype, to convert it; None to convert nothing.
 
     Returns:
         None where none is kept and none was to be made.
@@ -115,13 +122,13 @@ def find(
     entry = _read(place)
     if entry is None and tower is not None:
         with _turn(place):
-            entry = _read(place) or _made(place, spec, tower(), threads)
+            entry = _read(place) or _made(place, spec, tower, threads)
     if entry is None:
         return None
     if entry.refused is not None:
         raise NotExported(entry.refused)
     try:
-        return OpenVino(entry.graph, threads, entry.notes)
+        return OpenVino(entry.graph, spec.compute_dtype, threads, entry.notes)
     except RuntimeError as error:
         raise NotExported(f"its converted network cannot be loaded: {_reason(error)}") from error
 
@@ -176,7 +183,7 @@ def _turn(place: Path) -> Iterator[None]:
         yield
 
 
-def _made(place: Path, spec: FeatureSpec, tower: torch.nn.Module, threads: int | None) -> _Entry:
+def _made(place: Path, spec: FeatureSpec, tower: _Tower, threads: int | None) -> _Entry:
     """A new network, kept if that can be."""
     try:
         made = _Entry(_converted(spec, tower, threads))
@@ -213,7 +220,7 @@ def _keep(place: Path, made: _Entry) -> None:
         raise
 
 
-def _converted(spec: FeatureSpec, tower: torch.nn.Module, threads: int | None) -> Any:
+def _converted(spec: FeatureSpec, tower: _Tower, threads: int | None) -> Any:
     """The graph of a tower, after it gave what the tower gives.
 
     Raises:
@@ -225,14 +232,15 @@ def _converted(spec: FeatureSpec, tower: torch.nn.Module, threads: int | None) -
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            graph = _graph(tower, _probes(spec, 2))
-        least = _agreement(tower, OpenVino(graph, threads), _probes(spec, 3))
+            plain = tower("float32")
+            graph = _graph(plain, _probes(spec, 2))
+        difference = _difference(spec, graph, threads, plain, tower)
     except Exception as error:
         if ran_out_of_memory(error):
             raise MemoryError from error
         raise NotExported(f"its network cannot be converted: {_reason(error)}") from error
-    if not least >= LEAST_COSINE:
-        raise NotExported(f"its converted network gives other values (cosine {least:.6f})")
+    if difference is not None:
+        raise NotExported(f"its converted network {difference}")
     return graph
 
 
@@ -255,27 +263,46 @@ def _graph(tower: torch.nn.Module, example: np.ndarray) -> Any:
     return graph
 
 
-def _agreement(tower: torch.nn.Module, network: OpenVino, pixels: np.ndarray) -> float:
-    """The least cosine between outputs of the two, for pixels together and one by one."""
+def _difference(
+    spec: FeatureSpec, graph: Any, threads: int | None, plain: torch.nn.Module, tower: _Tower
+) -> str | None:
+    """What makes the graph of a float32 tower another feature than the spec's; None if it is the same."""
+    probes = _probes(spec, 3)
+    exact = _outputs(plain, probes)
+    ours = _in_any_batch(OpenVino(graph, "float32", threads), probes)
+    if not (least := min(_cosines(found, exact).min() for found in ours)) >= LEAST_COSINE:
+        return f"gives other values (cosine {least:.6f})"
+    if spec.compute_dtype == "float32":
+        return None
+    theirs = _cosines(_outputs(tower(spec.compute_dtype), probes), exact).mean()
+    ours = _in_any_batch(OpenVino(graph, spec.compute_dtype, threads), probes)
+    if not (mean := min(_cosines(found, exact).mean() for found in ours)) >= theirs:
+        return f"is farther from float32 (mean cosine {mean:.6f}) than torch's ({theirs:.6f})"
+    return None
+
+
+def _outputs(tower: torch.nn.Module, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
     import torch
 
     with torch.inference_mode():
-        expected = [output.numpy() for output in tower(torch.from_numpy(pixels))]
-    together = network(pixels)
-    alone = [np.concatenate(rows) for rows in zip(*map(network, np.split(pixels, len(pixels))), strict=True)]
-    return min(
-        _least_cosine(ours, theirs)
-        for found in (together, alone)
-        for ours, theirs in zip(found, expected, strict=True)
-    )
+        return tuple(output.numpy() for output in tower(torch.from_numpy(pixels)))
 
 
-def _least_cosine(ours: np.ndarray, theirs: np.ndarray) -> float:
-    """Of rows that belong together; rows of zeros are equal to each other."""
+def _in_any_batch(network: OpenVino, pixels: np.ndarray) -> list[tuple[np.ndarray, ...]]:
+    """A network's outputs for pictures together, and one by one."""
+    alone = zip(*map(network, np.split(pixels, len(pixels))), strict=True)
+    return [network(pixels), tuple(np.concatenate(rows) for rows in alone)]
+
+
+def _cosines(ours: tuple[np.ndarray, ...], theirs: tuple[np.ndarray, ...]) -> np.ndarray:
+    """Of all rows of all outputs; rows of zeros are equal to each other."""
+    return np.concatenate([_rows_cosines(*pair).ravel() for pair in zip(ours, theirs, strict=True)])
+
+
+def _rows_cosines(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     products = np.linalg.norm(ours, axis=-1) * np.linalg.norm(theirs, axis=-1)
     cosines = (ours * theirs).sum(-1) / np.where(products == 0, 1, products)
-    same = (ours == theirs).all(-1)
-    return float(np.where(same, 1.0, cosines).min())
+    return np.where((ours == theirs).all(-1), 1.0, cosines)
 
 
 def _probes(spec: FeatureSpec, number: int) -> np.ndarray:

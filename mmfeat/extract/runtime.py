@@ -1,7 +1,7 @@
 """What computes a picture's vectors: torch, or on a CPU the same network converted to OpenVINO.
 
-Both compute the same feature (cosine >= 0.99999, checked when a network is converted), so the choice is no
-part of a spec. It is made here alone, by the work that is to come.
+Both compute the same feature, which is checked when a network is converted (:mod:`mmfeat.extract.exported`),
+so the choice is no part of a spec. It is made here alone, by the work that is to come.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ import numpy as np
 
 from mmfeat.extract import exported
 from mmfeat.extract.base import Work
-from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.spec import ComputeDtype, FeatureSpec
 
 if TYPE_CHECKING:
     import torch
 
-# Pictures whose saved time pays for converting a network, in the run that converts it (docs/encoders.md).
-_PAYS_BACK_FROM = 1000
+# Pictures whose saved time pays for converting a network, in the run that converts it (docs/encoders.md), by
+# the compute dtypes that a converted network may have.
+_PAYS_BACK_FROM: dict[ComputeDtype, int] = {"float32": 1000, "bfloat16": 2000}
 
 
 class Network(Protocol):
@@ -41,22 +42,23 @@ class Network(Protocol):
 
 
 def picture_network(
-    spec: FeatureSpec, device: str, work: Work, build: Callable[[], torch.nn.Module]
+    spec: FeatureSpec, device: str, work: Work, build: Callable[[FeatureSpec], torch.nn.Module]
 ) -> Network:
     """The network of a spec's pictures, in the runtime that suits the work.
 
     Args:
-        build: makes the torch module whose parameters are on ``device``, from uint8 pixels to a tuple of
-            float32 outputs (``pixels.picture_tower``). It is called only where torch is needed.
+        build: makes a spec's torch module whose parameters are on ``device``, from uint8 pixels to a tuple of
+            float32 outputs (``pixels.picture_tower``). It is called only where torch is needed, and with
+            another compute dtype where that is what a converted network is compared with.
 
     Raises:
         ConfigError: the weights cannot be loaded.
     """
 
     @cache
-    def tower() -> torch.nn.Module:
+    def tower(dtype: ComputeDtype) -> torch.nn.Module:
         use_torch_threads(work.threads)
-        return build().eval()
+        return build(spec.model_copy(update={"compute_dtype": dtype})).eval()
 
     notes: tuple[str, ...] = ()
     if _can_be_converted(spec, device, work):
@@ -67,7 +69,7 @@ def picture_network(
         else:
             if network is not None:
                 return network
-    return TorchNetwork(tower(), device, notes)
+    return TorchNetwork(tower(spec.compute_dtype), device, notes)
 
 
 class TorchNetwork:
@@ -102,11 +104,10 @@ def use_torch_threads(threads: int | None) -> None:
 
 
 def _can_be_converted(spec: FeatureSpec, device: str, work: Work) -> bool:
-    # bfloat16 stays torch's: OpenVINO rounds elsewhere, and the two are different features.
-    known = work.expected is not None
-    return known and device == "cpu" and spec.compute_dtype == "float32" and find_spec("openvino") is not None
+    known = work.expected is not None and spec.compute_dtype in _PAYS_BACK_FROM
+    return known and device == "cpu" and find_spec("openvino") is not None
 
 
 def _pays_back(spec: FeatureSpec, work: Work) -> bool:
     pictures_of_an_item = spec.frames.most if spec.frames else 1
-    return (work.expected or 0) * pictures_of_an_item >= _PAYS_BACK_FROM
+    return (work.expected or 0) * pictures_of_an_item >= _PAYS_BACK_FROM[spec.compute_dtype]

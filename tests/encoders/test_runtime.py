@@ -1,6 +1,7 @@
 """Pictures through OpenVINO: the same vectors, and by which rule they go there."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
 MANY = 1000
 CLIP = {"encoder": "open_clip", "model": str(MODELS / "tiny-clip")}
+BFLOAT16 = "BF16" in exported._openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 DINO = {"encoder": "transformers", "model": str(MODELS / "tiny-dino")}
 
 
@@ -72,16 +74,15 @@ class Counting(torch.nn.Module):
         self.read = read or (lambda network, inputs: network(inputs).mean((2, 3)))
 
 
-def small(read=None):
-    """What builds a small network's tower for the spec of the tiny CLIP, and the spec."""
+def small(read=None, dtype="float32"):
+    """The spec of the tiny CLIP, and what builds a small network's tower: in float32, whatever is asked."""
     Counting.built = 0
-    spec = resolve(**CLIP)
 
-    def build() -> torch.nn.Module:
+    def build(_) -> torch.nn.Module:
         module = Counting(read)
-        return picture_tower(spec, module.network, module.read)
+        return picture_tower(resolve(**CLIP), module.network, module.read)
 
-    return spec, build
+    return resolve(**CLIP, dtype=dtype), build
 
 
 def unconvertible(network, inputs):
@@ -133,6 +134,35 @@ def test_a_converted_network_gives_what_torch_gives_in_any_batch(options, kept):
     assert in_any_batch(ours.encode_images, batch, size=4) >= 0.99999
 
 
+@pytest.mark.parametrize("options", [CLIP, DINO], ids=["open_clip", "transformers"])
+def test_bfloat16_of_a_converted_network_is_as_near_to_float32_as_torchs(options, kept):
+    exact = load_model(resolve(**options), "cpu", threads=1)
+    spec = resolve(**options, dtype="bfloat16")
+    ours = load_model(spec, "cpu", threads=1, expected=2 * MANY)
+    theirs = load_model(spec, "cpu", threads=1)
+    assert (ours.runtime.split()[0], theirs.runtime.split()[0], ours.notes) == ("openvino", "torch", ())
+    batch = pixels(spec, pictures(24))
+    found, torchs, expected = (model.encode_images(batch) for model in (ours, theirs, exact))
+    assert cosines(found, expected).min() >= 0.999
+    # Of other pictures than it was chosen by: some are farther and more are nearer.
+    assert 1 - cosines(found, expected).mean() <= 1.2 * (1 - cosines(torchs, expected).mean())
+    assert in_any_batch(ours.encode_images, batch, size=7) >= 0.999
+
+
+@pytest.mark.skipif(not BFLOAT16, reason="OpenVINO computes it in float32 on this CPU")
+def test_bfloat16_stays_with_torch_where_openvino_is_farther_from_float32(empty):
+    # A network that torch computes in float32, whatever type it has: no bfloat16 comes as near.
+    spec, build = small(dtype="bfloat16")
+    network = picture_network(spec, "cpu", Work(expected=2 * MANY), build)
+    assert network.runtime.startswith("torch")
+    (note,) = network.notes
+    assert re.fullmatch(
+        r"feature runs in torch: its converted network is farther from float32 "
+        r"\(mean cosine 0\.9999\d+\) than torch's \(1\.000000\)",
+        note,
+    )
+
+
 def test_tags_come_from_the_network_of_the_vectors(kept):
     configs = {
         "cover_cnn": FeatureConfig(source="cover", encoder="efficientnet_lite"),
@@ -147,8 +177,9 @@ def test_tags_come_from_the_network_of_the_vectors(kept):
     assert entries(kept) == before
 
 
-def test_few_pictures_do_not_pay_for_a_conversion(empty):
-    model = load_model(resolve(**CLIP), "cpu", expected=MANY - 1)
+@pytest.mark.parametrize(("dtype", "few"), [("float32", MANY - 1), ("bfloat16", 2 * MANY - 1)])
+def test_few_pictures_do_not_pay_for_a_conversion(empty, dtype, few):
+    model = load_model(resolve(**CLIP, dtype=dtype), "cpu", expected=few)
     assert (model.runtime.split()[0], model.notes, empty.exists()) == ("torch", (), False)
 
 
@@ -166,7 +197,7 @@ def test_a_clip_counts_as_many_pictures_as_frames_are_taken_of_it(empty):
 
 
 @pytest.mark.parametrize(
-    ("options", "expected"), [({"dtype": "bfloat16"}, MANY), ({}, None)], ids=["bfloat16", "nobody counts"]
+    ("options", "expected"), [({"dtype": "float16"}, MANY), ({}, None)], ids=["float16", "nobody counts"]
 )
 def test_what_stays_with_torch_whatever_is_kept(options, expected, kept):
     load_model(resolve(**CLIP), "cpu", expected=MANY)
@@ -260,7 +291,7 @@ def test_a_cache_that_cannot_be_written_costs_a_note_and_nothing_else(tmp_path, 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     network = picture_network(spec, "cpu", Work(expected=MANY), build)
     batch = noise(spec, 3)
-    expected = TorchNetwork(build(), "cpu")(batch)[0]
+    expected = TorchNetwork(build(spec), "cpu")(batch)[0]
     assert cosines(network(batch)[0], expected).min() >= exported.LEAST_COSINE
     assert network.runtime.startswith("openvino")
     (note,) = network.notes
@@ -296,6 +327,7 @@ def test_everything_that_decides_a_network_gives_it_a_place_of_its_own(copied, e
     assert len({*same, place(source="video", frames=3)}) == 1
     folder = copied("tiny-clip")
     others = [
+        place(dtype="bfloat16"),
         place(weights="random:0"),
         place(weights="random:1"),
         exported._place(resolve(**DINO)),

@@ -139,7 +139,7 @@ def _shared(spec: FeatureSpec, device: str, work: Work) -> _Remembering:
     if key not in _NETWORKS:
         # Tags are made by the same network, and are to find the same converted one.
         own = spec.model_copy(update={"method": EfficientNetLite.example.method, "dims": _DIMS})
-        _NETWORKS[key] = _Remembering(picture_network(own, device, work, lambda: _tower(own, device)))
+        _NETWORKS[key] = _Remembering(picture_network(own, device, work, lambda spec: _tower(spec, device)))
     return _NETWORKS[key]
 
 

@@ -139,15 +139,19 @@ class OpenClip(Encoder):
             outputs = self._model.encode_text(tokens).float().cpu().numpy()
         return to_vectors(outputs, self.spec)
 
-    def _tower(self) -> torch.nn.Module:
-        return picture_tower(self.spec, self._model, lambda model, inputs: model.encode_image(inputs))
+    def _tower(self, spec: FeatureSpec) -> torch.nn.Module:
+        model = self._model if spec == self.spec else self._loaded(spec)
+        return picture_tower(spec, model, lambda model, inputs: model.encode_image(inputs))
 
     @cached_property
     def _model(self) -> Any:
         """Both towers in torch."""
+        return self._loaded(self.spec)
+
+    def _loaded(self, spec: FeatureSpec) -> Any:
         use_torch_threads(self._threads)
-        name, pretrained = _place(self.spec)
-        return _load(self.spec, name, pretrained).to(self._device).eval()
+        name, pretrained = _place(spec)
+        return _load(spec, name, pretrained).to(self._device).eval()
 
     @cached_property
     def _tokenizer(self) -> Any:

@@ -88,7 +88,7 @@ class TransformersEncoder(Encoder):
     def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
         """Load the weights; ConfigError where some are missing or not those of the spec."""
         self.spec = spec
-        self._network = picture_network(spec, device, work, lambda: _tower(spec, device))
+        self._network = picture_network(spec, device, work, lambda own: _tower(own, device))
         self.runtime, self.notes = self._network.runtime, self._network.notes
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
