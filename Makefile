@@ -32,7 +32,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# mmfeat beside the machine's limits, the plain PyTorch loop and the peers that are installed: 10 minutes.
+# mmfeat beside the machine's limits and the plain PyTorch loop, within 10 minutes.
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench
 

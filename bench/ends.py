@@ -98,7 +98,8 @@ class Suite:
             for name in (PLAIN, *(job.name for job in jobs))
         }
         for job in jobs:
-            rows[job.name]["first_load_seconds"] = self._load(part, folder, job)
+            if job.env is not WITHOUT_OPENVINO:
+                rows[job.name]["first_load_seconds"] = self._load(part, folder, job)
         matrices = self.out / "plain" / part
         for _ in range(self.size.repeats):
             loop = measure([sys.executable, "-m", "bench.plain", part, str(folder), str(matrices)])

@@ -43,12 +43,14 @@ class Size:
 
 
 FULL = Size(
-    pool=(2000, 60, 20), covers=500, three=200, clips=(30, 10), titles=5000, repeats=3, seconds=2,
+    pool=(2000, 60, 20), covers=500, three=500, clips=(30, 10), titles=5000, repeats=3, seconds=2,
     batches=(1, 8, 32, 64), single=True, peer_covers=(64, 320), parts=LIMITS + ENDS,
 )  # fmt: skip
 SHORT = Size(
     pool=(300, 4, 2), covers=192, three=64, clips=(4, 2), titles=2000, repeats=1, seconds=1.5,
-    batches=(32,), single=False, peer_covers=(32, 96), parts=LIMITS + ENDS + PEERS,
+    batches=(32,), single=False, peer_covers=(32, 96),
+    parts=(*LIMITS, "covers", "three encoders", "clips", "titles", "again"),
+    jobs=("mmfeat fp32", "mmfeat fp32, openvino", "mmfeat bf16, openvino"),
 )  # fmt: skip
 QUICK = Size(
     pool=(128, 0, 0), covers=128, three=0, clips=(0, 0), titles=0, repeats=1, seconds=1,
