@@ -19,6 +19,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -185,8 +186,11 @@ def _turn(place: Path) -> Iterator[None]:
 
 def _made(place: Path, spec: FeatureSpec, tower: _Tower, threads: int | None) -> _Entry:
     """A new network, kept if that can be."""
+    # Weights that cannot be loaded are an error, and no refusal that would stay when they can be.
+    plain = tower("float32")
+    torchs = plain if spec.compute_dtype == "float32" else tower(spec.compute_dtype)
     try:
-        made = _Entry(_converted(spec, tower, threads))
+        made = _Entry(_converted(spec, plain, torchs, threads))
     except NotExported as reason:
         made = _Entry(refused=str(reason))
     except MemoryError:
@@ -220,8 +224,14 @@ def _keep(place: Path, made: _Entry) -> None:
         raise
 
 
-def _converted(spec: FeatureSpec, tower: _Tower, threads: int | None) -> Any:
+def _converted(
+    spec: FeatureSpec, plain: torch.nn.Module, torchs: torch.nn.Module, threads: int | None
+) -> Any:
     """The graph of a tower, after it gave what the tower gives.
+
+    Args:
+        plain: the tower in float32.
+        torchs: the tower in the spec's compute dtype.
 
     Raises:
         NotExported: it did not, or there is none.
@@ -232,9 +242,8 @@ def _converted(spec: FeatureSpec, tower: _Tower, threads: int | None) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            plain = tower("float32")
             graph = _graph(plain, _probes(spec, 2))
-        difference = _difference(spec, graph, threads, plain, tower)
+        difference = _difference(spec, partial(OpenVino, graph, threads=threads), plain, torchs)
     except Exception as error:
         if ran_out_of_memory(error):
             raise MemoryError from error
@@ -264,18 +273,21 @@ def _graph(tower: torch.nn.Module, example: np.ndarray) -> Any:
 
 
 def _difference(
-    spec: FeatureSpec, graph: Any, threads: int | None, plain: torch.nn.Module, tower: _Tower
+    spec: FeatureSpec,
+    network: Callable[[ComputeDtype], OpenVino],
+    plain: torch.nn.Module,
+    torchs: torch.nn.Module,
 ) -> str | None:
-    """What makes the graph of a float32 tower another feature than the spec's; None if it is the same."""
+    """What makes a converted network another feature than the spec's; None if it is the same."""
     probes = _probes(spec, 3)
     exact = _outputs(plain, probes)
-    ours = _in_any_batch(OpenVino(graph, "float32", threads), probes)
+    ours = _in_any_batch(network("float32"), probes)
     if not (least := min(_cosines(found, exact).min() for found in ours)) >= LEAST_COSINE:
         return f"gives other values (cosine {least:.6f})"
     if spec.compute_dtype == "float32":
         return None
-    theirs = _cosines(_outputs(tower(spec.compute_dtype), probes), exact).mean()
-    ours = _in_any_batch(OpenVino(graph, spec.compute_dtype, threads), probes)
+    theirs = _cosines(_outputs(torchs, probes), exact).mean()
+    ours = _in_any_batch(network(spec.compute_dtype), probes)
     if not (mean := min(_cosines(found, exact).mean() for found in ours)) >= theirs:
         return f"is farther from float32 (mean cosine {mean:.6f}) than torch's ({theirs:.6f})"
     return None

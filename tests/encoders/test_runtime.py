@@ -18,6 +18,7 @@ from mmfeat.extract.base import Work
 from mmfeat.extract.encoders.pixels import picture_tower
 from mmfeat.extract.registry import load_model, resolve_all
 from mmfeat.extract.runtime import TorchNetwork, picture_network
+from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
 MANY = 1000
@@ -317,6 +318,20 @@ def test_a_network_that_openvino_does_not_run_alike_stays_with_torch_and_says_so
     assert picture_network(spec, "cpu", Work(expected=MANY), build).notes == (note,)
     assert json.loads((entries(empty)[0] / "entry.json").read_text())["digests"] == {}
     assert Counting.built == 2
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_weights_that_cannot_be_loaded_are_an_error_and_the_next_run_converts(empty, dtype):
+    spec, build = small(dtype=dtype)
+
+    def gone(_):
+        raise ConfigError("no weights there")
+
+    with pytest.raises(ConfigError, match="no weights there"):
+        picture_network(spec, "cpu", Work(expected=2 * MANY), gone)
+    assert entries(empty) == []
+    picture_network(spec, "cpu", Work(expected=2 * MANY), build)
+    assert len(entries(empty)) == 1
 
 
 def test_everything_that_decides_a_network_gives_it_a_place_of_its_own(copied, edit, empty):
