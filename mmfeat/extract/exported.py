@@ -73,7 +73,7 @@ class OpenVino:
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
-        self._compiled = self._compile()
+        self._compiled: Any = self._compile()
 
     def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
         """See :class:`~mmfeat.extract.runtime.Network`.
@@ -84,7 +84,8 @@ class OpenVino:
         openvino = _openvino()
         # Where memory runs out, OpenVINO's blocking call gives the outputs of the batch before, without a
         # word. One that is waited for raises; and a request of its own has no outputs of a batch before.
-        request = self._compiled.create_infer_request()
+        compiled = self._compiled = self._compiled or self._compile()
+        request = compiled.create_infer_request()
         # A tensor that shares memory is made of an array that could be written to.
         shared = np.require(pixels, requirements=["C", "W"])
         request.set_input_tensor(openvino.Tensor(shared, shared_memory=True))
@@ -92,10 +93,12 @@ class OpenVino:
         try:
             request.wait()
         except RuntimeError:
-            # What it had begun to allocate stays in its way: batches that fitted would fail as well.
-            self._compiled = self._compile()
+            # What it had begun to allocate stays in its way: batches that fitted would fail as well. The next
+            # batch compiles it again, when all of that is gone; the error would keep this call's variables.
+            self._compiled = None
+            del compiled, request
             raise
-        outputs = tuple(request.get_output_tensor(n).data.copy() for n in range(len(self._compiled.outputs)))
+        outputs = tuple(request.get_output_tensor(n).data.copy() for n in range(len(compiled.outputs)))
         if any(len(output) != len(pixels) for output in outputs):
             raise RuntimeError(f"{self.runtime} gave no outputs for {len(pixels)} pictures")
         return outputs
