@@ -48,8 +48,8 @@ def picture_network(
 
     Args:
         build: makes a spec's torch module whose parameters are on ``device``, from uint8 pixels to a tuple of
-            float32 outputs (``pixels.picture_tower``). It is called only where torch is needed, and with
-            another compute dtype where that is what a converted network is compared with.
+            float32 outputs (``pixels.picture_tower``). It is called only where torch is needed. A
+            network is converted from the spec in float32, whatever its own compute dtype is.
 
     Raises:
         ConfigError: the weights cannot be loaded.
