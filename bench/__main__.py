@@ -57,7 +57,9 @@ def _measured(size: Size, form: str, parts: list[str] | tuple[str, ...]) -> dict
     covers, h264, hevc = size.pool
     # One in a hundred more, for what changes.
     media.write_pool(pool, covers + covers // 100, h264, hevc)
-    wanted = ["weights"] * ("peers" in parts) + ["graphs"] * ("model" in parts and not size.modes)
+    wanted = ["weights"] * ("peers" in parts) + ["graphs"] * bool(
+        {"model", "titles model"} & set(parts) and not size.modes
+    )
     # In a process of its own: here nothing may hold memory or threads while others are measured.
     subprocess.run([sys.executable, "-m", "bench.models", str(graphs), *wanted], check=True)
     suite = Suite(pool, graphs, OUT / "work", size)
@@ -67,7 +69,7 @@ def _measured(size: Size, form: str, parts: list[str] | tuple[str, ...]) -> dict
         "clip decode": lambda: limits.clip_decode(pool, size),
         "matrix product": lambda: limits.matrix_product(size),
         "model": lambda: limits.model(graphs, size),
-        "titles model": lambda: limits.titles_model(size),
+        "titles model": lambda: limits.titles_model(graphs, size),
         "store": lambda: limits.store(size),
         "again": suite.again,
         "peers": suite.peers,

@@ -67,7 +67,7 @@ def _jobs(part: str) -> list[Job]:
     }[part]
     bf16 = {name: {**config, "dtype": "bfloat16"} for name, config in features.items()}
     like = tuple(features)
-    if part != "covers":
+    if part not in ("covers", "titles"):
         return [Job("mmfeat fp32", features, {}, like), Job("mmfeat bf16", bf16, {}, like)]
     return [
         Job(f"mmfeat {precision}, {runtime}", config, env, like)

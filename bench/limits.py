@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import decoders, media, models, scale
+from bench import decoders, media, minilm, models, scale
 from bench.rates import Subject, interleaved
 from bench.sizes import Size
 
@@ -82,12 +82,12 @@ def model(graphs: Path, size: Size) -> list[dict[str, Any]]:
     return rows
 
 
-def titles_model(size: Size) -> list[dict[str, Any]]:
-    """MiniLM by sentence-transformers."""
+def titles_model(graphs: Path, size: Size) -> list[dict[str, Any]]:
+    """MiniLM in every mode."""
     texts = media.titles_of(min(size.titles, 2048))
     subjects = [
-        Subject("titles model", f"MiniLM, {mode}", models.titles, (mode, texts, threads), n, threads)
-        for mode in ("torch fp32", "torch bf16")
+        Subject("titles model", f"MiniLM, {mode}", minilm.titles, (mode, texts, threads, graphs), n, threads)
+        for mode in minilm.MODES
         for n, threads in _shares(size)
     ]
     return interleaved(subjects, size.repeats, size.seconds)

@@ -1,7 +1,7 @@
 """Models alone on ready tensors, with seeded random weights: the same in every side of a comparison.
 
 ``python -m bench.models FOLDER [weights] [graphs]`` writes the weights of CLIP ViT-B/32 as a file that peers
-load, and every image model converted to OpenVINO.
+load, and every model converted to OpenVINO.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import logging
 import sys
 from collections.abc import Callable
 from importlib.util import find_spec
-from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench import minilm
 from bench.rates import Step
 
 if TYPE_CHECKING:
@@ -92,33 +92,6 @@ def products(mode: str, side: int, threads: int) -> dict[str, Step]:
     return {"": step}
 
 
-def titles(mode: str, texts: list[str], threads: int) -> dict[str, Step]:
-    """MiniLM by sentence-transformers, 512 titles per step: tokenised and sorted by length in the step."""
-    import torch
-
-    torch.set_num_threads(threads)
-    model = minilm()
-    if "bf16" in mode:
-        model = model.to(torch.bfloat16)
-    parts = cycle([texts[start : start + 512] for start in range(0, len(texts), 512)])
-
-    def step() -> int:
-        part = next(parts)
-        model.encode(part, batch_size=32, show_progress_bar=False, convert_to_tensor=True)
-        return len(part)
-
-    return {"": step}
-
-
-def minilm() -> Any:
-    """all-MiniLM-L6-v2 with the weights of the package that mmfeat reads them from."""
-    from sentence_transformers import SentenceTransformer
-
-    from mmfeat.extract.encoders.sentence_transformers import _PACKAGES
-
-    return SentenceTransformer(str(_PACKAGES["all-MiniLM-L6-v2"].path("title_text").parent), device="cpu")
-
-
 def _torch(name: str, mode: str) -> Callable[[torch.Tensor], object]:
     import torch
 
@@ -190,6 +163,7 @@ def main() -> None:
     if "graphs" in wanted and find_spec("openvino") is not None:
         for name in ENCODERS:
             convert(name, Path(folder))
+        minilm.convert(Path(folder))
 
 
 if __name__ == "__main__":

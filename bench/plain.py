@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from bench import models
+from bench import minilm, models
 from bench.decoders import FRAMES
 
 BATCH = 64
@@ -111,7 +111,7 @@ def titles(folder: Path, out: Path, timed: Timed) -> None:
     """MiniLM, as sentence-transformers encodes a list."""
     with (folder / "titles.csv").open() as file:
         texts = [row["title"] for row in csv.DictReader(file)]
-    model = models.minilm()
+    model = minilm.model()
     model.encode(texts[:BATCH], batch_size=BATCH, show_progress_bar=False)
     began = time.perf_counter()
     np.save(out / "titles.npy", model.encode(texts, batch_size=BATCH, show_progress_bar=False))

@@ -90,19 +90,18 @@ def of_ceiling(rows: list[Row], row: Row) -> Ceiling | None:
             decode.append((clips, best(rows, "clip decode", case=codec, without=OTHER_FRAMES)))
             model.append((clips * FRAMES, _best_mode(rows, CLIP_NAME, precision)))
     if titles := counts.get("titles", 0):
-        model.append((titles, best(rows, "titles model", _TITLE_MODES[precision])))
+        model.append((titles, _best_mode(rows, "MiniLM", precision, "titles model")))
     items = sum(counts.values())
     rates = [_rate(items, work) for work in (decode, model)]
     return Ceiling(*rates) if items and all(rates) else None
 
 
 _MODES = {"32": EXACT_MODES, "16": ("torch bf16", "OpenVINO bf16")}
-_TITLE_MODES = {"32": "torch fp32", "16": "torch bf16"}
 
 
-def _best_mode(rows: list[Row], model: str, precision: str) -> float | None:
-    """Pictures per second of a model by its best mode of a precision."""
-    found = [best(rows, "model", f"{model}, {mode}") for mode in _MODES[precision]]
+def _best_mode(rows: list[Row], model: str, precision: str, part: str = "model") -> float | None:
+    """Items per second of a model by its best mode of a precision."""
+    found = [best(rows, part, f"{model}, {mode}") for mode in _MODES[precision]]
     return max(filter(None, found), default=None)
 
 

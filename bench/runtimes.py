@@ -1,8 +1,8 @@
-"""``python -m bench.runtimes [--seconds S] [--only NAME]``: torch beside OpenVINO on this CPU, as
-processes of one thread each: pictures per second on ready pixels, seconds to load, memory, and how alike the
-vectors are.
+"""``python -m bench.runtimes [--seconds S] [--only NAME]``: torch beside OpenVINO on this CPU.
 
-The first load by OpenVINO converts the network; its cache is a temporary folder.
+In processes of one thread each: pictures per second on ready pixels, or titles per second; seconds to load,
+memory, and how alike the vectors are. The first load by OpenVINO converts the network; its cache is a
+temporary folder.
 """
 
 from __future__ import annotations
@@ -15,11 +15,13 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench import media
 from mmfeat.extract.base import Encoder
 from mmfeat.extract.registry import load_model, resolve_all
 from mmfeat.schemas.spec import FeatureConfig
@@ -28,6 +30,12 @@ MODELS: dict[str, dict[str, Any]] = {
     "EfficientNet-Lite2": {"encoder": "efficientnet_lite"},
     "ViT-S/16": {"encoder": "timm", "model": "vit_small_patch16_224", "weights": "random:0"},
     "ResNet-50": {"encoder": "timm", "model": "resnet50", "weights": "random:0"},
+    "MiniLM": {
+        "source": "title",
+        "encoder": "sentence_transformers",
+        "model": "all-MiniLM-L6-v2",
+        "weights": "package",
+    },
     "CLIP ViT-B/32": {"encoder": "open_clip", "model": "ViT-B-32", "weights": "random:0"},
 }
 #: Runtime to the number type, and the pictures that are said to come.
@@ -37,7 +45,7 @@ RUNTIMES: dict[str, tuple[str, int | None]] = {
     "torch bfloat16": ("bfloat16", None),
     "openvino bfloat16": ("bfloat16", 10**6),
 }
-BATCH = 32
+BATCH, TITLES = 32, 512
 
 
 def main() -> None:
@@ -91,25 +99,37 @@ def run(model: str, runtime: str, processes: int, seconds: float, cache: Path) -
 def work(model: str, runtime: str, out: Path, seconds: float) -> dict[str, float]:
     """Load, encode a batch for some seconds, and write its vectors."""
     dtype, expected = RUNTIMES[runtime]
-    spec = resolve_all({"feature": FeatureConfig(source="cover", dtype=dtype, **MODELS[model])})[0]
+    spec = resolve_all({"feature": FeatureConfig(dtype=dtype, **{"source": "cover", **MODELS[model]})})[0]
     began = time.perf_counter()
     encoder = load_model(spec, "cpu", threads=1, expected=expected)
     loaded = time.perf_counter() - began
-    assert isinstance(encoder, Encoder) and spec.image is not None
-    view = spec.image.view
-    blocks = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 3), dtype=np.uint8)
-    rows, columns = np.arange(view.height) * 8 // view.height, np.arange(view.width) * 8 // view.width
-    pixels = np.ascontiguousarray(blocks[:, rows][:, :, columns])
-    vectors = encoder.encode_images(pixels)
-    np.save(out, vectors)
+    assert isinstance(encoder, Encoder)
+    encode = pictures(encoder) if encoder.spec.image else titles(encoder)
+    np.save(out, vectors := encode(0))
     began, calls = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
         calls += 1
-        encoder.encode_images(pixels + np.uint8(calls % 100))
+        encode(calls)
     took = time.perf_counter() - began
     assert (encoder.runtime or "").startswith(runtime.split()[0]), encoder.notes
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return {"rate": calls * BATCH / took, "load": loaded, "memory": memory}
+    return {"rate": calls * len(vectors) / took, "load": loaded, "memory": memory}
+
+
+def pictures(encoder: Encoder) -> Callable[[int], np.ndarray]:
+    """The vectors of a batch, whose pixels differ from call to call."""
+    assert encoder.spec.image is not None
+    view = encoder.spec.image.view
+    blocks = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 3), dtype=np.uint8)
+    rows, columns = np.arange(view.height) * 8 // view.height, np.arange(view.width) * 8 // view.width
+    pixels = np.ascontiguousarray(blocks[:, rows][:, :, columns])
+    return lambda call: encoder.encode_images(pixels + np.uint8(call % 100))
+
+
+def titles(encoder: Encoder) -> Callable[[int], np.ndarray]:
+    """The vectors of generated titles, the same ones in every call."""
+    texts = media.titles_of(TITLES)
+    return lambda call: encoder.encode_texts(texts)
 
 
 def cosine(found: np.ndarray, expected: np.ndarray) -> float:

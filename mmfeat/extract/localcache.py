@@ -21,7 +21,10 @@ from mmfeat.extract.media.webcache import default_cache
 from mmfeat.extract.weights import folder_digest
 
 # Packages whose version may decide what is found out about a model, and what is computed by it.
-_PACKAGES = ("torch", "torchvision", "open_clip_torch", "timm", "transformers", "openvino")
+_PACKAGES = (
+    "torch", "torchvision", "open_clip_torch", "timm", "transformers", "sentence-transformers", "tokenizers",
+    "openvino",
+)  # fmt: skip
 
 
 def place_of(kind: str, facts: dict[str, Any]) -> Path:

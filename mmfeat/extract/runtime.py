@@ -1,7 +1,8 @@
-"""What computes a picture's vectors: torch, or on a CPU the same network converted to OpenVINO.
+"""What computes vectors: torch, or on a CPU the same network converted to OpenVINO.
 
-Both compute the same feature, which is checked when a network is converted (:mod:`mmfeat.extract.exported`),
-so the choice is no part of a spec. It is made here alone, by the work that is to come.
+Both compute the same feature, which is checked when a network is converted
+(:mod:`mmfeat.extract.conversion`), so the choice is no part of a spec. It is made here alone, by the work
+that is to come.
 """
 
 from __future__ import annotations
@@ -16,18 +17,22 @@ import numpy as np
 
 from mmfeat.extract import exported
 from mmfeat.extract.base import Work
+from mmfeat.extract.conversion import Arrays, NotExported, Source
+from mmfeat.extract.openvino_network import PRECISIONS, OpenVino
 from mmfeat.schemas.spec import ComputeDtype, FeatureSpec
 
 if TYPE_CHECKING:
     import torch
 
-# Pictures whose saved time pays for converting a network, in the run that converts it (docs/encoders.md), by
-# the compute dtypes that a converted network may have.
-_PAYS_BACK_FROM: dict[ComputeDtype, int] = {"float32": 1000, "bfloat16": 2000}
+# Pictures and texts whose saved time pays for converting a network, in the run that converts it
+# (docs/encoders.md).
+_PICTURES_PAY_BACK_FROM: dict[ComputeDtype, int] = {"float32": 1000, "bfloat16": 2000}
+_TEXTS_PAY_BACK_FROM: dict[ComputeDtype, int] = {"float32": 5000, "bfloat16": 15_000}
 
 
 class Network(Protocol):
-    """uint8 pixels ``[n, height, width, 3]`` in a spec's view to float32 outputs, ``n`` rows each.
+    """Arrays to float32 outputs, ``n`` rows each. Of pictures it is one array, uint8 pixels
+    ``[n, height, width, 3]`` in a spec's view.
 
     Attributes:
         runtime, notes: as :class:`~mmfeat.extract.base.Model` has them.
@@ -36,7 +41,7 @@ class Network(Protocol):
     runtime: str
     notes: tuple[str, ...]
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
+    def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
         """One batch of any size; a row's values do not depend on the others."""
         ...
 
@@ -54,22 +59,41 @@ def picture_network(
     Raises:
         ConfigError: the weights cannot be loaded.
     """
+    source = picture_source(spec, work, build)
+    network, notes = converted_network(spec, device, work, source)
+    return network or TorchNetwork(source.tower(spec.compute_dtype), device, notes)
+
+
+def picture_source(spec: FeatureSpec, work: Work, build: Callable[[FeatureSpec], torch.nn.Module]) -> Source:
+    """What is converted of a network of pictures; arguments as in :func:`picture_network`."""
 
     @cache
     def tower(dtype: ComputeDtype) -> torch.nn.Module:
         use_torch_threads(work.threads)
         return build(spec.model_copy(update={"compute_dtype": dtype})).eval()
 
-    notes: tuple[str, ...] = ()
-    if _can_be_converted(spec, device, work):
-        try:
-            network = exported.find(spec, tower if _pays_back(spec, work) else None, work.threads)
-        except exported.NotExported as reason:
-            notes = (f"{spec.name} runs in torch: {reason}",)
-        else:
-            if network is not None:
-                return network
-    return TorchNetwork(tower(spec.compute_dtype), device, notes)
+    def probes() -> list[Arrays]:
+        pixels = _coloured_blocks(spec, 6)
+        return [(pixels[:2],), (pixels[2:5],), (pixels[5:],)]
+
+    return Source(tower, probes, varying=1)
+
+
+def converted_network(
+    spec: FeatureSpec, device: str, work: Work, source: Source
+) -> tuple[OpenVino | None, tuple[str, ...]]:
+    """The converted network of a spec where that suits the work, and else why there is none, if that is
+    to be said.
+
+    Raises:
+        ConfigError: the weights cannot be loaded.
+    """
+    if not _can_be_converted(spec, device, work):
+        return None, ()
+    try:
+        return exported.find(spec, source if _pays_back(spec, work) else None, work.threads), ()
+    except NotExported as reason:
+        return None, (f"{spec.name} runs in torch: {reason}",)
 
 
 class TorchNetwork:
@@ -81,12 +105,12 @@ class TorchNetwork:
         self.notes = notes
         self._device = device
 
-    def __call__(self, pixels: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`Network`. Pixels travel to the device as uint8."""
+    def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
+        """See :class:`Network`. Inputs travel to the device in the type they have."""
         import torch
 
         with torch.inference_mode():
-            outputs = self.module(torch.from_numpy(pixels).to(self._device))
+            outputs = self.module(*(torch.from_numpy(array).to(self._device) for array in inputs))
             return tuple(output.cpu().numpy() for output in outputs)
 
 
@@ -104,10 +128,21 @@ def use_torch_threads(threads: int | None) -> None:
 
 
 def _can_be_converted(spec: FeatureSpec, device: str, work: Work) -> bool:
-    known = work.expected is not None and spec.compute_dtype in _PAYS_BACK_FROM
+    known = work.expected is not None and spec.compute_dtype in PRECISIONS
     return known and device == "cpu" and find_spec("openvino") is not None
 
 
 def _pays_back(spec: FeatureSpec, work: Work) -> bool:
+    if spec.image is None:
+        return (work.expected or 0) >= _TEXTS_PAY_BACK_FROM[spec.compute_dtype]
     pictures_of_an_item = spec.frames.most if spec.frames else 1
-    return (work.expected or 0) * pictures_of_an_item >= _PAYS_BACK_FROM[spec.compute_dtype]
+    return (work.expected or 0) * pictures_of_an_item >= _PICTURES_PAY_BACK_FROM[spec.compute_dtype]
+
+
+def _coloured_blocks(spec: FeatureSpec, number: int) -> np.ndarray:
+    """Other ones in every picture: uint8 ``[number, height, width, 3]``."""
+    assert spec.image is not None, f"{spec.name} reads no pictures"
+    height, width = spec.image.view.height, spec.image.view.width
+    blocks = np.random.default_rng(0).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
+    rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
+    return np.ascontiguousarray(blocks[:, rows][:, :, columns])

@@ -42,3 +42,22 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str, 
         return repo
 
     return add
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory) -> Path:
+    """A cache that keeps, from test to test, what was converted once."""
+    return tmp_path_factory.mktemp("converted")
+
+
+@pytest.fixture
+def kept(converted, monkeypatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(converted))
+    return converted / "mmfeat" / "models"
+
+
+@pytest.fixture
+def empty(tmp_path, monkeypatch) -> Path:
+    """The folder of converted networks, with nothing in it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    return tmp_path / "mmfeat" / "models"

@@ -1,11 +1,14 @@
 """Pictures through OpenVINO: the same vectors, and by which rule they go there."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,36 +17,19 @@ import torch
 from encoder_checks import MODELS, cosines, in_any_batch, pictures, pixels, resolve
 
 from mmfeat.extract import exported
-from mmfeat.extract.base import Work
+from mmfeat.extract.base import ANY_WORK, Work
+from mmfeat.extract.conversion import LEAST_COSINE
 from mmfeat.extract.encoders.pixels import picture_tower
+from mmfeat.extract.openvino_network import openvino
 from mmfeat.extract.registry import load_model, resolve_all
-from mmfeat.extract.runtime import TorchNetwork, picture_network
+from mmfeat.extract.runtime import TorchNetwork, picture_network, picture_source
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
 MANY = 1000
 CLIP = {"encoder": "open_clip", "model": str(MODELS / "tiny-clip")}
-BFLOAT16 = "BF16" in exported._openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+BFLOAT16 = "BF16" in openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 DINO = {"encoder": "transformers", "model": str(MODELS / "tiny-dino")}
-
-
-@pytest.fixture(scope="module")
-def converted(tmp_path_factory) -> Path:
-    """A cache that keeps, from test to test, what was converted once."""
-    return tmp_path_factory.mktemp("converted")
-
-
-@pytest.fixture
-def kept(converted, monkeypatch) -> Path:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(converted))
-    return converted / "mmfeat" / "models"
-
-
-@pytest.fixture
-def empty(tmp_path, monkeypatch) -> Path:
-    """The folder of converted networks, with nothing in it."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    return tmp_path / "mmfeat" / "models"
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +37,7 @@ def once(tmp_path_factory) -> Path:
     cache = tmp_path_factory.mktemp("once")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(cache))
-        exported.find(*small(), 1)
+        find_small()
     return cache
 
 
@@ -84,6 +70,12 @@ def small(read=None, dtype="float32"):
         return picture_tower(resolve(**CLIP), module.network, module.read)
 
     return resolve(**CLIP, dtype=dtype), build
+
+
+def find_small(read=None, dtype="float32"):
+    """The small network: the one that is kept, or else a new one."""
+    spec, build = small(read, dtype)
+    return exported.find(spec, picture_source(spec, ANY_WORK, build), 1)
 
 
 def unconvertible(network, inputs):
@@ -130,7 +122,7 @@ def test_a_converted_network_gives_what_torch_gives_in_any_batch(options, kept):
     found = ours.encode_images(batch)
     assert (found.shape, found.dtype) == (expected.shape, np.float32)
     middle = expected.mean(0)
-    assert cosines(found, expected).min() >= exported.LEAST_COSINE
+    assert cosines(found, expected).min() >= LEAST_COSINE
     assert cosines(found - middle + 1e-9, expected - middle + 1e-9).min() >= 0.9999
     assert in_any_batch(ours.encode_images, batch, size=4) >= 0.99999
 
@@ -250,8 +242,12 @@ def test_of_several_that_want_a_network_one_converts_it(one_small):
     shutil.rmtree(entries(one_small)[0])
     spec, build = small()
     batch, found = noise(spec, 3), []
+
+    def source():
+        return picture_source(spec, ANY_WORK, build)
+
     threads = [
-        threading.Thread(target=lambda: found.append(exported.find(spec, build, 1)(batch)[0]))
+        threading.Thread(target=lambda: found.append(exported.find(spec, source(), 1)(batch)[0]))
         for _ in range(3)
     ]
     for thread in threads:
@@ -275,7 +271,8 @@ def test_a_damaged_network_is_made_again(one_small):
     spec, build = small()
     whole = exported.find(spec, None, 1)(noise(spec, 2))[0]
     (entries(one_small)[0] / "model.bin").write_bytes(b"")
-    np.testing.assert_array_equal(exported.find(spec, build, 1)(noise(spec, 2))[0], whole)
+    found = exported.find(spec, picture_source(spec, ANY_WORK, build), 1)
+    np.testing.assert_array_equal(found(noise(spec, 2))[0], whole)
     assert (Counting.built, exported.find(spec, None, 1) is None) == (1, False)
 
 
@@ -293,7 +290,7 @@ def test_a_cache_that_cannot_be_written_costs_a_note_and_nothing_else(tmp_path, 
     network = picture_network(spec, "cpu", Work(expected=MANY), build)
     batch = noise(spec, 3)
     expected = TorchNetwork(build(spec), "cpu")(batch)[0]
-    assert cosines(network(batch)[0], expected).min() >= exported.LEAST_COSINE
+    assert cosines(network(batch)[0], expected).min() >= LEAST_COSINE
     assert network.runtime.startswith("openvino")
     (note,) = network.notes
     assert note.startswith("The converted network of feature could not be kept in")
@@ -339,10 +336,10 @@ def test_everything_that_decides_a_network_gives_it_a_place_of_its_own(copied, e
         return exported._place(resolve(**{**CLIP, **options}))
 
     same = [place(), place(jpeg="scaled"), place(normalize=False), place(store_dtype="float16")]
+    same.append(place(dtype="bfloat16"))
     assert len({*same, place(source="video", frames=3)}) == 1
     folder = copied("tiny-clip")
     others = [
-        place(dtype="bfloat16"),
         place(weights="random:0"),
         place(weights="random:1"),
         exported._place(resolve(**DINO)),
@@ -380,3 +377,30 @@ for batch in (many, many[:10_000]):
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert (done.stdout, done.returncode) == ("True True\nTrue True\n", 0), done.stderr
+
+
+def test_a_second_dtype_gets_a_verdict_of_its_own_and_the_same_network(one_small):
+    (entry,) = entries(one_small)
+    graph = (entry / "model.bin").stat().st_ino
+    assert json.loads((entry / "entry.json").read_text())["refused"] == {"float32": None}
+    spec = small(dtype="bfloat16")[0]
+    assert exported.find(spec, None, 1) is None
+    with contextlib.suppress(exported.NotExported):
+        find_small(dtype="bfloat16")
+    assert entries(one_small) == [entry]
+    assert (entry / "model.bin").stat().st_ino == graph
+    assert sorted(json.loads((entry / "entry.json").read_text())["refused"]) == ["bfloat16", "float32"]
+    assert exported.find(small()[0], None, 1).runtime.startswith("openvino")
+
+
+def test_what_was_not_used_for_long_goes_when_something_new_is_kept(one_small):
+    (old,) = entries(one_small)
+    used = shutil.copytree(old, old.with_name("0" * 32))
+    long_ago = time.time() - (exported.KEPT_FOR_DAYS + 1) * 24 * 3600
+    os.utime(used / "entry.json", (long_ago, long_ago))
+    # Used once more, it stays.
+    os.utime(old / "entry.json", (long_ago, long_ago))
+    exported.find(small()[0], None, 1)
+    load_model(resolve(**DINO), "cpu", expected=MANY)
+    assert (used in entries(one_small), old in entries(one_small)) == (False, True)
+    assert len(entries(one_small)) == 2
