@@ -141,12 +141,10 @@ def _made(
         entry: one that has no verdict on that dtype.
     """
     dtype = spec.compute_dtype
-    # Weights that cannot be loaded are an error, and no refusal that would stay when they can be.
-    source.tower("float32")
-    source.tower(dtype)
     try:
         made = entry or _converted(source, threads)
         if not _decided(made, dtype):
+            source.tower(dtype)
             made = replace(made, refused={**made.refused, dtype: refusal(source, made.graph, dtype, threads)})
     except MemoryError:
         # Next time there may be more of it.
@@ -161,6 +159,8 @@ def _made(
 def _converted(source: Source, threads: int | None) -> _Entry:
     """A new network, with a verdict on float32; MemoryError where memory ran out."""
     try:
+        # Weights that cannot be loaded are an error, and no refusal that would stay when they can be.
+        source.tower("float32")
         return _Entry(*convert(source, threads), {"float32": None})
     except NotExported as reason:
         return _Entry(refused={dtype: str(reason) for dtype in PRECISIONS})

@@ -188,3 +188,59 @@ def test_a_setting_that_cannot_be_carried_out_is_refused(options, message, hint)
         resolve(**{"encoder": "open_clip", "model": str(CLIP), **options})
     assert "'feature'" in raised.value.message
     assert (hint or "") in (raised.value.hint or "")
+
+
+def tower_of(copied, edit, **text_cfg):
+    """A model with random weights whose text tower is another one; all tokens that its tower is given."""
+    folder = copied("tiny-clip")
+    body = json.loads((folder / "open_clip_config.json").read_text())["model_cfg"]
+    custom = {"custom_text": True} if text_cfg.pop("custom_text", False) else {}
+    changed = {**body, **custom, "text_cfg": {**body["text_cfg"], **text_cfg}}
+    edit(folder / "open_clip_config.json", model_cfg=changed)
+    model = clip(model=str(folder), weights="random:0", source="title")
+    given = []
+    tower = getattr(model._model, "text", model._model)
+    tower.token_embedding.register_forward_hook(lambda module, inputs, output: given.append(output.shape[1]))
+    return model, given
+
+
+@pytest.mark.parametrize(
+    "text_cfg",
+    [{}, {"custom_text": True}, {"custom_text": True, "pool_type": "eos", "eos_id": 49407}],
+    ids=["argmax", "a tower apart", "eos"],
+)
+def test_a_causal_tower_is_given_no_more_tokens_than_the_longest_text_of_a_batch_has(copied, edit, text_cfg):
+    model, given = tower_of(copied, edit, **text_cfg)
+    found = model.encode_texts(["a red square", "two small blue circles"])
+    assert given == [6]  # with a token before and one behind
+    with torch.inference_mode():
+        tokens = model._tokenizer(["a red square", "two small blue circles"])
+        theirs = model._model.encode_text(tokens, normalize=True).numpy()
+    assert given == [6, 32]
+    np.testing.assert_allclose(found, theirs, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "text_cfg",
+    [
+        {"custom_text": True, "pool_type": "last"},
+        {"custom_text": True, "pool_type": "first"},
+        {"custom_text": True, "no_causal_mask": True},
+        {"custom_text": True, "embed_cls": True},
+    ],
+    ids=["last", "first", "sees all", "a token of its own"],
+)
+def test_a_tower_that_sees_its_padding_gets_all_of_it(copied, edit, text_cfg):
+    model, given = tower_of(copied, edit, **text_cfg)
+    found = model.encode_texts(["a red square"])
+    assert given == [32]
+    with torch.inference_mode():
+        theirs = model._model.encode_text(model._tokenizer(["a red square"]), normalize=True).numpy()
+    np.testing.assert_allclose(found, theirs, atol=1e-6)
+
+
+def test_the_model_is_as_before_after_texts_were_cut(texts):
+    before = {name: value.shape for name, value in texts._model.state_dict(keep_vars=True).items()}
+    texts.encode_texts(["x"])
+    assert {name: value.shape for name, value in texts._model.state_dict(keep_vars=True).items()} == before
+    assert texts._model.attn_mask.shape == (32, 32)

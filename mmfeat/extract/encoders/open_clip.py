@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mmfeat.extract.base import ANY_WORK, Encoder, Work
+from mmfeat.extract.encoders.clip_texts import encode_cut
 from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
 from mmfeat.extract.localcache import remembered
@@ -136,7 +137,7 @@ class OpenClip(Encoder):
 
         with torch.inference_mode():
             tokens = self._tokenizer(list(texts)).to(self._device)
-            outputs = self._model.encode_text(tokens).float().cpu().numpy()
+            outputs = encode_cut(self._model, tokens).float().cpu().numpy()
         return to_vectors(outputs, self.spec)
 
     def _tower(self, spec: FeatureSpec) -> torch.nn.Module:

@@ -7,14 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from mmfeat.extract.base import ANY_WORK, Encoder, Work
-from mmfeat.extract.conversion import Arrays, NotExported, Source
 from mmfeat.extract.encoders.pixels import to_vectors
-from mmfeat.extract.encoders.tokens import INPUTS, ConvertedTexts, reading_of, tokenized
+from mmfeat.extract.encoders.sentence_source import sentence_source
+from mmfeat.extract.encoders.tokens import ConvertedTexts
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, card_of, vector_spec
 from mmfeat.extract.options import TEXTS, check_options, check_source, need_model
 from mmfeat.extract.runtime import converted_network, torch_runtime, use_torch_threads
@@ -28,9 +28,6 @@ from mmfeat.schemas.spec import (
     Pooling,
     TextPreprocess,
 )
-
-if TYPE_CHECKING:
-    import torch
 
 # Texts of a forward pass in torch.
 _TORCH_BATCH = 64
@@ -114,7 +111,7 @@ class SentenceTransformers(Encoder):
             use_torch_threads(work.threads)
             return _load(spec, dtype, device)
 
-        network, self.notes = converted_network(spec, device, work, _source(spec, model))
+        network, self.notes = converted_network(spec, device, work, sentence_source(_prefix(spec), model))
         self._outputs: Callable[[Sequence[str]], np.ndarray]
         if network is None:
             self.runtime = torch_runtime()
@@ -302,90 +299,3 @@ def _outputs_of_torch(model: Any, prefix: str, texts: Sequence[str]) -> np.ndarr
     )
     vectors: np.ndarray = outputs.float().cpu().numpy()
     return vectors
-
-
-# What a converted network is compared with torch's on, a call each. They are of many lengths; the first two
-# are what it is traced with.
-_PROBES = (
-    ["Red running shoes", "A cast-iron pan of 28 cm for the stove and the oven"],
-    [
-        "x",
-        "Über das Café am Meer",
-        "東京 面包食谱 🎬 & <b>more</b>",
-        "How to bake bread at home: flour, water, salt, yeast and patience. " * 4,
-        "NIGHT of the Living Dead (1968)",
-    ],
-    ["One that stands alone"],
-)
-# Longer than most models read: it has to be cut where theirs is.
-_LONG = "word " * 5000
-
-
-def _source(spec: FeatureSpec, model: Callable[[ComputeDtype], Any]) -> Source:
-    """What is converted of a model: all of its modules, behind its tokenizer."""
-    prefix = _prefix(spec)
-
-    @cache
-    def inputs() -> list[str]:
-        return [name for name in INPUTS if name in _features(model("float32"), prefix, _PROBES[0])]
-
-    @cache
-    def tower(dtype: ComputeDtype) -> torch.nn.Module:
-        return _tower(model(dtype), prefix)
-
-    def reading() -> dict[str, object]:
-        return reading_of(_tokenizer(model("float32"), prefix, inputs()), inputs())
-
-    def probes() -> list[Arrays]:
-        tokenizer = _tokenizer(model("float32"), prefix, inputs())
-        return [tokenized(tokenizer, inputs(), [prefix + text for text in texts]) for texts in _PROBES]
-
-    return Source(tower, probes, varying=2, reading=reading)
-
-
-def _features(model: Any, prefix: str, texts: list[str]) -> dict[str, Any]:
-    features: dict[str, Any] = model.preprocess(texts, prompt=prefix)
-    return features
-
-
-def _tokenizer(model: Any, prefix: str, inputs: list[str]) -> Any:
-    """The tokenizer of the tokenizers library that makes a model's inputs, as it is set to pad and to cut.
-
-    Raises:
-        NotExported: its inputs are not made by one alone.
-    """
-    texts = [*(text for texts in _PROBES for text in texts), _LONG]
-    features = _features(model, prefix, texts)
-    tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
-    if tokenizer is None or "attention_mask" not in inputs:
-        raise NotExported("its tokenizer is not one of the tokenizers library")
-    found = tokenized(tokenizer, inputs, [prefix + text for text in texts])
-    if not all(
-        np.array_equal(array, features[name].numpy()) for name, array in zip(inputs, found, strict=True)
-    ):
-        raise NotExported("its tokenizer does more than the tokenizers library says of it")
-    return tokenizer
-
-
-def _tower(model: Any, prefix: str) -> torch.nn.Module:
-    """All modules of a model, from token ids to float32 outputs."""
-    import torch
-
-    features = _features(model, prefix, _PROBES[0])
-    others = {name: value for name, value in features.items() if name not in INPUTS}
-    if any(isinstance(value, torch.Tensor) for value in others.values()):
-        raise NotExported(f"it reads {', '.join(sorted(others))}")
-
-    class Tower(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(
-            self, ids: torch.Tensor, mask: torch.Tensor, types: torch.Tensor | None = None
-        ) -> tuple[torch.Tensor]:
-            tokens = zip(INPUTS, (ids, mask) if types is None else (ids, mask, types), strict=False)
-            outputs = self.model({**others, **dict(tokens)})
-            return (outputs["sentence_embedding"].to(torch.float32),)
-
-    return Tower().eval()
