@@ -51,6 +51,7 @@ class Committer:
         self.committed = committed
         self.groups: list[list[pa.Table]] = [[] for _ in versions]
         self.since: list[float | None] = [None] * len(versions)
+        self.unsure = [False] * len(versions)
         self.items = whole(plan.units["item_id"])
         self.twins = [_twins_of(plan.twins, feature) for feature in range(len(versions))]
         self.replaced = [np.sort(id_hashes(ids)) for ids in plan.replaced]
@@ -144,9 +145,13 @@ class Committer:
             return
         rows = pa.concat_tables(self.groups[feature])
         # Another id with such a hash does no harm: a row that replaces none is added all the same.
-        replace = _any_in(self.replaced[feature], id_hashes(rows["item_id"]))
+        replace = self.unsure[feature] or _any_in(self.replaced[feature], id_hashes(rows["item_id"]))
+        # Ctrl-C or an error may come when the rows are there and nobody was told. What is committed again
+        # after that takes the place of what is there, or every row of the group would be there twice.
+        self.unsure[feature] = True
         self.store.commit(self.versions[feature], rows, replace=replace)
         self.groups[feature], self.since[feature] = [], None
+        self.unsure[feature] = False
         self.committed(feature, len(rows))
 
 

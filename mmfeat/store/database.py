@@ -144,6 +144,9 @@ class Database:
         """Replace the rows with equal ``keys``, add the others: one transaction."""
         table = self.create(name, rows.schema.empty_table())
         with self.errors(f"write {name}"):
+            # A write that was interrupted may be in the store and not in this object. Lance would not find
+            # its rows, and add them once more.
+            table.checkout_latest()  # type: ignore[no-untyped-call]
             table.merge_insert(list(keys)).when_matched_update_all().when_not_matched_insert_all().execute(
                 rows
             )

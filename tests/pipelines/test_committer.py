@@ -93,6 +93,42 @@ def test_a_content_that_many_items_share_is_committed_in_groups(store, monkeypat
     assert vectors(store, [*titles, "other"]) == [5.0] * 35 + [6.0]
 
 
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_commit_that_was_interrupted_and_is_made_again_stores_every_row_once(
+    store, monkeypatch, when, error
+):
+    """Ctrl-C comes as an exception at any moment, also when the rows are in the store and nobody was told."""
+    version, titles = store.add_version(SPEC), {f"i{k}": str(k) for k in range(6)}
+    plan = planned(store, version, titles)
+    committer = Committer(store, [version], plan)
+    committer.add_results(results(plan.units.slice(0, 2)))
+    committer.flush()
+    committer.add_results(results(plan.units.slice(2, 2)))
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "commit", interrupted(Store.commit, when, error))
+        with pytest.raises(error):
+            committer.flush()
+    # What a run does at its end, however it ends; and what goes on after it.
+    committer.flush()
+    committer.add_results(results(plan.units.slice(4)))
+    committer.flush()
+    assert sorted(store.ledger(version)["item_id"].to_pylist()) == sorted(titles)
+    assert vectors(store, list(titles)) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
+
+
+def interrupted(commit, when, error):
+    def call(store, *args, **options):
+        if when == "after":
+            # By another object: Ctrl-C comes before Lance has told this one.
+            other = Store.open(store.uri)
+            other._check_lease = lambda: None
+            commit(other, *args, **options)
+        raise error
+
+    return call
+
+
 def test_units_without_a_result_are_pending(store):
     version = store.add_version(SPEC)
     plan = planned(store, version, {"a": "1", "b": "22", "c": "333"})
