@@ -34,6 +34,7 @@ class ConvertedTexts:
         self._prefix = prefix
         self._inputs: list[str] = network.reading["inputs"]
         self._tokenizer: Tokenizer = Tokenizer.from_str(network.reading["tokenizer"])
+        self._pads_left = (self._tokenizer.padding or {}).get("direction") == "left"
 
     def __call__(self, texts: Sequence[str]) -> np.ndarray:
         """The network's first output, a row for each text, in the given order."""
@@ -43,7 +44,8 @@ class ConvertedTexts:
         parts: list[np.ndarray] = []
         done = 0
         while done < len(order):
-            longest = lengths[order[done]]
+            # A text of no tokens is one of padding, as it is in any batch of others.
+            longest = max(1, lengths[order[done]])
             rows = order[done:][: max(1, _TOKENS // longest)]
             parts.append(self._network(*(self._cut(array[rows], longest) for array in tokens))[0])
             done += len(rows)
@@ -53,8 +55,7 @@ class ConvertedTexts:
 
     def _cut(self, array: np.ndarray, length: int) -> np.ndarray:
         """Tokens without the padding that all rows have."""
-        padding = self._tokenizer.padding
-        return array[:, -length:] if padding and padding["direction"] == "left" else array[:, :length]
+        return array[:, -length:] if self._pads_left else array[:, :length]
 
 
 def reading_of(tokenizer: Tokenizer, inputs: Sequence[str]) -> dict[str, object]:
