@@ -16,6 +16,7 @@ import torch
 
 from bench import media
 from bench.models import CLIP
+from bench.runtimes import cosine
 from mmfeat.extract.encoders.open_clip import OpenClip
 from mmfeat.extract.registry import load_model, resolve_all
 from mmfeat.schemas.spec import FeatureConfig
@@ -66,12 +67,6 @@ def rate(encode: Callable[[list[str]], np.ndarray], batches: list[list[str]], se
     while time.perf_counter() - began < seconds:
         done += sum(len(encode(batch)) for batch in batches)
     return done / (time.perf_counter() - began)
-
-
-def cosine(found: np.ndarray, expected: np.ndarray) -> float:
-    """The least between vectors that belong together."""
-    lengths = np.linalg.norm(found, axis=1) * np.linalg.norm(expected, axis=1)
-    return float(((found * expected).sum(1) / lengths).min())
 
 
 if __name__ == "__main__":

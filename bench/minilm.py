@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.models import infer_request
 from bench.rates import Step
 
 MODES = ("torch fp32", "torch bf16", "OpenVINO f32", "OpenVINO bf16")
@@ -81,20 +82,12 @@ def _by_torch(mode: str, threads: int) -> Callable[[list[str]], object]:
 
 
 def _by_openvino(graphs: Path, mode: str, threads: int) -> Callable[[list[str]], object]:
-    import openvino
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(_folder() / "tokenizer.json"))
     tokenizer.enable_truncation(_LONGEST)
     tokenizer.no_padding()
-    settings = {
-        "INFERENCE_PRECISION_HINT": "bf16" if "bf16" in mode else "f32",
-        "INFERENCE_NUM_THREADS": threads,
-        "NUM_STREAMS": 1,
-        # Pinned, the one thread of every process would sit on the same core.
-        "ENABLE_CPU_PINNING": False,
-    }
-    request = openvino.Core().compile_model(graphs / _GRAPH, "CPU", settings).create_infer_request()
+    request = infer_request(graphs / _GRAPH, mode, threads)
 
     def encode(part: list[str]) -> object:
         encodings = sorted((e.ids for e in tokenizer.encode_batch(part)), key=len)

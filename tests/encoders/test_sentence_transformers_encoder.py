@@ -46,15 +46,6 @@ def theirs():
     return SentenceTransformer(str(FOLDER), device="cpu")
 
 
-@pytest.fixture
-def folder(tmp_path):
-    """The package's model as a folder; the weights are a link."""
-    place = tmp_path / "minilm"
-    shutil.copytree(FOLDER, place, ignore=shutil.ignore_patterns("model.safetensors", "data_config.json"))
-    (place / "model.safetensors").symlink_to(FOLDER / "model.safetensors")
-    return place
-
-
 def test_vectors_are_those_of_sentence_transformers_in_the_order_given(plain, theirs):
     ours = plain.encode_texts(TEXTS)
     assert (ours.dtype, ours.shape) == (np.float32, (8, 384))

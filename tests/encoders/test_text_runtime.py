@@ -1,7 +1,6 @@
 """Texts through OpenVINO: the vectors of sentence-transformers, without torch once a network is kept."""
 
 import json
-import shutil
 import subprocess
 import sys
 from importlib.metadata import distribution
@@ -51,15 +50,6 @@ def both(spec, expected=MANY):
 
 def runtime(model) -> str:
     return model.runtime.split()[0]
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """The package's model as a folder; the weights are a link."""
-    place = tmp_path / "minilm"
-    shutil.copytree(MINILM, place, ignore=shutil.ignore_patterns("model.safetensors", "data_config.json"))
-    (place / "model.safetensors").symlink_to(MINILM / "model.safetensors")
-    return place
 
 
 def saved(model, folder) -> str:

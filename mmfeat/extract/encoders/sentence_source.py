@@ -54,12 +54,15 @@ def sentence_source(prefix: str, model: Callable[[ComputeDtype], Any]) -> Source
             # Modules may be anybody's, and want texts made ready in ways of their own.
             raise NotExported(f"its inputs are not tokens: {reason_of(error)}") from error
 
+    @cache
+    def tokenizer() -> Tokenizer:
+        return _tokenizer(model("float32"), prefix, inputs())
+
     def reading() -> dict[str, object]:
-        return reading_of(_tokenizer(model("float32"), prefix, inputs()), inputs())
+        return reading_of(tokenizer(), inputs())
 
     def probes() -> list[Arrays]:
-        tokenizer = _tokenizer(model("float32"), prefix, inputs())
-        return [tokenized(tokenizer, inputs(), [prefix + text for text in texts]) for texts in _PROBES]
+        return [tokenized(tokenizer(), inputs(), [prefix + text for text in texts]) for texts in _PROBES]
 
     return Source(tower, probes, varying=2, reading=reading)
 
