@@ -80,6 +80,17 @@ def model_class(method: str, output: Output = "vector") -> type[Model]:
     return model
 
 
+def class_of(spec: FeatureSpec) -> type[Model]:
+    """The encoder or captioner of a spec.
+
+    Raises:
+        ConfigError: no model makes such a feature, or its module cannot be imported.
+    """
+    if spec.output == "codes":
+        raise ConfigError(f"{spec.version} holds codes, which no encoder or captioner makes")
+    return model_class(spec.method, spec.output)
+
+
 def asks_server(spec: FeatureSpec) -> bool:
     """Whether a feature's model is on a server."""
     return spec.output == "text" and model_class(spec.method, "text").asks_server
@@ -104,15 +115,14 @@ def load_model(
     Raises:
         ConfigError: no model makes such a feature, or its weights cannot be loaded.
     """
-    if spec.output == "codes":
-        raise ConfigError(f"{spec.version} holds codes, which no encoder or captioner makes")
-    model: Callable[..., Model] = model_class(spec.method, spec.output)
-    if asks_server(spec):
-        return model(spec, device, sending)
-    if model_class(spec.method, spec.output).weighs_work:
-        return model(spec, device, Work(threads, expected))
+    model = class_of(spec)
+    make: Callable[..., Model] = model
+    if model.asks_server:
+        return make(spec, device, sending)
+    if model.weighs_work:
+        return make(spec, device, Work(threads, expected))
     use_torch_threads(threads)
-    return model(spec, device)
+    return make(spec, device)
 
 
 def resolve_all(configs: dict[str, FeatureConfig]) -> list[FeatureSpec]:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from mmfeat.extract.registry import asks_server
 from mmfeat.pipelines import cluster
 from mmfeat.pipelines.blocks import split
+from mmfeat.pipelines.calls import Calls
 from mmfeat.pipelines.resources import lay_out, machine_cpus, work_of
 from mmfeat.pipelines.stage import Decode, DecodeEncode, Encode
 from mmfeat.pipelines.units import count_wanted
@@ -138,8 +139,10 @@ class Graph:
             gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
             wanted=resources,
         )
-        self.workers = max(pool.workers for pool in self.layout.pools)
-        self.blocks = split(units, specs, self.workers)
+        largest = max(self.layout.pools, key=lambda pool: pool.workers)
+        self.workers = largest.workers
+        calls = Calls(largest.device, largest.threads, resources.batch_size)
+        self.blocks = split(units, specs, self.workers, calls)
         self.loading = {
             "expected": {number: count // len(nodes) for number, count in wanted.items()},
             "batch_size": resources.batch_size,

@@ -32,6 +32,7 @@ from mmfeat.pipelines.batch import (
     renderings,
     with_columns,
 )
+from mmfeat.pipelines.calls import Calls
 from mmfeat.pipelines.halving import Halving
 from mmfeat.schemas.catalog import MEDIA_SOURCES
 from mmfeat.schemas.errors import ConservationError, ItemError, MmfeatError
@@ -143,7 +144,7 @@ class Encode:
         device: ``cpu`` or ``cuda``.
         threads: compute threads of this process.
         expected: units to come for each feature, on this machine; what is not there is not known.
-        batch_size: rows per model call; None for the model's own. A model on a server has its own.
+        batch_size: rows per model call, of clips their frames; None for what suits the model and the device.
         sending: how such a model is asked.
     """
 
@@ -163,7 +164,7 @@ class Encode:
         self.numbers = list(numbers)
         self.last = last
         self.device = device
-        self.batch_size = batch_size
+        self.calls = Calls(device, threads, batch_size)
         self.renderings = renderings(specs)
         self.by_name = {spec.name: n for n, spec in enumerate(self.specs)}
         self.fitting_batch: dict[int, int] = {}
@@ -246,10 +247,7 @@ class Encode:
         return outputs
 
     def _batch_size(self, number: int) -> int:
-        model, spec = self.models[number], self.specs[number]
-        size = (not model.asks_server and self.batch_size) or model.batch_size
-        if spec.frames is not None and spec.output == "vector":
-            size = max(1, size // spec.frames.most)
+        size = self.calls.rows(self.specs[number], self.models[number])
         return min(size, self.fitting_batch.get(number, size))
 
 

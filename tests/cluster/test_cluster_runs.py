@@ -19,11 +19,10 @@ from mmfeat.store import Store
 IDS = [f"item-{n:03d}" for n in range(worlds.N_ITEMS)]
 FEATURES = {"clip": worlds.CLIP, "caption": worlds.CAPTION}
 
-# Groups and blocks of a few rows, so that there is always work under way and rows to come.
+# Groups of a few rows, so that there is always work under way and rows to come.
 PROGRAM = """
-from mmfeat.pipelines import blocks, commit
+from mmfeat.pipelines import commit
 commit.GROUP_ROWS = 8
-blocks._PICTURES_PER_CALL = 2
 from mmfeat.cli import main
 main()
 """

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from mmfeat.extract.captioners.answers import retry_after
 from mmfeat.pipelines.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.blocks import split
+from mmfeat.pipelines.calls import Calls
 from mmfeat.pipelines.cost import TRIAL, Cost, Costs, trial
 from mmfeat.pipelines.resources import lay_out
 from mmfeat.pipelines.units import UNITS_SCHEMA
@@ -70,7 +71,7 @@ def test_what_was_taken_is_what_was_sent_whatever_became_of_it():
 @given(st.text("ct", max_size=200), st.integers(1, 4))
 def test_the_trial_comes_first_and_no_unit_is_lost_or_doubled(sources, workers):
     table, specs = units(sources), [TITLE, CAPTION]
-    blocks = split(table, specs, workers)
+    blocks = split(table, specs, workers, Calls())
     order = [n for block in blocks for n in block["unit"].to_pylist()]
     first = [n for n, kind in enumerate(sources) if kind == "c"][:TRIAL]
     assert order[: len(first)] == first == trial(table, specs)

@@ -31,11 +31,10 @@ FEATURES = {"clip": worlds.CLIP, "caption": worlds.CAPTION}
 # Ray's titles of its processes that are at work.
 ACTOR, TASK = "ray::MapWorker(", "ray::MapBatches("
 
-# Groups and blocks of a few rows, so that there is always work under way and rows to come.
+# Groups of a few rows, so that there is always work under way and rows to come.
 PROGRAM = """
-from mmfeat.pipelines import blocks, commit
+from mmfeat.pipelines import commit
 commit.GROUP_ROWS = 4
-blocks._PICTURES_PER_CALL = 4
 from mmfeat.cli import main
 main()
 """

@@ -7,17 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mmfeat.extract.registry import model_class
 from mmfeat.pipelines.blocks import split
+from mmfeat.pipelines.calls import Calls
 from mmfeat.pipelines.resources import lay_out, work_of
 from mmfeat.pipelines.units import UNITS_SCHEMA
 from mmfeat.schemas.job import Resources
-from mmfeat.schemas.spec import FeatureSpec, FrameSampling, ImagePreprocess, PixelView, Weights
+from mmfeat.schemas.spec import Decoding, FeatureSpec, FrameSampling, ImagePreprocess, PixelView, Weights
 
 
 def spec(source: str, side: int = 224, frames: int | None = None) -> FeatureSpec:
     image = ImagePreprocess(view=PixelView(mode="squash", height=side, width=side))
     return FeatureSpec(
-        name=f"f_{source}", source=source, output="vector", method="m", model="m", dims=2,
+        name=f"f_{source}", source=source, output="vector", method="open_clip", model="m", dims=2,
         store_dtype="float32",
         weights=Weights(origin="random", ref="seed=0"), image=None if source == "title" else image,
         frames=FrameSampling(count=frames) if frames else None,
@@ -34,6 +36,7 @@ def units(**counts: int) -> pa.Table:
 
 
 SPECS = [spec("video", frames=8), spec("cover"), spec("title")]
+GPU = Calls("cuda")
 
 
 @settings(deadline=None)
@@ -44,29 +47,59 @@ def test_every_unit_is_in_exactly_one_block_in_order_and_no_block_mixes_sources(
     table = units(video=video, cover=cover, title=title)
     if not len(table):
         return
-    blocks = split(table, SPECS, workers)
+    blocks = split(table, SPECS, workers, Calls())
     assert [u for b in blocks for u in b["unit"].to_pylist()] == list(range(len(table)))
     assert all(len(set(b["source"].to_pylist())) == 1 for b in blocks)
     assert len(blocks) >= min(workers, len(table))
 
 
 def test_large_pixels_make_small_blocks():
-    table = units(video=64)
-    small = split(table, [spec("video", side=224, frames=8)], workers=1)
-    large = split(table, [spec("video", side=2048, frames=8)], workers=1)
-    assert max(map(len, small)) == 8
+    table = units(video=200)
+    small = split(table, [spec("video", side=224, frames=8)], workers=1, calls=GPU)
+    large = split(table, [spec("video", side=2048, frames=8)], workers=1, calls=GPU)
+    assert max(map(len, small)) == 32
     assert max(map(len, large)) == 1
 
 
-@pytest.mark.parametrize(("source", "call"), [("cover", 32), ("video", 4), ("title", 128)])
-@pytest.mark.parametrize("calls", [3, 64, 1000])
-def test_blocks_are_whole_model_calls_small_ones_at_both_ends(source, call, calls):
-    number = calls * call + 1
-    sizes = [len(b) for b in split(units(**{source: number}), SPECS, workers=2)]
-    assert sum(-(-size // call) for size in sizes) == calls + 1
+@pytest.mark.parametrize(
+    ("rule", "source", "call"),
+    [
+        (Calls(), "cover", 8),
+        (Calls(threads=2), "cover", 16),
+        (Calls(threads=64), "cover", 32),
+        (Calls(wanted=5), "cover", 5),
+        (Calls(wanted=10), "cover", 10),
+        (GPU, "cover", 32),
+        (Calls(), "video", 1),
+        (GPU, "video", 4),
+        (Calls("cuda", wanted=64), "video", 8),
+        (Calls(), "title", 128),
+    ],
+)
+@pytest.mark.parametrize("number", [3, 64, 1000])
+def test_blocks_are_whole_model_calls_small_ones_at_both_ends(rule, source, call, number):
+    sizes = [len(b) for b in split(units(**{source: number * call + 1}), SPECS, workers=2, calls=rule)]
+    assert sum(-(-size // call) for size in sizes) == number + 1
     assert sizes[:2] == [call, call]
     assert sizes[-2:] == [call, 1]
-    assert max(sizes) == call if calls == 3 else max(sizes) > call
+    assert max(sizes) == call if number == 3 else max(sizes) > call
+
+
+def captioned(source: str, method: str) -> FeatureSpec:
+    decoding = Decoding(max_new_tokens=8)
+    made = spec(source, frames=8 if source == "video" else None)
+    return made.model_copy(update={"output": "text", "method": method, "decoding": decoding})
+
+
+@pytest.mark.parametrize(("method", "call"), [("transformers", 8), ("openai", 64)])
+@pytest.mark.parametrize("source", ["cover", "video"])
+def test_a_language_model_is_given_whole_clips_and_a_server_has_many_questions_at_a_time(
+    method, call, source
+):
+    caption = captioned(source, method)
+    assert Calls().rows(caption, model_class(method, "text")) == call
+    sizes = [len(b) for b in split(units(**{source: 1000}), [spec(source), caption], 2, Calls())]
+    assert sizes[:2] == [call, call]
 
 
 @pytest.mark.parametrize("cpus", [1, 2, 4, 16, 64])

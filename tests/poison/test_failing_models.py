@@ -34,7 +34,7 @@ def installed(monkeypatch):
 
 def encoder() -> Encode:
     config = FeatureConfig(source="cover", encoder="faulty", model="m")
-    return Encode(registry.resolve_all({"colour": config}), [0], last=True)
+    return Encode(registry.resolve_all({"colour": config}), [0], last=True, batch_size=32)
 
 
 def covers(folder: Path, faults: list[int]) -> pa.Table:

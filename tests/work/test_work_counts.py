@@ -18,7 +18,7 @@ import mmfeat
 
 HOOK = Path(__file__).parent / "hook"
 N_ITEMS = 100
-BATCH = 32
+BATCH = 8  # pictures of a call in a process of one thread
 COVERS = {"clip": worlds.CLIP, "dino": worlds.DINO}
 FEATURES = COVERS | {"words": {"source": "title", "encoder": "open_clip", "model": worlds.CLIP["model"]}}
 
@@ -46,6 +46,7 @@ def run(folder: Path) -> tuple[dict, Counts]:
         "root": str(folder / "media"),
         "store": str(folder / "store"),
         "features": FEATURES,
+        "resources": {"threads": 1},
     }
     environment = {
         **os.environ,
