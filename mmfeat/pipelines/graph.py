@@ -104,7 +104,7 @@ class Graph:
         units: UNITS_SCHEMA.
 
     Attributes:
-        workers: processes of the largest pool of models.
+        workers: processes of each pool that computes.
 
     Raises:
         MmfeatError: a node of a cluster lacks files.
@@ -139,9 +139,10 @@ class Graph:
             gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
             wanted=resources,
         )
-        largest = max(self.layout.pools, key=lambda pool: pool.workers)
-        self.workers = largest.workers
-        calls = Calls(largest.device, largest.threads, resources.batch_size)
+        # The first may only ask servers; those that compute are alike.
+        computing = self.layout.pools[-1]
+        self.workers = computing.workers
+        calls = Calls(computing.device, computing.threads, resources.batch_size)
         self.blocks = split(units, specs, self.workers, calls)
         self.loading = {
             "expected": {number: count // len(nodes) for number, count in wanted.items()},

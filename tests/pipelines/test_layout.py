@@ -102,6 +102,20 @@ def test_a_language_model_is_given_whole_clips_and_a_server_has_many_questions_a
     assert sizes[:2] == [call, call]
 
 
+@pytest.mark.parametrize(("rule", "call"), [(Calls(), 1), (GPU, 4)])
+def test_tags_of_clips_are_made_in_calls_of_their_frames(rule, call):
+    tags = spec("video", frames=8).model_copy(update={"output": "text", "method": "imagenet_tags"})
+    assert rule.rows(tags, model_class("imagenet_tags", "text")) == call
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_pools_that_compute_are_alike_and_follow_the_one_that_asks_servers(gpus):
+    layout = lay_out([0, 1, 2], 1000, served={0}, nodes=[8], gpus=gpus, wanted=Resources())
+    asking, *computing = layout.pools
+    assert (asking.numbers, asking.threads) == ((0,), None)
+    assert {(pool.device, pool.workers) for pool in computing} == {("cuda", 1) if gpus else ("cpu", 8)}
+
+
 @pytest.mark.parametrize("cpus", [1, 2, 4, 16, 64])
 def test_reservations_on_a_cpu_leave_room_for_decoding(cpus):
     layout = lay_out([0, 1, 2], 10_000, nodes=[cpus], gpus=0, wanted=Resources())
