@@ -13,6 +13,7 @@ from importlib.metadata import entry_points
 from typing import Literal
 
 from mmfeat.extract.base import Captioner, Encoder, Model, Work
+from mmfeat.extract.garbage import collected_afterwards
 from mmfeat.extract.options import close_matches
 from mmfeat.extract.runtime import use_torch_threads
 from mmfeat.schemas.catalog import SOURCES
@@ -119,10 +120,11 @@ def load_model(
     make: Callable[..., Model] = model
     if model.asks_server:
         return make(spec, device, sending)
-    if model.weighs_work:
-        return make(spec, device, Work(threads, expected))
-    use_torch_threads(threads)
-    return make(spec, device)
+    with collected_afterwards():
+        if model.weighs_work:
+            return make(spec, device, Work(threads, expected))
+        use_torch_threads(threads)
+        return make(spec, device)
 
 
 def resolve_all(configs: dict[str, FeatureConfig]) -> list[FeatureSpec]:

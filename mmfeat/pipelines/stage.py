@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmfeat.extract.base import Captioner, CaptionInput, Encoder, Model, Usage
+from mmfeat.extract.garbage import collected_afterwards
 from mmfeat.extract.media.decode import Decoded, MediaRequest, Rendering, decode_media
 from mmfeat.extract.media.fence import decode_fenced_all, start_fence
 from mmfeat.extract.registry import load_model
@@ -169,12 +170,13 @@ class Encode:
         self.by_name = {spec.name: n for n, spec in enumerate(self.specs)}
         self.fitting_batch: dict[int, int] = {}
         # Loaded at once: weights that are not there end the run, they do not fail items.
-        self.models = {
-            number: load_model(
-                self.specs[number], device, sending, threads=threads, expected=expected.get(number)
-            )
-            for number in self.numbers
-        }
+        with collected_afterwards():
+            self.models = {
+                number: load_model(
+                    self.specs[number], device, sending, threads=threads, expected=expected.get(number)
+                )
+                for number in self.numbers
+            }
         self.untold = {number: list(model.notes) for number, model in self.models.items()}
 
     def __call__(self, batch: pa.Table) -> pa.Table:

@@ -21,6 +21,7 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
+from mmfeat.extract.garbage import collected_afterwards
 from mmfeat.extract.media.decode import MediaRequest, decode_media
 from mmfeat.schemas.media import Frames, MediaLimits
 
@@ -32,12 +33,10 @@ def main() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    # Of all that imports allocate nothing is garbage, and looking for it takes a quarter of their time.
-    gc.disable()
-    _load_decoders()
-    # Else it would look through all of them, again and again, while items are decoded.
-    gc.freeze()
-    gc.enable()
+    with collected_afterwards():
+        _load_decoders()
+        # Nothing of it is garbage, and no collection needs to look through it while items are decoded.
+        gc.freeze()
     with (
         socket.socket(fileno=int(sys.argv[1])) as line,
         line.makefile("rwb") as pipe,
