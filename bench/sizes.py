@@ -44,7 +44,7 @@ class Size:
 
 FULL = Size(
     pool=(2000, 60, 20), covers=500, three=500, clips=(30, 10), titles=5000, repeats=3, seconds=2,
-    batches=(1, 8, 32, 64), single=True, peer_covers=(64, 320), parts=LIMITS + ENDS,
+    batches=(1, 8, 32, 64), single=True, peer_covers=(128, 512), parts=LIMITS + ENDS,
 )  # fmt: skip
 SHORT = Size(
     pool=(300, 4, 2), covers=192, three=64, clips=(4, 2), titles=2000, repeats=1, seconds=1.5,

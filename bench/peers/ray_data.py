@@ -28,7 +28,8 @@ class Embed:
         return {"path": batch["path"], "vector": vectors}
 
 
-ray.init(log_to_driver=False)
+# By default it would join a cluster that an earlier program left the address of.
+ray.init(address="local", log_to_driver=False)
 ray.data.DataContext.get_current().enable_progress_bars = False
 images = ray.data.read_images(covers, mode="RGB", include_paths=True)
 # A core is left to reading: a model takes one for as long as it lives.
