@@ -20,5 +20,5 @@ def collected_afterwards() -> Iterator[None]:
     try:
         yield
     finally:
-        gc.enable()
         gc.collect()
+        gc.enable()

@@ -6,8 +6,12 @@ import gc
 import weakref
 
 import pytest
+import worlds
 
 from mmfeat.extract.garbage import collected_afterwards
+from mmfeat.extract.registry import resolve_all
+from mmfeat.pipelines.stage import Encode
+from mmfeat.schemas.spec import FeatureConfig
 
 
 class Knot:
@@ -42,3 +46,20 @@ def test_who_has_switched_collections_off_keeps_them_off() -> None:
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+def test_all_models_of_a_stage_are_loaded_with_one_look_for_garbage() -> None:
+    specs = resolve_all({name: FeatureConfig(**worlds.CLIP) for name in ("one", "other")})
+    looks: list[int] = []
+
+    def look(phase: str, info: dict[str, int]) -> None:
+        if phase == "start":
+            looks.append(info["generation"])
+
+    gc.callbacks.append(look)
+    try:
+        stage = Encode(specs, [0, 1], last=True)
+    finally:
+        gc.callbacks.remove(look)
+    assert len(stage.models) == 2
+    assert looks == [2]
