@@ -27,8 +27,8 @@ import torch
 from bench import media
 from bench.flops import DINOV2_L, VIT_B_32, VIT_L_14, ViT
 from mmfeat.extract.registry import resolve_all
-from mmfeat.pipelines.stage import Decode, Encode
-from mmfeat.pipelines.units import UNITS_SCHEMA
+from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.pipelines.planning.work import UNITS_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 

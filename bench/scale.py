@@ -23,9 +23,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.pipelines.batch import RESULTS_SCHEMA
-from mmfeat.pipelines.commit import GROUP_ROWS, Committer
-from mmfeat.pipelines.plan import Plan, Planner
+from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.execution.commit import GROUP_ROWS, Committer
+from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash

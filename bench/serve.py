@@ -321,7 +321,7 @@ def make_store(path: Path, items: int, dims: int) -> None:
     import pyarrow as pa
 
     from mmfeat.schemas.catalog import CATALOG_SCHEMA
-    from mmfeat.schemas.featureset_arrow import vector_array
+    from mmfeat.schemas.featureset.arrow import vector_array
     from mmfeat.schemas.spec import FeatureSpec, Weights
     from mmfeat.store import Store, rows_schema
 

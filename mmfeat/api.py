@@ -90,9 +90,9 @@ def make_job(
 
 def run(job: JobConfig | str | Path, reporter: Reporter | None = None) -> RunReport:
     """Run a job, given as such or as the path of its TOML file. Safe to start again at any moment."""
-    from mmfeat.gates import Gates
-    from mmfeat.pipelines.notify import load_or_tell
     from mmfeat.pipelines.run import run_job
+    from mmfeat.pipelines.steps.gates import Gates
+    from mmfeat.pipelines.steps.notify import load_or_tell
 
     loaded = job if isinstance(job, JobConfig) else load_or_tell(Path(job))
     return run_job(loaded, reporter, Gates(loaded.gates))

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from mmfeat.schemas.errors import MissingExtra, MmfeatError, UnknownFeature, UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
-from mmfeat.schemas.featureset_arrow import from_arrow
+from mmfeat.schemas.featureset.arrow import from_arrow
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import Hit
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mmfeat.export import ExportReport, Shaping
     from mmfeat.pipelines.forget import ForgetReport, ForgottenReport
-    from mmfeat.pipelines.upkeep import Upkeep
+    from mmfeat.pipelines.lifecycle import Upkeep
     from mmfeat.report.build import ReportOptions
     from mmfeat.report.model import CaptionReport
     from mmfeat.report.pictures import Progress
@@ -74,7 +74,7 @@ class FeatureStore:
     @property
     def upkeep(self) -> Upkeep:
         """Promotion of versions, rollback, and removal of old ones."""
-        from mmfeat.pipelines.upkeep import Upkeep
+        from mmfeat.pipelines.lifecycle import Upkeep
 
         return Upkeep(self._store)
 

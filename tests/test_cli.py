@@ -135,7 +135,7 @@ def test_failures_names_item_stage_and_reason(run, tmp_path):
 def _store_with_a_failure(tmp_path: Path) -> Path:
     import pyarrow as pa
 
-    from mmfeat.pipelines.commit import _rows
+    from mmfeat.pipelines.execution.commit import _rows
     from mmfeat.schemas.spec import FeatureSpec, Weights
     from mmfeat.store import Store
 

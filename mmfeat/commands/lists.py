@@ -90,7 +90,7 @@ def _card_cells(card: ModelCard | None) -> tuple[object, ...]:
 @prompts_app.command("list")
 def list_prompts(json: console.Json = False) -> None:
     """Every prompt that comes with mmfeat."""
-    from mmfeat.extract import prompts
+    from mmfeat.extract.describers import prompts
 
     found = [prompts.load_prompt(name) for name in prompts.list_prompts()]
     if json:
@@ -113,7 +113,7 @@ def show_prompt(
     json: console.Json = False,
 ) -> None:
     """A prompt's file, checked: copy it to make one of your own."""
-    from mmfeat.extract import prompts
+    from mmfeat.extract.describers import prompts
 
     asked = prompts.load_prompt(prompt)
     if json:

@@ -99,7 +99,7 @@ def lookup(
     """Features of items, in the order asked."""
     found = api.open(store, snapshot).lookup(ids, feature, unknown=unknown.value)
     if json:
-        from mmfeat.schemas.featureset_json import to_json
+        from mmfeat.schemas.featureset.json import to_json
 
         console.print_json(to_json(found))
         return

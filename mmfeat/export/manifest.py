@@ -18,7 +18,7 @@ from mmfeat.export.files import digest, write_json
 from mmfeat.export.prepare import Prepared
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.exports import ID_MAP
-from mmfeat.schemas.featureset_arrow import describe
+from mmfeat.schemas.featureset.arrow import describe
 
 MANIFEST_VERSION = 1
 MANIFEST, USER_MAP, ROWS = "manifest.json", "user_map.parquet", "rows.parquet"

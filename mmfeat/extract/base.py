@@ -38,7 +38,7 @@ class Model(ABC):
     """
 
     #: Rows handed to the model at a time unless the job says otherwise; of pictures a CPU's core gets no
-    #: more than it gains by (:mod:`mmfeat.pipelines.calls`). Never changes values.
+    #: more than it gains by (:mod:`mmfeat.pipelines.execution.calls`). Never changes values.
     batch_size: ClassVar[int] = 32
     #: The card of a well-known model of this method, for listings.
     example: ClassVar[ModelCard]

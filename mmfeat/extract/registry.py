@@ -13,9 +13,9 @@ from importlib.metadata import entry_points
 from typing import Literal
 
 from mmfeat.extract.base import Captioner, Encoder, Model, Work
-from mmfeat.extract.garbage import collected_afterwards
+from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.extract.options import close_matches
-from mmfeat.extract.runtime import use_torch_threads
+from mmfeat.extract.runtimes.runtime import use_torch_threads
 from mmfeat.schemas.catalog import SOURCES
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.server import Sending
@@ -33,10 +33,10 @@ _ENCODERS = {
     "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
 }
 _CAPTIONERS = {
-    "transformers": "mmfeat.extract.captioners.transformers:TransformersCaptioner",
-    "openai": "mmfeat.extract.captioners.openai:OpenAICaptioner",
-    "vllm": "mmfeat.extract.captioners.vllm:VllmCaptioner",
-    "imagenet_tags": "mmfeat.extract.captioners.imagenet_tags:ImageNetTags",
+    "transformers": "mmfeat.extract.describers.captions.transformers:TransformersCaptioner",
+    "openai": "mmfeat.extract.describers.captions.openai:OpenAICaptioner",
+    "vllm": "mmfeat.extract.describers.captions.vllm:VllmCaptioner",
+    "imagenet_tags": "mmfeat.extract.describers.imagenet_tags:ImageNetTags",
 }
 _KINDS: dict[Output, tuple[str, type[Model], dict[str, str]]] = {
     "vector": ("encoder", Encoder, _ENCODERS),
@@ -111,7 +111,7 @@ def load_model(
         sending: how a model on a server is asked.
         threads: compute threads that it may use; None for as many as its library takes.
         expected: items that it will be given. Where many are, or a converted network is at hand, a CPU's
-            pictures go through OpenVINO (:mod:`mmfeat.extract.runtime`); None for torch in any case.
+            pictures go through OpenVINO (:mod:`mmfeat.extract.runtimes.runtime`); None for torch in any case.
 
     Raises:
         ConfigError: no model makes such a feature, or its weights cannot be loaded.

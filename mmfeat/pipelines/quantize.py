@@ -13,11 +13,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import ValidationError
 
-from mmfeat.extract.quantizers import QUANTIZERS, Quality, measure, with_collision_level
+from mmfeat.extract.fitted.codes import QUANTIZERS, Quality, measure, with_collision_level
 from mmfeat.pipelines.record import recorded
 from mmfeat.schemas.errors import ConfigError, MissingExtra, UsageError
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK, FeatureColumn
-from mmfeat.schemas.featureset_arrow import vector_array
+from mmfeat.schemas.featureset.arrow import vector_array
 from mmfeat.schemas.spec import FeatureSpec, Quantization, Weights
 from mmfeat.store import FeatureVersion, Store, rows_schema
 

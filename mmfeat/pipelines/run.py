@@ -18,20 +18,20 @@ import pyarrow as pa
 from mmfeat import datasets
 from mmfeat.datasets import Dataset
 from mmfeat.extract.registry import resolve_all
-from mmfeat.pipelines import notify
-from mmfeat.pipelines.commit import Committer
-from mmfeat.pipelines.conclude import Conclusion, Judge
-from mmfeat.pipelines.cost import Costs, captioned, trial
+from mmfeat.pipelines.execution.commit import Committer
+from mmfeat.pipelines.execution.cost import Costs, captioned, trial
+from mmfeat.pipelines.execution.ray.graph import Graph, ray_session
+from mmfeat.pipelines.execution.ray.isolate import retry_alone
+from mmfeat.pipelines.execution.runtimes import Runtimes
+from mmfeat.pipelines.execution.servers import forget_answers, reached, sending_of
 from mmfeat.pipelines.forget import finish as finish_forgetting
-from mmfeat.pipelines.graph import Graph, ray_session
-from mmfeat.pipelines.isolate import retry_alone
-from mmfeat.pipelines.plan import Plan, Planner
+from mmfeat.pipelines.planning.plan import Plan, Planner
+from mmfeat.pipelines.planning.work import count_wanted
 from mmfeat.pipelines.progress import Logged, Reporter, Silent
 from mmfeat.pipelines.record import Recording, recorded
 from mmfeat.pipelines.run_report import FeatureReport, RunReport
-from mmfeat.pipelines.runtimes import Runtimes
-from mmfeat.pipelines.serving import forget_answers, reached, sending_of
-from mmfeat.pipelines.units import count_wanted
+from mmfeat.pipelines.steps import notify
+from mmfeat.pipelines.steps.finish import Conclusion, Judge
 from mmfeat.schemas.errors import ConservationError, GateFailed, Interrupted, SpendingCap
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.job import JobConfig

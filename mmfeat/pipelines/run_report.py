@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from mmfeat.pipelines.cost import Cost
+from mmfeat.pipelines.execution.cost import Cost
 from mmfeat.schemas.operations import GateResult
 
 

@@ -14,10 +14,10 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from mmfeat.schemas import featureset_json
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet
-from mmfeat.schemas.featureset_arrow import to_arrow
+from mmfeat.schemas.featureset import json as featureset_json
+from mmfeat.schemas.featureset.arrow import to_arrow
 from mmfeat.serve import models
 from mmfeat.serve.live import View
 from mmfeat.serve.problems import MEDIA_TYPE, problem

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from mmfeat.extract.base import CaptionInput
-from mmfeat.extract.captioners.chat import ChatCaptioner, Conversation, Reply, chat_fields
+from mmfeat.extract.describers.captions.chat import ChatCaptioner, Conversation, Reply, chat_fields
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError, NotAsked
 from mmfeat.schemas.media import Frames, Scene
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, Weights

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mmfeat.extract.base import CaptionInput
-from mmfeat.extract.captioners.imagenet_tags import ImageNetTags
+from mmfeat.extract.describers.imagenet_tags import ImageNetTags
 from mmfeat.extract.encoders.efficientnet_lite import EfficientNetLite
 from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.media import Frames

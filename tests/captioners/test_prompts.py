@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mmfeat.extract.captioners.replies import parse_reply
-from mmfeat.extract.prompts import list_prompts, load_prompt, path_of
+from mmfeat.extract.describers.captions.replies import parse_reply
+from mmfeat.extract.describers.prompts import list_prompts, load_prompt, path_of
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import load_job
 from mmfeat.schemas.templates import fill

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmfeat.extract.captioners.replies import InvalidReply, parse_reply
+from mmfeat.extract.describers.captions.replies import InvalidReply, parse_reply
 
 SCHEMA = json.dumps(
     {

@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from mmfeat.extract.base import Caption, CaptionInput
-from mmfeat.extract.captioners.transformers import TransformersCaptioner
+from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
 from mmfeat.schemas.media import Frames, Scene
 from mmfeat.schemas.spec import FeatureConfig
@@ -351,7 +351,7 @@ def test_a_model_of_another_kind_is_refused():
 def test_resolving_loads_neither_torch_nor_transformers():
     program = (
         "import sys; from mmfeat.schemas.spec import FeatureConfig;"
-        "from mmfeat.extract.captioners.transformers import TransformersCaptioner as T;"
+        "from mmfeat.extract.describers.captions.transformers import TransformersCaptioner as T;"
         f"config = FeatureConfig(source='cover', captioner='transformers', model={str(MODEL)!r});"
         "T.card(T.resolve('caption', config, None));"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"

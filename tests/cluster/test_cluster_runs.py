@@ -21,7 +21,7 @@ FEATURES = {"clip": worlds.CLIP, "caption": worlds.CAPTION}
 
 # Groups of a few rows, so that there is always work under way and rows to come.
 PROGRAM = """
-from mmfeat.pipelines import commit
+from mmfeat.pipelines.execution import commit
 commit.GROUP_ROWS = 8
 from mmfeat.cli import main
 main()

@@ -8,9 +8,9 @@ import weakref
 import pytest
 import worlds
 
-from mmfeat.extract.garbage import collected_afterwards
+from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.extract.registry import resolve_all
-from mmfeat.pipelines.stage import Encode
+from mmfeat.pipelines.execution.stages import Encode
 from mmfeat.schemas.spec import FeatureConfig
 
 

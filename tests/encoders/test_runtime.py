@@ -16,13 +16,13 @@ import pytest
 import torch
 from encoder_checks import MODELS, cosines, in_any_batch, pictures, pixels, resolve
 
-from mmfeat.extract import exported
 from mmfeat.extract.base import ANY_WORK, Work
-from mmfeat.extract.conversion import LEAST_COSINE
 from mmfeat.extract.encoders.pixels import picture_tower
-from mmfeat.extract.openvino_network import openvino
 from mmfeat.extract.registry import load_model, resolve_all
-from mmfeat.extract.runtime import TorchNetwork, picture_network, picture_source
+from mmfeat.extract.runtimes.openvino import kept as exported
+from mmfeat.extract.runtimes.openvino.conversion import LEAST_COSINE
+from mmfeat.extract.runtimes.openvino.network import openvino
+from mmfeat.extract.runtimes.runtime import TorchNetwork, picture_network, picture_source
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 

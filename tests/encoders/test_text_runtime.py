@@ -17,9 +17,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel, RobertaConfig, RobertaModel
 
-from mmfeat.extract.conversion import LEAST_COSINE
 from mmfeat.extract.encoders.tokens import tokenized
 from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.runtimes.openvino.conversion import LEAST_COSINE
 from mmfeat.schemas.spec import FeatureConfig
 
 MANY = 5000

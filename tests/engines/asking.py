@@ -7,7 +7,7 @@ import numpy as np
 import synthetic
 
 from mmfeat.extract.base import CaptionInput
-from mmfeat.extract.captioners.openai import OpenAICaptioner
+from mmfeat.extract.describers.captions.openai import OpenAICaptioner
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 

@@ -18,8 +18,8 @@ import numpy as np
 import worlds
 from PIL import Image
 
-from mmfeat.extract.captioners.chat import Turn
-from mmfeat.extract.captioners.transformers import TransformersCaptioner
+from mmfeat.extract.describers.captions.chat import Turn
+from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
 from mmfeat.schemas.spec import Decoding, FeatureConfig
 
 MODEL = "tiny-vlm"

@@ -9,8 +9,8 @@ import chat_server
 import pytest
 from asking import spec
 
-from mmfeat.extract.captioners import client
-from mmfeat.extract.captioners.openai import OpenAICaptioner
+from mmfeat.extract.describers.captions import client
+from mmfeat.extract.describers.captions.openai import OpenAICaptioner
 from mmfeat.schemas.server import Sending, ServerConfig, SpendingConfig
 
 

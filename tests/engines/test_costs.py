@@ -12,13 +12,13 @@ from asking import spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmfeat.extract.captioners.answers import retry_after
-from mmfeat.pipelines.batch import RESULTS_SCHEMA
-from mmfeat.pipelines.blocks import split
-from mmfeat.pipelines.calls import Calls
-from mmfeat.pipelines.cost import TRIAL, Cost, Costs, trial
-from mmfeat.pipelines.resources import lay_out
-from mmfeat.pipelines.units import UNITS_SCHEMA
+from mmfeat.extract.describers.captions.answers import retry_after
+from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.execution.blocks import split
+from mmfeat.pipelines.execution.calls import Calls
+from mmfeat.pipelines.execution.cost import TRIAL, Cost, Costs, trial
+from mmfeat.pipelines.execution.resources import lay_out
+from mmfeat.pipelines.planning.work import UNITS_SCHEMA
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.server import SpendingConfig
 from mmfeat.schemas.spec import FeatureSpec, TextPreprocess, Weights

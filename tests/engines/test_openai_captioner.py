@@ -10,7 +10,7 @@ from asking import items, spec
 from chat_server import at, completion, cut, error, hang, says, tiny_model
 
 from mmfeat.extract.base import Caption
-from mmfeat.extract.captioners.openai import OpenAICaptioner
+from mmfeat.extract.describers.captions.openai import OpenAICaptioner
 from mmfeat.schemas.errors import (
     ConfigError,
     ItemError,

@@ -20,10 +20,10 @@ from chat_server import error
 
 import mmfeat
 from mmfeat.extract.registry import resolve_all
-from mmfeat.pipelines.batch import NOT_ASKED
-from mmfeat.pipelines.serving import reached
-from mmfeat.pipelines.stage import Decode, Encode
-from mmfeat.pipelines.units import UNITS_SCHEMA
+from mmfeat.pipelines.execution.batch import NOT_ASKED
+from mmfeat.pipelines.execution.servers import reached
+from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.pipelines.planning.work import UNITS_SCHEMA
 from mmfeat.schemas.errors import ConfigError, ServerRefused
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.server import Sending, ServerConfig

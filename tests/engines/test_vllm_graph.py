@@ -17,12 +17,12 @@ import synthetic
 import worlds
 from asking import items
 
-from mmfeat.extract.captioners.vllm import VllmCaptioner
+from mmfeat.extract.describers.captions.vllm import VllmCaptioner
 from mmfeat.extract.registry import resolve_all
-from mmfeat.pipelines import vllm
-from mmfeat.pipelines.graph import ray_session
-from mmfeat.pipelines.stage import Decode, Encode
-from mmfeat.pipelines.units import UNITS_SCHEMA
+from mmfeat.pipelines.execution.ray import vllm
+from mmfeat.pipelines.execution.ray.graph import ray_session
+from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.pipelines.planning.work import UNITS_SCHEMA
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.media import MediaLimits

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from mmfeat.export.select import cut, join, project, quantize, take
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureSet
-from mmfeat.schemas.featureset_arrow import from_arrow, json_schema, to_arrow
+from mmfeat.schemas.featureset.arrow import from_arrow, json_schema, to_arrow
 
 IDS = [f"i{k}" for k in range(40)]
 MASK = np.arange(40) % 5 != 0

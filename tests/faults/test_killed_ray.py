@@ -33,7 +33,7 @@ ACTOR, TASK = "ray::MapWorker(", "ray::MapBatches("
 
 # Groups of a few rows, so that there is always work under way and rows to come.
 PROGRAM = """
-from mmfeat.pipelines import commit
+from mmfeat.pipelines.execution import commit
 commit.GROUP_ROWS = 4
 from mmfeat.cli import main
 main()

@@ -18,7 +18,7 @@ import worlds
 import mmfeat
 from mmfeat.pipelines import record
 from mmfeat.pipelines import run as run_module
-from mmfeat.pipelines.commit import Committer
+from mmfeat.pipelines.execution.commit import Committer
 from mmfeat.schemas.errors import ConservationError, GateFailed
 from mmfeat.schemas.redact import redact, redact_values
 from mmfeat.store import Store

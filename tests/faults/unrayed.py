@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmfeat.gates import Gates
-from mmfeat.pipelines import commit, run
-from mmfeat.pipelines.batch import RESULTS_SCHEMA
+from mmfeat.pipelines import run
+from mmfeat.pipelines.execution import commit
+from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.steps.gates import Gates
 from mmfeat.schemas.job import parse_job
 from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash
 from mmfeat.store import Store

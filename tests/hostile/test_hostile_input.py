@@ -19,8 +19,8 @@ import mmfeat
 from mmfeat import datasets
 from mmfeat.export import export
 from mmfeat.export.files import write_plain_table, write_table
+from mmfeat.extract.describers.prompts import load_prompt
 from mmfeat.extract.media.read import read_media
-from mmfeat.extract.prompts import load_prompt
 from mmfeat.extract.registry import load_model, resolve_all
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError, UsageError

@@ -14,7 +14,7 @@ from storing import make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat.datasets.base import build_items
-from mmfeat.gates import Gates
+from mmfeat.pipelines.steps.gates import Gates
 from mmfeat.schemas.errors import ConfigError, GateFailed, StoreError, UsageError
 from mmfeat.schemas.operations import GatesConfig
 from mmfeat.store import Store

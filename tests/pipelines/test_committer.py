@@ -9,10 +9,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmfeat.pipelines import commit
-from mmfeat.pipelines.batch import RESULTS_SCHEMA
-from mmfeat.pipelines.commit import Committer
-from mmfeat.pipelines.plan import Plan, Planner
+from mmfeat.pipelines.execution import commit
+from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.execution.commit import Committer
+from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash

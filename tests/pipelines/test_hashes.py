@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from mmfeat.pipelines import hashes
-from mmfeat.pipelines.sources import joint_hash
+from mmfeat.pipelines.planning import hashes
+from mmfeat.pipelines.planning.contents import joint_hash
 from mmfeat.schemas import ids as ids_module
 from mmfeat.schemas.ids import Places
 from mmfeat.schemas.spec import text_hash

@@ -18,7 +18,7 @@ from mmfeat.extract.media.image import render_image
 from mmfeat.extract.registry import load_model
 from mmfeat.pipelines.quantize import quantize
 from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.featureset_arrow import from_arrow, to_arrow
+from mmfeat.schemas.featureset.arrow import from_arrow, to_arrow
 from mmfeat.schemas.media import MediaLimits
 
 IDS = ["item-002", "broken", "item-000", "item-001"]

@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mmfeat.extract.registry import model_class
-from mmfeat.pipelines.blocks import split
-from mmfeat.pipelines.calls import Calls
-from mmfeat.pipelines.resources import lay_out, work_of
-from mmfeat.pipelines.units import UNITS_SCHEMA
+from mmfeat.pipelines.execution.blocks import split
+from mmfeat.pipelines.execution.calls import Calls
+from mmfeat.pipelines.execution.resources import lay_out, work_of
+from mmfeat.pipelines.planning.work import UNITS_SCHEMA
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.spec import Decoding, FeatureSpec, FrameSampling, ImagePreprocess, PixelView, Weights
 

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pytest
 
 from mmfeat.extract.media.read import read_media, stamp_of
-from mmfeat.pipelines.column import Ledger
-from mmfeat.pipelines.plan import Plan, Planner
-from mmfeat.pipelines.sources import joint_hash
+from mmfeat.pipelines.planning.columns import Ledger
+from mmfeat.pipelines.planning.contents import joint_hash
+from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA, STAMPS_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec, ImagePreprocess, PixelView, Prompt, Weights, text_hash

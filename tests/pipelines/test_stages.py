@@ -19,10 +19,10 @@ from PIL import Image
 
 from mmfeat.extract import registry
 from mmfeat.extract.base import Caption, Captioner, Encoder
-from mmfeat.pipelines.halving import Halving
-from mmfeat.pipelines.sources import joint_hash
-from mmfeat.pipelines.stage import Decode, Encode
-from mmfeat.pipelines.units import UNITS_SCHEMA
+from mmfeat.pipelines.execution.bisect import Halving
+from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.pipelines.planning.contents import joint_hash
+from mmfeat.pipelines.planning.work import UNITS_SCHEMA
 from mmfeat.schemas.errors import ConservationError, ItemError
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import (

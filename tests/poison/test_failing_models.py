@@ -18,9 +18,9 @@ from PIL import Image
 
 from mmfeat.extract import registry
 from mmfeat.extract.failures import ran_out_of_memory
-from mmfeat.pipelines.halving import Halving
-from mmfeat.pipelines.stage import Decode, Encode
-from mmfeat.pipelines.units import UNITS_SCHEMA
+from mmfeat.pipelines.execution.bisect import Halving
+from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.pipelines.planning.work import UNITS_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureConfig
 

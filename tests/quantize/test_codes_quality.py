@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mmfeat.extract.quantizers import QUANTIZERS, measure, with_collision_level
+from mmfeat.extract.fitted.codes import QUANTIZERS, measure, with_collision_level
 from mmfeat.schemas.codes import to_tokens
 from mmfeat.schemas.errors import UsageError
 

@@ -13,7 +13,7 @@ from mmfeat.pipelines.quantize import quantize
 from mmfeat.pipelines.record import runs
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.errors import ConfigError, UnknownFeature, UsageError
-from mmfeat.schemas.featureset_arrow import from_arrow, to_arrow
+from mmfeat.schemas.featureset.arrow import from_arrow, to_arrow
 from mmfeat.schemas.spec import FeatureSpec, Weights
 from mmfeat.store import Store, rows_schema
 

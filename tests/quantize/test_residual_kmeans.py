@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmfeat.extract.quantizers import QUANTIZERS
+from mmfeat.extract.fitted.codes import QUANTIZERS
 from mmfeat.schemas.errors import UsageError
 
 KMeans = QUANTIZERS["residual_kmeans"]

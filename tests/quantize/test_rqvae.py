@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mmfeat.extract.quantizers import QUANTIZERS, measure
+from mmfeat.extract.fitted.codes import QUANTIZERS, measure
 
 RqVae = QUANTIZERS["rqvae"]
 LEVELS, CODES, DIMS = 2, 8, 16

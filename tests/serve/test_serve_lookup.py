@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 from serving import IDS, is_problem
 
-from mmfeat.schemas.featureset_arrow import from_arrow
+from mmfeat.schemas.featureset.arrow import from_arrow
 
 ARROW = {"Accept": "application/vnd.apache.arrow.stream"}
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 
 from mmfeat.export.base import Exporter, Kind, Policy
 from mmfeat.export.content import BLOCK_ROWS, Content, Entry, ItemMap, Rows
-from mmfeat.schemas.featureset_arrow import array_matrix, vector_array
+from mmfeat.schemas.featureset.arrow import array_matrix, vector_array
 
 FILE = "features.parquet"
 

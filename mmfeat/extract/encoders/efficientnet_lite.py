@@ -12,7 +12,7 @@ from mmfeat.extract.base import ANY_WORK, Encoder, Work
 from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, vector_spec
 from mmfeat.extract.options import PICTURES, check_options, check_source
-from mmfeat.extract.runtime import Network, picture_network
+from mmfeat.extract.runtimes.runtime import Network, picture_network
 from mmfeat.extract.weights import Packaged
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ImagePreprocess, ModelCard, PixelView

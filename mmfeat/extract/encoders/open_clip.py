@@ -18,7 +18,7 @@ from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PICTURES, TEXTS, check_options, check_source, close_matches, need_model
-from mmfeat.extract.runtime import Network, picture_network, torch_runtime, use_torch_threads
+from mmfeat.extract.runtimes.runtime import Network, picture_network, torch_runtime, use_torch_threads
 from mmfeat.extract.weights import (
     find_on_hub,
     find_weights,

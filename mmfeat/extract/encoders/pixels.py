@@ -40,7 +40,7 @@ def picture_tower(
     network: torch.nn.Module,
     read: Callable[[Any, torch.Tensor], torch.Tensor | tuple[torch.Tensor, ...]],
 ) -> torch.nn.Module:
-    """A network behind its preprocessing: what :func:`~mmfeat.extract.runtime.picture_network` runs.
+    """A network behind its preprocessing: what :func:`~mmfeat.extract.runtimes.runtime.picture_network` runs.
 
     The module takes uint8 ``[n, height, width, 3]`` in the spec's view and gives a tuple of float32
     outputs. Pixels are normalised in float32 as upstream libraries do, whatever the network's type. Its

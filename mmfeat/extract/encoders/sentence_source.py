@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmfeat.extract.conversion import Arrays, NotExported, Source, reason_of
 from mmfeat.extract.encoders.tokens import INPUTS, reading_of, tokenized
+from mmfeat.extract.runtimes.openvino.conversion import Arrays, NotExported, Source, reason_of
 from mmfeat.schemas.spec import ComputeDtype
 
 if TYPE_CHECKING:

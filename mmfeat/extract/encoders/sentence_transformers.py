@@ -17,7 +17,7 @@ from mmfeat.extract.encoders.sentence_source import sentence_source
 from mmfeat.extract.encoders.tokens import ConvertedTexts
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, card_of, vector_spec
 from mmfeat.extract.options import TEXTS, check_options, check_source, need_model
-from mmfeat.extract.runtime import converted_network, torch_runtime, use_torch_threads
+from mmfeat.extract.runtimes.runtime import converted_network, torch_runtime, use_torch_threads
 from mmfeat.extract.weights import Found, Packaged, find_weights, loadable_folder, loading
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import (

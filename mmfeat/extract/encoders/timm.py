@@ -13,7 +13,7 @@ from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PICTURES, check_options, check_source, close_matches, need_model
-from mmfeat.extract.runtime import picture_network
+from mmfeat.extract.runtimes.runtime import picture_network
 from mmfeat.extract.weights import (
     find_on_hub,
     find_weights,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mmfeat.extract.openvino_network import OpenVino
+from mmfeat.extract.runtimes.openvino.network import OpenVino
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer

@@ -13,7 +13,7 @@ from mmfeat.extract.encoders.processor import read_processor
 from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
-from mmfeat.extract.runtime import picture_network
+from mmfeat.extract.runtimes.runtime import picture_network
 from mmfeat.extract.weights import find_weights, folder_digest, loadable_folder, loading, seeded
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard, PixelView, Pooling

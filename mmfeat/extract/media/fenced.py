@@ -21,7 +21,7 @@ from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
 
-from mmfeat.extract.garbage import collected_afterwards
+from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.extract.media.decode import MediaRequest, decode_media
 from mmfeat.schemas.media import Frames, MediaLimits
 

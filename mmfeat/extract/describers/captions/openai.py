@@ -1,0 +1,183 @@
+"""Captions by any server that speaks OpenAI's chat completions: vLLM, SGLang, Ollama, hosted ones."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import re
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+
+from mmfeat.extract.base import Usage
+from mmfeat.extract.describers.captions.chat import (
+    CHAT_OPTIONS,
+    ChatCaptioner,
+    Conversation,
+    Reply,
+    Turn,
+    chat_fields,
+)
+from mmfeat.extract.describers.captions.client import Request, client_of
+from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
+from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.server import Sending
+from mmfeat.schemas.spec import (
+    Decoding,
+    FeatureConfig,
+    FeatureSpec,
+    ModelCard,
+    PictureFormat,
+    Weights,
+    canonical_json,
+)
+
+_EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
+_OPTIONS = ("model", "revision", "send_as", *CHAT_OPTIONS)
+_NOTES = "Captions by a model on a server; what the server runs under that name is its own affair."
+
+# Words that chat templates use to end a turn or to stand for a picture, in the models that are served.
+_CONTROL = re.compile(
+    r"<\|[^<>|]*\|>|<[|]?(?:/?s|bos|eos|pad|image|video|audio|img|im_start|im_end|(?:start|end)_of_turn"
+    r"|(?:image|video)_soft_token|end_of_utterance|fake_token_around_image)[|]?>|\[/?(?:INST|IMG)\]"
+)
+
+
+class OpenAICaptioner(ChatCaptioner):
+    """One answer per question, from a server.
+
+    The pictures travel in the question as data URLs. Model, revision, prompt, frames and decoding
+    decide the fingerprint; which server answers does not, so ``revision`` says what no server tells
+    reliably: the checkpoint or the quantisation behind the name. At temperature 0 decoding is greedy
+    as far as the server keeps to it; above, a seed made from the question is sent along.
+    """
+
+    # A block of the graph: with fewer at a time, slots would stand empty at every batch's end.
+    batch_size: ClassVar[int] = 64
+    asks_server: ClassVar[bool] = True
+    example: ClassVar[ModelCard] = ModelCard(
+        method="openai",
+        model=_EXAMPLE,
+        reads=PICTURES,
+        licence="see the model's own card",
+        weights_from=f"server: {_EXAMPLE}",
+        notes=_NOTES,
+    )
+
+    @classmethod
+    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
+        """See :meth:`Model.resolve`. ``model`` is the server's name for it; no server is asked."""
+        check_source(name, config, upstream)
+        check_options(name, config, _OPTIONS)
+        model = need_model(name, config, _EXAMPLE)
+        fields = chat_fields(name, config)
+        sent_as = {"sent_as": config.send_as or "png"}
+        return FeatureSpec(
+            name=name,
+            source=config.source,
+            output="text",
+            method="openai",
+            model=model,
+            weights=Weights(origin="server", ref=model, revision=config.revision),
+            **{**fields, "image": fields["image"].model_copy(update=sent_as)},
+        )
+
+    @classmethod
+    def card(cls, spec: FeatureSpec) -> ModelCard:
+        """See :meth:`Model.card`."""
+        return cls.example.model_copy(update={"model": spec.model, "weights_from": f"server: {spec.model}"})
+
+    def __init__(self, spec: FeatureSpec, device: str, sending: Sending | None = None) -> None:
+        """Prepare to ask.
+
+        Args:
+            device: of no use: the server has its own.
+            sending: which server, how often, and where answers are kept; by default the one that the
+                environment names, with no cap and no journal.
+
+        Raises:
+            ConfigError: no server is named.
+        """
+        self.spec = spec
+        self._client = client_of(sending or Sending())
+
+    def answer(
+        self, conversations: Sequence[Conversation], decoding: Decoding, at_once: int
+    ) -> list[Reply | ItemError]:
+        """See :meth:`ChatCaptioner.answer`."""
+        return self._client.ask([self._request(turns, decoding) for turns in conversations])
+
+    def sent(self) -> Usage:
+        """See :meth:`Captioner.sent`."""
+        return self._client.sent(self.spec.fingerprint)
+
+    def sanitised(self, text: str) -> str:
+        """An item's text without what the usual chat templates take for control."""
+        return sanitised(text)
+
+    def _request(self, turns: Conversation, decoding: Decoding) -> Request:
+        digest = _digest(self.spec, turns, decoding)
+        body = partial(_body, self.spec, turns, decoding)
+        return Request(self.spec.fingerprint, digest, body, decoding.max_new_tokens)
+
+
+def sanitised(text: str) -> str:
+    """A text without the words that chat templates take for control."""
+    return _CONTROL.sub(" ", text)
+
+
+def seed_of(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> int:
+    """Where random numbers start for a question, so that its answer depends on nothing beside it."""
+    return int(_digest(spec, turns, decoding)[:8], 16) >> 1
+
+
+def message(turn: Turn, sent_as: PictureFormat) -> dict[str, Any]:
+    """A turn as chat completions write it, its pictures as data URLs."""
+    if turn.pictures is None:
+        return {"role": turn.role, "content": turn.text}
+    urls = [{"url": _data_url(picture, sent_as)} for picture in turn.pictures]
+    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": url} for url in urls]
+    return {"role": turn.role, "content": [*parts, {"type": "text", "text": turn.text}]}
+
+
+def _digest(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> str:
+    """SHA-256 of everything that is asked; pictures by their pixels, whatever a codec makes of them."""
+    asked = {
+        "feature": spec.fingerprint,
+        "decoding": decoding.model_dump(mode="json"),
+        "turns": [[turn.role, turn.text, _pixel_digest(turn.pictures)] for turn in turns],
+    }
+    return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
+
+
+def _pixel_digest(pictures: np.ndarray | None) -> str:
+    if pictures is None:
+        return ""
+    return hashlib.sha256(
+        repr(pictures.shape).encode() + np.ascontiguousarray(pictures).tobytes()
+    ).hexdigest()
+
+
+def _body(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> dict[str, Any]:
+    """A chat completion request but for its limit of new tokens, which has two names."""
+    assert spec.image is not None, "resolve gives a view"
+    assert spec.image.sent_as is not None, "resolve gives a format"
+    body: dict[str, Any] = {
+        "model": spec.weights.ref,
+        "messages": [message(turn, spec.image.sent_as) for turn in turns],
+        "temperature": decoding.temperature,
+    }
+    return body if decoding.temperature == 0 else {**body, "seed": seed_of(spec, turns, decoding)}
+
+
+def _data_url(picture: np.ndarray, sent_as: PictureFormat) -> str:
+    from PIL import Image
+
+    # Speed over size where it costs no pixel: level 1 is several times as fast as Pillow's default.
+    how: dict[str, Any] = {"compress_level": 1} if sent_as == "png" else {"quality": 95, "subsampling": 0}
+    stream = io.BytesIO()
+    Image.fromarray(picture).save(stream, sent_as, **how)
+    return f"data:image/{sent_as};base64,{base64.b64encode(stream.getvalue()).decode()}"

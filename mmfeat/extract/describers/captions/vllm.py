@@ -1,0 +1,120 @@
+"""Captions by vLLM inside Ray Data, for GPU clusters: what is asked, and what the replies are.
+
+The model itself runs in Ray Data's own LLM processor (``pipelines/execution/ray/vllm.py``). So there is
+one question per item and no second try: a prompt's schema binds the tokens that the engine may choose.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from mmfeat.extract.base import Caption, CaptionInput
+from mmfeat.extract.describers.captions.chat import (
+    CHAT_OPTIONS,
+    ChatCaptioner,
+    Conversation,
+    Reply,
+    accepted,
+    chat_fields,
+)
+from mmfeat.extract.describers.captions.openai import message, sanitised, seed_of
+from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
+from mmfeat.extract.weights import find_weights
+from mmfeat.schemas.errors import ConfigError, ItemError
+from mmfeat.schemas.spec import Decoding, FeatureConfig, FeatureSpec, ModelCard
+
+_EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
+_OPTIONS = ("model", "revision", "dtype", *CHAT_OPTIONS)
+
+
+class VllmCaptioner(ChatCaptioner):
+    """One answer per item to a prompt about its cover, or about frames of its clip in order of time.
+
+    Of the model's own generation settings none is used but its end tokens: what decodes is in the spec.
+    """
+
+    example: ClassVar[ModelCard] = ModelCard(
+        method="vllm",
+        model=_EXAMPLE,
+        reads=PICTURES,
+        licence="see the model's own card",
+        weights_from=f"hub: {_EXAMPLE}",
+        notes="Captions by a multimodal LLM in vLLM, on the GPUs of a Ray cluster.",
+    )
+
+    @classmethod
+    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
+        """See :meth:`Model.resolve`. ``model`` is a hub id or a folder that every node can read."""
+        check_source(name, config, upstream)
+        check_options(name, config, _OPTIONS)
+        model = need_model(name, config, _EXAMPLE)
+        fields = chat_fields(name, config)
+        if fields["summary"] is not None:
+            raise ConfigError(
+                f"feature {name!r}: captioner 'vllm' asks one question per item, so no clip scene by scene",
+                hint='Serve the model with `vllm serve` and take captioner = "openai".',
+            )
+        weights = find_weights(name, config).weights
+        return FeatureSpec(
+            name=name,
+            source=config.source,
+            output="text",
+            method="vllm",
+            model=Path(weights.location).name if weights.location else model,
+            weights=weights,
+            compute_dtype=config.dtype or "bfloat16",
+            **{**fields, "image": fields["image"].model_copy(update={"sent_as": "png"})},
+        )
+
+    @classmethod
+    def card(cls, spec: FeatureSpec) -> ModelCard:
+        """See :meth:`Model.card`."""
+        weights_from = f"{spec.weights.origin}: {spec.weights.ref}"
+        return cls.example.model_copy(update={"model": spec.model, "weights_from": weights_from})
+
+    def __init__(self, spec: FeatureSpec, device: str) -> None:
+        """Prepare to ask; the engine loads the weights."""
+        self.spec = spec
+
+    def question(self, item: CaptionInput) -> dict[str, Any]:
+        """The columns that Ray Data's processor reads: ``messages`` and ``sampling_params``.
+
+        Raises:
+            ItemError: there is nothing to ask about.
+        """
+        turns = self.turns(item)
+        decoding = self.spec.decoding or Decoding()
+        sampling: dict[str, Any] = {
+            "temperature": decoding.temperature,
+            "max_tokens": decoding.max_new_tokens,
+            "seed": seed_of(self.spec, tuple(turns), decoding),
+        }
+        if (schema := self.prompt.reply_schema) is not None:
+            sampling["structured_outputs"] = {"json": json.loads(schema)}
+        return {"messages": [message(turn, "png") for turn in turns], "sampling_params": sampling}
+
+    def caption_of(self, text: str, prompt_tokens: int, new_tokens: int, seconds: float) -> Caption:
+        """The caption in what the processor gave back.
+
+        An answer of as many tokens as it may have counts as cut: the processor tells no finish reason.
+
+        Raises:
+            ItemError: the answer does not fit the prompt's schema.
+        """
+        cut = new_tokens >= (self.spec.decoding or Decoding()).max_new_tokens
+        reply = Reply(text.strip(), "length" if cut else "stop", prompt_tokens, new_tokens, seconds)
+        return accepted(self.prompt, reply)
+
+    def answer(
+        self, conversations: Sequence[Conversation], decoding: Decoding, at_once: int
+    ) -> list[Reply | ItemError]:
+        """Called for items alone that were lost with their engine: there is no other one to ask."""
+        lost = ItemError("caption", "the vLLM engine died with this item; try it again with --retry-failed")
+        return [lost for _ in conversations]
+
+    def sanitised(self, text: str) -> str:
+        """An item's text without what the usual chat templates take for control."""
+        return sanitised(text)

@@ -1,0 +1,86 @@
+"""Residual k-means: each level clusters what the levels before it left over."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+
+from mmfeat.extract.fitted.codes.base import Quantizer
+from mmfeat.schemas.errors import MissingExtra
+
+# The iterations end once the objective falls by less than this share: half the time for the same
+# clusters on large sets.
+_EARLY_STOP = 1e-4
+
+
+class ResidualKMeans(Quantizer):
+    """Greedy residual quantization (Chen et al., "Approximate Nearest Neighbor Search by Residual
+    Vector Quantization", Sensors 2010) by FAISS's k-means with k-means++ starts.
+
+    FAISS's own ``ResidualQuantizer`` is not used: its codebook sizes are powers of two, and its beam
+    search picks the codes that are best together, so that a first code is not always the cluster
+    that its item is in. Recommenders read the codes as coarse to fine.
+    """
+
+    method = "residual_kmeans"
+
+    def __init__(self, codebooks: np.ndarray) -> None:
+        levels, codebook_size, dims = codebooks.shape
+        super().__init__(dims, levels, codebook_size)
+        self.codebooks = codebooks
+
+    @classmethod
+    def from_state(cls, state: dict[str, np.ndarray]) -> Self:
+        """The quantizer with these ``codebooks``."""
+        return cls(state["codebooks"])
+
+    def state(self) -> dict[str, np.ndarray]:
+        """``codebooks``: float32 ``[levels, codebook_size, dims]``."""
+        return {"codebooks": self.codebooks}
+
+    @classmethod
+    def _fit(cls, vectors: np.ndarray, levels: int, codebook_size: int, seed: int) -> Self:
+        faiss = _faiss()
+        residuals = vectors.copy()
+        codebooks = np.empty((levels, codebook_size, vectors.shape[1]), np.float32)
+        for level in range(levels):
+            kmeans = faiss.Kmeans(
+                vectors.shape[1],
+                codebook_size,
+                seed=(seed + level) % 2**31,
+                init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+                min_points_per_centroid=1,
+                early_stop_threshold=_EARLY_STOP,
+            )
+            kmeans.train(residuals)
+            codebooks[level] = kmeans.centroids
+            residuals -= codebooks[level][_nearest(residuals, codebooks[level])]
+        return cls(codebooks)
+
+    def _encode(self, vectors: np.ndarray) -> np.ndarray:
+        residuals = vectors.copy()
+        codes = np.empty((len(vectors), self.levels), np.int64)
+        for level, codebook in enumerate(self.codebooks):
+            codes[:, level] = _nearest(residuals, codebook)
+            residuals -= codebook[codes[:, level]]
+        return codes
+
+    def _decode(self, codes: np.ndarray) -> np.ndarray:
+        parts = [codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks)]
+        return np.asarray(sum(parts))
+
+
+def _nearest(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
+    """Row of the nearest centroid by Euclidean distance, ``[n]``."""
+    index = _faiss().IndexFlatL2(codebook.shape[1])
+    index.add(codebook)
+    return np.asarray(index.search(vectors, 1)[1][:, 0])
+
+
+def _faiss() -> Any:
+    try:
+        import faiss
+    except ImportError:
+        raise MissingExtra("Quantizing by residual k-means", "quantize", "faiss-cpu") from None
+    return faiss

@@ -1,0 +1,221 @@
+"""The one committer: results stream in, bounded groups of rows go to the store, one transaction each.
+
+What is done is read from the committed rows and from nowhere else, so there is no second ledger that
+could run ahead of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.pipelines.planning.plan import Plan
+from mmfeat.schemas.errors import ConservationError
+from mmfeat.schemas.featureset import FAILED, MISSING, OK
+from mmfeat.schemas.ids import id_hashes, whole
+from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.store import FeatureVersion, Store, rows_schema
+
+# A group is committed when it holds this many rows or bytes or its oldest row is this old: what a crash
+# can cost is bounded by work as well as by time, and so is the memory of wide features.
+GROUP_ROWS = 8192
+GROUP_BYTES = 128 << 20
+GROUP_SECONDS = 15.0
+
+
+class Committer:
+    """Collects results per feature and commits them in groups.
+
+    Args:
+        store: where rows go; the caller holds its writer lease.
+        versions: the version of each feature, in the plan's order.
+        plan: what this run must commit; every row is checked against it.
+        committed: told ``(feature, rows)`` after each transaction.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        versions: Sequence[FeatureVersion],
+        plan: Plan,
+        committed: Callable[[int, int], None] = lambda feature, rows: None,
+    ) -> None:
+        self.store = store
+        self.versions = list(versions)
+        self.plan = plan
+        self.committed = committed
+        self.groups: list[list[pa.Table]] = [[] for _ in versions]
+        self.since: list[float | None] = [None] * len(versions)
+        self.unsure = [False] * len(versions)
+        self.items = whole(plan.units["item_id"])
+        self.twins = [_twins_of(plan.twins, feature) for feature in range(len(versions))]
+        self.replaced = [np.sort(id_hashes(ids)) for ids in plan.replaced]
+        # Donors are read as they were planned: this run may replace their rows before their turn comes.
+        self.donors = store
+        if len(plan.copies):
+            self.donors = Store.open(store.uri)
+            self.donors.pin()
+        self.seen = np.zeros((len(versions), len(plan.units)), dtype=bool)
+        self.tally: list[dict[str, int]] = [{OK: 0, MISSING: 0, FAILED: 0} for _ in versions]
+        self.reasons: list[dict[str, int]] = [{} for _ in versions]
+        self.seconds = [0.0] * len(versions)
+
+    def add_known(self, known: pa.Table) -> None:
+        """KNOWN_SCHEMA rows: they need no model."""
+        for feature, group in _groups(known):
+            self._add(feature, _rows(self.versions[feature].spec, group))
+
+    def add_copies(self, copies: pa.Table) -> None:
+        """COPIES_SCHEMA rows: their content was computed before for another item."""
+        for feature, group in _groups(copies):
+            donors = self.donors.full_rows(self.versions[feature], group["donor"].to_pylist())
+            for name in ("item_id", "stamp"):
+                place, column = donors.schema.get_field_index(name), donors.schema.field(name)
+                donors = donors.set_column(place, column, group[name])
+            self._add(feature, donors)
+
+    def add_results(self, results: pa.Table) -> None:
+        """RESULTS_SCHEMA rows as they leave the graph; each unit's twins get the same values."""
+        for feature in pc.unique(results["feature"]).to_pylist():
+            part = results.filter(pc.equal(results["feature"], feature))
+            self._add_feature_results(feature, part)
+
+    def pending_units(self) -> list[int]:
+        """Units with a feature that no result has come for."""
+        wanted = whole(self.plan.units["features"])
+        units, features = wanted.value_parent_indices().to_numpy(), wanted.flatten().to_numpy()
+        found: list[int] = np.unique(units[~self.seen[features, units]]).tolist()
+        return found
+
+    def flush(self) -> None:
+        """Commit everything that is waiting."""
+        for feature in range(len(self.groups)):
+            self._flush(feature)
+
+    def _add_feature_results(self, feature: int, part: pa.Table) -> None:
+        units = part["unit"].to_numpy()
+        if self.seen[feature, units].any() or len(np.unique(units)) != len(units):
+            raise ConservationError(
+                f"{self.versions[feature].version}: a unit's result came twice; it was committed once."
+            )
+        self.seen[feature, units] = True
+        self.seconds[feature] += pc.sum(part["seconds"]).as_py() or 0.0
+        takes, ids, stamps = self._fan_out(feature, units, part["stamp"].combine_chunks())
+        # One unit may have any number of twins.
+        for start in range(0, len(ids), GROUP_ROWS):
+            some = slice(start, start + GROUP_ROWS)
+            rows = part.take(pa.array(takes[some]))
+            self._add(feature, _from_results(self.versions[feature].spec, rows, ids[some], stamps[some]))
+
+    def _fan_out(
+        self, feature: int, units: np.ndarray, stamps: pa.Array
+    ) -> tuple[np.ndarray, pa.Array, pa.Array]:
+        """Which result row each item takes: its own, or that of the unit it is a twin of; with the stamp."""
+        own = np.flatnonzero(self.plan.own[feature, units])
+        of_unit, rows = self.twins[feature]
+        first, end = (np.searchsorted(of_unit, units, side) for side in ("left", "right"))
+        twins = self.plan.twins.take(pa.array(rows[_ranges(first, end)]))
+        ids = pa.concat_arrays([self.items.take(pa.array(units[own])), twins["item_id"].combine_chunks()])
+        of_twins = pa.concat_arrays([stamps.take(pa.array(own)), twins["stamp"].combine_chunks()])
+        return np.concatenate([own, np.repeat(np.arange(len(units)), end - first)]), ids, of_twins
+
+    def _add(self, feature: int, rows: pa.Table) -> None:
+        for status, count in zip(*_value_counts(rows["status"]), strict=True):
+            self.tally[feature][status] += count
+        failed = rows.filter(pc.equal(rows["status"], FAILED))
+        for row in failed.select(["stage", "reason"]).to_pylist():
+            why = f"{row['stage']}: {row['reason']}"
+            self.reasons[feature][why] = self.reasons[feature].get(why, 0) + 1
+        self.groups[feature].append(rows)
+        self.since[feature] = self.since[feature] or time.monotonic()
+        group = self.groups[feature]
+        if sum(map(len, group)) >= GROUP_ROWS or sum(part.nbytes for part in group) >= GROUP_BYTES:
+            self._flush(feature)
+        for other, since in enumerate(self.since):
+            if since is not None and time.monotonic() - since > GROUP_SECONDS:
+                self._flush(other)
+
+    def _flush(self, feature: int) -> None:
+        if not self.groups[feature]:
+            return
+        rows = pa.concat_tables(self.groups[feature])
+        # Another id with such a hash does no harm: a row that replaces none is added all the same.
+        replace = self.unsure[feature] or _any_in(self.replaced[feature], id_hashes(rows["item_id"]))
+        # Ctrl-C or an error may come when the rows are there and nobody was told. What is committed again
+        # after that takes the place of what is there, or every row of the group would be there twice.
+        self.unsure[feature] = True
+        self.store.commit(self.versions[feature], rows, replace=replace)
+        self.groups[feature], self.since[feature] = [], None
+        self.unsure[feature] = False
+        self.committed(feature, len(rows))
+
+
+def _groups(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
+    """Rows of one feature at a time, at most as many as are committed together."""
+    for feature in pc.unique(rows["feature"]).to_pylist():
+        of_feature = rows.filter(pc.equal(rows["feature"], feature))
+        for start in range(0, len(of_feature), GROUP_ROWS):
+            yield feature, of_feature.slice(start, GROUP_ROWS).combine_chunks()
+
+
+def _twins_of(twins: pa.Table, feature: int) -> tuple[np.ndarray, np.ndarray]:
+    """The units that twins want a feature of, in their order, and the row of each of these twins."""
+    features = twins["features"].combine_chunks()
+    rows = features.value_parent_indices().to_numpy()[features.flatten().to_numpy() == feature]
+    return twins["unit"].to_numpy()[rows], rows
+
+
+def _ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The numbers from each of ``first`` to before its ``end``, one range after the other."""
+    sizes = end - first
+    return np.asarray(np.arange(sizes.sum()) + np.repeat(first - (np.cumsum(sizes) - sizes), sizes))
+
+
+def _any_in(ordered: np.ndarray, values: np.ndarray) -> bool:
+    return bool((np.searchsorted(ordered, values, "left") < np.searchsorted(ordered, values, "right")).any())
+
+
+def _rows(spec: FeatureSpec, rows: pa.Table) -> pa.Table:
+    """KNOWN_SCHEMA rows of one feature as rows of its table."""
+    schema, n = rows_schema(spec), len(rows)
+    columns = {field.name: pa.nulls(n, field.type) for field in schema}
+    columns |= {name: rows[name] for name in ("item_id", "status", "stage", "reason", "stamp")}
+    columns["created"] = _now(n)
+    return pa.table(columns, schema=schema)
+
+
+def _now(n: int) -> pa.Array:
+    return pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), n)
+
+
+def _from_results(spec: FeatureSpec, results: pa.Table, ids: pa.Array, stamps: pa.Array) -> pa.Table:
+    """RESULTS_SCHEMA rows of one feature as rows of its table."""
+    schema = rows_schema(spec)
+    results = results.combine_chunks()
+    columns = {"item_id": ids, "stamp": stamps, "created": _now(len(ids))}
+    for name in ("status", "stage", "reason", "content_hash", "facts"):
+        columns[name] = results[name]
+    if spec.output == "vector":
+        columns["vector"] = _vectors(results["value"].combine_chunks(), schema.field("vector").type)
+    else:
+        columns["text"] = results["value"].cast(pa.large_string()).cast(pa.string())
+    return pa.table([columns[name] for name in schema.names], schema=schema)
+
+
+def _vectors(values: pa.Array, kind: pa.FixedSizeListType) -> pa.Array:
+    """Binary cells to fixed-size lists; null stays null."""
+    width = kind.list_size * kind.value_type.bit_width // 8
+    blank = bytes(width)
+    flat = b"".join(blank if v is None else v for v in values.to_pylist())
+    numbers = pa.Array.from_buffers(kind.value_type, len(values) * kind.list_size, [None, pa.py_buffer(flat)])
+    return pa.FixedSizeListArray.from_arrays(numbers, type=kind, mask=pc.is_null(values))
+
+
+def _value_counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:
+    counts = pc.value_counts(column.combine_chunks())
+    return counts.field("values").to_pylist(), counts.field("counts").to_pylist()

@@ -1,0 +1,233 @@
+"""The Ray Data graph: units -> decode tasks -> actor pools -> results at the driver."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mmfeat.extract.registry import asks_server
+from mmfeat.pipelines.execution.blocks import split
+from mmfeat.pipelines.execution.calls import Calls
+from mmfeat.pipelines.execution.ray import cluster
+from mmfeat.pipelines.execution.ray.vllm import in_engine, processor, with_captions
+from mmfeat.pipelines.execution.resources import lay_out, machine_cpus, work_of
+from mmfeat.pipelines.execution.stages import Decode, DecodeEncode, Encode
+from mmfeat.pipelines.planning.work import count_wanted
+from mmfeat.schemas.errors import MissingExtra, MmfeatError
+from mmfeat.schemas.job import Resources
+from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.server import Sending, VllmConfig
+from mmfeat.schemas.spec import FeatureSpec
+
+# A worker that dies is tried again this often before its units are retried alone.
+_RETRIES = 1
+
+# Beyond what results in flight need, memory is better left to the models.
+_OBJECT_STORE_BYTES = 1 << 30
+
+
+_RAY_ENVIRONMENT = {
+    # Without a GPU reserved, a worker sees what the machine has: the device is ours to choose.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Warnings of Ray's own processes are for Ray's developers; errors come to us as exceptions.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+    # A thread of Ray Data that outlives a stopped run must not start another Ray.
+    "RAY_ENABLE_AUTO_CONNECT": "0",
+}
+
+
+@contextlib.contextmanager
+def ray_session(resources: Resources) -> Iterator[None]:
+    """Ray for the length of a run: a cluster that is named, or one of our own on this machine."""
+    try:
+        for name, value in _RAY_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
+        import ray
+        import ray.data
+    except ImportError:
+        raise MissingExtra("Extraction", "extract", "ray") from None
+    if ray.is_initialized():
+        yield
+        return
+    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    # Ray starts programs of its own and forks no copy of this process: Lance is safe from that.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
+    with _held_back_stderr():
+        if resources.ray_address:
+            cluster.connect(resources.ray_address, _RAY_ENVIRONMENT, **quiet)
+        else:
+            ray.init(
+                # By default Ray would join whatever cluster it finds on this machine.
+                address="local",
+                num_cpus=resources.cpus or machine_cpus(),
+                num_gpus=resources.gpus,
+                object_store_memory=_OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextlib.contextmanager
+def _held_back_stderr() -> Iterator[None]:
+    """Ray's native code greets on standard error whatever level is set; shown only if starting fails."""
+    sys.stderr.flush()
+    shown = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(shown, held.read())
+            raise
+        finally:
+            os.dup2(shown, 2)
+            os.close(shown)
+
+
+class Graph:
+    """Units through decoding and every model, laid out on what Ray has, inside :func:`ray_session`.
+
+    Args:
+        units: UNITS_SCHEMA.
+
+    Attributes:
+        workers: processes of each pool that computes.
+
+    Raises:
+        MmfeatError: a node of a cluster lacks files.
+    """
+
+    def __init__(
+        self,
+        units: pa.Table,
+        specs: Sequence[FeatureSpec],
+        limits: MediaLimits,
+        resources: Resources,
+        sending: Sending,
+        vllm: VllmConfig,
+    ) -> None:
+        import ray
+
+        _quiet_ray_data()
+        if resources.ray_address:
+            cluster.check_nodes(units, specs)
+        self.specs, self.limits = specs, limits
+        wanted = count_wanted(units)
+        numbers = sorted(wanted)
+        # First, while nothing has started: what it lacks is said at once.
+        self.engines = {n: processor(specs[n], n, specs, vllm) for n in numbers if in_engine(specs[n])}
+        nodes = [cpus for _, cpus in cluster.working_nodes().values()] or [1]
+        self.layout = lay_out(
+            [n for n in numbers if n not in self.engines],
+            work_of(units),
+            served={n for n in numbers if asks_server(specs[n])},
+            in_engines=bool(self.engines),
+            nodes=nodes,
+            gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
+            wanted=resources,
+        )
+        # The first may only ask servers; those that compute are alike.
+        computing = self.layout.pools[-1]
+        self.workers = computing.workers
+        calls = Calls(computing.device, computing.threads, resources.batch_size)
+        self.blocks = split(units, specs, self.workers, calls)
+        self.loading = {
+            "expected": {number: count // len(nodes) for number, count in wanted.items()},
+            "batch_size": resources.batch_size,
+            "sending": sending,
+        }
+
+    def results(self) -> Generator[pa.Table]:
+        """RESULTS_SCHEMA tables, one for a block, as they finish.
+
+        Units whose worker died twice are not among them: the caller retries them alone.
+
+        Raises:
+            MmfeatError: a model could not be loaded in its worker.
+        """
+        import ray
+        from ray.exceptions import RayError
+
+        try:
+            # ``iter_batches`` would hold a block back until the next one is there, and leave a thread behind
+            # when it is closed early: one that calls Ray after its end, at which Ray ends the process.
+            for bundle in self._dataset().iter_internal_ref_bundles():
+                for block in bundle.blocks:
+                    yield ray.get(block.ref)
+        except RayError as error:
+            raise _cause(error) from error
+
+    def _dataset(self) -> Any:
+        import ray.data
+
+        decodes_first = self.layout.decode_cpus is None
+        with warnings.catch_warnings():
+            # Retry limits have no named parameter yet; their general form warns.
+            warnings.simplefilter("ignore")
+            # Unlike ``from_arrow``, it starts no task for each block only to learn its schema.
+            dataset = ray.data.from_blocks(self.blocks)
+            if not decodes_first:
+                decode = Decode(self.specs, self.limits, fenced=True)
+                dataset = dataset.map_batches(
+                    decode, num_cpus=self.layout.decode_cpus, max_retries=_RETRIES, **_WHOLE_BLOCKS
+                )
+            for number, engine in self.engines.items():
+                dataset = with_captions(dataset, engine, self.specs, number)
+            for pool in self.layout.pools:
+                decodes = decodes_first and pool is self.layout.pools[0]
+                dataset = dataset.map_batches(
+                    DecodeEncode if decodes else Encode,
+                    fn_constructor_args=(self.specs, pool.numbers, *((self.limits,) if decodes else ())),
+                    fn_constructor_kwargs={
+                        "last": pool is self.layout.pools[-1],
+                        "device": pool.device,
+                        "threads": pool.threads,
+                        **self.loading,
+                    },
+                    compute=ray.data.ActorPoolStrategy(size=pool.workers),
+                    num_cpus=pool.num_cpus,
+                    num_gpus=pool.num_gpus,
+                    # Enough that the last block finds a worker even if every block kills some.
+                    max_restarts=(_RETRIES + 1) * len(self.blocks),
+                    max_task_retries=_RETRIES,
+                    **_WHOLE_BLOCKS,
+                )
+        return dataset
+
+
+_WHOLE_BLOCKS = {"batch_size": None, "batch_format": "pyarrow"}
+
+
+def _quiet_ray_data() -> None:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    # A block whose worker died is left out instead of ending the run; its units are retried alone.
+    context.max_errored_blocks = -1
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)
+
+
+def _cause(error: BaseException) -> BaseException:
+    """The error that a worker raised for a person, out of Ray's wrapping."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, MmfeatError):
+            return seen
+        seen = getattr(seen, "cause", None) or seen.__cause__
+    return MmfeatError(f"The pipeline stopped: {str(error).strip().splitlines()[-1]}")

@@ -1,0 +1,121 @@
+"""Units that vanished with their worker, one by one in a process of their own.
+
+A model that crashes on one item takes its worker, and with it every unit of that batch. Here each unit
+runs alone in an actor that may die: what works is kept, and what kills or hangs the actor is recorded
+as failed. The actor keeps its models from one unit to the next and is replaced only when it died.
+Decoders crash no worker: they have a process of their own (``extract/media/fence.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+import pyarrow as pa
+
+from mmfeat.extract.media.remote import is_remote
+from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.featureset import FAILED
+from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.server import Sending
+from mmfeat.schemas.spec import FeatureSpec
+
+# Beside the limits of fetching and decoding, which the stage keeps itself: starting the process.
+START_SECONDS = 120.0
+# Covers loading the weights, which the first unit waits for.
+ENCODE_SECONDS = 900.0
+
+
+def retry_alone(
+    units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits, sending: Sending
+) -> Generator[pa.Table]:
+    """RESULTS_SCHEMA rows for every unit, computed alone; Ray must be running.
+
+    Raises:
+        MmfeatError: a model could not be loaded.
+    """
+    numbers = sorted({n for row in units["features"].to_pylist() for n in row})
+    lone = None
+    for start in range(len(units)):
+        unit = units.slice(start, 1)
+        lone = lone or _Lone(specs, numbers, limits, sending)
+        try:
+            yield lone.run(unit)
+        except ItemError as error:
+            lone.kill()
+            lone = None
+            yield _failed(unit, error)
+    if lone is not None:
+        lone.kill()
+
+
+class _Lone:
+    """One actor that runs one unit at a time through every stage."""
+
+    def __init__(
+        self, specs: Sequence[FeatureSpec], numbers: Sequence[int], limits: MediaLimits, sending: Sending
+    ) -> None:
+        import ray
+
+        gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # type: ignore[no-untyped-call]
+        actor = ray.remote(num_cpus=0.5, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Stages)
+        self.limits = limits
+        self.actor: Any = actor.remote(list(specs), numbers, limits, sending, "cuda" if gpus else "cpu")
+
+    def run(self, unit: pa.Table) -> pa.Table:
+        """The unit's results; ItemError when it crashed or hung the process."""
+        fetch_seconds = self.limits.fetch.seconds if is_remote(unit["payload"][0].as_py()) else 0.0
+        seconds = START_SECONDS + fetch_seconds + self.limits.item_seconds
+        decoded = self._wait(self.actor.decode.remote(unit), "decode", "decoder", seconds)
+        return self._wait(self.actor.encode.remote(decoded), "encode", "model", ENCODE_SECONDS)
+
+    def kill(self) -> None:
+        import ray
+
+        ray.kill(self.actor)
+
+    def _wait(self, answer: Any, stage: str, what: str, seconds: float) -> pa.Table:
+        import ray
+        from ray.exceptions import ActorDiedError, GetTimeoutError, RayTaskError
+
+        try:
+            return ray.get(answer, timeout=seconds)
+        except GetTimeoutError:
+            raise ItemError(stage, f"{what} timed out after {seconds:.0f} s") from None
+        except ActorDiedError:
+            raise ItemError(stage, f"{what} crashed its process") from None
+        except RayTaskError as error:
+            # Not this item's fault (weights that cannot be loaded): it ends the run.
+            raise error.cause from None
+
+
+class _Stages:
+    def __init__(
+        self,
+        specs: list[FeatureSpec],
+        numbers: list[int],
+        limits: MediaLimits,
+        sending: Sending,
+        device: str,
+    ) -> None:
+        self.decoder = Decode(specs, limits, fenced=True)
+        self.encoder: Encode | None = None
+        self.build = (specs, numbers, sending, device)
+
+    def decode(self, unit: pa.Table) -> pa.Table:
+        return self.decoder(unit)
+
+    def encode(self, decoded: pa.Table) -> pa.Table:
+        if self.encoder is None:
+            specs, numbers, sending, device = self.build
+            self.encoder = Encode(specs, numbers, last=True, device=device, sending=sending)
+        return self.encoder(decoded)
+
+
+def _failed(unit: pa.Table, error: ItemError) -> pa.Table:
+    row = unit.to_pylist()[0]
+    failure = {"status": FAILED, "stage": error.stage, "reason": error.reason, "stamp": row["stamp"]}
+    rows = [{"unit": row["unit"], "feature": number, **failure} for number in row["features"]]
+    return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)

@@ -1,0 +1,151 @@
+"""Captions of ``captioner = "vllm"`` in the graph, by Ray Data's own LLM processor.
+
+Each such feature is a stretch of the graph of its own: questions from the decoded pictures, the processor
+(chat template, tokens, engine, text), and the answers as results. Rows with nothing to ask pass the
+processor by, as it lets rows pass that failed before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pyarrow as pa
+
+from mmfeat.extract.base import CaptionInput
+from mmfeat.extract.describers.captions.vllm import VllmCaptioner
+from mmfeat.extract.media.decode import Rendering
+from mmfeat.pipelines.execution.batch import Batch, Value, encoded, renderings
+from mmfeat.schemas.errors import ItemError, MissingExtra
+from mmfeat.schemas.server import VllmConfig
+from mmfeat.schemas.spec import FeatureSpec
+
+METHOD = "vllm"
+# The processor's own name for why a row failed; it passes by every stage where it is not empty.
+_ERROR = "__inference_error__"
+_NOTHING_TO_ASK = "nothing to ask"
+
+
+def in_engine(spec: FeatureSpec) -> bool:
+    """Whether a feature is computed here and not in a stage of models."""
+    return spec.method == METHOD and spec.output == "text"
+
+
+def processor(spec: FeatureSpec, number: int, specs: Sequence[FeatureSpec], options: VllmConfig) -> Any:
+    """Ray Data's processor for one feature: a function from Dataset to Dataset.
+
+    Raises:
+        MissingExtra: Ray's LLM library lacks what it needs.
+    """
+    try:
+        from ray.data.llm import build_processor, vLLMEngineProcessorConfig
+    except ImportError as error:
+        raise MissingExtra("The captioner 'vllm'", "vllm", error.name or "vllm") from None
+    weights = spec.weights
+    config = vLLMEngineProcessorConfig(
+        model_source=weights.location or weights.ref,
+        engine_kwargs={
+            # First, so that nothing which decides values can be set from outside the spec.
+            **options.engine,
+            "dtype": spec.compute_dtype,
+            "revision": weights.revision,
+            "tokenizer_revision": weights.revision,
+            # The defaults of vLLM in place of the model folder's, which are not part of the spec.
+            "generation_config": "vllm",
+            "trust_remote_code": False,
+        },
+        concurrency=options.replicas,
+        batch_size=options.batch_size,
+        accelerator_type=options.accelerator,
+        should_continue_on_error=True,
+        prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
+        chat_template_stage=True,
+        tokenize_stage=True,
+        detokenize_stage=True,
+    )
+    return build_processor(config, preprocess=Ask(specs, number))
+
+
+def with_captions(dataset: Any, ask: Any, specs: Sequence[FeatureSpec], number: int) -> Any:
+    """A dataset of decoded units with one more result, by the processor ``ask``."""
+    return ask(dataset).map_batches(Take(specs, number), batch_size=None, batch_format="pyarrow")
+
+
+class Ask:
+    """One decoded unit to the columns that the processor reads."""
+
+    def __init__(self, specs: Sequence[FeatureSpec], number: int) -> None:
+        self.number = number
+        self.spec = specs[number]
+        self.renderings = renderings(specs)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        """``messages`` and ``sampling_params``; or the sign to pass this row by."""
+        units = Batch(pa.Table.from_pylist([row]), self.renderings)
+        if not units.wants(0, self.number):
+            return {_ERROR: _NOTHING_TO_ASK}
+        try:
+            question = VllmCaptioner(self.spec, "").question(_input(units, 0, self.spec))
+        except ItemError:
+            # The same trouble is met again, and told, where the answers are taken.
+            return {_ERROR: _NOTHING_TO_ASK}
+        return {**question, _ERROR: ""}
+
+
+class Take:
+    """The processor's rows to decoded units with the feature's result, in the units' own columns."""
+
+    def __init__(self, specs: Sequence[FeatureSpec], number: int) -> None:
+        self.number = number
+        self.spec = specs[number]
+        self.renderings = renderings(specs)
+        self.captioner = VllmCaptioner(self.spec, "")
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """One batch."""
+        units = Batch(table, self.renderings)
+        answers = table.select([c for c in _ANSWER if c in table.column_names]).to_pylist()
+        units.results[self.number] = {
+            row: self._value(units, row, answers[row]) for row in units.wanting(self.number)
+        }
+        carried = units.carried([self.number])
+        return carried.select([name for name in carried.column_names if _is_ours(name)])
+
+    def _value(self, units: Batch, row: int, answer: dict[str, Any]) -> Value:
+        content = units.content_hash(row, self.spec)
+        try:
+            _input(units, row, self.spec)
+            if error := answer.get(_ERROR):
+                raise ItemError("caption", error)
+            seconds = float(answer["time_taken_llm"])
+            caption = self.captioner.caption_of(
+                answer["generated_text"], answer["num_input_tokens"], answer["num_generated_tokens"], seconds
+            )
+            return replace(encoded(self.spec, caption, content), seconds=seconds)
+        except ItemError as error:
+            return encoded(self.spec, error, content)
+
+
+_ANSWER = ("generated_text", "num_input_tokens", "num_generated_tokens", "time_taken_llm", _ERROR)
+_OURS = (
+    "unit",
+    "item_id",
+    "source",
+    "payload",
+    "stamp",
+    "features",
+    "texts",
+    "content_hash",
+    "stage",
+    "reason",
+)
+_OURS_NUMBERED = ("pixels", "shape", "times", "scenes", "result")
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or name.rstrip("0123456789") in _OURS_NUMBERED
+
+
+def _input(units: Batch, row: int, spec: FeatureSpec) -> CaptionInput:
+    return CaptionInput(units.frames(row, Rendering.of(spec)), units.texts(row, spec))

@@ -1,0 +1,48 @@
+"""Content that was computed before, maybe for another item: which committed row holds it?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.pipelines.planning import hashes
+from mmfeat.pipelines.planning.columns import Ledger
+from mmfeat.schemas.featureset import OK
+
+
+@dataclass(frozen=True)
+class Donors:
+    """Rows to copy from.
+
+    Attributes:
+        of: ``[m]`` int64, for each content asked for the position of its donor below, -1 for none.
+        ids: of the donors.
+        texts: what a text feature holds for them; of other features null.
+    """
+
+    of: np.ndarray
+    ids: pa.Array
+    texts: pa.Array
+
+
+def find_donors(ledger: Ledger, contents: np.ndarray, has_text: bool) -> Donors:
+    """An ``ok`` row for each of ``[m, 4 * parts]`` distinct joint hashes, where the ledger has one."""
+    finder = hashes.Finder(contents)
+    of = np.full(len(contents), -1, dtype=np.int64)
+    found, count = [], 0
+    for batch in ledger(["item_id", "status", "content_hash", *(["text"] if has_text else [])]):
+        ok = batch.filter(pc.equal(batch.column("status"), OK))
+        rows, there = hashes.joint_from_hex(ok.column("content_hash"), contents.shape[1] // hashes.WORDS)
+        asked = finder.find(rows)
+        there[there] = asked >= 0
+        donors = ok.filter(pa.array(there))
+        of[asked[asked >= 0]] = np.arange(count, count + len(donors))
+        count += len(donors)
+        found.append((donors.column("item_id"), donors.column("text") if has_text else None))
+    ids = pa.chunked_array([ids for ids, _ in found], pa.string()).combine_chunks()
+    if not has_text:
+        return Donors(of, ids, pa.nulls(count, pa.string()))
+    return Donors(of, ids, pa.chunked_array([texts for _, texts in found], pa.string()).combine_chunks())

@@ -1,0 +1,135 @@
+"""The FeatureSet: what every consumer of features gets, whatever made them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from mmfeat.schemas.spec import FeatureSpec
+
+if TYPE_CHECKING:
+    import pandas
+    import polars
+    import pyarrow as pa
+    import torch
+
+    from mmfeat.schemas.featureset.torch import ItemDataset
+
+# Status of one item in one feature. "absent" is only ever an answer to a lookup: the item has no
+# row in this version yet (not extracted), or its id is unknown and masked rows were asked for.
+OK, MISSING, FAILED, ABSENT = "ok", "missing", "failed", "absent"
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing done to a feature's values after they were read from the store.
+
+    Attributes:
+        op: ``join``, ``cut``, ``project`` or ``quantize``.
+        params: its parameters, plain JSON types.
+        inputs: specs of the features that were joined; empty for the other steps.
+        arrays: what was fitted (``mean``, ``components``, ``scale``, ...), needed to undo or repeat it.
+    """
+
+    op: str
+    params: dict[str, Any]
+    inputs: tuple[FeatureSpec, ...] = ()
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FeatureColumn:
+    """One feature for the ids of a FeatureSet.
+
+    Attributes:
+        spec: what made the values; with ``steps``, what made them before the steps.
+        values: for a vector feature ``[n, dims]`` or, with several vectors per item,
+            ``[n, m, dims]``; of the spec's store dtype unless a step changed it; where the mask is
+            False NaN, or 0 for an integer dtype. For a text feature a list of ``n`` texts, None
+            where the mask is False. For a codes feature int32 ``[n, levels]``, -1 where the mask is
+            False.
+        mask: ``[n]`` bool, True where the item has a value.
+        status: ``[n]`` of ``ok``, ``missing``, ``failed`` or ``absent``.
+        reason: ``[n]``, why a row failed; empty otherwise.
+        licence: licence of the weights that made the values, where it is known.
+        steps: what was done to the values since, in order.
+    """
+
+    spec: FeatureSpec
+    values: np.ndarray | list[str | None]
+    mask: np.ndarray
+    status: np.ndarray
+    reason: np.ndarray
+    licence: str | None = None
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """The ``[n, dims]`` or ``[n, m, dims]`` array of a vector feature; TypeError for a text feature."""
+        if not isinstance(self.values, np.ndarray):
+            raise TypeError(f"{self.spec.name} holds texts, not vectors")
+        return self.values
+
+    @property
+    def texts(self) -> list[str | None]:
+        """The list of texts of a text feature; TypeError for a vector feature."""
+        if isinstance(self.values, np.ndarray):
+            raise TypeError(f"{self.spec.name} holds vectors, not texts")
+        return self.values
+
+    def to_embedding(
+        self, missing: Literal["error", "zero", "mean"] = "error", padding: bool = False, freeze: bool = True
+    ) -> torch.nn.Embedding:
+        """The vectors as a PyTorch table: :func:`mmfeat.schemas.featureset.torch.embedding_table`."""
+        from mmfeat.schemas.featureset.torch import embedding_table
+
+        return embedding_table(self, missing, padding, freeze)
+
+
+@dataclass(frozen=True)
+class FeatureSet(Mapping[str, FeatureColumn]):
+    """Ordered item ids and, per feature, values, mask and spec.
+
+    Attributes:
+        ids: ``n`` item ids in the order they were asked for.
+        columns: feature name to column; every column has ``n`` rows.
+    """
+
+    ids: list[str]
+    columns: dict[str, FeatureColumn]
+
+    def __getitem__(self, name: str) -> FeatureColumn:
+        return self.columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def to_arrow(self) -> pa.Table:
+        """A table that says what made it: :func:`mmfeat.schemas.featureset.arrow.to_arrow`."""
+        from mmfeat.schemas.featureset.arrow import to_arrow
+
+        return to_arrow(self)
+
+    def to_pandas(self) -> pandas.DataFrame:
+        """A data frame indexed by ``item_id``: :func:`mmfeat.schemas.featureset.frames.to_pandas`."""
+        from mmfeat.schemas.featureset.frames import to_pandas
+
+        return to_pandas(self)
+
+    def to_polars(self) -> polars.DataFrame:
+        """A data frame: :func:`mmfeat.schemas.featureset.frames.to_polars`."""
+        from mmfeat.schemas.featureset.frames import to_polars
+
+        return to_polars(self)
+
+    def to_torch(self) -> ItemDataset:
+        """A PyTorch ``Dataset``: :class:`mmfeat.schemas.featureset.torch.ItemDataset`."""
+        from mmfeat.schemas.featureset.torch import ItemDataset
+
+        return ItemDataset(self)
