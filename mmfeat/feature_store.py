@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,7 +19,7 @@ from mmfeat.status import FeatureStatus, status_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from mmfeat.export import ExportReport, Shaping
+    from mmfeat.export import ExportReport
     from mmfeat.pipelines.forget import ForgetReport, ForgottenReport
     from mmfeat.pipelines.lifecycle import Upkeep
     from mmfeat.report.build import ReportOptions
@@ -221,61 +221,23 @@ class FeatureStore:
 
         return diff(self._store.at(before), self._store if after is None else self._store.at(after))
 
-    def export(
-        self,
-        format: str,
-        out: str | Path,
-        *,
-        features: Mapping[str, str] | Sequence[str] | None = None,
-        items: Literal["all", "interacted"] | Sequence[str] = "all",
-        missing: str | None = None,
-        k_core: int | None = None,
-        split: str | None = None,
-        seed: int = 0,
-        shaping: Shaping | None = None,
-        unmatched: Literal["count", "error"] = "count",
-        options: Mapping[str, Any] | None = None,
-    ) -> ExportReport:
+    def export(self, format: str, out: str | Path, **settings: Any) -> ExportReport:
         """Write features in the exact files that a recommender loads: ``mmfeat export --list``.
 
         Args:
             format: the format's name.
             out: a folder that is not there yet, or empty. It appears whole or not at all. Its name is
                 what the target will call the dataset.
-            features: role to feature, or the features to choose among; ``name`` or
-                ``name@fingerprint``. All current ones that the format can hold when None.
-            items: all items, those with interactions, or these, in this order.
-            missing: ``mask``, ``mean``, ``zero``, ``drop`` or ``error``; the format's default when None.
-            k_core: keep users and items with at least so many interactions, until all have.
-            split: ``leave-one-out``, ``ratio:0.8,0.1,0.1`` or ``time:VALID,TEST``; the format's own
-                default when None.
-            seed: of everything that is drawn at random.
-            shaping: features to join, cut, project or quantise first
-                (:class:`mmfeat.export.Shaping`).
-            unmatched: what to do with interactions whose item is not exported: count them in the
-                manifest, or fail.
-            options: the format's own options.
+            settings: the other attributes of :class:`mmfeat.export.Request`, which says what each is
+                and its default: ``features``, ``missing``, ``split``, ...
 
         Raises:
-            UsageError: something that the target could not load, or that would be lost silently.
-                Nothing is left behind.
+            UsageError: a setting that there is not, something that the target could not load, or that
+                would be lost silently. Nothing is left behind.
         """
-        from mmfeat.export import export_from
+        from mmfeat.export import Request, export_from
 
-        return export_from(
-            self._store,
-            format,
-            out,
-            features=features,
-            items=items,
-            missing=missing,
-            k_core=k_core,
-            split=split,
-            seed=seed,
-            shaping=shaping,
-            unmatched=unmatched,
-            options=options,
-        )
+        return export_from(self._store, Request.of(format, out, settings))
 
     def report_captions(
         self, options: ReportOptions | None = None, progress: Progress | None = None

@@ -40,7 +40,9 @@ def export(
         str | None,
         typer.Option(help="Items without a value: mask, mean, zero, drop, error [default: the format's]."),
     ] = None,
-    items: Annotated[Items, typer.Option(help="All items, or those with interactions.")] = Items.all,
+    items: Annotated[
+        Items | None, typer.Option(help="All items, or those with interactions.", show_default="all")
+    ] = None,
     k_core: Annotated[
         int | None, typer.Option(min=1, help="Only users and items with N interactions among them.")
     ] = None,
@@ -50,7 +52,9 @@ def export(
             help="leave-one-out, ratio:0.8,0.1,0.1 or time:VALID,TEST [default: the format's own rule]."
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of everything drawn at random.", show_default="0")
+    ] = None,
     join: Annotated[
         list[str] | None, typer.Option(help="a+b=NAME: concatenate features, each normalised.")
     ] = None,
@@ -96,18 +100,19 @@ def export(
         project=_unique("project", [_dims("project", word) for word in project or []]),
         quantize=quantize or [],
     )
-    report = api.open(store, snapshot).export(
-        format,
-        out,
-        features=None if features is None else _chosen(features),
-        items=items.value,
-        missing=missing,
-        k_core=k_core,
-        split=split,
-        seed=seed,
-        shaping=shaping,
-        options=parse_options(option or []),
-    )
+    settings = {
+        "features": None if features is None else _chosen(features),
+        "items": None if items is None else items.value,
+        "missing": missing,
+        "k_core": k_core,
+        "split": split,
+        "seed": seed,
+        "shaping": shaping,
+        "options": parse_options(option or []),
+    }
+    # What was not said is left to the defaults of a Request.
+    said = {name: value for name, value in settings.items() if value is not None}
+    report = api.open(store, snapshot).export(format, out, **said)
     if json:
         console.print_json(asdict(report))
     else:

@@ -25,7 +25,6 @@ class ExportInput:
         interactions: ``INTERACTIONS_SCHEMA``, None where there are none.
         dataset: name of the dataset, for the manifest.
         snapshot: name of the snapshot that was read, None for the current versions.
-        seed: of everything that is drawn at random.
     """
 
     features: FeatureSet
@@ -33,7 +32,6 @@ class ExportInput:
     interactions: pa.Table | None = None
     dataset: str = ""
     snapshot: str | None = None
-    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -3,105 +3,38 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
-from mmfeat.export import missing as policies
-from mmfeat.export import registry, roles, select
+from mmfeat.export import registry, roles
 from mmfeat.export.base import Exporter
 from mmfeat.export.content import ExportInput
 from mmfeat.export.files import refuse_used
+from mmfeat.export.request import Chosen, Request, Shaping, name_of, refs_of, settle
 from mmfeat.export.run import ExportReport, export
+from mmfeat.export.shape import needed, unasked
 from mmfeat.extract.registry import model_class
-from mmfeat.schemas.errors import ConfigError, StoreError, UsageError
+from mmfeat.schemas.errors import ConfigError, StoreError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import Exported, Store
 
-_NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
-# Features to choose from, or role to feature; a feature is NAME or NAME@PREFIX.
-Chosen = Mapping[str, str] | Sequence[str]
-
-
-@dataclass(frozen=True)
-class Shaping:
-    """What is done to features before they are written, in this order; see :mod:`mmfeat.export.select`.
-
-    Attributes:
-        join: new feature to the features it is made of. What is said of a part below happens before
-            the join, what is said of the new feature after it.
-        cut: feature to how many numbers of each vector stay.
-        project: feature to the number of principal components.
-        quantize: features to write as int8, last of all.
-    """
-
-    join: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    cut: Mapping[str, int] = field(default_factory=dict)
-    project: Mapping[str, int] = field(default_factory=dict)
-    quantize: Sequence[str] = ()
-
-
-def export_from(
-    store: Store,
-    format: str,
-    out: str | Path,
-    *,
-    features: Chosen | None = None,
-    items: Literal["all", "interacted"] | Sequence[str] = "all",
-    missing: str | None = None,
-    k_core: int | None = None,
-    split: str | None = None,
-    seed: int = 0,
-    shaping: Shaping | None = None,
-    unmatched: Literal["count", "error"] = "count",
-    options: Mapping[str, Any] | None = None,
-) -> ExportReport:
-    """Export what a store, or a snapshot of one, holds; see :func:`mmfeat.export.run.export`.
-
-    Args:
-        features: as ``export`` takes them; with None every current feature that the format can hold,
-            a joined one in the place of its parts.
-        seed: of everything that is drawn at random.
-    """
-    exporter = registry.get(format)
+def export_from(store: Store, request: Request) -> ExportReport:
+    """Export what a store, or a snapshot of one, holds; see :func:`mmfeat.export.run.export`."""
+    exporter = registry.get(request.format)
     # Reading may take minutes: what is wrong already is said before.
-    refuse_used(Path(out).expanduser())
-    policies.choose(exporter, missing)
-    shaping = shaping or Shaping()
-    chosen = _fitting(exporter, store, shaping) if features is None else features
-    columns = _read(store, chosen, items, shaping)
-    data = ExportInput(
-        features=columns,
-        items=store.catalog(),
-        interactions=store.interactions(),
-        dataset=str((store.dataset() or {}).get("name", "")),
-        snapshot=store.snapshot,
-        seed=seed,
-    )
-    names = (
-        {role: _name(ref) for role, ref in chosen.items()}
-        if isinstance(chosen, Mapping)
-        else [_name(ref) for ref in chosen]
-    )
-    report = export(
-        data,
-        format,
-        out,
-        features=names,
-        items=items,
-        missing=missing,
-        k_core=k_core,
-        split=split,
-        unmatched=unmatched,
-        options=options,
-    )
+    refuse_used(Path(request.out).expanduser())
+    settle(request, exporter)
+    shaping = request.shaping or Shaping()
+    chosen = _fitting(exporter, store, shaping) if request.features is None else request.features
+    refs = needed(refs_of(chosen), shaping)
+    # Nothing here holds on to what was read: where it is shaped, the vectors as they were are let go.
+    report = export(_read(store, refs, request.items), replace(request, features=_names(chosen)))
     return replace(report, unrecorded=_record(store, report))
 
 
@@ -141,10 +74,8 @@ def _record(store: Store, report: ExportReport) -> str | None:
 
 def _fitting(exporter: Exporter, store: Store, shaping: Shaping) -> list[str]:
     """The current features that the format may take, as far as their kind and medium tell."""
-    parts = {_name(ref) for refs in shaping.join.values() for ref in refs}
     header = store.lookup([], sorted(store.current()))
-    found = [name for name in header if name not in parts and _may_take(exporter, header[name])]
-    return [*found, *shaping.join]
+    return unasked([name for name in header if _may_take(exporter, header[name])], shaping)
 
 
 def _may_take(exporter: Exporter, column: FeatureColumn) -> bool:
@@ -154,58 +85,20 @@ def _may_take(exporter: Exporter, column: FeatureColumn) -> bool:
     return any(kind == role.kind and roles.medium_of(column) in role.media for role in exporter.roles)
 
 
-def _read(store: Store, chosen: Chosen, items: str | Sequence[str], shaping: Shaping) -> FeatureSet:
-    wanted = list(chosen.values() if isinstance(chosen, Mapping) else chosen)
-    for name, parts in reversed(list(shaping.join.items())):
-        _check_new_name(name, parts)
-        if name in wanted:
-            wanted += parts
-    _refuse_idle(shaping, {_name(ref) for ref in wanted})
-    refs = list(dict.fromkeys(ref for ref in wanted if ref not in shaping.join))
+def _read(store: Store, refs: Sequence[str], items: str | Sequence[str]) -> ExportInput:
     found = store.lookup(None if isinstance(items, str) else items, refs)
     licensed = {name: replace(column, licence=licence_of(column.spec)) for name, column in found.items()}
-    return _shaped(FeatureSet(found.ids, licensed), shaping)
+    return ExportInput(
+        features=FeatureSet(found.ids, licensed),
+        items=store.catalog(),
+        interactions=store.interactions(),
+        dataset=str((store.dataset() or {}).get("name", "")),
+        snapshot=store.snapshot,
+    )
 
 
-def _shaped(features: FeatureSet, shaping: Shaping) -> FeatureSet:
-    for name in [*features, *shaping.join]:
-        if name in shaping.join:
-            features = select.join(features, [_name(ref) for ref in shaping.join[name]], name)
-        if name in shaping.cut:
-            features = select.cut(features, name, shaping.cut[name])
-        if name in shaping.project:
-            features = select.project(features, name, shaping.project[name])
-    for name in shaping.quantize:
-        features = select.quantize(features, name)
-    return features
-
-
-def _refuse_idle(shaping: Shaping, exported: Iterable[str]) -> None:
-    """UsageError for something that would be done to a feature which is not exported."""
-    named = {
-        "join": list(shaping.join),
-        "cut": list(shaping.cut),
-        "project": list(shaping.project),
-        "quantize": list(shaping.quantize),
-    }
-    for step, names in named.items():
-        if idle := [name for name in names if name not in exported]:
-            raise UsageError(
-                f"--{step} is about {idle[0]!r}, which is not exported.",
-                hint=f"Exported are: {', '.join(sorted(exported))}.",
-            )
-
-
-def _check_new_name(name: str, parts: Sequence[str]) -> None:
-    if name in map(_name, parts):
-        raise UsageError(f"A join cannot be called {name!r}, as one of its parts.", hint="Rename it.")
-    if not _NAME.fullmatch(name):
-        raise UsageError(
-            f"A feature cannot be called {name!r}.",
-            hint="Names are made of a-z, 0-9 and _, start with a letter and have up to 63 characters.",
-        )
-
-
-def _name(ref: str) -> str:
-    """``clip_image`` of ``clip_image@3fa9c1d2``."""
-    return ref.partition("@")[0]
+def _names(chosen: Chosen) -> Chosen:
+    """The features by their names alone, as those that were read are called."""
+    if isinstance(chosen, Mapping):
+        return {role: name_of(ref) for role, ref in chosen.items()}
+    return [name_of(ref) for ref in chosen]

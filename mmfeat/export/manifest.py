@@ -16,6 +16,7 @@ from mmfeat.export.base import Exporter
 from mmfeat.export.content import Content, ExportInput, ItemMap, Rows
 from mmfeat.export.files import digest, write_json
 from mmfeat.export.prepare import Prepared
+from mmfeat.export.request import Request
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.exports import ID_MAP
 from mmfeat.schemas.featureset.arrow import describe
@@ -24,7 +25,9 @@ MANIFEST_VERSION = 1
 MANIFEST, USER_MAP, ROWS = "manifest.json", "user_map.parquet", "rows.parquet"
 
 
-def write_companions(out: Path, data: ExportInput, exporter: Exporter, prepared: Prepared) -> dict[str, Any]:
+def write_companions(
+    out: Path, data: ExportInput, exporter: Exporter, request: Request, prepared: Prepared
+) -> dict[str, Any]:
     """Write them all, the manifest last; returns the manifest."""
     content = prepared.content
     pq.write_table(_map(content.ids, "item_id", exporter.id_base), out / ID_MAP)
@@ -40,7 +43,7 @@ def write_companions(out: Path, data: ExportInput, exporter: Exporter, prepared:
         "name": content.name,
         "dataset": data.dataset,
         "snapshot": data.snapshot,
-        "seed": data.seed,
+        "seed": request.seed,
         "items": len(content.ids),
         "id_base": exporter.id_base,
         "user_base": exporter.user_base,

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ValidationError
 
 from mmfeat.export import interactions as inter
 from mmfeat.export import missing, roles
 from mmfeat.export.base import Exporter, Policy
 from mmfeat.export.content import Content, ExportInput, Interactions, Rows
+from mmfeat.export.request import Request, settle
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureColumn
-
-
-@dataclass(frozen=True)
-class Request:
-    """How an export is wanted; see :func:`mmfeat.export.export`."""
-
-    features: Mapping[str, str] | Sequence[str] | None = None
-    items: Literal["all", "interacted"] | Sequence[str] = "all"
-    missing: str | None = None
-    k_core: int | None = None
-    split: str | None = None
-    unmatched: Literal["count", "error"] = "count"
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -42,21 +29,20 @@ class Prepared:
     record: dict[str, Any]
 
 
-def prepare(data: ExportInput, exporter: Exporter, request: Request, name: str) -> Prepared:
-    """Check and choose everything; nothing is written.
+def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared:
+    """Check and choose everything; nothing is written. The features are shaped already.
 
     Raises:
         UsageError: anything the target could not load, or that would be lost without being told.
     """
-    options = _options(exporter, request.options)
-    policy = missing.choose(exporter, request.missing)
+    terms = settle(request, exporter)
     chosen = roles.assign(exporter, data.features, request.features)
     columns = {role: data.features[feature] for role, feature in chosen.items()}
     _unique(data.features.ids)
 
     index = _chosen_items(data, request.items)
     concerned = _lacking(data, columns, index)
-    if policy == "drop":
+    if terms.policy == "drop":
         index = index[np.logical_and.reduce([column.mask[index] for column in columns.values()])]
 
     table, counts = _interactions(data, exporter, request, [data.features.ids[i] for i in index])
@@ -72,36 +58,25 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request, name: str) 
         )
 
     content = Content(
-        name=name,
+        name=request.name,
         ids=ids,
         features={
-            role: _rows(exporter, policy, role, column, index, ids) for role, column in columns.items()
+            role: _rows(exporter, terms.policy, role, column, index, ids) for role, column in columns.items()
         },
         **_texts(data.items, ids),
-        interactions=_labelled(exporter, request, table, ids, data.seed, counts),
-        options=options,
+        interactions=_labelled(exporter, request, terms.split, table, ids, counts),
+        options=terms.options,
     )
     missing.refuse_bad_rows(exporter, content.features, ids)
     exporter.check(content)
-    if policy != "drop":
+    if terms.policy != "drop":
         concerned = _lacking(data, columns, index)
     record = {
-        "missing": {"policy": policy, "items": concerned},
+        "missing": {"policy": terms.policy, "items": concerned},
         "selections": selections,
         "interactions": counts,
     }
     return Prepared(content, chosen, record)
-
-
-def _options(exporter: Exporter, given: Mapping[str, Any]) -> BaseModel:
-    try:
-        return exporter.options.model_validate(dict(given))
-    except ValidationError as error:
-        problems = "; ".join(f"{p['loc'][0] if p['loc'] else 'options'}: {p['msg']}" for p in error.errors())
-        takes = ", ".join(exporter.options.model_fields) or "no options"
-        raise UsageError(
-            f"{exporter.name} does not take these options: {problems}.", hint=f"It takes: {takes}."
-        ) from None
 
 
 def _unique(ids: list[str]) -> None:
@@ -206,16 +181,11 @@ def _texts(items: pa.Table, ids: list[str]) -> dict[str, list[str | None]]:
 def _labelled(
     exporter: Exporter,
     request: Request,
+    rule: inter.SplitRule | None,
     table: pa.Table | None,
     ids: list[str],
-    seed: int,
     counts: dict[str, Any] | None,
 ) -> Interactions | None:
-    asked = request.split or exporter.default_split
-    if request.split and not exporter.splits:
-        raise UsageError(
-            f"{exporter.name} takes no split: {exporter.title} splits by itself.", hint="Leave --split out."
-        )
     if request.split and table is None:
         raise UsageError("There are no interactions to split.", hint="Leave --split out.")
     if table is None or counts is None or exporter.interactions == "unused":
@@ -225,11 +195,11 @@ def _labelled(
         "users": len(built.user_ids),
         "ordered_by": "time" if built.timestamps is not None else "dataset",
     }
-    if asked is None:
+    if rule is None:
         return built
-    rule = inter.SplitRule.parse(asked)
-    labelled = inter.split(built, rule, seed)
+    labelled = inter.split(built, rule, request.seed)
     assert labelled.labels is not None
     sizes = np.bincount(labelled.labels, minlength=3).tolist()
-    counts["split"] = {**rule.record(), "seed": seed, "train": sizes[0], "valid": sizes[1], "test": sizes[2]}
+    parts = dict(zip(("train", "valid", "test"), sizes, strict=True))
+    counts["split"] = {**rule.record(), "seed": request.seed, **parts}
     return labelled

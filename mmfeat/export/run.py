@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from mmfeat.export import manifest, registry
 from mmfeat.export.content import ExportInput
 from mmfeat.export.files import refuse_used, whole_folder
-from mmfeat.export.prepare import Request, prepare
+from mmfeat.export.prepare import prepare
+from mmfeat.export.request import Request
+from mmfeat.export.shape import shape
 
 
 @dataclass(frozen=True)
@@ -42,49 +42,22 @@ class ExportReport:
     unrecorded: str | None = None
 
 
-def export(
-    data: ExportInput,
-    format: str,
-    out: str | Path,
-    *,
-    features: Mapping[str, str] | Sequence[str] | None = None,
-    items: Literal["all", "interacted"] | Sequence[str] = "all",
-    missing: str | None = None,
-    k_core: int | None = None,
-    split: str | None = None,
-    unmatched: Literal["count", "error"] = "count",
-    options: Mapping[str, Any] | None = None,
-) -> ExportReport:
-    """Write features in the exact files that ``format``'s target loads.
-
-    Args:
-        out: a folder that is not there yet, or empty. It appears whole or not at all. Its name is
-            what the target will call the dataset.
-        features: role to feature (see ``mmfeat export --list``), or the features to choose among;
-            all of them when None. A role is guessed where only one feature fits.
-        items: all items, those with interactions, or these, in this order.
-        missing: ``mask``, ``mean``, ``zero``, ``drop`` or ``error``; the format's default when None.
-        k_core: keep users and items with at least so many interactions, until all have.
-        split: ``leave-one-out``, ``ratio:0.8,0.1,0.1`` or ``time:VALID,TEST``; the format's own
-            default when None.
-        unmatched: what to do with interactions whose item is not exported: count them in the
-            manifest, or fail.
-        options: the format's own options.
+def export(data: ExportInput, request: Request) -> ExportReport:
+    """Write features in the exact files that a format's target loads.
 
     Raises:
         UsageError: something that the target could not load, or that would be lost silently.
             Nothing is left behind.
     """
-    place = Path(os.path.realpath(Path(out).expanduser()))
-    refuse_used(place)
-    exporter = registry.get(format)
-    request = Request(features, items, missing, k_core, split, unmatched, options or {})
-    prepared = prepare(data, exporter, request, Path(out).name or place.name)
-    with whole_folder(place) as folder:
+    refuse_used(request.folder)
+    exporter = registry.get(request.format)
+    data = replace(data, features=shape(data.features, request))
+    prepared = prepare(data, exporter, request)
+    with whole_folder(request.folder) as folder:
         exporter.write(folder, prepared.content)
-        written = manifest.write_companions(folder, data, exporter, prepared)
+        written = manifest.write_companions(folder, data, exporter, request, prepared)
     return ExportReport(
-        path=Path(out),
+        path=Path(request.out),
         format=exporter.name,
         items=len(prepared.content.ids),
         features={role: rows.column.spec.version for role, rows in prepared.content.features.items()},

@@ -16,9 +16,9 @@ import numpy as np
 import pyarrow as pa
 from export_readers import HELD
 
-from mmfeat.export import ExportInput, export, get
+from mmfeat.export import ExportInput, Request, export, get
 from mmfeat.export.base import Exporter, Kind, Role
-from mmfeat.export.prepare import Request, prepare
+from mmfeat.export.prepare import prepare
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn, FeatureSet
@@ -104,7 +104,7 @@ def make_input(format: str, ids, mask=None, interactions="every") -> ExportInput
     }
     items = pa.table({"item_id": pa.array(ids, pa.string()), "title": [f"Title of {i}" for i in ids]})
     table = make_interactions(ids) if interactions == "every" else interactions
-    return ExportInput(FeatureSet(list(ids), columns), items, table, dataset="sample", seed=7)
+    return ExportInput(FeatureSet(list(ids), columns), items, table, dataset="sample")
 
 
 def make_interactions(ids, users: int = 4) -> pa.Table:
@@ -149,9 +149,9 @@ def export_with_moved_rows(data: ExportInput, format: str, out: Path, move) -> N
         move: takes the values' row numbers and returns them in another order.
     """
     options = OPTIONS.get(format, {})
-    export(data, format, out, features=every_role(format), options=options)
-    request = Request(features=every_role(format), options=options)
-    prepared = prepare(data, get(format), request, out.name)
+    request = Request(format, out, features=every_role(format), options=options)
+    export(data, request)
+    prepared = prepare(data, get(format), request)
     moved = {
         role: replace(rows, index=move(rows.index), present=move(rows.present))
         for role, rows in prepared.content.features.items()

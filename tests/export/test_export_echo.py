@@ -18,7 +18,7 @@ from export_readers import READERS, REFUSED, SAMPLE_IDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mmfeat.export import export, get, names, verify
+from mmfeat.export import Request, export, get, names, verify
 from mmfeat.schemas.errors import UsageError
 
 IDS = ["10", "9", "007", "7", "B00.1", "a b", "ü-ñ", "視頻", "x" * 200, "'q'", "-1", "1e5"]
@@ -36,7 +36,7 @@ def test_every_format_has_an_independent_reader():
 @pytest.mark.parametrize("format", FORMATS)
 def test_every_item_finds_its_own_value_by_the_targets_rule(tmp_path, format):
     data, options = make_input(format, ids_for(format)), OPTIONS.get(format)
-    export(data, format, tmp_path / "sample", features=every_role(format), options=options)
+    export(data, Request(format, tmp_path / "sample", features=every_role(format), options=options))
     assert_echo(READERS[format](tmp_path / "sample"), expected(format, ids_for(format)))
     assert verify(tmp_path / "sample").problems == ()
 
@@ -56,7 +56,7 @@ def test_moved_rows_fail_the_reader_and_verify(tmp_path, format, move):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_changed_byte_fails_verify(tmp_path, format):
     data, options = make_input(format, ids_for(format)), OPTIONS.get(format)
-    report = export(data, format, tmp_path / "sample", options=options)
+    report = export(data, Request(format, tmp_path / "sample", options=options))
     for name in report.files:
         path = tmp_path / "sample" / name
         data = bytearray(path.read_bytes())
@@ -69,7 +69,7 @@ def test_a_changed_byte_fails_verify(tmp_path, format):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_lost_file_fails_verify_without_a_traceback(tmp_path, format):
     data, options = make_input(format, ids_for(format)), OPTIONS.get(format)
-    report = export(data, format, tmp_path / "sample", options=options)
+    report = export(data, Request(format, tmp_path / "sample", options=options))
     for name in report.files:
         (tmp_path / "sample" / name).unlink()
     found = verify(tmp_path / "sample").problems
@@ -103,12 +103,14 @@ def test_any_ids_any_missing_any_order_reads_back_or_is_refused(tmp_path_factory
     def run(**options):
         export(
             given_input,
-            format,
-            folder,
-            features=every_role(format),
-            items=order,
-            missing=missing,
-            options={**OPTIONS.get(format, {}), **options},
+            Request(
+                format,
+                folder,
+                features=every_role(format),
+                items=order,
+                missing=missing,
+                options={**OPTIONS.get(format, {}), **options},
+            ),
         )
 
     try:

@@ -9,7 +9,7 @@ from echo import make_input
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmfeat.export import export
+from mmfeat.export import Request, export
 from mmfeat.export.interactions import TEST, TRAIN, VALID, SplitRule, build, k_core, split
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.errors import UsageError
@@ -108,7 +108,7 @@ def test_a_split_in_time_without_times_is_refused():
 def test_interactions_whose_item_is_not_exported_are_counted(tmp_path):
     given_rows = table(("u", "a", 1), ("u", "b", 2), ("u", "gone", 3), ("v", "gone", 4))
     data = make_input("recbole", ["a", "b"], interactions=given_rows)
-    report = export(data, "recbole", tmp_path / "out")
+    report = export(data, Request("recbole", tmp_path / "out"))
     assert report.interactions["given"] == 4
     assert report.interactions["item_not_exported"] == 2
     assert report.interactions["written"] == 2
@@ -118,23 +118,24 @@ def test_interactions_whose_item_is_not_exported_are_counted(tmp_path):
 def test_a_split_of_nothing_is_refused(tmp_path):
     with pytest.raises(UsageError, match="no interactions to split"):
         export(
-            make_input("recbole", ["a"], interactions=None), "recbole", tmp_path / "a", split="leave-one-out"
+            make_input("recbole", ["a"], interactions=None),
+            Request("recbole", tmp_path / "a", split="leave-one-out"),
         )
     with pytest.raises(UsageError, match="splits by itself"):
-        export(make_input("lc-rec", ["a"]), "lc-rec", tmp_path / "b", split="leave-one-out")
+        export(make_input("lc-rec", ["a"]), Request("lc-rec", tmp_path / "b", split="leave-one-out"))
 
 
 def test_or_they_fail_the_export_by_name(tmp_path):
     data = make_input("recbole", ["a"], interactions=table(("u", "a", 1), ("u", "gone", 3)))
     with pytest.raises(UsageError, match=r"1 interactions .*'gone'"):
-        export(data, "recbole", tmp_path / "out", unmatched="error")
+        export(data, Request("recbole", tmp_path / "out", unmatched="error"))
     assert not list(tmp_path.iterdir())
 
 
 def test_the_core_decides_which_items_are_exported(tmp_path):
     rows = [(u, i, 0) for u in "uv" for i in "ab"] + [("w", "c", 1)]
     data = make_input("npy", ["c", "b", "a"], interactions=table(*rows))
-    report = export(data, "npy", tmp_path / "out", k_core=2)
+    report = export(data, Request("npy", tmp_path / "out", k_core=2))
     assert json.loads((tmp_path / "out" / "ids.json").read_text()) == ["b", "a"]
     assert report.left_out == 1
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
@@ -145,19 +146,19 @@ def test_the_core_decides_which_items_are_exported(tmp_path):
 def test_mmrec_gets_no_item_that_nobody_met(tmp_path):
     # It counts items by the largest itemID among the interactions, and would see one row too many.
     data = make_input("mmrec", ["cold", "a", "b"], interactions=table(("u", "b", 1), ("u", "a", 2)))
-    report = export(data, "mmrec", tmp_path / "out")
+    report = export(data, Request("mmrec", tmp_path / "out"))
     assert (report.items, report.left_out) == (2, 1)
     assert len(np.load(tmp_path / "out" / "image_feat.npy")) == 2
 
 
 def test_a_target_that_needs_interactions_says_so(tmp_path):
     with pytest.raises(UsageError, match="needs interactions"):
-        export(make_input("mmrec", ["a"], interactions=None), "mmrec", tmp_path / "out")
+        export(make_input("mmrec", ["a"], interactions=None), Request("mmrec", tmp_path / "out"))
 
 
 def test_lc_rec_gets_each_users_items_in_time_order(tmp_path):
     rows = table(("u", "b", 9), ("v", "a", 1), ("u", "a", 5), ("u", "c", 7))
-    export(make_input("lc-rec", ["a", "b", "c"], interactions=rows), "lc-rec", tmp_path / "toys")
+    export(make_input("lc-rec", ["a", "b", "c"], interactions=rows), Request("lc-rec", tmp_path / "toys"))
     assert json.loads((tmp_path / "toys" / "toys.inter.json").read_text()) == {"0": [0, 2, 1], "1": [0]}
     assert (tmp_path / "toys" / "toys.user2id").read_text() == "u\t0\nv\t1\n"
 
@@ -165,7 +166,7 @@ def test_lc_rec_gets_each_users_items_in_time_order(tmp_path):
 def test_recbole_gets_the_split_as_its_benchmark_files(tmp_path):
     rows = table(("u", "a", 1), ("u", "b", 2), ("u", "c", 3))
     data = make_input("recbole", ["a", "b", "c"], interactions=rows)
-    export(data, "recbole", tmp_path / "toys", split="leave-one-out")
+    export(data, Request("recbole", tmp_path / "toys", split="leave-one-out"))
     assert (tmp_path / "toys" / "toys.test.inter").read_text() == (
         "user_id:token\titem_id:token\ttimestamp:float\nu\tc\t3\n"
     )

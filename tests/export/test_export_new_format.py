@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from echo import column, make_input, make_interactions, spec, value
 
-from mmfeat.export import ExportInput, export, get, listing, names, registry, verify
+from mmfeat.export import ExportInput, Request, export, get, listing, names, registry, verify
 from mmfeat.export.base import Exporter, Role
 from mmfeat.export.content import Entry
 from mmfeat.export.files import write_npy
@@ -47,7 +47,7 @@ def installed(monkeypatch):
 def test_a_pad_row_comes_first_and_ids_count_from_one(tmp_path, installed):
     ids = ["a", "b", "c"]
     data = ExportInput(FeatureSet(ids, {"f": column(ids, "f")}), pa.table({"item_id": ids}))
-    export(data, "padded", tmp_path / "out")
+    export(data, Request("padded", tmp_path / "out"))
     matrix = np.load(tmp_path / "out" / "items.npy")
     assert (matrix.shape, matrix.dtype) == ((4, 8), np.float16)
     assert not matrix[0].any()
@@ -59,7 +59,7 @@ def test_a_pad_row_comes_first_and_ids_count_from_one(tmp_path, installed):
 def test_an_off_by_one_in_the_pad_row_fails_verify(tmp_path, installed):
     ids = ["a", "b", "c"]
     data = ExportInput(FeatureSet(ids, {"f": column(ids, "f")}), pa.table({"item_id": ids}))
-    export(data, "padded", tmp_path / "out")
+    export(data, Request("padded", tmp_path / "out"))
     np.save(tmp_path / "out" / "items.npy", np.roll(np.load(tmp_path / "out" / "items.npy"), -1, axis=0))
     assert {p.kind for p in verify(tmp_path / "out").problems} == {"file", "echo"}
 
@@ -85,9 +85,9 @@ def test_no_export_copies_a_matrix_whole(tmp_path, format):
     nothing = np.full(len(ids), "", object)
     features = FeatureSet(ids, {"f": FeatureColumn(made, matrix, mask, nothing, nothing)})
     data = ExportInput(features, pa.table({"item_id": ids}), make_interactions(ids, users=1))
-    export(make_input(format, ["a"]), format, tmp_path / "warm")
+    export(make_input(format, ["a"]), Request(format, tmp_path / "warm"))
     tracemalloc.start()
-    export(data, format, tmp_path / "out", missing="mean")
+    export(data, Request(format, tmp_path / "out", missing="mean"))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     # A few blocks of rows, and what Python keeps per item.

@@ -11,7 +11,7 @@ import pytest
 from echo import OPTIONS, column, every_role, make_input, make_interactions, value
 from export_readers import READERS
 
-from mmfeat.export import ExportInput, export, verify
+from mmfeat.export import ExportInput, Request, export, verify
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet
@@ -37,15 +37,16 @@ LATE = interactions(*[("early", i, k) for k, i in enumerate(IDS)], *[("late", i,
 def test_a_split_that_leaves_a_user_without_training_is_refused_by_name(tmp_path, format):
     data = make_input(format, IDS, interactions=LATE)
     with pytest.raises(UsageError, match="1 users have no interaction for training, among them 'late'"):
-        export(data, format, tmp_path / "out", split="time:1970-01-20,1970-01-25")
-    export(data, format, tmp_path / "out", split="leave-one-out")
+        export(data, Request(format, tmp_path / "out", split="time:1970-01-20,1970-01-25"))
+    export(data, Request(format, tmp_path / "out", split="leave-one-out"))
 
 
 @pytest.mark.parametrize("format", ["rearm", "mmhcl", "alpharec", "pixelrec"])
 def test_items_that_a_target_would_not_count_stay_out(tmp_path, format):
     met = make_interactions([i for i in IDS if i != "c"])
     report = export(
-        make_input(format, IDS, interactions=met), format, tmp_path / "out", features=every_role(format)
+        make_input(format, IDS, interactions=met),
+        Request(format, tmp_path / "out", features=every_role(format)),
     )
     assert (report.items, report.left_out) == (5, 1)
     found = READERS[format](tmp_path / "out")
@@ -56,22 +57,24 @@ def test_items_that_a_target_would_not_count_stay_out(tmp_path, format):
 def test_a_target_that_divides_by_the_row_norm_gets_no_zero_row(tmp_path, format):
     data = make_input(format, IDS)
     with pytest.raises(UsageError, match=r"--missing zero: .*becomes NaN"):
-        export(data, format, tmp_path / "out", missing="zero")
+        export(data, Request(format, tmp_path / "out", missing="zero"))
     data.features["image"].matrix[2] = 0
     with pytest.raises(UsageError, match=r"all zeros.*'c'"):
-        export(data, format, tmp_path / "out", options=OPTIONS.get(format))
+        export(data, Request(format, tmp_path / "out", options=OPTIONS.get(format)))
 
 
 def test_a_folder_with_mmhcls_cached_graphs_below_it_is_refused_by_their_names(tmp_path):
     (tmp_path / "5-core").mkdir()
     (tmp_path / "5-core" / "UI_mat_sym.pth").touch()
     with pytest.raises(UsageError, match=r"5-core/UI_mat_sym\.pth.*hyper-parameters"):
-        export(make_input("mmhcl", IDS), "mmhcl", tmp_path)
+        export(make_input("mmhcl", IDS), Request("mmhcl", tmp_path))
 
 
 def test_mmhcls_core_names_the_folder_and_users_without_a_part_are_left_out_of_it(tmp_path):
     met = interactions(*[("u", i, k) for k, i in enumerate(IDS)], ("v", "a", 1))
-    export(make_input("mmhcl", IDS, interactions=met), "mmhcl", tmp_path / "out", options={"core": 0})
+    export(
+        make_input("mmhcl", IDS, interactions=met), Request("mmhcl", tmp_path / "out", options={"core": 0})
+    )
     parts = {
         p: json.loads((tmp_path / "out" / "0-core" / f"{p}.json").read_text())
         for p in ("train", "val", "test")
@@ -88,7 +91,10 @@ def test_rlmrecs_user_vector_is_the_mean_of_what_they_were_trained_on(tmp_path):
     met = interactions(
         ("u", "a", 1), ("u", "b", 2), ("u", "a", 3), ("u", "c", 4), ("u", "d", 5), ("v", "e", 1)
     )
-    export(make_input("rlmrec", IDS, interactions=met), "rlmrec", tmp_path / "out", split="leave-one-out")
+    export(
+        make_input("rlmrec", IDS, interactions=met),
+        Request("rlmrec", tmp_path / "out", split="leave-one-out"),
+    )
     with (tmp_path / "out" / "usr_emb_np.pkl").open("rb") as file:
         users = pickle.load(file)
     own = {i: value(i, "vector", "item") for i in IDS}
@@ -98,7 +104,10 @@ def test_rlmrecs_user_vector_is_the_mean_of_what_they_were_trained_on(tmp_path):
 
 def test_rlmrecs_split_is_in_its_three_matrices(tmp_path):
     met = interactions(*[("u", i, k) for k, i in enumerate(IDS)])
-    export(make_input("rlmrec", IDS, interactions=met), "rlmrec", tmp_path / "out", split="leave-one-out")
+    export(
+        make_input("rlmrec", IDS, interactions=met),
+        Request("rlmrec", tmp_path / "out", split="leave-one-out"),
+    )
     parts = []
     for name in ("trn", "val", "tst"):
         with (tmp_path / "out" / f"{name}_mat.pkl").open("rb") as file:
@@ -111,7 +120,7 @@ def test_rlmrecs_split_is_in_its_three_matrices(tmp_path):
 
 def test_alpharec_refuses_a_name_that_asks_it_for_a_mixture(tmp_path):
     with pytest.raises(UsageError, match="'amixture'") as caught:
-        export(make_input("alpharec", IDS), "alpharec", tmp_path / "amixture")
+        export(make_input("alpharec", IDS), Request("alpharec", tmp_path / "amixture"))
     assert "--out" in caught.value.hint
 
 
@@ -122,37 +131,37 @@ def test_a_llmrec_gets_no_text_where_an_item_has_none(tmp_path):
     data = make_input("a-llmrec", IDS, WITHOUT_B)
     titles = [None if i == "c" else f"Title of {i}" for i in IDS]
     data = replace(data, items=pa.table({"item_id": IDS, "title": titles}))
-    export(data, "a-llmrec", tmp_path / "toys", missing="mask")
+    export(data, Request("a-llmrec", tmp_path / "toys", missing="mask"))
     with (tmp_path / "toys" / "toys_text_name_dict.json.gz").open("rb") as file:
         texts = pickle.load(file)
     assert sorted(texts["title"]) == [1, 2, 4, 5, 6]
     assert sorted(texts["description"]) == [1, 3, 4, 5, 6]
     assert texts["description"][3] == value("c", "text", "description")
     with pytest.raises(UsageError, match="say mask"):
-        export(data, "a-llmrec", tmp_path / "no", missing="zero")
+        export(data, Request("a-llmrec", tmp_path / "no", missing="zero"))
 
 
 def test_a_llmrecs_interactions_count_from_one_in_time_order(tmp_path):
     met = interactions(("u", "c", 3), ("u", "a", 1), ("v", "b", 9))
-    export(make_input("a-llmrec", IDS, interactions=met), "a-llmrec", tmp_path / "toys")
+    export(make_input("a-llmrec", IDS, interactions=met), Request("a-llmrec", tmp_path / "toys"))
     assert (tmp_path / "toys" / "toys.txt").read_text() == "1 1\n1 3\n2 2\n"
 
 
 @pytest.mark.parametrize("bad", ["007", "1.0", "1e5", "nan", "NA", " 7", "TRUE", "+5", "9" * 30, "a\nb"])
 def test_mllm_msr_refuses_ids_that_pandas_would_change(tmp_path, bad):
     with pytest.raises(UsageError, match="1 ids cannot be MLLM-MSR's ids"):
-        export(make_input("mllm-msr", ["12", bad, "x"]), "mllm-msr", tmp_path / "out")
+        export(make_input("mllm-msr", ["12", bad, "x"]), Request("mllm-msr", tmp_path / "out"))
 
 
 def test_mllm_msr_keeps_texts_of_any_kind_and_refuses_those_that_read_as_missing(tmp_path):
     texts = ['say "hi",\nthen go', "ü視", " lead", "1.0", "x" * 5000, "None of it"]
     captions = replace(column(IDS, "summary", "text"), values=texts)
     data = ExportInput(FeatureSet(IDS, {"summary": captions}), pa.table({"item_id": IDS}))
-    export(data, "mllm-msr", tmp_path / "out")
+    export(data, Request("mllm-msr", tmp_path / "out"))
     assert READERS["mllm-msr"](tmp_path / "out")["summary"] == dict(zip(IDS, texts, strict=True))
     captions.values[1] = "None"
     with pytest.raises(UsageError, match="item 'b' is 'None'"):
-        export(data, "mllm-msr", tmp_path / "no")
+        export(data, Request("mllm-msr", tmp_path / "no"))
 
 
 # -- MMGRec
@@ -162,13 +171,13 @@ def test_mmgrec_takes_128_dims_and_nothing_else(tmp_path):
     data = make_input("mmgrec", IDS)
     short = {**data.features.columns, "audio": column(IDS, "audio", source="audio")}
     with pytest.raises(UsageError, match="128 dims, and those of audio have 8") as caught:
-        export(replace(data, features=FeatureSet(IDS, short)), "mmgrec", tmp_path / "out")
+        export(replace(data, features=FeatureSet(IDS, short)), Request("mmgrec", tmp_path / "out"))
     assert "128 dims or more" in caught.value.hint
 
 
 def test_mmgrecs_items_follow_its_users_and_each_is_there_once(tmp_path):
     met = interactions(("u", "c", 3), ("u", "a", 1), ("v", "b", 9), ("u", "c", 5))
-    export(make_input("mmgrec", IDS, interactions=met), "mmgrec", tmp_path / "out")
+    export(make_input("mmgrec", IDS, interactions=met), Request("mmgrec", tmp_path / "out"))
     found = np.load(tmp_path / "out" / "user_item_dict_sample.npy", allow_pickle=True).item()
     assert found == {0: [2, 4], 1: [3]}
 
@@ -183,7 +192,7 @@ def test_dgvaes_words_are_those_of_the_items_a_user_was_trained_on(tmp_path):
     words = replace(data.features["words"], values=texts)
     data = replace(data, features=FeatureSet(IDS, {**data.features.columns, "words": words}))
     options = {"min_df": 1, "max_df": 1.0}
-    export(data, "dgvae", tmp_path / "toys", split="leave-one-out", options=options)
+    export(data, Request("dgvae", tmp_path / "toys", split="leave-one-out", options=options))
     vocabulary = json.loads((tmp_path / "toys" / "toys.vocab").read_text())
     assert vocabulary == {w: k for k, w in enumerate(["ball", "blue", "cube", "grey", "red"])}
     with np.load(tmp_path / "toys" / "toys.user.words.tfidf.npz") as stored:
@@ -193,14 +202,14 @@ def test_dgvaes_words_are_those_of_the_items_a_user_was_trained_on(tmp_path):
 
 def test_dgvae_without_a_vocabulary_is_refused_with_the_way_out(tmp_path):
     with pytest.raises(UsageError, match="no vocabulary") as caught:
-        export(make_input("dgvae", IDS), "dgvae", tmp_path / "out")
+        export(make_input("dgvae", IDS), Request("dgvae", tmp_path / "out"))
     assert "min_df=1" in caught.value.hint
     assert not list(tmp_path.iterdir())
 
 
 def test_verify_finds_out_words_that_are_not_of_the_texts(tmp_path):
     for name, ids in (("one", IDS), ("two", [f"{i}{i}" for i in IDS])):
-        export(make_input("dgvae", ids), "dgvae", tmp_path / name, options=OPTIONS["dgvae"])
+        export(make_input("dgvae", ids), Request("dgvae", tmp_path / name, options=OPTIONS["dgvae"]))
     other = tmp_path / "two" / "two.user.words.tfidf.npz"
     other.replace(tmp_path / "one" / "one.user.words.tfidf.npz")
     problems = {p.kind: p.message for p in verify(tmp_path / "one").problems}
@@ -213,7 +222,7 @@ def test_verify_finds_out_words_that_are_not_of_the_texts(tmp_path):
 
 def test_pixelrec_numbers_items_as_the_file_first_names_them_whatever_the_times(tmp_path):
     met = interactions(("u", "c", 1), ("u", "a", 2), ("u", "b", 3), ("u", "a", 9))
-    report = export(make_input("pixelrec", IDS, interactions=met), "pixelrec", tmp_path / "toys")
+    report = export(make_input("pixelrec", IDS, interactions=met), Request("pixelrec", tmp_path / "toys"))
     assert report.items == 3
     frame = pd.read_csv(tmp_path / "toys" / "toys.csv")
     assert frame["item_id"].tolist() == ["a", "a", "b", "c"]
@@ -222,7 +231,7 @@ def test_pixelrec_numbers_items_as_the_file_first_names_them_whatever_the_times(
 
 def test_pixelrec_gets_the_datasets_order_where_times_are_not_known(tmp_path):
     met = interactions(("u", "c", None), ("u", "a", None), ("u", "b", None))
-    export(make_input("pixelrec", IDS, interactions=met), "pixelrec", tmp_path / "toys")
+    export(make_input("pixelrec", IDS, interactions=met), Request("pixelrec", tmp_path / "toys"))
     frame = pd.read_csv(tmp_path / "toys" / "toys.csv").sort_values("timestamp")
     assert frame["item_id"].tolist() == ["c", "a", "b"]
 
@@ -230,13 +239,13 @@ def test_pixelrec_gets_the_datasets_order_where_times_are_not_known(tmp_path):
 def test_pixelrec_refuses_users_that_leave_nothing_to_train_on(tmp_path):
     met = interactions(*[("u", i, 1) for i in "abc"], ("short", "a", 1), ("short", "b", 2))
     with pytest.raises(UsageError, match=r"fewer than 3 interactions.*'short'") as caught:
-        export(make_input("pixelrec", IDS, interactions=met), "pixelrec", tmp_path / "out")
+        export(make_input("pixelrec", IDS, interactions=met), Request("pixelrec", tmp_path / "out"))
     assert "--k-core 3" in caught.value.hint
 
 
 def test_a_pixelrec_file_that_was_sorted_by_time_fails_verify(tmp_path):
     met = interactions(("u", "c", 1), ("u", "a", 2), ("u", "b", 3))
-    export(make_input("pixelrec", IDS, interactions=met), "pixelrec", tmp_path / "toys")
+    export(make_input("pixelrec", IDS, interactions=met), Request("pixelrec", tmp_path / "toys"))
     path = tmp_path / "toys" / "toys.csv"
     pd.read_csv(path).sort_values("timestamp").to_csv(path, index=False)
     assert {p.kind: p.count for p in verify(tmp_path / "toys").problems} == {"file": 1, "echo": 3}

@@ -10,7 +10,7 @@ import pytest
 from echo import column, expected, make_input, make_interactions, spec, value
 from export_readers import READERS
 
-from mmfeat.export import ExportInput, export, get, listing, names, verify
+from mmfeat.export import ExportInput, Request, export, get, listing, names, verify
 from mmfeat.export.files import digest
 from mmfeat.export.select import quantize
 from mmfeat.schemas.errors import UnknownItems, UsageError
@@ -32,7 +32,7 @@ def test_mean_gives_an_item_the_mean_of_those_that_have_the_feature(tmp_path, fo
     data = make_input(format, IDS, WITHOUT_B)
     vectors = {n: c for n, c in data.features.items() if getattr(c.values, "dtype", None) == np.float32}
     data = replace(data, features=FeatureSet(IDS, vectors))
-    export(data, format, tmp_path / "out", missing="mean")
+    export(data, Request(format, tmp_path / "out", missing="mean"))
     role, (name, _) = next(iter(manifest_of(tmp_path / "out")["features"])), next(iter(vectors.items()))
     read = np.load(tmp_path / "out" / f"{role}.npy") if format == "npy" else None
     mean = np.mean([value(i, "vector", name) for i in "acd"], axis=0).astype(np.float32)
@@ -47,14 +47,14 @@ def test_mean_gives_an_item_the_mean_of_those_that_have_the_feature(tmp_path, fo
 
 
 def test_mmrec_lists_the_items_whose_image_was_filled_in(tmp_path):
-    export(make_input("mmrec", IDS, WITHOUT_B), "mmrec", tmp_path / "out")
+    export(make_input("mmrec", IDS, WITHOUT_B), Request("mmrec", tmp_path / "out"))
     assert (tmp_path / "out" / "missed_img_itemIDs.csv").read_text() == "1\n"
 
 
 def test_zero_mask_and_drop_do_what_they_say(tmp_path):
     data = ExportInput(FeatureSet(IDS, {"f": column(IDS, "f", mask=WITHOUT_B)}), make_input("npy", IDS).items)
     for policy in ("zero", "mask", "drop"):
-        export(data, "npy", tmp_path / policy, missing=policy)
+        export(data, Request("npy", tmp_path / policy, missing=policy))
     assert not np.load(tmp_path / "zero" / "f.npy")[1].any()
     assert np.isnan(np.load(tmp_path / "mask" / "f.npy")[1]).all()
     assert np.load(tmp_path / "mask" / "f.mask.npy").tolist() == WITHOUT_B
@@ -65,7 +65,7 @@ def test_zero_mask_and_drop_do_what_they_say(tmp_path):
 def test_error_names_the_items_and_what_to_do(tmp_path):
     data = make_input("npy", IDS, WITHOUT_B)
     with pytest.raises(UsageError, match=r"1 of 4 items lack .*'b' \(missing\)") as caught:
-        export(data, "npy", tmp_path / "out")
+        export(data, Request("npy", tmp_path / "out"))
     assert "--missing" in caught.value.hint
     assert not list(tmp_path.iterdir())
 
@@ -75,7 +75,7 @@ def test_error_names_the_items_and_what_to_do(tmp_path):
 )
 def test_a_policy_that_the_target_cannot_take_is_refused_with_the_reason(tmp_path, format, policy, why):
     with pytest.raises(UsageError, match=f"--missing {policy}: .*{why}"):
-        export(make_input(format, IDS), format, tmp_path / "out", missing=policy)
+        export(make_input(format, IDS), Request(format, tmp_path / "out", missing=policy))
 
 
 @pytest.mark.parametrize("policy", ["mean", "zero"])
@@ -85,21 +85,21 @@ def test_codes_and_texts_are_never_made_up(tmp_path, kind, policy):
         FeatureSet(IDS, {"f": column(IDS, "f", kind, mask=WITHOUT_B)}), make_input("npy", IDS).items
     )
     with pytest.raises(UsageError, match=f"{kind} feature, which cannot be filled in by {policy}"):
-        export(data, "npy", tmp_path / "out", missing=policy)
+        export(data, Request("npy", tmp_path / "out", missing=policy))
 
 
 def test_mmrec_gets_no_zero_row_even_where_the_store_holds_one(tmp_path):
     data = make_input("mmrec", IDS)
     data.features["image"].matrix[2] = 0
     with pytest.raises(UsageError, match=r"all zeros.*'c'"):
-        export(data, "mmrec", tmp_path / "out")
+        export(data, Request("mmrec", tmp_path / "out"))
 
 
 def test_a_row_that_is_not_finite_is_refused_by_name(tmp_path):
     data = make_input("npy", IDS)
     data.features["the_vector"].matrix[3, 1] = np.inf
     with pytest.raises(UsageError, match=r"NaN or infinity.*'d'"):
-        export(data, "npy", tmp_path / "out")
+        export(data, Request("npy", tmp_path / "out"))
 
 
 # -- features and roles
@@ -122,7 +122,7 @@ def test_a_role_is_guessed_from_what_the_feature_reads(tmp_path):
         clip=("vector", "video"),
         tone=("vector", "audio"),
     )
-    report = export(mmrec_input(found), "mmrec", tmp_path / "out")
+    report = export(mmrec_input(found), Request("mmrec", tmp_path / "out"))
     assert report.features == {
         "image": found["clip"].spec.version,
         "text": found["caption_text"].spec.version,
@@ -132,11 +132,11 @@ def test_a_role_is_guessed_from_what_the_feature_reads(tmp_path):
 def test_two_features_for_one_role_are_never_chosen_between(tmp_path):
     found = mmrec_input(features(clip=("vector", "cover"), dino=("vector", "cover")))
     with pytest.raises(UsageError, match="clip, dino") as caught:
-        export(found, "mmrec", tmp_path / "out")
+        export(found, Request("mmrec", tmp_path / "out"))
     assert "image=clip" in caught.value.hint
-    report = export(found, "mmrec", tmp_path / "out", features={"image": "dino"})
+    report = export(found, Request("mmrec", tmp_path / "out", features={"image": "dino"}))
     assert list(report.features) == ["image"]
-    export(found, "mmrec", tmp_path / "again", features=["clip"])
+    export(found, Request("mmrec", tmp_path / "again", features=["clip"]))
 
 
 @pytest.mark.parametrize(
@@ -153,19 +153,19 @@ def test_two_features_for_one_role_are_never_chosen_between(tmp_path):
 def test_a_feature_that_does_not_fit_is_refused_with_the_reason(tmp_path, format, chosen, why):
     data = replace(make_input("npy", IDS), interactions=make_interactions(IDS))
     with pytest.raises(UsageError, match=why):
-        export(data, format, tmp_path / "out", features=chosen)
+        export(data, Request(format, tmp_path / "out", features=chosen))
 
 
 def test_quantised_vectors_go_out_as_int8_with_their_scale_or_not_at_all(tmp_path):
     small = quantize(features(f=("vector", "cover")), "f")
     data = mmrec_input(small)
-    export(data, "npy", tmp_path / "out", items=["d", "a"])
+    export(data, Request("npy", tmp_path / "out", items=["d", "a"]))
     scale = np.load(tmp_path / "out" / "f.0.quantize.npz")["scale"]
     found = np.load(tmp_path / "out" / "f.npy")
     assert found.dtype == np.int8
     np.testing.assert_allclose(found[0] * scale[0], value("d", "vector", "f"), atol=scale[0] / 2)
     with pytest.raises(UsageError, match="without a scale"):
-        export(data, "mmrec", tmp_path / "no")
+        export(data, Request("mmrec", tmp_path / "no"))
 
 
 # -- ids, items, options
@@ -173,31 +173,31 @@ def test_quantised_vectors_go_out_as_int8_with_their_scale_or_not_at_all(tmp_pat
 
 def test_recbole_refuses_tokens_that_its_reader_would_mangle(tmp_path):
     with pytest.raises(UsageError, match="'NA'") as caught:
-        export(make_input("recbole", ["1", "NA"]), "recbole", tmp_path / "out")
+        export(make_input("recbole", ["1", "NA"]), Request("recbole", tmp_path / "out"))
     assert "ids=index" in caught.value.hint
-    export(make_input("recbole", ["1", "NA"]), "recbole", tmp_path / "out", options={"ids": "index"})
+    export(make_input("recbole", ["1", "NA"]), Request("recbole", tmp_path / "out", options={"ids": "index"}))
     assert set(READERS["recbole"](tmp_path / "out")["item"]) == {"1", "NA"}
 
 
 def test_items_are_exported_in_the_order_asked_and_unknown_ones_named(tmp_path):
-    export(make_input("npy", IDS), "npy", tmp_path / "out", items=["c", "a"])
+    export(make_input("npy", IDS), Request("npy", tmp_path / "out", items=["c", "a"]))
     assert json.loads((tmp_path / "out" / "ids.json").read_text()) == ["c", "a"]
     np.testing.assert_array_equal(
         np.load(tmp_path / "out" / "the_vector.npy")[0], value("c", "vector", "the_vector")
     )
     with pytest.raises(UnknownItems, match="'z'"):
-        export(make_input("npy", IDS), "npy", tmp_path / "no", items=["a", "z"])
+        export(make_input("npy", IDS), Request("npy", tmp_path / "no", items=["a", "z"]))
 
 
 def test_an_option_that_a_format_lacks_is_refused_with_those_it_has(tmp_path):
     with pytest.raises(UsageError, match="plm: ") as caught:
-        export(make_input("recbole", IDS), "recbole", tmp_path / "out", options={"plm": "x"})
+        export(make_input("recbole", IDS), Request("recbole", tmp_path / "out", options={"plm": "x"}))
     assert caught.value.hint == "It takes: ids."
 
 
 def test_an_unknown_format_is_answered_with_the_nearest(tmp_path):
     with pytest.raises(UsageError, match="'mmrek'") as caught:
-        export(make_input("npy", IDS), "mmrek", tmp_path / "out")
+        export(make_input("npy", IDS), Request("mmrek", tmp_path / "out"))
     assert "Did you mean mmrec " in caught.value.hint
 
 
@@ -223,13 +223,13 @@ def test_every_policy_is_taken_or_refused_for_a_stated_reason():
 def test_a_folder_with_cached_graphs_is_refused_by_their_names(tmp_path):
     (tmp_path / "mm_adj_freedomdsp_10_1.pt").touch()
     with pytest.raises(UsageError, match=r"mm_adj_freedomdsp_10_1\.pt.*hyper-parameters"):
-        export(make_input("mmrec", IDS), "mmrec", tmp_path)
+        export(make_input("mmrec", IDS), Request("mmrec", tmp_path))
 
 
 def test_a_used_folder_is_refused_and_an_empty_one_filled(tmp_path):
-    export(make_input("npy", IDS), "npy", tmp_path)
+    export(make_input("npy", IDS), Request("npy", tmp_path))
     with pytest.raises(UsageError, match="not empty"):
-        export(make_input("npy", IDS), "npy", tmp_path)
+        export(make_input("npy", IDS), Request("npy", tmp_path))
 
 
 def test_a_failed_export_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -238,21 +238,21 @@ def test_a_failed_export_leaves_nothing_behind(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(OSError, match="disk full"):
-        export(make_input("npy", IDS), "npy", tmp_path / "out")
+        export(make_input("npy", IDS), Request("npy", tmp_path / "out"))
     assert not list(tmp_path.iterdir())
 
 
 def test_a_link_to_an_empty_folder_is_filled_under_the_links_name(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "toys").symlink_to(tmp_path / "real")
-    export(make_input("mmrec", IDS), "mmrec", tmp_path / "toys")
+    export(make_input("mmrec", IDS), Request("mmrec", tmp_path / "toys"))
     assert (tmp_path / "toys" / "toys.inter").exists()
     assert verify(tmp_path / "toys").ok
 
 
 def test_the_manifest_says_what_made_every_feature_and_digests_every_file(tmp_path):
     data = replace(make_input("mmrec", IDS), snapshot="june")
-    export(data, "mmrec", tmp_path / "toys", split="leave-one-out")
+    export(data, Request("mmrec", tmp_path / "toys", split="leave-one-out", seed=7))
     found = manifest_of(tmp_path / "toys")
     image = found["features"]["image"]
     assert image["fingerprint"] == data.features["image"].spec.fingerprint
@@ -289,7 +289,7 @@ def test_the_manifest_says_what_made_every_feature_and_digests_every_file(tmp_pa
 
 
 def test_verify_tells_files_that_came_later(tmp_path):
-    export(make_input("mmrec", IDS), "mmrec", tmp_path / "toys")
+    export(make_input("mmrec", IDS), Request("mmrec", tmp_path / "toys"))
     (tmp_path / "toys" / "mm_adj_freedomdsp_10_1.pt").touch()
     report = verify(tmp_path / "toys")
     assert (report.ok, report.unlisted) == (True, ("mm_adj_freedomdsp_10_1.pt",))
@@ -303,7 +303,7 @@ def test_verify_refuses_what_is_no_export(tmp_path):
 def test_mmrecs_configuration_is_what_its_loader_asks_for(tmp_path):
     import yaml
 
-    export(make_input("mmrec", IDS), "mmrec", tmp_path / "toys")
+    export(make_input("mmrec", IDS), Request("mmrec", tmp_path / "toys"))
     config = yaml.safe_load((tmp_path / "toys" / "configs" / "dataset" / "toys.yaml").read_text())
     assert config["inter_file_name"] == "toys.inter"
     assert config["field_separator"] == "\t"
@@ -317,7 +317,7 @@ def test_float16_features_reach_mmrec_as_float32(tmp_path):
     data = make_input("mmrec", IDS)
     half = replace(data.features["image"], values=data.features["image"].matrix.astype(np.float16))
     data = replace(data, features=FeatureSet(IDS, {"image": half}))
-    export(data, "mmrec", tmp_path / "out")
+    export(data, Request("mmrec", tmp_path / "out"))
     assert np.load(tmp_path / "out" / "image_feat.npy").dtype == np.float32
     np.testing.assert_array_equal(
         np.load(tmp_path / "out" / "image_feat.npy")[0], expected("mmrec", IDS)["image"]["a"]
@@ -328,5 +328,5 @@ def test_a_column_with_too_few_rows_is_refused_before_anything_is_written(tmp_pa
     short = replace(column(IDS, "f"), values=np.ones((3, 8), np.float32))
     data = ExportInput(FeatureSet(IDS, {"f": short}), make_input("npy", IDS).items)
     with pytest.raises(UsageError, match="not one for each item"):
-        export(data, "npy", tmp_path / "out")
+        export(data, Request("npy", tmp_path / "out"))
     assert spec("f").version in str(short.spec.version)

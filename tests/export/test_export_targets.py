@@ -12,7 +12,7 @@ import readers_a
 import torch
 from echo import assert_echo, column, expected, make_input
 
-from mmfeat.export import export, verify
+from mmfeat.export import Request, export, verify
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset import FeatureSet
@@ -44,7 +44,7 @@ def of_dims(dims, ids=NUMBERS):
 )
 def test_vectors_of_another_size_are_refused_with_what_brings_them_to_it(tmp_path, format, dims, hint):
     with pytest.raises(UsageError, match=f"dims, and those of f have {dims}") as caught:
-        export(of_dims(dims), format, tmp_path / "out")
+        export(of_dims(dims), Request(format, tmp_path / "out"))
     assert hint in caught.value.hint
 
 
@@ -53,7 +53,7 @@ def test_vectors_of_another_size_are_refused_with_what_brings_them_to_it(tmp_pat
     [(32, "auto", "emb_81_32"), (1024, "auto", "emb_82_1024"), (3584, "85", "emb_85_3584")],
 )
 def test_tencentgr_takes_the_slot_of_as_many_dims(tmp_path, dims, slot, folder):
-    export(of_dims(dims), "tencentgr", tmp_path / "out", options={"slot": slot})
+    export(of_dims(dims), Request("tencentgr", tmp_path / "out", options={"slot": slot}))
     (path,) = (tmp_path / "out" / "mm_emb" / f"{folder}_parquet").glob("*.parquet")
     assert pq.read_table(path)["anonymous_cid"].to_pylist() == NUMBERS
     assert verify(tmp_path / "out").ok
@@ -65,7 +65,7 @@ def test_tencentgr_takes_the_slot_of_as_many_dims(tmp_path, dims, slot, folder):
 )
 def test_tencentgr_never_guesses_a_slot(tmp_path, dims, slot, why):
     with pytest.raises(UsageError, match=why):
-        export(of_dims(dims), "tencentgr", tmp_path / "out", options={"slot": slot})
+        export(of_dims(dims), Request("tencentgr", tmp_path / "out", options={"slot": slot}))
 
 
 # -- ids that are integers
@@ -75,30 +75,30 @@ def test_tencentgr_never_guesses_a_slot(tmp_path, dims, slot, why):
 @pytest.mark.parametrize("bad", ["0", "07", "-1", "1.0", "a", "٣", "9223372036854775808"])
 def test_ids_that_are_no_positive_integers_are_refused_by_name(tmp_path, format, bad):
     with pytest.raises(UsageError, match=f"no integers from 1 on.*{bad!r}"):
-        export(make_input(format, ["1", bad]), format, tmp_path / "out")
+        export(make_input(format, ["1", bad]), Request(format, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("format", ["mmctr", "muse"])
 def test_any_ids_can_be_numbered_from_1_instead(tmp_path, format):
-    export(make_input(format, ["07", "a b"]), format, tmp_path / "out", options={"ids": "index"})
+    export(make_input(format, ["07", "a b"]), Request(format, tmp_path / "out", options={"ids": "index"}))
     assert_echo(readers_a.READERS[format](tmp_path / "out"), expected(format, ["07", "a b"]))
     assert verify(tmp_path / "out").ok
 
 
 def test_mmctr_refuses_a_gap_because_positions_would_shift(tmp_path):
     with pytest.raises(UsageError, match=r"1 ids are beyond 3.*: '4'"):
-        export(make_input("mmctr", ["1", "4", "2"]), "mmctr", tmp_path / "out")
+        export(make_input("mmctr", ["1", "4", "2"]), Request("mmctr", tmp_path / "out"))
     data = make_input("mmctr", NUMBERS, mask=[True, False, True, True])
     with pytest.raises(UsageError, match="beyond 3"):
-        export(data, "mmctr", tmp_path / "out", missing="drop")
-    export(data, "mmctr", tmp_path / "out", missing="zero")
+        export(data, Request("mmctr", tmp_path / "out", missing="drop"))
+    export(data, Request("mmctr", tmp_path / "out", missing="zero"))
     assert not np.any(pq.read_table(tmp_path / "out" / "item_info.parquet")["item_emb_d128"][1].as_py())
 
 
 @pytest.mark.parametrize("format", ["muse", "tencentgr"])
 def test_an_item_without_a_vector_has_no_line_when_masked(tmp_path, format):
     data = make_input(format, NUMBERS, mask=[True, False, True, True])
-    export(data, format, tmp_path / "out", missing="mask")
+    export(data, Request(format, tmp_path / "out", missing="mask"))
     assert_echo(readers_a.READERS[format](tmp_path / "out"), expected(format, ["3", "4", "2"]))
     assert verify(tmp_path / "out").ok
 
@@ -112,7 +112,7 @@ def test_muse_holds_truncated_int8_of_unit_vectors(tmp_path):
     matrix[:] = 0
     matrix[0, :2] = [3, -4]  # item 3
     matrix[1, 5] = -7  # item 1
-    export(data, "muse", tmp_path / "out")
+    export(data, Request("muse", tmp_path / "out"))
     assert np.load(tmp_path / "out" / "scl_emb_int8_p90_keys.npy").tolist() == [1, 2, 3, 4]
     values = np.load(tmp_path / "out" / "scl_emb_int8_p90_values.npy")
     assert values[2, :3].tolist() == [76, -101, 0]  # 127 * 0.6 = 76.2 and 127 * -0.8 = -101.6
@@ -124,7 +124,7 @@ def test_muse_refuses_what_int8_would_hide(tmp_path):
     data = of_dims(128)
     data.features["f"].matrix[2, 7] = np.inf
     with pytest.raises(UsageError, match=r"infinity.*'4'"):
-        export(data, "muse", tmp_path / "out")
+        export(data, Request("muse", tmp_path / "out"))
 
 
 # -- UniSRec
@@ -141,7 +141,7 @@ def test_unisrec_predicts_every_item_from_those_before_it(tmp_path):
         ("u", "a", 1), ("v", "c", 3), ("u", "c", 2), ("u", "b", 3), ("u", "d", 9), ("v", "b", 1)
     )
     data = replace(make_input("unisrec", list("abcd")), interactions=log)
-    export(data, "unisrec", tmp_path / "toys")
+    export(data, Request("unisrec", tmp_path / "toys"))
     assert unisrec_lines(tmp_path / "toys", "train") == ["0\t0\t2", "1\t1\t2"]
     assert unisrec_lines(tmp_path / "toys", "valid") == ["0\t0 2\t1"]
     assert unisrec_lines(tmp_path / "toys", "test") == ["0\t0 2 1\t3"]
@@ -150,7 +150,7 @@ def test_unisrec_predicts_every_item_from_those_before_it(tmp_path):
 def test_unisrec_keeps_fifty_items_of_a_history(tmp_path):
     ids = [f"i{k}" for k in range(60)]
     log = interactions(*(("u", i, k) for k, i in enumerate(ids)))
-    export(replace(make_input("unisrec", ids), interactions=log), "unisrec", tmp_path / "toys")
+    export(replace(make_input("unisrec", ids), interactions=log), Request("unisrec", tmp_path / "toys"))
     (line,) = unisrec_lines(tmp_path / "toys", "test")
     assert line.split("\t")[1].split(" ") == [str(k) for k in range(9, 59)]
 
@@ -158,14 +158,14 @@ def test_unisrec_keeps_fifty_items_of_a_history(tmp_path):
 def test_unisrec_refuses_a_split_whose_histories_hold_the_answers(tmp_path):
     data = make_input("unisrec", [f"i{k}" for k in range(20)])
     with pytest.raises(UsageError, match="histories") as caught:
-        export(data, "unisrec", tmp_path / "out", split="ratio:0.8,0.1,0.1")
+        export(data, Request("unisrec", tmp_path / "out", split="ratio:0.8,0.1,0.1"))
     assert "leave-one-out" in caught.value.hint
-    export(data, "unisrec", tmp_path / "out", split="time:1700000050000,1700000100000")
+    export(data, Request("unisrec", tmp_path / "out", split="time:1700000050000,1700000100000"))
 
 
 def test_the_amazon_2023_form_goes_by_the_datasets_ids_and_its_maps(tmp_path):
     ids, form = ["B1", "007", "ü"], {"form": "amazon2023"}
-    export(make_input("unisrec", ids), "unisrec", tmp_path / "toys", options=form)
+    export(make_input("unisrec", ids), Request("unisrec", tmp_path / "toys", options=form))
     assert_echo(readers_a.read_unisrec(tmp_path / "toys"), expected("unisrec", ids))
     assert verify(tmp_path / "toys").ok
     maps = json.loads((tmp_path / "toys" / "toys.data_maps").read_text())
@@ -176,14 +176,17 @@ def test_the_amazon_2023_form_goes_by_the_datasets_ids_and_its_maps(tmp_path):
 @pytest.mark.parametrize("bad", ["a b", "NA", "[PAD]", 'say "hi"'])
 def test_the_amazon_2023_form_refuses_tokens_that_recbole_would_cut_or_lose(tmp_path, bad):
     with pytest.raises(UsageError, match=re.escape(repr(bad))) as caught:
-        export(make_input("unisrec", ["x", bad]), "unisrec", tmp_path / "no", options={"form": "amazon2023"})
+        export(
+            make_input("unisrec", ["x", bad]),
+            Request("unisrec", tmp_path / "no", options={"form": "amazon2023"}),
+        )
     assert "form=unisrec" in caught.value.hint
 
 
 def test_unisrec_is_told_the_size_of_its_vectors(tmp_path):
     import yaml
 
-    export(make_input("unisrec", ["a", "b", "c"]), "unisrec", tmp_path / "toys")
+    export(make_input("unisrec", ["a", "b", "c"]), Request("unisrec", tmp_path / "toys"))
     found = yaml.safe_load((tmp_path / "toys" / "toys.yaml").read_text())
     assert found == {"plm_suffix": "feat1CLS", "plm_size": 8, "adaptor_layers": [8, 300]}
 
@@ -203,14 +206,14 @@ LOG = [
 
 def test_fmrlrec_lists_sequences_from_1_in_time_order(tmp_path):
     data = replace(make_input("fmrlrec", list("dabcx")), interactions=interactions(*LOG))
-    export(data, "fmrlrec", tmp_path / "toys")
+    export(data, Request("fmrlrec", tmp_path / "toys"))
     assert (tmp_path / "toys" / "sequential_data.txt").read_text() == "1 4 3 2 1\n2 2 3 4\n"
     assert set(json.loads((tmp_path / "toys" / "datamaps.json").read_text())["item2id"]) == set("abcd")
 
 
 def test_mmm4rec_trains_on_beginnings_and_holds_back_the_last_two(tmp_path):
     data = replace(make_input("mmm4rec", list("abcd")), interactions=interactions(*LOG))
-    export(data, "mmm4rec", tmp_path / "toys")
+    export(data, Request("mmm4rec", tmp_path / "toys"))
 
     def lines(part):
         return [json.loads(x) for x in (tmp_path / "toys" / f"{part}_seq.jsonl").read_text().splitlines()]
@@ -225,14 +228,17 @@ def test_mmm4rec_trains_on_beginnings_and_holds_back_the_last_two(tmp_path):
 def test_users_of_whom_nothing_would_be_left_are_refused_by_name(tmp_path, format):
     log = interactions(*LOG, ("w", "a", 1), ("w", "b", 2))
     with pytest.raises(UsageError, match=r"1 ids are of users with fewer than 3.*'w'") as caught:
-        export(replace(make_input(format, list("abcd")), interactions=log), format, tmp_path / "out")
+        export(replace(make_input(format, list("abcd")), interactions=log), Request(format, tmp_path / "out"))
     assert "--k-core 3" in caught.value.hint
 
 
 def test_mmm4rec_refuses_interactions_without_a_time(tmp_path):
     log = interactions(*((u, i, None) for u, i, _ in LOG))
     with pytest.raises(UsageError, match="time of every interaction"):
-        export(replace(make_input("mmm4rec", list("abcd")), interactions=log), "mmm4rec", tmp_path / "out")
+        export(
+            replace(make_input("mmm4rec", list("abcd")), interactions=log),
+            Request("mmm4rec", tmp_path / "out"),
+        )
 
 
 # -- IISAN
@@ -240,7 +246,7 @@ def test_mmm4rec_refuses_interactions_without_a_time(tmp_path):
 
 def test_iisan_writes_each_item_by_itself(tmp_path):
     ids = [f"i{k}" for k in range(300)]
-    export(make_input("iisan", ids), "iisan", tmp_path / "out")
+    export(make_input("iisan", ids), Request("iisan", tmp_path / "out"))
     path = tmp_path / "out" / "bert_outputs" / "bert_i7.pt"
     assert path.stat().st_size < 3000  # a view would bring the other items' 28 kB along
     found = torch.load(path, weights_only=True)
@@ -250,7 +256,7 @@ def test_iisan_writes_each_item_by_itself(tmp_path):
 @pytest.mark.parametrize("ids", [["a/b"], ["x", "X"]])
 def test_iisan_refuses_ids_that_cannot_name_files(tmp_path, ids):
     with pytest.raises(UsageError) as caught:
-        export(make_input("iisan", ids), "iisan", tmp_path / "out")
+        export(make_input("iisan", ids), Request("iisan", tmp_path / "out"))
     assert "ids=index" in caught.value.hint
 
 
@@ -258,7 +264,7 @@ def test_iisan_refuses_ids_that_cannot_name_files(tmp_path, ids):
 def test_without_torch_the_extra_is_named_before_anything_is_written(tmp_path, monkeypatch, format):
     monkeypatch.setattr("mmfeat.export.tensors.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="torch"):
-        export(make_input(format, ["a", "b", "c"]), format, tmp_path / "out")
+        export(make_input(format, ["a", "b", "c"]), Request(format, tmp_path / "out"))
     assert not list(tmp_path.iterdir())
 
 
@@ -269,9 +275,9 @@ def test_cornac_refuses_users_that_its_reader_would_strip(tmp_path):
     log = interactions((" u", "a", 1), ("v", "b", 2))
     data = replace(make_input("cornac", ["a", "b"]), interactions=log)
     with pytest.raises(UsageError, match="' u'") as caught:
-        export(data, "cornac", tmp_path / "out")
+        export(data, Request("cornac", tmp_path / "out"))
     assert "ids=index" in caught.value.hint
-    export(data, "cornac", tmp_path / "out", options={"ids": "index"})
+    export(data, Request("cornac", tmp_path / "out", options={"ids": "index"}))
     assert (tmp_path / "out" / "interactions.tsv").read_text() == "0\t0\t1.0\t1000\n1\t1\t1.0\t2000\n"
 
 
@@ -279,7 +285,7 @@ def test_cornac_writes_no_time_where_none_is_known(tmp_path):
     data = replace(
         make_input("cornac", ["a", "b"]), interactions=interactions(("u", "a", None), ("v", "b", 1))
     )
-    export(data, "cornac", tmp_path / "out")
+    export(data, Request("cornac", tmp_path / "out"))
     assert (tmp_path / "out" / "interactions.tsv").read_text() == "u\ta\t1.0\nv\tb\t1.0\n"
 
 
@@ -289,6 +295,6 @@ def test_cornac_writes_no_time_where_none_is_known(tmp_path):
 )
 def test_an_export_without_interactions_has_features_only(tmp_path, format, files):
     data = replace(make_input(format, ["a", "b"]), interactions=None)
-    export(data, format, tmp_path / "toys")
+    export(data, Request(format, tmp_path / "toys"))
     companions = {"manifest.json", "id_map.parquet", "rows.parquet"}
     assert {p.name for p in (tmp_path / "toys").iterdir()} == files | companions

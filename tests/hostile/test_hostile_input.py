@@ -17,7 +17,7 @@ from storing import make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat import datasets
-from mmfeat.export import export
+from mmfeat.export import Request, export
 from mmfeat.export.files import write_plain_table, write_table
 from mmfeat.extract.describers.prompts import load_prompt
 from mmfeat.extract.media.read import read_media
@@ -295,7 +295,7 @@ def test_an_export_with_a_formula_leaves_nothing_behind(tmp_path):
     planted = replace(data.features[name], values=['=HYPERLINK("http://x","y")', "fine"])
     data = replace(data, features=FeatureSet(["a", "b"], {name: planted}))
     with pytest.raises(UsageError, match="'summary' would run as formulas"):
-        export(data, "mllm-msr", tmp_path / "out")
+        export(data, Request("mllm-msr", tmp_path / "out"))
     assert list(tmp_path.iterdir()) == []
 
 

@@ -12,7 +12,7 @@ from cornac.metrics import Recall
 from cornac.models import AMR, VBPR
 from echo import assert_echo, expected, export_with_moved_rows, shifted, swapped
 
-from mmfeat.export import export
+from mmfeat.export import Request, export
 
 
 def load(folder):
@@ -33,7 +33,7 @@ def by_item(split):
 @pytest.mark.parametrize("method", [VBPR, AMR])
 def test_every_item_has_its_own_vector_and_an_epoch_trains(tmp_path, sample_for, ids, method):
     data = sample_for("cornac")
-    export(data, "cornac", tmp_path / "sample")
+    export(data, Request("cornac", tmp_path / "sample"))
     split = load(tmp_path / "sample")
     assert_echo(by_item(split), expected("cornac", ids))
     assert len(split.train_set.matrix.data) + len(split.test_set.matrix.data) == len(data.interactions)

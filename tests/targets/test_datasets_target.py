@@ -8,7 +8,7 @@ import torch
 from datasets import load_from_disk
 from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
 
-from mmfeat.export import export
+from mmfeat.export import Request, export
 
 
 def by_item(dataset):
@@ -26,7 +26,7 @@ def by_item(dataset):
 
 
 def test_every_item_finds_its_own_values(tmp_path, sample_for, ids):
-    export(sample_for("hf"), "hf", tmp_path / "sample")
+    export(sample_for("hf"), Request("hf", tmp_path / "sample"))
     dataset = load_from_disk(tmp_path / "sample")
     assert dataset["item_id"][:] == ids
     assert_echo(by_item(dataset), expected("hf", ids))
@@ -34,7 +34,7 @@ def test_every_item_finds_its_own_values(tmp_path, sample_for, ids):
 
 def test_a_missing_item_is_null(tmp_path, ids):
     mask = np.arange(len(ids)) % 3 > 0
-    export(make_input("hf", ids, mask), "hf", tmp_path / "sample")
+    export(make_input("hf", ids, mask), Request("hf", tmp_path / "sample"))
     present = [i for i, ok in zip(ids, mask, strict=True) if ok]
     dataset = load_from_disk(tmp_path / "sample")
     assert dataset["item_id"][:] == ids
@@ -49,7 +49,7 @@ def test_moved_rows_are_found_out(tmp_path, sample_for, ids, move):
 
 
 def test_an_epoch_of_batches_is_the_exported_matrix(tmp_path, sample_for, ids):
-    export(sample_for("hf"), "hf", tmp_path / "sample")
+    export(sample_for("hf"), Request("hf", tmp_path / "sample"))
     dataset = load_from_disk(tmp_path / "sample").with_format("torch")
     batches = [batch["the_vector"] for batch in torch.utils.data.DataLoader(dataset, batch_size=8)]
     wanted = [expected("hf", ids)["the_vector"][i] for i in ids]

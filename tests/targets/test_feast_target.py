@@ -14,7 +14,7 @@ import pytest
 from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted
 from feast import FeatureStore
 
-from mmfeat.export import export
+from mmfeat.export import Request, export
 
 NAMES = list(expected("feast", ["x"]))
 
@@ -38,7 +38,7 @@ def joined(store: FeatureStore, ids: list[str]) -> dict:
 
 
 def test_every_item_finds_its_own_values_offline_and_online(tmp_path, sample_for, ids):
-    export(sample_for("feast"), "feast", tmp_path / "sample")
+    export(sample_for("feast"), Request("feast", tmp_path / "sample"))
     store = applied(tmp_path / "sample")
     assert_echo(joined(store, ids), expected("feast", ids))
     store.materialize(datetime(1969, 12, 31, tzinfo=UTC), datetime.now(UTC))
@@ -53,7 +53,7 @@ def test_every_item_finds_its_own_values_offline_and_online(tmp_path, sample_for
 
 def test_a_missing_item_has_no_value(tmp_path, ids):
     mask = np.arange(len(ids)) % 3 > 0
-    export(make_input("feast", ids, mask), "feast", tmp_path / "sample")
+    export(make_input("feast", ids, mask), Request("feast", tmp_path / "sample"))
     present = [i for i, ok in zip(ids, mask, strict=True) if ok]
     assert_echo(joined(applied(tmp_path / "sample"), ids), expected("feast", present))
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
 
-from mmfeat.export import export
+from mmfeat.export import Request, export
 
 np.float_, np.complex_, np.unicode_ = np.float64, np.complex128, np.str_
 
@@ -91,7 +91,7 @@ def histories(dataset, part):
 def test_every_item_starts_from_its_own_vector_and_an_epoch_trains(
     tmp_path, load, sample_for, ids, model_name
 ):
-    export(sample_for("recbole"), "recbole", tmp_path / "sample")
+    export(sample_for("recbole"), Request("recbole", tmp_path / "sample"))
     dataset = load(tmp_path / "sample", model_name)
     model, train, valid, test = build(dataset)
     before = model.item_embedding.weight.detach().clone()
@@ -115,7 +115,7 @@ def test_moved_rows_are_found_out(tmp_path, load, sample_for, ids, move):
 
 def test_the_exports_split_is_the_one_that_is_trained_on(tmp_path, load, sample_for):
     data = sample_for("recbole")
-    report = export(data, "recbole", tmp_path / "sample", split="leave-one-out")
+    report = export(data, Request("recbole", tmp_path / "sample", split="leave-one-out"))
     dataset = load(tmp_path / "sample", "BPR")
     parts = dataset.build()
     split = report.interactions["split"]
@@ -130,7 +130,7 @@ def test_the_exports_split_is_the_one_that_is_trained_on(tmp_path, load, sample_
 def test_histories_are_in_the_order_of_time_though_recbole_rounds_times_to_minutes(tmp_path, load, ids):
     # Ten seconds lie between a user's interactions; as float32 most of these times are the same.
     data = make_input("recbole", ids)
-    export(data, "recbole", tmp_path / "sample")
+    export(data, Request("recbole", tmp_path / "sample"))
     dataset = load(tmp_path / "sample", "SASRec")
     train, _, test = dataset.build()
     times = train.inter_feat["timestamp"]
@@ -141,7 +141,7 @@ def test_histories_are_in_the_order_of_time_though_recbole_rounds_times_to_minut
 def test_a_sequential_model_trains_on_the_histories_of_a_unisrec_export(tmp_path, load, sample_for, ids):
     # UniSRec's dataset is RecBole's SequentialDataset with vectors taken from the row of the token.
     data = sample_for("unisrec")
-    export(data, "unisrec", tmp_path / "sample")
+    export(data, Request("unisrec", tmp_path / "sample"))
     dataset = load(
         tmp_path / "sample",
         "SASRec",

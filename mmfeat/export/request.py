@@ -1,0 +1,180 @@
+"""How an export is wanted: the one list of its settings, and what a format makes of them."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from mmfeat.export import missing
+from mmfeat.export.base import Exporter, Policy
+from mmfeat.export.interactions import SplitRule
+from mmfeat.schemas.errors import UsageError
+
+# Features to choose from, or role to feature; a feature is NAME or, of a store, NAME@PREFIX.
+Chosen = Mapping[str, str] | Sequence[str]
+Items = Literal["all", "interacted"]
+Unmatched = Literal["count", "error"]
+
+
+@dataclass(frozen=True)
+class Shaping:
+    """What is done to features before they are written, in this order; see :mod:`mmfeat.export.select`.
+
+    Attributes:
+        join: new feature to the features it is made of. What is said of a part below happens before
+            the join, what is said of the new feature after it.
+        cut: feature to how many numbers of each vector stay.
+        project: feature to the number of principal components.
+        quantize: features to write as int8, last of all.
+    """
+
+    join: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    cut: Mapping[str, int] = field(default_factory=dict)
+    project: Mapping[str, int] = field(default_factory=dict)
+    quantize: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Request:
+    """How an export is wanted. :meth:`mmfeat.FeatureStore.export` makes one, for the command line too.
+
+    Attributes:
+        format: the format's name; see ``mmfeat export --list``.
+        out: a folder that is not there yet, or empty. It appears whole or not at all. Its name is
+            what the target will call the dataset.
+        features: role to feature, or the features to choose among; of a store ``name`` or
+            ``name@fingerprint``. All (current) ones that the format can hold when None, a joined one
+            in the place of its parts. A role is guessed where only one feature fits.
+        items: all items, those with interactions, or these, in this order.
+        missing: ``mask``, ``mean``, ``zero``, ``drop`` or ``error``; the format's default when None.
+        k_core: keep users and items with at least so many interactions, until all have; all stay
+            when None.
+        split: ``leave-one-out``, ``ratio:0.8,0.1,0.1`` or ``time:VALID,TEST``; the format's own
+            default when None.
+        seed: of everything that is drawn at random.
+        shaping: features to join, cut, project or quantise first; none when None.
+        unmatched: what to do with interactions whose item is not exported: count them in the
+            manifest, or fail.
+        options: the format's own options; its defaults when None.
+
+    Raises:
+        UsageError: a value that no export can follow.
+    """
+
+    format: str
+    out: str | Path
+    features: Chosen | None = None
+    items: Items | Sequence[str] = "all"
+    missing: str | None = None
+    k_core: int | None = None
+    split: str | None = None
+    seed: int = 0
+    shaping: Shaping | None = None
+    unmatched: Unmatched = "count"
+    options: Mapping[str, Any] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.items, str):
+            _refuse_other("items", self.items, get_args(Items), " or a list of item ids")
+        _refuse_other("unmatched", self.unmatched, get_args(Unmatched))
+        if self.k_core is not None and self.k_core < 1:
+            raise UsageError(f"k_core is {self.k_core}.", hint="Give a number from 1 on, or none.")
+        if self.seed < 0:
+            raise UsageError(f"The seed is {self.seed}.", hint="Give a number from 0 on.")
+
+    @classmethod
+    def of(cls, format: str, out: str | Path, settings: Mapping[str, Any]) -> Request:
+        """A request with ``settings``: names of the attributes above, and their values.
+
+        Raises:
+            UsageError: a setting that there is not (names the nearest ones), or a value of no use.
+        """
+        known = [f.name for f in fields(cls) if f.name not in ("format", "out")]
+        for name in settings:
+            if name not in known:
+                close = difflib.get_close_matches(name, known, n=3)
+                hint = f"Did you mean {' or '.join(close)}? " if close else ""
+                raise UsageError(
+                    f"An export has no setting {name!r}.",
+                    hint=f"{hint}There are: {', '.join(known)}. A format's own go into options.",
+                )
+        return cls(format, out, **settings)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files go: ``out`` as an absolute path without links."""
+        return Path(os.path.realpath(Path(self.out).expanduser()))
+
+    @property
+    def name(self) -> str:
+        """What the target calls the dataset: the name of ``out``, even where that is a link."""
+        return Path(self.out).name or self.folder.name
+
+
+@dataclass(frozen=True)
+class Terms:
+    """A request as one format follows it.
+
+    Attributes:
+        policy: what becomes of items that lack a feature.
+        options: the format's own options, checked.
+        split: how interactions are labelled; None leaves that to the target.
+    """
+
+    policy: Policy
+    options: BaseModel
+    split: SplitRule | None
+
+
+def settle(request: Request, exporter: Exporter) -> Terms:
+    """What ``exporter`` makes of a request, as far as the data have no say in it.
+
+    Raises:
+        UsageError: something that the target can't take, or that there is not.
+    """
+    return Terms(
+        policy=missing.choose(exporter, request.missing),
+        options=_options(exporter, request.options or {}),
+        split=_split(exporter, request.split),
+    )
+
+
+def refs_of(chosen: Chosen) -> list[str]:
+    """The features that were chosen, without their roles."""
+    return list(chosen.values() if isinstance(chosen, Mapping) else chosen)
+
+
+def name_of(ref: str) -> str:
+    """``clip_image`` of ``clip_image@3fa9c1d2``."""
+    return ref.partition("@")[0]
+
+
+def _refuse_other(setting: str, value: str, known: Sequence[str], more: str = "") -> None:
+    if value not in known:
+        raise UsageError(f"{setting} cannot be {value!r}.", hint=f"It is {' or '.join(known)}{more}.")
+
+
+def _options(exporter: Exporter, given: Mapping[str, Any]) -> BaseModel:
+    try:
+        return exporter.options.model_validate(dict(given))
+    except ValidationError as error:
+        problems = "; ".join(f"{p['loc'][0] if p['loc'] else 'options'}: {p['msg']}" for p in error.errors())
+        takes = ", ".join(exporter.options.model_fields) or "no options"
+        raise UsageError(
+            f"{exporter.name} does not take these options: {problems}.", hint=f"It takes: {takes}."
+        ) from None
+
+
+def _split(exporter: Exporter, asked: str | None) -> SplitRule | None:
+    if asked and not exporter.splits:
+        raise UsageError(
+            f"{exporter.name} takes no split: {exporter.title} splits by itself.", hint="Leave --split out."
+        )
+    rule = asked or exporter.default_split
+    return SplitRule.parse(rule) if rule else None
