@@ -40,7 +40,7 @@ class FetchOptions(BaseModel):
 class MediaLimits(BaseModel):
     """Bounds on one item's media; what exceeds them is ``failed``.
 
-    Files are held against the first five before they are decoded. The last two bound the decoding
+    Files are held against the first seven before they are decoded. The last two bound the decoding
     itself, whatever a file says of itself.
 
     Attributes:
@@ -49,6 +49,8 @@ class MediaLimits(BaseModel):
         clip_bytes: largest clip file, bytes.
         clip_seconds: longest clip, seconds.
         clip_pixels: largest frame, width x height.
+        sound_bytes: largest sound file, bytes; a clip whose sound is taken may have ``clip_bytes``.
+        sound_seconds: longest sound, seconds; of files that do not say their length, while it is decoded.
         item_seconds: longest time to decode one file, seconds.
         item_memory: most memory to decode one file, bytes beside the file itself.
         fetch: how media behind URLs are fetched.
@@ -61,6 +63,8 @@ class MediaLimits(BaseModel):
     clip_bytes: int = Field(default=2 << 30, gt=0)
     clip_seconds: float = Field(default=4 * 3600, gt=0)
     clip_pixels: int = Field(default=8192 * 4320, gt=0)
+    sound_bytes: int = Field(default=512 << 20, gt=0)
+    sound_seconds: float = Field(default=4 * 3600, gt=0)
     item_seconds: float = Field(default=300, gt=0)
     item_memory: int = Field(default=4 << 30, gt=0)
     fetch: FetchOptions = FetchOptions()

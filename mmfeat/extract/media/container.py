@@ -1,4 +1,4 @@
-"""What a clip's container says of its own length, to tell a file that was cut short.
+"""What the container of a clip or sound says of its own length, to tell a file that was cut short.
 
 A decoder gives the frames that are there and does not mind the others. So the sizes that the
 container declares are held against the file's. A file that declares none, such as a live WebM, or
@@ -14,6 +14,8 @@ _ISO_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"
 # that get the size of some trailing box wrong are not rare.
 _ISO_CONTENT = (b"moov", b"moof", b"mdat")
 _TS_PACKET = 188
+# Writers that cannot go back, as into a pipe, leave a size from here on for a WAV file's samples.
+_OPEN_SIZE = 0x7FFF0000
 _EBML, _SEGMENT = b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67"
 
 
@@ -21,14 +23,14 @@ def declared_size(data: bytes) -> int:
     """How many bytes the file must have for its outermost structures to be whole; 0 if unknown.
 
     Reads MP4 and QuickTime (ISO/IEC 14496-12 boxes), Matroska and WebM (RFC 8794 elements), AVI
-    (RIFF chunks) and MPEG-TS (packets of 188 bytes).
+    and WAV (RIFF chunks) and MPEG-TS (packets of 188 bytes).
     """
     if data[4:8] in _ISO_STARTS:
         return _iso_size(data)
     if data.startswith(_EBML):
         return _matroska_size(data)
     if data.startswith(b"RIFF"):
-        return _riff_size(data)
+        return _wave_size(data) if data[8:12] == b"WAVE" else _riff_size(data)
     if data[0:1] == data[_TS_PACKET : _TS_PACKET + 1] == b"\x47":
         return -(-len(data) // _TS_PACKET) * _TS_PACKET
     return 0
@@ -73,3 +75,14 @@ def _riff_size(data: bytes) -> int:
     while position + 8 <= len(data) and data[position : position + 4] == b"RIFF":
         declared = position = position + 8 + struct.unpack_from("<I", data, position + 4)[0]
     return declared
+
+
+def _wave_size(data: bytes) -> int:
+    """To the end of the samples: the size of the whole is wrong in many a file."""
+    position = 12
+    while position + 8 <= len(data):
+        kind, size = struct.unpack_from("<4sI", data, position)
+        if kind == b"data":
+            return 0 if size >= _OPEN_SIZE else position + 8 + size
+        position += 8 + size + size % 2
+    return 0
