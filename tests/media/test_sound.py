@@ -476,6 +476,14 @@ def test_samples_that_are_not_numbers_are_damage(value, codec):
     assert refusal(data) == "sound is damaged (it has samples that are not numbers)"
 
 
+@pytest.mark.parametrize("rate", [3, 889_236_548])
+def test_a_sample_rate_that_no_sound_has_is_damage(rate):
+    data = bytearray(sound(tone(440, 1, 16000), 16000))
+    data[24:28] = rate.to_bytes(4, "little")
+    short = SoundPrepare(sample_rate=16000, seconds=0.01)
+    assert refusal(bytes(data), short) == f"sound is damaged (its sample rate is {rate:,} Hz)"
+
+
 def test_samples_beyond_the_range_are_cut_off():
     one = rendered(sound(tone(440, 1, 16000, loud=3), 16000, "pcm_f32le"))[0]
     assert one.samples.max() == 1.0

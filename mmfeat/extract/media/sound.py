@@ -50,6 +50,8 @@ _SLACK = Fraction(1, 4)
 # An MP3 file says how many frames it has in its first one, behind its tags.
 _MP3_LENGTHS = (b"Xing", b"Info", b"VBRI")
 _MP3_FRAME = 2048
+# Hz. Other rates are damage, and resampling from them could need any amount of memory.
+_LOWEST_RATE, _HIGHEST_RATE = 100, 1_000_000
 # Samples that go through numpy and the resampler together.
 _BATCH = 1 << 14
 # Silence behind the end, in samples of the lower rate: more than libswresample's filter holds back.
@@ -66,6 +68,9 @@ def render_sound(data: bytes, wanted: Sequence[SoundPrepare], limits: MediaLimit
     Of several tracks it takes the first that the file marks as default, else the first. Decoding stops
     when every wanted window is complete, so what is missing or damaged after it is not noticed; neither
     are undecodable bytes before and after the sound, such as tags.
+
+    That a file was cut short is told by the sizes, the index or the length in its header. AAC, Ogg, FLV,
+    MPEG, WMA and live files have none, nor has an MP3 that does not count its frames.
 
     Args:
         data: a WAV, AIFF, MP3, FLAC, Ogg, AAC, MP4, QuickTime, Matroska, WebM, AVI, FLV, MPEG or WMA file.
@@ -187,7 +192,7 @@ class _Track:
     @property
     def guess(self) -> _Length:
         rate = self.decoder.sample_rate
-        return [] if self.declared is None else [(round(self.declared * rate), rate)]
+        return [(round(self.declared * rate), rate)] if self.declared and rate else []
 
     def pieces(self) -> Iterator[tuple[np.ndarray, int]]:
         """The sound in order: float32 ``[samples]``, one channel, and its sample rate."""
@@ -241,6 +246,9 @@ class _Track:
                     raise undecodable
                 undecodable = None
             for frame in frames:
+                if not _LOWEST_RATE <= frame.sample_rate <= _HIGHEST_RATE:
+                    reason = f"sound is damaged (its sample rate is {frame.sample_rate:,} Hz)"
+                    raise ItemError("decode", reason)
                 if self.first is None:
                     self._begin(frame)
                 self.last = frame
