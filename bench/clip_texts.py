@@ -18,7 +18,7 @@ from bench import media
 from bench.models import CLIP
 from bench.runtimes import cosine
 from mmfeat.extract.encoders.open_clip import OpenClip
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.spec import FeatureConfig
 
 TITLES, BATCH, ROUNDS = 2000, 32, 3
@@ -37,7 +37,7 @@ def main() -> None:
     for dtype in DTYPES:
         config = {"encoder": "open_clip", "model": CLIP, "weights": "random:0", "dtype": dtype}
         spec = resolve_all({"feature": FeatureConfig.model_validate({"source": "title", **config})})[0]
-        ours = load_model(spec, "cpu")
+        ours = load_method(spec)
         assert isinstance(ours, OpenClip)
         sides = {"open_clip": upstream(ours), "mmfeat": ours.encode_texts}
         least = cosine(*(np.concatenate([side(batch) for batch in batches]) for side in sides.values()))

@@ -88,9 +88,9 @@ def _simplejpeg() -> Decoder:
 
 
 def _mmfeat_image(jpeg: str) -> Decoder:
-    from mmfeat.extract.media.image import render_image
+    from mmfeat.extract.modalities.decoders.image import render_image
+    from mmfeat.schemas.inputs import PixelView
     from mmfeat.schemas.media import MediaLimits
-    from mmfeat.schemas.spec import PixelView
 
     view = PixelView(mode="shortest", height=SIDE, width=SIDE, resize=SIDE, jpeg=jpeg)
     limits = MediaLimits()
@@ -100,15 +100,15 @@ def _mmfeat_image(jpeg: str) -> Decoder:
 def _mmfeat_fenced(paths: Iterable[Path]) -> Iterator[np.ndarray]:
     """As a run does it: by the decoding process behind the fence, which has the next file while its answer is
     taken; content hash included."""
-    from mmfeat.extract.media.decode import MediaRequest, Rendering
-    from mmfeat.extract.media.fence import decode_fenced_all
+    from mmfeat.extract.fence.decode import MediaRequest, picture_of
+    from mmfeat.extract.fence.process import decode_fenced_all
+    from mmfeat.schemas.inputs import PixelView
     from mmfeat.schemas.media import MediaLimits
-    from mmfeat.schemas.spec import PixelView
 
     view = PixelView(mode="shortest", height=SIDE, width=SIDE, resize=SIDE)
-    wanted = (Rendering("cover", None, view),)
-    requests = (MediaRequest("cover", str(path), wanted) for path in paths)
-    return (decoded.frames[0].pixels[0] for decoded in decode_fenced_all(requests, MediaLimits()))
+    wanted = (picture_of(view),)
+    requests = (MediaRequest(str(path), wanted) for path in paths)
+    return (decoded.values[0].pixels[0] for decoded in decode_fenced_all(requests, MediaLimits()))
 
 
 def _pyav() -> Decoder:
@@ -157,9 +157,9 @@ def _torchcodec() -> Decoder:
 
 
 def _mmfeat_clip(mode: str) -> Decoder:
-    from mmfeat.extract.media.video import render_clip
+    from mmfeat.extract.modalities.decoders.video import render_clip
+    from mmfeat.schemas.inputs import FrameSampling, PixelView
     from mmfeat.schemas.media import MediaLimits
-    from mmfeat.schemas.spec import FrameSampling, PixelView
 
     view = PixelView(mode="shortest", height=SIDE, width=SIDE, resize=SIDE)
     sampling, limits = FrameSampling(mode=mode, count=FRAMES), MediaLimits()

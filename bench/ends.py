@@ -239,11 +239,12 @@ class Suite:
 
 _LOAD = """
 import sys, tomllib
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.base import Placement
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.spec import FeatureConfig
 features = tomllib.load(open(sys.argv[1], "rb"))["features"]
 for spec in resolve_all({name: FeatureConfig.model_validate(config) for name, config in features.items()}):
-    load_model(spec, "cpu", threads=1, expected=10**6)
+    load_method(spec, Placement("cpu", threads=1, expected=10**6))
 """
 
 

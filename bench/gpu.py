@@ -28,7 +28,7 @@ from bench import media
 from bench.flops import DINOV2_L, VIT_B_32, VIT_L_14, ViT
 from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution.stages import Decode, Encode
-from mmfeat.pipelines.planning.work import UNITS_SCHEMA
+from mmfeat.pipelines.planning.work import PAYLOAD, STAMP, WORK_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
@@ -36,7 +36,7 @@ from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 _PEAK_FLOPS = {
     "H200": 989e12, "H100 PCIe": 756e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "L4": 121e12,
 }  # fmt: skip
-_UNITS_PER_BATCH = 64
+_WORK_PER_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -140,11 +140,9 @@ def end_to_end(picture: Picture, paths: list[Path], device: str, decode: str, ba
     The first batch is left out: it waits for the decoders to start.
     """
     spec = picture.spec()
-    tables = [
-        units(paths[start : start + _UNITS_PER_BATCH]) for start in range(0, len(paths), _UNITS_PER_BATCH)
-    ]
+    tables = [work(paths[start : start + _WORK_PER_BATCH]) for start in range(0, len(paths), _WORK_PER_BATCH)]
     if len(tables) == 1:
-        tables = [units(paths[: len(paths) // 2]), units(paths[len(paths) // 2 :])]
+        tables = [work(paths[: len(paths) // 2]), work(paths[len(paths) // 2 :])]
     encode = Encode([spec], [0], last=True, device=device, batch_size=batch)
     with _decoders(decode, spec) as pool:
         alone = _drained(_decoded(pool, tables, decode, spec), lambda table: len(table))
@@ -190,19 +188,17 @@ def _decode(spec: FeatureSpec, table: pa.Table) -> pa.Table:
     return Decode([spec], MediaLimits())(table)
 
 
-def units(paths: list[Path]) -> pa.Table:
-    """A unit per cover that wants the one feature."""
+def work(paths: list[Path]) -> pa.Table:
+    """A work item per cover that wants the one feature."""
     columns: dict[str, Any] = {
-        "unit": range(len(paths)),
+        "work": range(len(paths)),
         "item_id": [path.stem for path in paths],
-        "source": ["cover"] * len(paths),
-        "payload": [str(path) for path in paths],
-        "stamp": [""] * len(paths),
+        "group": ["cover"] * len(paths),
         "features": [[0]] * len(paths),
-        "texts": [None] * len(paths),
     }
-    arrays = [pa.array(columns[field.name], field.type) for field in UNITS_SCHEMA]
-    return pa.table(arrays, schema=UNITS_SCHEMA)
+    arrays = {field.name: pa.array(columns[field.name], field.type) for field in WORK_SCHEMA}
+    places = pa.array([str(path) for path in paths])
+    return pa.table({**arrays, f"{PAYLOAD}cover": places, f"{STAMP}cover": pa.repeat("", len(paths))})
 
 
 def decoding(paths: list[Path], device: str) -> dict[str, float]:

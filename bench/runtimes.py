@@ -22,8 +22,8 @@ from typing import Any
 import numpy as np
 
 from bench import media
-from mmfeat.extract.base import Encoder
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.base import Encoder, Placement
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.spec import FeatureConfig
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -101,10 +101,10 @@ def work(model: str, runtime: str, out: Path, seconds: float) -> dict[str, float
     dtype, expected = RUNTIMES[runtime]
     spec = resolve_all({"feature": FeatureConfig(dtype=dtype, **{"source": "cover", **MODELS[model]})})[0]
     began = time.perf_counter()
-    encoder = load_model(spec, "cpu", threads=1, expected=expected)
+    encoder = load_method(spec, Placement("cpu", threads=1, expected=expected))
     loaded = time.perf_counter() - began
     assert isinstance(encoder, Encoder)
-    encode = pictures(encoder) if encoder.spec.image else titles(encoder)
+    encode = pictures(encoder) if encoder.spec.pixels else titles(encoder)
     np.save(out, vectors := encode(0))
     began, calls = time.perf_counter(), 0
     while time.perf_counter() - began < seconds:
@@ -118,8 +118,8 @@ def work(model: str, runtime: str, out: Path, seconds: float) -> dict[str, float
 
 def pictures(encoder: Encoder) -> Callable[[int], np.ndarray]:
     """The vectors of a batch, whose pixels differ from call to call."""
-    assert encoder.spec.image is not None
-    view = encoder.spec.image.view
+    assert encoder.spec.pixels is not None
+    view = encoder.spec.pixels.view
     blocks = np.random.default_rng(0).integers(0, 256, (BATCH, 8, 8, 3), dtype=np.uint8)
     rows, columns = np.arange(view.height) * 8 // view.height, np.arange(view.width) * 8 // view.width
     pixels = np.ascontiguousarray(blocks[:, rows][:, :, columns])

@@ -27,7 +27,9 @@ from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.commit import GROUP_ROWS, Committer
 from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash
 from mmfeat.store import FeatureVersion, Store
 
@@ -60,11 +62,11 @@ def first_run(uri: str, n: int, dims: int) -> dict[str, float]:
         version = store.add_version(spec)
         with clock.step("plan"):
             plan = planned(store, catalog, version)
-        assert len(plan.units) == n
+        assert len(plan.work) == n
         with clock.step("commits"):
             committer = Committer(store, [version], plan)
             for start in range(0, n, GROUP_ROWS):
-                committer.add_results(results(plan.units.slice(start, GROUP_ROWS), dims))
+                committer.add_results(results(plan.work.slice(start, GROUP_ROWS), dims))
             committer.flush()
         with clock.step("end: compaction, index"):
             store.finish(version)
@@ -113,8 +115,8 @@ class _Clock:
 def feature(dims: int) -> FeatureSpec:
     """A feature of titles."""
     return FeatureSpec(
-        name="small", source="title", output="vector", method="bench", model="bench", dims=dims,
-        weights=Weights(origin="random", ref="seed=0"), store_dtype="float16",
+        name="small", inputs=(Input(source="title", modality="text"),), method="bench", model="bench",
+        output=VectorOut(dims=dims, dtype="float16"), weights=Weights(origin="random", ref="seed=0"),
     )  # fmt: skip
 
 
@@ -133,14 +135,14 @@ def planned(store: Store, catalog: pa.Table, version: FeatureVersion) -> Plan:
     return Planner(catalog, [version.spec], [ledger], store.stamps(), limits=MediaLimits()).plan()
 
 
-def results(units: pa.Table, dims: int) -> pa.Table:
+def results(work: pa.Table, dims: int) -> pa.Table:
     """RESULTS_SCHEMA rows of random vectors."""
-    n = len(units)
-    values = np.random.default_rng(units["unit"][0].as_py()).standard_normal((n, dims)).astype(np.float16)
+    n = len(work)
+    values = np.random.default_rng(work["work"][0].as_py()).standard_normal((n, dims)).astype(np.float16)
     columns = {field.name: pa.nulls(n, field.type) for field in RESULTS_SCHEMA}
-    columns |= {"unit": units["unit"], "stamp": units["stamp"], "feature": pa.array([0] * n, pa.int32())}
+    columns |= {"work": work["work"], "stamp": pa.repeat("", n), "feature": pa.array([0] * n, pa.int32())}
     columns["status"] = pa.repeat("ok", n)
-    columns["content_hash"] = pa.array([text_hash(text) for text in units["payload"].to_pylist()])
+    columns["content_hash"] = pa.array([text_hash(text) for text in work["payload.title"].to_pylist()])
     columns["value"] = pa.array([row.tobytes() for row in values], pa.large_binary())
     return pa.table(columns, schema=RESULTS_SCHEMA)
 

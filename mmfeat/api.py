@@ -28,6 +28,7 @@ def extract(
     preset: str | None = None,
     features: Mapping[str, FeatureConfig | Mapping[str, Any]] | None = None,
     dataset_options: Mapping[str, Any] | None = None,
+    dataset_columns: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     **tables: Mapping[str, Any],
 ) -> RunReport:
@@ -40,6 +41,8 @@ def extract(
         preset: a named set of features; ``offline`` when ``features`` is not given either.
         features: name to configuration, as in a job file's ``[features.NAME]`` tables.
         dataset_options: the adapter's own options.
+        dataset_columns: columns that the adapter can't know of: name to modality (``image``), or to
+            ``{"modality": "image", "from": "Photo files"}`` where the dataset calls it something else.
         reporter: told how the run goes; silent by default.
         tables: further tables of a job file: ``resources``, ``limits``, ``run``, ``server``, ``spending``.
 
@@ -54,6 +57,7 @@ def extract(
         preset=preset,
         features=features,
         dataset_options=dataset_options,
+        dataset_columns=dataset_columns,
         **tables,
     )
     return run(job, reporter)
@@ -67,6 +71,7 @@ def make_job(
     preset: str | None = None,
     features: Mapping[str, FeatureConfig | Mapping[str, Any]] | None = None,
     dataset_options: Mapping[str, Any] | None = None,
+    dataset_columns: Mapping[str, Any] | None = None,
     **tables: Mapping[str, Any],
 ) -> JobConfig:
     """The job that :func:`extract` runs; ConfigError where a setting is wrong."""
@@ -76,26 +81,44 @@ def make_job(
         raise ConfigError("Give a preset or features, not both.")
     chosen = features if features is not None else presets.load(preset or DEFAULT_PRESET)
     plain = {
-        n: c.model_dump(exclude_none=True) if isinstance(c, FeatureConfig) else dict(c)
+        n: {**c.table(), "base": c.base} if isinstance(c, FeatureConfig) else dict(c)
         for n, c in chosen.items()
     }
     where = {
         "name": dataset,
         "root": None if root is None else str(root),
         "options": dict(dataset_options or {}),
+        "columns": dict(dataset_columns or {}),
     }
     data = {"store": {"uri": store}, "dataset": where, "features": plain, **tables}
     return parse_job(data, "this call")
 
 
-def run(job: JobConfig | str | Path, reporter: Reporter | None = None) -> RunReport:
-    """Run a job, given as such or as the path of its TOML file. Safe to start again at any moment."""
-    from mmfeat.pipelines.run import run_job
-    from mmfeat.pipelines.steps.gates import Gates
-    from mmfeat.pipelines.steps.notify import load_or_tell
+def run(
+    job: JobConfig | str | Path,
+    reporter: Reporter | None = None,
+    *,
+    refit: Collection[str] = (),
+    executor: str | None = None,
+) -> RunReport:
+    """Run a job, given as such or as the path of its TOML file. Safe to start again at any moment.
 
-    loaded = job if isinstance(job, JobConfig) else load_or_tell(Path(job))
-    return run_job(loaded, reporter, Gates(loaded.gates))
+    Args:
+        refit: features of the job that are fitted to others and are to be fitted anew, beside those that
+            its ``[run]`` names.
+        executor: ``auto``, ``local`` or ``ray``, in the place of what its ``[resources]`` say.
+
+    Raises:
+        UsageError: the job cannot be carried out as written.
+        GateFailed: more rows failed than ``run.max_failed`` allows, or a gate fell short.
+    """
+    from mmfeat.pipelines.run import run_job
+    from mmfeat.pipelines.steps.notify import load_or_notify
+
+    loaded = job if isinstance(job, JobConfig) else load_or_notify(Path(job))
+    options = loaded.run.model_copy(update={"refit": (*loaded.run.refit, *refit)})
+    resources = loaded.resources.model_copy(update={} if executor is None else {"executor": executor})
+    return run_job(loaded.model_copy(update={"run": options, "resources": resources}), reporter)
 
 
 def quantize(
@@ -104,10 +127,8 @@ def quantize(
     store: str = DEFAULT_STORE,
     name: str | None = None,
     method: str = "residual_kmeans",
-    levels: int = 3,
-    codebook_size: int = 256,
-    seed: int = 0,
-    collision_level: bool = False,
+    refit: bool = False,
+    **options: Any,
 ) -> QuantizeReport:
     """Turn a vector feature of ``store`` into semantic ids, a feature of its own.
 
@@ -115,16 +136,7 @@ def quantize(
     """
     from mmfeat.pipelines import quantize as pipeline
 
-    return pipeline.quantize(
-        store,
-        feature,
-        name=name,
-        method=method,
-        levels=levels,
-        codebook_size=codebook_size,
-        seed=seed,
-        collision_level=collision_level,
-    )
+    return pipeline.quantize(store, feature, name=name, method=method, refit=refit, **options)
 
 
 def load_features(path: str | Path) -> dict[str, FeatureConfig]:
@@ -163,6 +175,5 @@ def select_features(configs: Mapping[str, FeatureConfig], names: Collection[str]
         name = waiting.pop()
         if name not in wanted:
             wanted.add(name)
-            if configs[name].source in configs:
-                waiting.append(configs[name].source)
+            waiting.extend(source for source in configs[name].sources if source in configs)
     return {name: config for name, config in configs.items() if name in wanted}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+import textwrap
 from collections.abc import Sequence
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ STOPPED = "What was committed is kept; the same command goes on from there."
 
 # What is not a terminal gets every column at full width, so that nothing is cut in a log.
 _LOG_WIDTH = 250
+_PARAGRAPH_WIDTH = 80
 
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
 _err = Console(stderr=True, highlight=False)
@@ -36,6 +38,12 @@ _err = Console(stderr=True, highlight=False)
 def say(text: str = "") -> None:
     """A line for people."""
     _out.print(visible(text), markup=False, soft_wrap=True)
+
+
+def paragraph(text: str) -> None:
+    """Lines for people, of at most 80 characters."""
+    for line in textwrap.wrap(text, _PARAGRAPH_WIDTH, break_long_words=False, break_on_hyphens=False):
+        say(line)
 
 
 def heading(text: str) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from mmfeat.export import ExportReport
     from mmfeat.pipelines.forget import ForgetReport, ForgottenReport
-    from mmfeat.pipelines.lifecycle import Upkeep
+    from mmfeat.pipelines.lifecycle import Lifecycle
     from mmfeat.report.build import ReportOptions
     from mmfeat.report.model import CaptionReport
     from mmfeat.report.pictures import Progress
@@ -47,7 +47,7 @@ class FeatureStore:
 
     @property
     def items(self) -> pa.Table:
-        """The catalog of items (``CATALOG_SCHEMA``)."""
+        """The catalog of items; :func:`mmfeat.schemas.catalog.columns_of` tells its columns."""
         return self._store.catalog()
 
     @property
@@ -61,22 +61,32 @@ class FeatureStore:
 
     def status(self) -> list[FeatureStatus]:
         """Every feature version, by name and then by age."""
+        from mmfeat.store import why_stale
+
         current = self._store.current()
         counted = [(version, *self._counts(version)) for version in self._store.versions()]
         # The catalog last: a run under way adds items to it before their rows.
         n_items = len(self._store.catalog())
-        standing_of = self._store.promotion.standing_of
+        state_of = self._store.promotion.state_of
         return [
-            status_of(version, counts, problem, current, standing_of(version), n_items)
+            status_of(
+                version,
+                counts,
+                problem,
+                current,
+                state_of(version),
+                n_items,
+                why_stale(version.spec, current),
+            )
             for version, counts, problem in counted
         ]
 
     @property
-    def upkeep(self) -> Upkeep:
+    def lifecycle(self) -> Lifecycle:
         """Promotion of versions, rollback, and removal of old ones."""
-        from mmfeat.pipelines.lifecycle import Upkeep
+        from mmfeat.pipelines.lifecycle import Lifecycle
 
-        return Upkeep(self._store)
+        return Lifecycle(self._store)
 
     def runs(self) -> list[dict[str, Any]]:
         """The records of all runs, oldest first; see :func:`mmfeat.pipelines.record.runs`."""
@@ -113,7 +123,8 @@ class FeatureStore:
 
         Returns:
             A :class:`FeatureSet`: per feature one ``[n, dims]`` array (``[n, vectors, dims]`` where items
-            have several vectors, or a list of texts), one mask, the status of each row and the spec.
+            have several vectors, or a list of texts or of ``[m, dims]`` arrays), one mask, the status of each
+            row and the spec.
 
         Raises:
             UnknownItems, UnknownFeature.

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Callable
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmfeat.schemas.errors import ItemError, MissingExtra, UsageError
+from mmfeat.schemas.inputs import PixelPrepare
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.spec import FeatureSpec, PixelView
+from mmfeat.schemas.spec import FeatureSpec
 
 if TYPE_CHECKING:
-    from mmfeat.extract.base import Encoder
+    from mmfeat.extract.base import Method, Query
 
 # A service that runs for months meets many versions; each encoder holds its weights in memory.
-_KEPT_ENCODERS = 4
+_KEPT_METHODS = 4
 
 
 class QueryEncoders:
@@ -28,78 +30,75 @@ class QueryEncoders:
     """
 
     def __init__(self) -> None:
-        self._loaded: OrderedDict[str, Encoder] = OrderedDict()
+        self._loaded: OrderedDict[str, Method] = OrderedDict()
         self._lock = threading.Lock()
 
     def text(self, spec: FeatureSpec, text: str) -> np.ndarray:
         """The ``[dims]`` vector of a text: by CLIP's text tower where the feature is of pictures.
 
         Raises:
-            UsageError: the text is empty, or the feature's encoder reads none.
+            UsageError: the text is empty, or the feature cannot be searched by text.
         """
         if not text.strip():
             raise UsageError("The text to search for is empty.")
-        try:
-            with self._lock:
-                return np.asarray(self._encoder(spec).encode_texts([text])[0])
-        except NotImplementedError:
-            raise UsageError(
-                f"{spec.version} was made by {spec.method}, which reads no text.",
-                hint="Search it by --image or --item, or search a CLIP or text feature.",
-            ) from None
+        with self._lock:
+            return self._encoded(spec, "text", lambda query: text)
 
     def image(self, spec: FeatureSpec, image: str | Path | bytes) -> np.ndarray:
         """The ``[dims]`` vector of a picture: a path, a URL, or the bytes of a file.
 
         Raises:
-            UsageError: the picture cannot be read, or the feature's encoder reads none.
+            UsageError: the picture cannot be read, or the feature cannot be searched by pictures.
         """
-        if spec.image is None:
-            raise UsageError(
-                f"{spec.version} was made by {spec.method} from texts, and reads no image.",
-                hint="Search it by --text or --item.",
-            )
         try:
-            pixels = _decoded(image, spec.image.view)
+            with self._lock:
+                return self._encoded(spec, "image", lambda query: _decoded(image, query))
         except ItemError as error:
             name = "this picture" if isinstance(image, bytes) else str(image)
             raise UsageError(f"Cannot search by {name}: {error.reason}.") from None
-        with self._lock:
-            return np.asarray(self._encoder(spec).encode_images(pixels)[0])
 
-    def _encoder(self, spec: FeatureSpec) -> Encoder:
-        from mmfeat.extract.base import Encoder
-        from mmfeat.extract.registry import load_model
+    def _encoded(self, spec: FeatureSpec, modality: str, value: Callable[[Query], Any]) -> np.ndarray:
+        """The vector of one value, which is made ready as the feature's query says."""
+        query = self._method(spec).query(modality)
+        if query is None:
+            what = {"text": "a text", "image": "a picture"}[modality]
+            raise UsageError(
+                f"{spec.version} cannot be searched by {what}: {spec.method} makes it of {spec.source}.",
+                hint="Search it by --item, or search a feature whose model reads such things.",
+            )
+        return np.asarray(query.encode([value(query)])[0])
+
+    def _method(self, spec: FeatureSpec) -> Method:
+        from mmfeat.extract.registry import load_method
 
         if spec.fingerprint not in self._loaded:
             try:
-                model = load_model(spec, "cpu")
+                self._loaded[spec.fingerprint] = load_method(spec)
             except ModuleNotFoundError as error:
                 raise MissingExtra("A search by text or picture", "extract", error.name or "torch") from None
-            assert isinstance(model, Encoder), f"{spec.version} is a vector feature"
-            self._loaded[spec.fingerprint] = model
-            if len(self._loaded) > _KEPT_ENCODERS:
+            if len(self._loaded) > _KEPT_METHODS:
                 self._loaded.popitem(last=False)
         self._loaded.move_to_end(spec.fingerprint)
         return self._loaded[spec.fingerprint]
 
 
-def _decoded(image: str | Path | bytes, view: PixelView) -> np.ndarray:
-    """uint8 ``[1, height, width, 3]``; ItemError where it is no picture that can be read."""
+def _decoded(image: str | Path | bytes, query: Query) -> Any:
+    """A picture as a query takes it; ItemError where it is no picture that can be read."""
     if isinstance(image, bytes):
         # It may come from a stranger, and the process that decodes such things takes a place to read.
         with NamedTemporaryFile(prefix="mmfeat-query-") as file:
             file.write(image)
             file.flush()
-            return _decoded(file.name, view)
-    from mmfeat.extract.media.decode import MediaRequest, Rendering
-    from mmfeat.extract.media.fence import decode_fenced
+            return _decoded(file.name, query)
+    from mmfeat.extract.fence.decode import MediaRequest, picture_of
+    from mmfeat.extract.fence.process import decode_fenced
 
-    request = MediaRequest("cover", _place(image), (Rendering("cover", None, view),))
+    assert isinstance(query.prepare, PixelPrepare), "a picture is prepared as pixels"
+    request = MediaRequest(_place(image), (picture_of(query.prepare.view),))
     decoded = decode_fenced(request, MediaLimits())
     if decoded.failure is not None:
         raise decoded.failure
-    return decoded.frames[0].pixels
+    return decoded.values[0]
 
 
 def _place(location: str | Path) -> str:

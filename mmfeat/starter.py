@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat import datasets, presets
-from mmfeat.datasets import CheckReport, SourceCount
+from mmfeat.datasets import CheckReport, ColumnCount
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.spec import FeatureConfig
 
@@ -35,12 +35,19 @@ max_failed = 0.05                # more failed rows than this share: exit code 3
 
 
 def write_job(
-    dataset: str, root: str | None, options: Mapping[str, Any], store: str, preset: str, out: Path
+    dataset: str,
+    root: str | None,
+    options: Mapping[str, Any],
+    columns: Mapping[str, str],
+    store: str,
+    preset: str,
+    out: Path,
 ) -> CheckReport:
     """Look at a dataset and write a job that fits what it has; what was found in it.
 
     Args:
         root: the dataset's folder, file or URL in an object store.
+        columns: columns that its adapter can't know of, to their modality.
         preset: named set of features; those that read something the dataset lacks are left out.
         out: a file that is not there yet.
 
@@ -51,19 +58,20 @@ def write_job(
     if out.exists():
         raise UsageError(f"{out} is there already.", hint="Choose another --out; nothing is overwritten.")
     configs = presets.load(preset)
-    loaded = datasets.load(dataset, root, **options)
+    loaded = datasets.load(dataset, root, columns=columns, **options)
     found = datasets.check(loaded)
-    fitting = _fitting(configs, {source.source for source in found.sources if source.found})
+    there = {column.column for column in found.columns if column.found}
+    fitting = _fitting(configs, there)
     if not fitting:
-        there = ", ".join(s.source for s in found.sources if s.found) or "nothing"
+        has = ", ".join(sorted(there)) or "nothing"
         raise UsageError(
-            f"No feature of the preset {preset!r} reads what {dataset!r} has: {there}.",
+            f"No feature of the preset {preset!r} reads what {dataset!r} has: {has}.",
             hint="Choose another --preset; see `mmfeat presets list` and `mmfeat datasets check`.",
         )
     place = root if root is None or "://" in root else str(Path(root).expanduser().resolve())
     lines = [
-        *_head(found, dataset, place, options, store, preset),
-        *_features(fitting, {source.source: source for source in found.sources}, found.items),
+        *_head(found, dataset, place, options, columns, store, preset),
+        *_features(fitting, {column.column: column for column in found.columns}, found.items),
     ]
     try:
         out.write_text("\n".join(lines) + "\n" + _TAIL, encoding="utf-8")
@@ -72,20 +80,27 @@ def write_job(
     return found
 
 
-def _fitting(configs: Mapping[str, FeatureConfig], sources: set[str]) -> dict[str, FeatureConfig]:
-    """Features whose source the dataset has, or that read a feature which fits."""
+def _fitting(configs: Mapping[str, FeatureConfig], there: set[str]) -> dict[str, FeatureConfig]:
+    """Features of which the dataset has all that an item may not lack: columns, or features that fit."""
     fitting: dict[str, FeatureConfig] = {}
     while new := {
         name: config
         for name, config in configs.items()
-        if name not in fitting and (config.source in sources or config.source in fitting)
+        if name not in fitting
+        and all(optional or _column_of(s) in there or s in fitting for s, optional in config.sources.items())
     }:
         fitting |= new
     return {name: config for name, config in configs.items() if name in fitting}
 
 
 def _head(
-    found: CheckReport, dataset: str, root: str | None, options: Mapping[str, Any], store: str, preset: str
+    found: CheckReport,
+    dataset: str,
+    root: str | None,
+    options: Mapping[str, Any],
+    columns: Mapping[str, str],
+    store: str,
+    preset: str,
 ) -> Iterator[str]:
     yield f"# {found.items:,} items of the dataset {dataset!r}, features of the preset {preset!r}."
     yield "# Start it with `mmfeat run` and this file's name, as often as you like: only what is missing or"
@@ -98,24 +113,30 @@ def _head(
     yield f"name = {_toml(dataset)}"
     if root is not None:
         yield f"root = {_toml(root)}"
-    if options:
-        yield ""
-        yield "[dataset.options]"
-        yield from (f"{_toml(key)} = {_toml(value)}" for key, value in options.items())
+    for name, table in (("options", options), ("columns", columns)):
+        if table:
+            yield ""
+            yield f"[dataset.{name}]"
+            yield from (f"{_toml(key)} = {_toml(value)}" for key, value in table.items())
 
 
 def _features(
-    configs: Mapping[str, FeatureConfig], sources: Mapping[str, SourceCount], items: int
+    configs: Mapping[str, FeatureConfig], columns: Mapping[str, ColumnCount], items: int
 ) -> Iterator[str]:
     for name, config in configs.items():
         yield ""
-        if (source := sources.get(config.source)) is not None:
-            yield f"# {source.found:,} of {items:,} items have a {source.source}" + (
-                f", {source.unreadable:,} cannot be read." if source.unreadable else "."
+        for column in filter(None, (columns.get(_column_of(source)) for source in config.sources)):
+            yield f"# {column.found:,} of {items:,} items have a {column.column}" + (
+                f", {column.unreadable:,} cannot be read." if column.unreadable else "."
             )
         yield f"[features.{name}]"
-        for key, value in config.model_dump(mode="json", exclude_unset=True, exclude_none=True).items():
+        for key, value in config.table().items():
             yield f"{key} = {_toml(value)}"
+
+
+def _column_of(source: str) -> str:
+    """The column of a source: ``video`` of ``video.sound``."""
+    return source.partition(".")[0]
 
 
 def _toml(value: Any) -> str:

@@ -20,19 +20,21 @@ class FeatureStatus:
     Attributes:
         version: ``name@fingerprint``.
         current: whether the name alone means this version.
-        standing: ``current`` (made so), ``candidate`` (the newest, never made current), ``previous``
+        state: ``current`` (made so), ``candidate`` (the newest, never made current), ``previous``
             (what a rollback goes to), ``rolled back``, or ``old``.
-        kind: ``vector``, ``vectors`` (several per item), ``codes``, ``caption`` (by a multimodal LLM)
-            or ``tags``.
+        source: what is read, for people.
+        kind: ``vector``, ``vectors`` (a fixed number per item), ``tokens`` (any number per item), ``codes``,
+            or what a text is: ``caption`` (by a multimodal LLM), ``tags``, ``transcript``, ...
         dims: length of a vector, or number of codes; None for texts.
         vectors: how many vectors an item has, where a feature holds several; None otherwise.
         ok, missing, failed: items by status; ``absent``: catalog items without a row.
         problem: why the rows cannot be read, and so not counted; empty where they can.
+        stale: which features it reads in another version than the current one; empty where none.
     """
 
     version: str
     current: bool
-    standing: str
+    state: str
     source: str
     kind: str
     dims: int | None
@@ -44,6 +46,7 @@ class FeatureStatus:
     failed: int
     absent: int
     problem: str = ""
+    stale: str = ""
 
 
 def status_of(
@@ -51,8 +54,9 @@ def status_of(
     counts: Mapping[str, int],
     problem: str,
     current: Mapping[str, str],
-    standing: str,
+    state: str,
     n_items: int,
+    stale: str,
 ) -> FeatureStatus:
     """The status of a version, of which ``counts`` rows are in the store by status.
 
@@ -60,13 +64,14 @@ def status_of(
         problem: why its rows cannot be counted; empty where they can.
         current: name to the fingerprint that it means.
         n_items: in the catalog.
+        stale: see :attr:`FeatureStatus.stale`.
     """
     spec = version.spec
     ok, missing, failed = (counts.get(s, 0) for s in (OK, MISSING, FAILED))
     return FeatureStatus(
         version=version.version,
         current=current.get(version.name) == version.fingerprint,
-        standing=standing,
+        state=state,
         source=spec.source,
         kind=spec.kind,
         dims=spec.dims,
@@ -78,4 +83,5 @@ def status_of(
         failed=failed,
         absent=0 if problem else max(0, n_items - ok - missing - failed),
         problem=problem,
+        stale=stale,
     )

@@ -18,7 +18,7 @@ from mmfeat import cli
 _LONG = (
     "faults/test_killed_ray.py", "test_docs.py", "poison/test_poison_run.py", "pipelines/test_runs.py",
     "engines/test_served_runs.py", "faults/test_killed_runs.py", "cluster/test_cluster_runs.py",
-    "work/test_work_counts.py", "pipelines/test_caption_recipe.py",
+    "work/test_work_counts.py", "pipelines/test_caption_recipe.py", "pipelines/test_local_executor.py",
 )  # fmt: skip
 
 
@@ -43,10 +43,15 @@ def scenes() -> list[synthetic.Scene]:
 
 @pytest.fixture(scope="session")
 def world(tmp_path_factory, scenes) -> Path:
-    """A folder with ``media`` (covers) and ``store``: every feature of ``worlds.FEATURES`` of them."""
+    """A folder with ``media`` (covers) and ``store``: every feature of ``worlds.FEATURES`` of them.
+
+    Ray makes it: what tests compare with the models themselves, or with what another executor makes, is
+    the outcome of a whole run with Ray.
+    """
     folder = tmp_path_factory.mktemp("world")
     worlds.cover_folder(folder / "media", scenes)
-    mmfeat.extract(**worlds.job(folder / "media", folder / "store", worlds.FEATURES))
+    resources = {"executor": "ray"}
+    mmfeat.extract(**worlds.job(folder / "media", folder / "store", worlds.FEATURES, resources=resources))
     return folder
 
 

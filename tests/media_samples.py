@@ -16,8 +16,8 @@ import av
 import numpy as np
 from PIL import Image
 
+from mmfeat.schemas.inputs import PixelView
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.spec import PixelView
 
 LIMITS = MediaLimits()
 # Leaves the pixels as they are.

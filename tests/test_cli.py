@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import unrayed
+from plugins import on_path
 
 import mmfeat
 
@@ -78,7 +80,11 @@ def test_a_search_through_an_index_finds_the_same_picture(run, store, scenes, tm
         (["lookup", "item-001", "--feature", "clap", "--store", "STORE"], 2, "clap"),
         (["search", "--feature", "clip", "--store", "STORE"], 2, "exactly one of"),
         (["search", "--feature", "clip", "--image", "no.jpg", "--store", "STORE"], 2, "no.jpg"),
-        (["search", "--feature", "dino", "--text", "x", "--store", "STORE"], 2, "reads no text"),
+        (
+            ["search", "--feature", "dino", "--text", "x", "--store", "STORE"],
+            2,
+            "cannot be searched by a text",
+        ),
         (["extract", "--dataset", "microlense"], 2, "microlens"),
         (["extract", "--dataset", "folder"], 2, "--root"),
         (["extract", "--dataset", "folder", "--root", "nowhere"], 2, "nowhere"),
@@ -124,6 +130,23 @@ def test_a_wrong_job_file_is_answered_with_the_key_at_fault(run, tmp_path, text,
     code, _, err = run("run", "job.toml")
     assert code == 2
     assert says in err
+
+
+def test_an_executor_is_taken_by_name_and_the_small_one_for_little_work(run, tmp_path):
+    unrayed.write_dataset(tmp_path / "items.csv", 0)
+    (tmp_path / "digest.toml").write_text('[features.digest]\nsource = "title"\nencoder = "digest"\n')
+    extract = ("extract", "--dataset", "table", "--root", "items.csv", "--config", "digest.toml")
+    with on_path(unrayed.PLUGIN):
+        for store, words in (("named", ("--executor", "local")), ("auto", ())):
+            code, _, err = run(*extract, "--store", store, *words)
+            assert code == 0, err
+            (record,) = mmfeat.open(store).runs()
+            log = mmfeat.open(store).run_log(record["run_id"])
+            assert "computed by the executor local" in [line for _, line in log]
+        code, _, err = run(*extract, "--store", "two", "--executor", "local", "--workers", "2")
+        assert (code, "cannot run this job: it wants 2 workers" in err) == (2, True)
+        code, _, err = run(*extract, "--store", "none", "--executor", "spark")
+        assert (code, "'auto', 'local', 'ray'" in err) == (2, True)
 
 
 def test_failures_names_item_stage_and_reason(run, tmp_path):
@@ -184,6 +207,7 @@ def test_encoders_list_is_a_model_card_of_each(run):
         ("open_clip", "encoder"), ("transformers", "encoder"), ("timm", "encoder"),
         ("sentence_transformers", "encoder"), ("efficientnet_lite", "encoder"),
         ("transformers", "captioner"), ("imagenet_tags", "captioner"),
+        ("residual_kmeans", "quantizer"), ("rqvae", "quantizer"),
     } <= set(methods)  # fmt: skip
     assert all(card["licence"] and card["weights_from"] and card["reads"] for card in methods.values())
     _, out, _ = run("encoders", "list")

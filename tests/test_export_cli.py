@@ -135,7 +135,7 @@ def test_the_list_shows_every_format_and_what_it_needs(run):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["mmrek", "--out", "o"], "Did you mean mmrec"),
+        (["mmrek", "--out", "o"], "Did you mean 'mmrec'"),
         (["npy"], "--out"),
         (["--out", "o"], "a format"),
         (["npy", "--out", "o", "--features", "clap"], "clap"),

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmfeat import api, console
-from mmfeat.commands.jobs import parse_options
+from mmfeat.commands.jobs import ColumnOption, parse_columns, parse_options
 
 
 def init(
@@ -20,17 +20,17 @@ def init(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
     ] = None,
+    column: ColumnOption = None,
     json: console.Json = False,
 ) -> None:
     """Look at a dataset and write a job file that fits what it has."""
     from mmfeat.starter import write_job
 
-    found = write_job(dataset, root, parse_options(option or []), store, preset, out)
+    asked = parse_columns(column or [])
+    found = write_job(dataset, root, parse_options(option or []), asked, store, preset, out)
     if json:
         console.print_json({"job": str(out), "dataset": found.to_dict()})
         return
-    sources = ", ".join(
-        f"{source.found:,} with a {source.source}" for source in found.sources if source.found
-    )
-    console.say(f"{found.dataset}: {found.items:,} items: {sources}.")
+    columns = ", ".join(f"{one.found:,} with a {one.column}" for one in found.columns if one.found)
+    console.say(f"{found.dataset}: {found.items:,} items: {columns}.")
     console.say(f"Written to {out}. Read it, then: mmfeat run {out}")

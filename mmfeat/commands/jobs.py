@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,7 +18,26 @@ if TYPE_CHECKING:
     from mmfeat.schemas.job import JobConfig
 
 _SHOWN_REASONS = 3
+
+ColumnOption = Annotated[
+    list[str] | None,
+    typer.Option("--column", help="A column that the dataset's adapter can't know of: NAME=MODALITY."),
+]
 _DEMO_NEIGHBOURS = 5
+
+
+class Executor(StrEnum):
+    """What runs the models."""
+
+    auto = "auto"
+    local = "local"
+    ray = "ray"
+
+
+ExecutorOption = Annotated[
+    Executor | None,
+    typer.Option(help="What computes: Ray, this process alone, or what is done sooner.", show_default="auto"),
+]
 
 
 def extract(
@@ -31,6 +52,7 @@ def extract(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
     ] = None,
+    column: ColumnOption = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
     max_failed: Annotated[
         float | None,
@@ -45,6 +67,7 @@ def extract(
     workers: Annotated[int | None, typer.Option(min=1, help="Encoding processes per model group.")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Compute threads of each of them.")] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
+    executor: ExecutorOption = None,
     base_url: Annotated[
         str | None, typer.Option(help="Server of captioner 'openai' [default: $OPENAI_BASE_URL].")
     ] = None,
@@ -67,6 +90,7 @@ def extract(
         store=store,
         features=chosen,
         dataset_options=parse_options(option or []),
+        dataset_columns=parse_columns(column or []),
         run=_given(
             limit=limit,
             max_failed=max_failed,
@@ -76,17 +100,28 @@ def extract(
         ),
         server=_given(base_url=base_url),
         spending=_given(max_requests=max_requests, max_tokens=max_tokens),
-        resources=_given(batch_size=batch_size, workers=workers, threads=threads, ray_address=ray_address),
+        resources=_given(
+            batch_size=batch_size,
+            workers=workers,
+            threads=threads,
+            ray_address=ray_address,
+            executor=None if executor is None else executor.value,
+        ),
     )
     _run(job, json)
 
 
 def run(
     job: Annotated[Path, typer.Argument(help="The job's TOML file.")],
+    refit: Annotated[
+        list[str] | None,
+        typer.Option(help="A feature that is fitted to another, to be fitted anew: a new version of it."),
+    ] = None,
+    executor: ExecutorOption = None,
     json: console.Json = False,
 ) -> None:
     """Run a job from its file, for schedulers. Safe to start at any time, and twice."""
-    _run(job, json)
+    _run(job, json, refit=refit or (), executor=executor and executor.value)
 
 
 def demo(
@@ -110,9 +145,9 @@ def demo(
     _print_demo(uri)
 
 
-def _run(job: JobConfig | Path, json: bool) -> None:
+def _run(job: JobConfig | Path, json: bool, **options: Any) -> None:
     try:
-        report = api.run(job, _reporter(json))
+        report = api.run(job, _reporter(json), **options)
     except GateFailed as error:
         if error.report is not None and not json:
             _print_report(error.report)
@@ -190,15 +225,27 @@ def _print_demo(uri: str) -> None:
     console.say("  mmfeat extract --dataset folder --root YOUR_MEDIA --store features")
 
 
-def parse_options(pairs: list[str]) -> dict[str, str]:
+def parse_options(pairs: list[str]) -> dict[str, Any]:
     """``KEY=VALUE`` pairs of the command line; UsageError for anything else."""
-    options = {}
+    options = {key.replace("-", "_"): value for key, value in _pairs(pairs, "--option takes KEY=VALUE")}
+    if "columns" in options:
+        raise UsageError(
+            "columns is no option.", hint="Name further columns one by one: --column photos=image."
+        )
+    return options
+
+
+def parse_columns(pairs: list[str]) -> dict[str, str]:
+    """``NAME=MODALITY`` pairs of the command line; UsageError for anything else."""
+    return dict(_pairs(pairs, "--column takes NAME=MODALITY, such as photos=image"))
+
+
+def _pairs(pairs: list[str], takes: str) -> Iterator[tuple[str, str]]:
     for pair in pairs:
         key, separator, value = pair.partition("=")
         if not separator or not key:
-            raise UsageError(f"--option takes KEY=VALUE, not {pair!r}.")
-        options[key.replace("-", "_")] = value
-    return options
+            raise UsageError(f"{takes}, not {pair!r}.")
+        yield key, value
 
 
 def _given(**values: Any) -> dict[str, Any]:

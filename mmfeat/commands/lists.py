@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmfeat import console
-from mmfeat.commands.jobs import parse_options
+from mmfeat.commands.jobs import ColumnOption, parse_columns, parse_options
 
 if TYPE_CHECKING:
     from mmfeat.schemas.spec import ModelCard
+
+_COUNTS = ("found", "missing", "unreadable", "duplicates", "values")
 
 datasets_app = typer.Typer(no_args_is_help=True, help="Dataset adapters: list them, check a dataset.")
 encoders_app = typer.Typer(no_args_is_help=True, help="Encoders and captioners.")
@@ -39,20 +41,23 @@ def check_dataset(
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
     ] = None,
+    column: ColumnOption = None,
     json: console.Json = False,
 ) -> None:
     """What is there and what is missing, before any model loads."""
     from mmfeat import datasets
 
-    report = datasets.check(datasets.load(dataset, root, **parse_options(option or [])))
+    asked = parse_columns(column or [])
+    loaded = datasets.load(dataset, root, columns=asked, **parse_options(option or []))
+    report = datasets.check(loaded)
     if json:
         console.print_json(report.to_dict())
         return
     console.say(f"{report.dataset}: {report.items:,} items in {report.root}")
     console.table(
-        ("source", "found", "missing", "unreadable", "duplicates"),
-        [(s.source, s.found, s.missing, s.unreadable, s.duplicates) for s in report.sources],
-        right=("found", "missing", "unreadable", "duplicates"),
+        ("column", "modality", *_COUNTS),
+        [(c.column, c.modality, *(getattr(c, count) for count in _COUNTS)) for c in report.columns],
+        right=_COUNTS,
     )
     if report.interactions is not None:
         console.say(f"{report.interactions:,} interactions of {report.users:,} users")
@@ -63,7 +68,7 @@ def check_dataset(
 
 @encoders_app.command("list")
 def list_encoders(json: console.Json = False) -> None:
-    """Every encoder and captioner, and a model card of each."""
+    """Every encoder, captioner and quantizer, and a model card of each."""
     from mmfeat.extract import registry
 
     found = registry.methods()

@@ -24,7 +24,7 @@ def promote(
     json: console.Json = False,
 ) -> None:
     """Make versions current, all at once: their names alone mean them from then on."""
-    promoted = api.open(store).upkeep.promote(versions)
+    promoted = api.open(store).lifecycle.promote(versions)
     if json:
         console.print_json({"promoted": promoted})
     elif promoted:
@@ -39,7 +39,7 @@ def rollback(
     json: console.Json = False,
 ) -> None:
     """Undo the last promotion of features, all at once. No run promotes what was rolled back."""
-    current = api.open(store).upkeep.rollback(features)
+    current = api.open(store).lifecycle.rollback(features)
     if json:
         console.print_json({"promoted": current})
     else:
@@ -67,8 +67,8 @@ def gc(
     if yes and dry_run:
         raise UsageError("Give --dry-run or --yes, not both.")
     retention = Retention(keep, keep_snapshots, timedelta(0) if older_than is None else _age(older_than))
-    upkeep = api.open(store).upkeep
-    survey, freed = upkeep.remove_old(retention) if yes else (upkeep.old(retention), None)
+    lifecycle = api.open(store).lifecycle
+    survey, freed = lifecycle.remove_old(retention) if yes else (lifecycle.old(retention), None)
     if json:
         console.print_json({**survey.to_dict(), "removed": yes, "freed_bytes": freed})
     else:

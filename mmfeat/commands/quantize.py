@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,37 +12,40 @@ if TYPE_CHECKING:
     from mmfeat.pipelines.quantize import QuantizeReport
 
 
-class Method(StrEnum):
-    """How vectors become codes."""
-
-    residual_kmeans = "residual_kmeans"
-    rqvae = "rqvae"
-
-
 def quantize(
     feature: Annotated[str, typer.Argument(help="Vector feature or version.")],
     name: Annotated[str | None, typer.Option(help="Name of the codes [default: FEATURE_codes].")] = None,
-    method: Annotated[Method, typer.Option(help="How vectors become codes.")] = Method.residual_kmeans,
-    levels: Annotated[int, typer.Option(min=1, help="Codes per item, coarse to fine.")] = 3,
-    codebook_size: Annotated[int, typer.Option(min=1, help="Different codes per level.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
+    method: Annotated[
+        str, typer.Option(help="How vectors become codes: residual_kmeans or rqvae.")
+    ] = "residual_kmeans",
+    levels: Annotated[
+        int | None, typer.Option(min=1, help="Codes per item, coarse to fine.", show_default="3")
+    ] = None,
+    codebook_size: Annotated[
+        int | None, typer.Option(min=1, help="Different codes per level.", show_default="256")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of everything drawn at random.", show_default="0")
+    ] = None,
     collision_level: Annotated[
         bool, typer.Option("--collision-level", help="Add a last code that makes every item's codes unique.")
+    ] = False,
+    refit: Annotated[
+        bool, typer.Option("--refit", help="Fit new codebooks, which makes a new version of the codes.")
     ] = False,
     store: console.StoreUri = api.DEFAULT_STORE,
     json: console.Json = False,
 ) -> None:
     """Turn a vector feature into semantic ids: a few discrete codes per item."""
-    report = api.quantize(
-        feature,
-        store=store,
-        name=name,
-        method=method.value,
-        levels=levels,
-        codebook_size=codebook_size,
-        seed=seed,
-        collision_level=collision_level,
-    )
+    given = {
+        "levels": levels,
+        "codebook_size": codebook_size,
+        "seed": seed,
+        "collision_level": collision_level or None,
+    }
+    # What was not said is left to the defaults of the quantizer's own options.
+    options = {key: value for key, value in given.items() if value is not None}
+    report = api.quantize(feature, store=store, name=name, method=method, refit=refit, **options)
     if json:
         console.print_json(report.to_dict())
     else:
@@ -68,6 +70,8 @@ def _print_report(report: QuantizeReport) -> None:
         f"at most {quality.largest_collision:,} the same ones"
         + ("; the collision level tells them apart." if report.collision_level else ".")
     )
+    for notice in report.notices:
+        console.say(f"Note: {notice}.")
     console.say(
         f"{report.version} from {report.source}: {report.ok:,} ok, {report.missing:,} missing, "
         f"{report.failed:,} failed, {report.absent:,} without a row in the source; "

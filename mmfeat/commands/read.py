@@ -38,7 +38,7 @@ def status(
     rows = [
         (
             f.version,
-            f.standing,
+            f.state,
             f.kind,
             console.dims(f.dims, f.vectors),
             f.source,
@@ -52,10 +52,12 @@ def status(
     ]
     numbers = ("ok", "missing", "failed", "absent")
     console.table(
-        ("feature", "standing", "kind", "dims", "reads", "model", *numbers), rows, right=("dims", *numbers)
+        ("feature", "state", "kind", "dims", "reads", "model", *numbers), rows, right=("dims", *numbers)
     )
     for damaged in (f for f in found if f.problem):
         console.say(f"{damaged.version}: {damaged.problem} See `mmfeat doctor --store {store}`.")
+    for stale in (f for f in found if f.current and f.stale):
+        console.paragraph(f"{stale.version} is stale: {stale.stale}. Run its job again.")
     if any(f.kind == "tags" for f in found):
         console.say("kind 'tags': labels that a classifier saw, not captions by a multimodal LLM.")
     console.say(f"{len(opened.ids):,} items in the catalog of {store}.")
@@ -152,9 +154,12 @@ def index(
 def _value(column: FeatureColumn, row: int) -> str:
     if not column.mask[row]:
         return str(column.reason[row] or "")
-    if column.spec.output == "text":
+    if column.spec.form == "text":
         return str(column.texts[row])
-    if column.spec.output == "codes":
+    if column.spec.form == "codes":
         return str(column.matrix[row].tolist())
-    numbers = ", ".join(f"{v:.4f}" for v in column.matrix[row].flat[:_SHOWN_VALUES].astype(float))
-    return f"[{numbers}, ...] {console.dims(column.spec.dims, column.spec.vectors)} {column.spec.store_dtype}"
+    own = column.tokens[row] if column.spec.form == "tokens" else column.matrix[row]
+    assert own is not None, "the mask says that there is a value"
+    numbers = ", ".join(f"{v:.4f}" for v in own.flat[:_SHOWN_VALUES].astype(float))
+    shape = console.dims(column.spec.dims, len(own) if own.ndim > 1 else None)
+    return f"[{numbers}, ...] {shape} {column.spec.store_dtype}"

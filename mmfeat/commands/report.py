@@ -123,6 +123,8 @@ def _write(report: CaptionReport, out: Path) -> None:
 
 def _print_report(report: CaptionReport, out: Path | None) -> None:
     console.heading(f"{report.subject.version} by {report.subject.model}")
+    if report.subject.stale:
+        console.paragraph(f"These captions are stale: {report.subject.stale}.")
     c = report.coverage
     console.say(
         f"{c.items:,} items: {c.ok:,} ok, {c.missing:,} missing, {c.failed:,} failed, {c.absent:,} absent."
@@ -186,8 +188,8 @@ def _measures(report: CaptionReport) -> list[tuple[str, str]]:
         ("own title by text", report.usefulness.text_retrieval),
     ):
         if not isinstance(found, Absent):
-            told = f"recall@1 {found.recall_at_1:.1%}, recall@10 {found.recall_at_10:.1%}"
-            rows.append((name, f"{told} of {found.items:,}"))
+            recall = f"recall@1 {found.recall_at_1:.1%}, recall@10 {found.recall_at_10:.1%}"
+            rows.append((name, f"{recall} of {found.items:,}"))
     if not isinstance(change := report.comparison, Absent):
         rows.append((f"since {change.against}", f"{change.changed:,} changed, {change.same:,} the same"))
     return rows

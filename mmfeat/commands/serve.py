@@ -73,8 +73,8 @@ def _answer(store: str, settings: Settings, host: str, port: int, json: bool) ->
 
         def started() -> None:
             if json:
-                told = {"url": url, "store": store, "keys": len(settings.keys), "ui": settings.ui}
-                console.print_json(told)
+                facts = {"url": url, "store": store, "keys": len(settings.keys), "ui": settings.ui}
+                console.print_json(facts)
             else:
                 console.say(f"Serving {store} at {url}" + (f", pages at {url}/" if settings.ui else ""))
                 console.say(f"The API is described at {url}/openapi.json. Ctrl-C or SIGTERM ends it.")

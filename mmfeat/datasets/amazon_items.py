@@ -17,10 +17,10 @@ import pyarrow as pa
 
 from mmfeat.datasets.base import Note, note_of
 from mmfeat.datasets.delimited import open_bytes
-from mmfeat.datasets.media_files import EXTENSIONS
 from mmfeat.datasets.textfile import text_or_none
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.suffixes import SUFFIXES
 
 _BATCH = 50_000
 # The pictures that the shop shows for "no image" and "update page".
@@ -168,7 +168,7 @@ class Products:
         if self.year != 2023:
             return None
         urls = self._urls(item_id, [video.get("url") for video in _objects(record.get("videos"))])
-        files = [u for u in urls if PurePosixPath(urlsplit(u).path).suffix.lower() in EXTENSIONS["video"]]
+        files = [u for u in urls if PurePosixPath(urlsplit(u).path).suffix.lower() in SUFFIXES["video"]]
         if urls and not files:
             self._video_pages.append(item_id)
         return files[0] if files else None

@@ -9,10 +9,13 @@ from typing import Literal
 
 import pyarrow as pa
 
-from mmfeat.schemas.catalog import CATALOG_SCHEMA, SOURCES
+from mmfeat.schemas.catalog import Column, catalog_schema, columns_of
 from mmfeat.schemas.errors import DatasetError
 
 MAX_EXAMPLES = 5
+
+# What an item has in a column: a text or location, or several of them.
+Cell = str | list[str] | None
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,8 @@ class Dataset:
     Attributes:
         name: the adapter's registry name.
         root: the folder or file that was read.
-        items: one row per item, CATALOG_SCHEMA; ``item_id`` is unique.
+        items: one row per item, ``item_id`` unique; the schema says what the columns are, see
+            :func:`mmfeat.schemas.catalog.columns_of`.
         interactions: INTERACTIONS_SCHEMA in the file's order, None where the dataset has none.
         notes: what the adapter met while reading.
     """
@@ -63,22 +67,23 @@ def note_of(
     return [Note(level, code, message, len(things), tuple(things[:MAX_EXAMPLES]))]
 
 
-def build_items(ids: Iterable[str], columns: Mapping[str, Mapping[str, str | None]]) -> pa.Table:
+def build_items(
+    ids: Iterable[str], values: Mapping[str, Mapping[str, Cell]], columns: Iterable[Column] = ()
+) -> pa.Table:
     """The catalog of ``ids`` in their order.
 
     Args:
-        columns: source name to a map from item id to text or media location; an id that a map
-            lacks has no such source.
+        values: a column's name to a map from item id to text or media location, or to a list of them
+            where the column holds several; an id that a map lacks has no such value.
+        columns: those beside the usual ones.
 
     Returns:
-        CATALOG_SCHEMA table with one row per id.
+        One row per id, :func:`~mmfeat.schemas.catalog.catalog_schema` of ``columns``.
     """
     ids = list(ids)
-    data: dict[str, list[str] | list[str | None]] = {"item_id": ids}
-    for source in SOURCES:
-        values = columns.get(source, {})
-        data[source] = [values.get(item_id) for item_id in ids]
-    return pa.table(data, schema=CATALOG_SCHEMA)
+    schema = catalog_schema(columns)
+    cells = {name: [values.get(name, {}).get(item_id) for item_id in ids] for name in columns_of(schema)}
+    return pa.table({"item_id": ids, **cells}, schema=schema)
 
 
 def existing_root(root: Path | None, adapter: str, what: str) -> Path:

@@ -5,35 +5,40 @@ from __future__ import annotations
 import dataclasses
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.datasets.base import Dataset, Note, note_of
+from mmfeat.datasets.base import Cell, Dataset, Note, note_of
 from mmfeat.datasets.media_checks import check_media
-from mmfeat.schemas.catalog import MEDIA_SOURCES, SOURCES
+from mmfeat.schemas.catalog import Column, columns_of
 
 
 @dataclass(frozen=True)
-class SourceCount:
-    """One source of a dataset. ``found + missing + unreadable`` is the number of items.
+class ColumnCount:
+    """One column of a dataset. ``found + missing + unreadable`` is the number of items.
 
     Attributes:
-        source: ``title``, ``description``, ``cover``, ``video`` or ``audio``.
+        column: its name.
+        modality: ``text``, ``image``, ``video`` or ``audio``.
         found: items that have it; a URL counts as found, for it is not asked for.
         missing: items that have none, blank texts included.
-        unreadable: items whose file is not there, is empty, or cannot be opened.
-        duplicates: items whose text or content another item before them has.
+        unreadable: items with a file that is not there, is empty, or cannot be opened.
+        duplicates: items whose text or content another item before them has; of a list all of it, in
+            the same order.
+        values: how many texts or files the items have together; more than items where it is a list.
     """
 
-    source: str
+    column: str
+    modality: str
     found: int
     missing: int
     unreadable: int
     duplicates: int
+    values: int
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class CheckReport:
     Attributes:
         dataset, root: the adapter's name and what it read.
         items: number of items.
-        sources: one entry per source that any item has.
+        columns: one entry per column that any item has.
         interactions, users: numbers of them; None where the dataset has no interactions.
         notes: what the adapter met while reading, then what the check found.
     """
@@ -51,7 +56,7 @@ class CheckReport:
     dataset: str
     root: str
     items: int
-    sources: list[SourceCount]
+    columns: list[ColumnCount]
     interactions: int | None
     users: int | None
     notes: list[Note]
@@ -69,60 +74,86 @@ def check(dataset: Dataset) -> CheckReport:
     """
     items = dataset.items
     ids = items["item_id"].to_pylist()
-    sources, notes = [], _id_notes(ids)
-    for source in SOURCES:
-        values = items[source].to_pylist()
-        if any(value is not None for value in values):
-            count, found = (_media if source in MEDIA_SOURCES else _texts)(source, ids, values)
-            sources.append(count)
+    counts, notes = [], _id_notes(ids)
+    for column in columns_of(items.schema).values():
+        cells = [_listed_cell(cell) for cell in items[column.name].to_pylist()]
+        if any(cells):
+            count, found = (_media if column.is_media else _texts)(column, ids, cells)
+            counts.append(count)
             notes += found
     interactions = dataset.interactions
     return CheckReport(
         dataset=dataset.name,
         root=dataset.root,
         items=len(items),
-        sources=sources,
+        columns=counts,
         interactions=None if interactions is None else len(interactions),
         users=None if interactions is None else pc.count_distinct(interactions["user_id"]).as_py(),
         notes=[*dataset.notes, *notes, *_interaction_notes(items, interactions)],
     )
 
 
-def _texts(source: str, ids: list[str], values: list[str | None]) -> tuple[SourceCount, list[Note]]:
-    present = [(item_id, text) for item_id, text in zip(ids, values, strict=True) if text and text.strip()]
-    same = _groups((text, item_id) for item_id, text in present)
-    count = SourceCount(
-        source,
+def _listed_cell(cell: Cell) -> list[str]:
+    """What an item has in a column, as a list of any length."""
+    if cell is None:
+        return []
+    return [cell] if isinstance(cell, str) else cell
+
+
+def _texts(column: Column, ids: list[str], cells: list[list[str]]) -> tuple[ColumnCount, list[Note]]:
+    filled = [[text for text in cell if text.strip()] for cell in cells]
+    present = [(tuple(texts), item_id) for item_id, texts in zip(ids, filled, strict=True) if texts]
+    same = _groups(present)
+    count = ColumnCount(
+        column.name,
+        column.modality,
         found=len(present),
         missing=len(ids) - len(present),
         unreadable=0,
         duplicates=sum(len(group) - 1 for group in same),
+        values=sum(map(len, filled)),
     )
-    return count, note_of("info", f"same_{source}", f"{source}s that several items have", _listed(same))
+    name = column.name
+    return count, note_of("info", f"same_{name}", f"{name}s that several items have", _listed(same))
 
 
-def _media(source: str, ids: list[str], values: list[str | None]) -> tuple[SourceCount, list[Note]]:
-    places = {item_id: place for item_id, place in zip(ids, values, strict=True) if place is not None}
-    findings = check_media(places)
-    unreadable = sum(len(group) for group in findings.unreadable.values())
-    count = SourceCount(
-        source,
-        found=len(places) - unreadable,
-        missing=len(ids) - len(places),
-        unreadable=unreadable,
-        duplicates=sum(len(group) - 1 for group in findings.same),
+def _media(column: Column, ids: list[str], cells: list[list[str]]) -> tuple[ColumnCount, list[Note]]:
+    findings = check_media([place for cell in cells for place in cell])
+    # Of each file its item's row, and what it is called in an example.
+    rows = [row for row, cell in enumerate(cells) for _ in cell]
+    names = [
+        f"{item_id} #{n}" if column.several else item_id
+        for item_id, cell in zip(ids, cells, strict=True)
+        for n, _ in enumerate(cell, start=1)
+    ]
+    unreadable = {rows[number] for group in findings.unreadable.values() for number in group}
+    contents: list[list[Hashable]] = [[] for _ in ids]
+    for number, content in sorted(findings.contents.items()):
+        contents[rows[number]].append(content)
+    # An item that has a file which was not read is the same as no other.
+    read = zip(contents, cells, ids, strict=True)
+    same = _groups((tuple(own), item_id) for own, cell, item_id in read if own and len(own) == len(cell))
+    having = sum(map(bool, cells))
+    count = ColumnCount(
+        column.name,
+        column.modality,
+        found=having - len(unreadable),
+        missing=len(ids) - having,
+        unreadable=len(unreadable),
+        duplicates=sum(len(group) - 1 for group in same),
+        values=len(rows),
     )
+    name = column.name
     notes = [
         note
         for (code, message), group in findings.unreadable.items()
-        for note in note_of("warning", code, f"{source} files that {message}", group)
+        for note in note_of("warning", code, f"{name} files that {message}", [names[n] for n in group])
     ]
+    remote = [names[number] for number in findings.remote]
     return count, [
         *notes,
-        *note_of(
-            "info", f"same_{source}", f"{source} contents that several items have", _listed(findings.same)
-        ),
-        *note_of("info", "not_asked", f"{source} URLs: not asked for", findings.remote),
+        *note_of("info", f"same_{name}", f"{name} contents that several items have", _listed(same)),
+        *note_of("info", "not_asked", f"{name} URLs: not asked for", remote),
     ]
 
 
@@ -160,9 +191,9 @@ def _value_counts(column: pa.ChunkedArray) -> dict[str, int]:
     return dict(zip(counts.field("values").to_pylist(), counts.field("counts").to_pylist(), strict=True))
 
 
-def _groups(pairs: Iterable[tuple[str, str]]) -> list[list[str]]:
+def _groups(pairs: Iterable[tuple[Hashable, str]]) -> list[list[str]]:
     """Ids by key, where a key has several, in the order of the first."""
-    groups: defaultdict[str, list[str]] = defaultdict(list)
+    groups: defaultdict[Hashable, list[str]] = defaultdict(list)
     for key, item_id in pairs:
         groups[key].append(item_id)
     return [group for group in groups.values() if len(group) > 1]

@@ -2,77 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mmfeat.datasets.base import Dataset, Note, build_items, existing_folder, note_of
+from mmfeat.datasets.base import Cell, Dataset, Note, build_items, existing_folder, note_of
+from mmfeat.datasets.folder_columns import TITLES, folders_of, no_titles, refuse_lacking, texts_of
 from mmfeat.datasets.folder_objects import load_objects
 from mmfeat.datasets.layout import MediaParts, in_order, media_parts, unread
-from mmfeat.datasets.media_files import EXTENSIONS, MediaFiles, files_in, match_names, split_name
-from mmfeat.datasets.titles import read_titles
+from mmfeat.datasets.media_files import MediaFiles, files_in, match_names, split_name
+from mmfeat.datasets.media_lists import match_lists
+from mmfeat.datasets.titles import Titles, read_titles
+from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, usual
+from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.suffixes import SUFFIXES
 
 _WHAT = "a folder of media named by item id, or of subfolders covers, videos and audio"
-_TITLES = "titles.csv"
 
 
-def load(root: str | Path | None) -> Dataset:
+def load(root: str | Path | None, *, columns: ColumnConfigs | None = None) -> Dataset:
     """A folder of images, clips or sounds named by item id, and perhaps a titles.csv.
 
-    Media lie in ``root`` itself, each file's extension saying which source it is, or in its
+    Media lie in ``root`` itself, each file's extension saying which column it is of, or in its
     subfolders or plain zip archives ``covers`` (or ``images``), ``videos`` and ``audio``; where a
-    source has both, its subfolder is read. Only a known extension is taken off a name, so
+    column has both, its subfolder is read. Only a known extension is taken off a name, so
     ``1.5.jpg`` belongs to the item ``1.5``. ``titles.csv`` is read by
     :func:`mmfeat.datasets.titles.read_titles`; an item is whatever a file or a title names. A URL of
     an object store is read the same way, but for archives.
 
+    Args:
+        columns: further columns. A text is the column of that name in ``titles.csv``. Media lie in the
+            folder or archive whose name is the column's or ends with it as a word: ``photos`` or
+            ``shop_photos.zip``. There an item has the file ``ID.jpg``; or several, which makes the
+            column a list: ``ID_1.jpg``, ``ID_2.jpg`` and so on, or whatever is in the folder ``ID``.
+
     Raises:
-        DatasetError: the folder holds neither media nor titles.
+        DatasetError: the folder holds neither media nor titles, or nothing of a column that is asked for.
     """
+    asked = columns or {}
     if isinstance(root, str):
-        return load_objects(root)
+        return load_objects(root, asked)
     folder = existing_folder(root, "folder", _WHAT)
-    media = media_parts(folder)
+    called = folders_of(asked)
+    media = media_parts(folder, called)
+    refuse_lacking(str(folder), called, media.listings, unread(folder, ()))
     loose, refused = _loose_media(folder, media)
     files = {**loose, **media.files}
-    titles = read_titles(folder / _TITLES) if (folder / _TITLES).is_file() else None
-    texts = titles.texts if titles else {}
-    ids = in_order({*texts, *(item_id for found in files.values() for item_id in found.locations)})
+    titles = _titles(folder, asked)
+    known = {*titles.texts, *(item_id for found in files.values() for item_id in found.locations)}
+    lists = {
+        name: match_lists(listing, Column(name, asked[name].modality), known)
+        for name, listing in media.listings.items()
+    }
+    ids = in_order(known.union(*(found.locations for found in lists.values())))
     if not ids:
         raise DatasetError(f"There are no media in {folder}.", hint=f"--root must be {_WHAT}.")
-    columns: dict[str, Mapping[str, str | None]] = {
-        source: found.locations for source, found in files.items()
+    values: dict[str, Mapping[str, Cell]] = {
+        **titles.columns,
+        **{name: found.locations for name, found in files.items()},
+        **{name: found.locations for name, found in lists.items()},
     }
+    further = {**titles.further, **{name: found.column for name, found in lists.items()}}
     return Dataset(
         name="folder",
         root=str(folder),
-        items=build_items(ids, {**columns, "title": texts}),
+        items=build_items(ids, values, [further[name] for name in asked]),
         notes=[
             *media.notes(),
             *refused,
             *(note for found in loose.values() for note in found.notes()),
-            *(titles.notes() if titles else []),
+            *(note for found in lists.values() for note in found.notes()),
+            *titles.notes(),
             *_not_read(folder, media, loose),
         ],
     )
 
 
+def _titles(folder: Path, asked: Mapping[str, ColumnConfig]) -> Titles:
+    further = texts_of(asked)
+    path = folder / TITLES
+    if path.is_file():
+        return read_titles(path, further)
+    return no_titles(str(folder), further)
+
+
 def _loose_media(folder: Path, media: MediaParts) -> tuple[dict[str, MediaFiles], list[Note]]:
-    """Media in the folder itself, of the sources that have no subfolder, and what was refused."""
+    """Media in the folder itself, of the usual columns that have no subfolder, and what was refused."""
     names, outside = files_in(folder, str(folder.resolve()))
     found = {}
-    for source in EXTENSIONS:
-        if source not in media.files:
-            files = match_names(names, source)
+    for column in USUAL_COLUMNS:
+        if column.is_media and column.name not in media.files:
+            files = match_names(names, column)
             files.locations = {i: str(folder / name) for i, name in files.locations.items()}
-            # Each source looks at every file: what none of them takes is noted once, by the caller.
+            # Each column looks at every file: what none of them takes is noted once, by the caller.
             files.ignored = []
-            found[source] = files
+            found[column.name] = files
     refused = note_of("error", "outside_root", "files that lead out of the root: refused", outside)
     return found, refused
 
 
-def _not_read(folder: Path, media: MediaParts, loose: dict[str, MediaFiles]) -> list[Note]:
-    names = unread(folder, {*media.used, _TITLES})
-    left = [name for name in names if not any(split_name(name, EXTENSIONS[source]) for source in loose)]
+def _not_read(folder: Path, media: MediaParts, loose: Iterable[str]) -> list[Note]:
+    names = unread(folder, {*media.used, TITLES})
+    suffixes = [suffix for column in loose for suffix in SUFFIXES[usual(column).modality]]
+    left = [name for name in names if not split_name(name, suffixes)]
     return note_of("info", "not_read", "files and folders that are not read", left)

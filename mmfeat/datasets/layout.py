@@ -1,17 +1,19 @@
-"""Finds the parts of a dataset folder: one folder or zip archive of media per source."""
+"""Finds the parts of a dataset folder: one folder or zip archive of media per column."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmfeat.datasets.base import Note, note_of
 from mmfeat.datasets.media_files import LITTER, MediaFiles, folder_media, is_inside, printable, zip_media
+from mmfeat.datasets.media_lists import BETWEEN_WORDS, Listing, ends_with_word, folder_listing, zip_listing
+from mmfeat.schemas.catalog import usual
 from mmfeat.schemas.errors import DatasetError
 
-# The last word of the name of a folder or archive of media.
+# The last word of the name of a folder or archive of media: the usual column that it stands for.
 _WORDS = {
     "cover": "cover",
     "covers": "cover",
@@ -32,12 +34,14 @@ class MediaParts:
     """Where a dataset folder keeps its media.
 
     Attributes:
-        files: source to what its folder or archive holds.
+        files: usual column to what its folder or archive holds.
+        listings: further column to the files in its folder or archive, not yet matched to items.
         used: names of the entries of the root that were read or stand for one that was.
-        spare: archives beside a folder of the same source, which was read instead.
+        spare: archives beside a folder of the same column, which was read instead.
     """
 
     files: dict[str, MediaFiles] = field(default_factory=dict)
+    listings: dict[str, Listing] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     spare: list[str] = field(default_factory=list)
 
@@ -49,33 +53,51 @@ class MediaParts:
         )
 
 
-def media_parts(root: Path) -> MediaParts:
-    """Lists the media of every source that has a folder or a zip archive in ``root``.
+def media_parts(root: Path, further: Mapping[str, str] | None = None) -> MediaParts:
+    """Lists the media of every column that has a folder or a zip archive in ``root``.
 
-    A folder or archive belongs to the source that the last word of its name says, ``covers`` or
+    A folder or archive belongs to the column that the last word of its name says, ``covers`` or
     ``MicroLens-50k_covers.zip`` to ``cover``. A folder goes before an archive.
 
+    Args:
+        further: columns beside the usual ones, to what their folders are called.
+
     Raises:
-        DatasetError: several folders or archives of one source, a folder that is a link out of the
+        DatasetError: several folders or archives of one column, a folder that is a link out of the
             root, or media in archives that cannot be read without unpacking (split zip, rar, ...).
     """
     parts = MediaParts()
     real_root = str(root.resolve())
-    for source, entries in _by_source(root).items():
+    further = further or {}
+    for name, entries in _by_column(root, further).items():
         parts.used.update(entry.name for entry in entries)
         folders = [entry for entry in entries if entry.is_dir()]
         archives = [entry for entry in entries if not entry.is_dir()]
         if folders:
             parts.spare.extend(entry.name for entry in archives)
-            parts.files[source] = folder_media(_only_folder(folders, real_root), source, real_root)
+            folder = _only_folder(folders, real_root)
+            if name in further:
+                parts.listings[name] = folder_listing(folder, real_root, further[name])
+            else:
+                parts.files[name] = folder_media(folder, usual(name), real_root)
+        elif name in further:
+            parts.listings[name] = zip_listing(_only_zip(archives), further[name])
         else:
-            parts.files[source] = zip_media(_only_zip(archives), source)
+            parts.files[name] = zip_media(_only_zip(archives), usual(name))
     return parts
 
 
-def source_of_folder(name: str) -> str | None:
-    """The source that the last word of a folder's name says; None where it says none."""
-    return _WORDS.get(re.split(r"[_\-. ]", name)[-1].lower())
+def column_of_folder(name: str, further: Mapping[str, str]) -> str | None:
+    """The column that the end of a folder's name says; None where it says none.
+
+    Args:
+        further: columns beside the usual ones, to what their folders are called; they go before those,
+            and of several that fit the one of the longest name is taken.
+    """
+    fitting = [column for column, called in further.items() if ends_with_word(name, called)]
+    if fitting:
+        return max(fitting, key=lambda column: len(further[column]))
+    return _WORDS.get(re.split(BETWEEN_WORDS, name)[-1].lower())
 
 
 def in_order(ids: Iterable[str]) -> list[str]:
@@ -97,15 +119,15 @@ def _order(item_id: str) -> tuple[int, int, str, str]:
     return (1, 0, "", item_id)
 
 
-def _by_source(root: Path) -> dict[str, list[Path]]:
+def _by_column(root: Path, further: Mapping[str, str]) -> dict[str, list[Path]]:
     found: dict[str, list[Path]] = {}
     for entry in sorted(root.iterdir()):
         archive = _ARCHIVE.search(entry.name)
         if entry.is_dir() or archive:
             stem = entry.name[: archive.start()] if archive and not entry.is_dir() else entry.name
-            source = source_of_folder(stem)
-            if source:
-                found.setdefault(source, []).append(entry)
+            column = column_of_folder(stem, further)
+            if column:
+                found.setdefault(column, []).append(entry)
     return found
 
 

@@ -7,7 +7,7 @@ import os
 import stat
 import zipfile
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,57 +26,61 @@ _EMPTY = ("empty_file", "are empty")
 
 @dataclass
 class MediaFindings:
-    """What was found of one source.
+    """What was found of the files of one column, each by its number.
 
     Attributes:
-        unreadable: what is wrong to the ids of the items.
-        same: groups of ids whose files have the same bytes.
-        remote: ids of items whose place is a URL, which is not asked for.
+        unreadable: what is wrong to the numbers of the files.
+        contents: number of a file to a key that files of the same bytes share, of those that were read.
+        remote: numbers of those whose place is a URL, which is not asked for.
     """
 
-    unreadable: dict[Trouble, list[str]] = field(default_factory=dict)
-    same: list[list[str]] = field(default_factory=list)
-    remote: list[str] = field(default_factory=list)
+    unreadable: dict[Trouble, list[int]] = field(default_factory=dict)
+    contents: dict[int, Hashable] = field(default_factory=dict)
+    remote: list[int] = field(default_factory=list)
 
 
-def check_media(places: Mapping[str, str]) -> MediaFindings:
-    """Looks at the file of every item.
+def check_media(places: Sequence[str]) -> MediaFindings:
+    """Looks at files; a file's number is where it stands in ``places``.
 
     Args:
-        places: item id to location (see ``CATALOG_SCHEMA``).
+        places: locations (see :func:`mmfeat.schemas.catalog.catalog_schema`).
     """
     findings = MediaFindings()
-    files: dict[str, Hashable] = {}
-    members: dict[str, Hashable] = {}
+    files: dict[int, Hashable] = {}
     archives = _Archives()
-    for item_id, place in places.items():
+    for number, place in enumerate(places):
         member = split_zip_location(place)
         if member is None and "://" in place:
-            findings.remote.append(item_id)
+            findings.remote.append(number)
             continue
         found = archives.look(*member) if member else _look(place)
         if found.trouble:
-            findings.unreadable.setdefault(found.trouble, []).append(item_id)
+            findings.unreadable.setdefault(found.trouble, []).append(number)
+        elif member:
+            findings.contents[number] = ("member", found.key)
         else:
-            (members if member else files)[item_id] = found.key
-    findings.same = _split(list(members), members.__getitem__)
+            files[number] = found.key
     # Equal sizes are common and equal ends are not: few files have to be read whole.
     groups = _split(list(files), files.__getitem__)
     for read in (_edges, _digest):
         key = _key_by(read, places, findings)
         groups = [part for group in groups for part in _split(group, key)]
-    findings.same += groups
+    shared = {number: ("file", group[0]) for group in groups for number in group}
+    unreadable = {number for numbers in findings.unreadable.values() for number in numbers}
+    for number in files:
+        if number not in unreadable:
+            findings.contents[number] = shared.get(number, ("file", number))
     return findings
 
 
 def _key_by(
-    read: Callable[[str], Hashable], places: Mapping[str, str], findings: MediaFindings
-) -> Callable[[str], Hashable]:
-    def key(item_id: str) -> Hashable:
+    read: Callable[[str], Hashable], places: Sequence[str], findings: MediaFindings
+) -> Callable[[int], Hashable]:
+    def key(number: int) -> Hashable:
         try:
-            return read(places[item_id])
+            return read(places[number])
         except OSError:
-            findings.unreadable.setdefault(_NO_ACCESS, []).append(item_id)
+            findings.unreadable.setdefault(_NO_ACCESS, []).append(number)
             return object()  # equal to no other
 
     return key
@@ -130,11 +134,11 @@ class _Archives:
             return None
 
 
-def _split(ids: list[str], key: Callable[[str], Hashable]) -> list[list[str]]:
-    """The ids in groups of equal key; those that are alone are left out."""
-    groups: defaultdict[Hashable, list[str]] = defaultdict(list)
-    for item_id in ids:
-        groups[key(item_id)].append(item_id)
+def _split(numbers: list[int], key: Callable[[int], Hashable]) -> list[list[int]]:
+    """The numbers in groups of equal key; those that are alone are left out."""
+    groups: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for number in numbers:
+        groups[key(number)].append(number)
     return [group for group in groups.values() if len(group) > 1]
 
 

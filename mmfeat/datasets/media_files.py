@@ -13,25 +13,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmfeat.datasets.base import Note, note_of
-from mmfeat.schemas.catalog import zip_location
+from mmfeat.schemas.catalog import Column, zip_location
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.suffixes import SUFFIXES
 
-# Where several files claim one item, the extension that stands first here wins.
-EXTENSIONS: dict[str, tuple[str, ...]] = {
-    "cover": (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tiff", ".tif"),
-    "video": (".mp4", ".mkv", ".webm", ".mov", ".m4v", ".avi", ".flv", ".mpeg", ".mpg", ".ts", ".wmv"),
-    "audio": (".mp3", ".wav", ".flac", ".m4a", ".ogg", ".opus", ".aac", ".wma"),
-}
 # What archivers and file managers leave behind.
 LITTER = frozenset({".DS_Store", "Thumbs.db", "desktop.ini", "__MACOSX"})
 
 
 @dataclass
 class MediaFiles:
-    """What a folder or archive holds of one source.
+    """What a folder or archive holds of one column.
 
     Attributes:
-        source: ``cover``, ``video`` or ``audio``.
+        column: the column's name.
         locations: item id to location, sorted by id.
         clashes: ids that several files claim, as ``id: file, file``; the first file was taken.
         outside: entries that lead out of the root; none was taken.
@@ -40,7 +35,7 @@ class MediaFiles:
         ignored: files of other kinds.
     """
 
-    source: str
+    column: str
     locations: dict[str, str] = field(default_factory=dict)
     clashes: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
@@ -50,7 +45,7 @@ class MediaFiles:
 
     def notes(self) -> list[Note]:
         """What was refused, left out or decided while listing."""
-        kind = self.source
+        kind = self.column
         return [
             *note_of("warning", "media_clash", f"several files for one {kind}: first taken", self.clashes),
             *note_of(
@@ -104,26 +99,26 @@ def files_in(folder: Path, real_root: str) -> tuple[list[str], list[str]]:
     return sorted(inside), sorted(outside)
 
 
-def folder_media(folder: Path, source: str, real_root: str) -> MediaFiles:
-    """The files of one source in a folder; not in its subfolders.
+def folder_media(folder: Path, column: Column, real_root: str) -> MediaFiles:
+    """The files of one column in a folder; not in its subfolders.
 
     Args:
         folder: absolute path.
         real_root: real path of the folder that nothing may lead out of.
     """
     names, outside = files_in(_unwrapped(folder, real_root), real_root)
-    found = match_names(names, source)
+    found = match_names(names, column)
     base = str(_unwrapped(folder, real_root))
     found.locations = {i: os.path.join(base, name) for i, name in found.locations.items()}  # noqa: PTH118
     found.outside = outside
     return found
 
 
-def match_names(names: Iterable[str], source: str) -> MediaFiles:
+def match_names(names: Iterable[str], column: Column) -> MediaFiles:
     """Matches file names to item ids; the locations of the result are the names as given."""
-    found = MediaFiles(source)
+    found = MediaFiles(column.name)
     claims: dict[str, list[tuple[int, str]]] = {}
-    extensions = EXTENSIONS[source]
+    extensions = SUFFIXES[column.modality]
     for name in names:
         split = split_name(name.rpartition("/")[2], extensions)
         if split is None:
@@ -140,12 +135,36 @@ def match_names(names: Iterable[str], source: str) -> MediaFiles:
     return found
 
 
-def zip_media(archive: Path, source: str) -> MediaFiles:
-    """The files of one source in a plain zip archive, in whatever folder of it they lie.
+def zip_media(archive: Path, column: Column) -> MediaFiles:
+    """The files of one column in a plain zip archive, in whatever folder of it they lie.
 
     Raises:
         DatasetError: the archive is damaged, one volume of a split one, or its path holds ``::``.
     """
+    members = zip_members(archive)
+    found = match_names(members.names, column)
+    found.locations = {i: zip_location(str(archive), name) for i, name in found.locations.items()}
+    found.outside, found.encrypted = members.outside, members.encrypted
+    return found
+
+
+@dataclass(frozen=True)
+class ZipMembers:
+    """The files in an archive, by their paths in it, each list sorted.
+
+    Attributes:
+        names: those that can be read.
+        outside: those whose path leads out of the archive's folder.
+        encrypted: those that need a password.
+    """
+
+    names: list[str]
+    outside: list[str]
+    encrypted: list[str]
+
+
+def zip_members(archive: Path) -> ZipMembers:
+    """What a plain zip archive holds; see :func:`zip_media` for the errors."""
     if "::" in str(archive):
         raise DatasetError(f'{archive} has "::" in its path.', hint="Rename the folder or the archive.")
     try:
@@ -160,10 +179,7 @@ def zip_media(archive: Path, source: str) -> MediaFiles:
     encrypted = sorted(info.filename for info in members if info.flag_bits & 1)
     refused = {*outside, *encrypted}
     names = (i.filename for i in members if i.filename not in refused and not _is_litter(i.filename))
-    found = match_names(sorted(names), source)
-    found.locations = {i: zip_location(str(archive), name) for i, name in found.locations.items()}
-    found.outside, found.encrypted = outside, encrypted
-    return found
+    return ZipMembers(sorted(names), outside, encrypted)
 
 
 def _unwrapped(folder: Path, real_root: str) -> Path:

@@ -47,7 +47,9 @@ def load(root: Path | None, *, titles: str | None = None) -> Dataset:
         raise DatasetError(f"There is nothing of MicroLens in {folder}.", hint=_hint(folder))
     texts = read_titles(titles_file) if titles_file else None
     interactions, pairs_notes = read_pairs(pairs_files[0]) if pairs_files else (None, [])
-    columns: dict[str, Mapping[str, str | None]] = {s: files.locations for s, files in media.files.items()}
+    columns: dict[str, Mapping[str, str | None]] = {
+        name: files.locations for name, files in media.files.items()
+    }
     if texts is not None:
         columns["title"] = texts.texts
     seen = [] if interactions is None else pc.unique(interactions["item_id"]).to_pylist()

@@ -17,7 +17,7 @@ from mmfeat.datasets.delimited import first_row, repeated
 from mmfeat.datasets.interactions import interactions_table, read_interactions
 from mmfeat.datasets.layout import unread
 from mmfeat.datasets.textfile import read_text
-from mmfeat.schemas.catalog import CATALOG_SCHEMA, SOURCES
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, USUAL_COLUMNS
 from mmfeat.schemas.errors import DatasetError
 
 _WHAT = "an MMRec dataset folder with i_id_mapping.csv and one *.inter file"
@@ -172,9 +172,10 @@ def _with_media(raw_items: list[str], root: Path | None, adapter: str) -> tuple[
             hint=f"Name the dataset that the benchmark was made of; it was read as {adapter!r}, "
             "another adapter is chosen with --option items_dataset=NAME.",
         )
-    columns = {source: other.items[source].take(places) for source in SOURCES}
+    names = [column.name for column in USUAL_COLUMNS]
+    columns = {name: other.items[name].take(places) for name in names}
     table = pa.table({"item_id": raw_items, **columns}, schema=CATALOG_SCHEMA)
-    counts = [f"{source}: {n}" for source in SOURCES if (n := len(table) - table[source].null_count)]
+    counts = [f"{name}: {n}" for name in names if (n := len(table) - table[name].null_count)]
     matched = len(raw_items) - len(lacking)
     message = f"of {len(raw_items)} items are in {root}; they have {', '.join(counts) or 'nothing to encode'}"
     return table, [

@@ -17,6 +17,7 @@ from mmfeat.datasets.layout import in_order, unread
 from mmfeat.datasets.media_files import MediaFiles
 from mmfeat.datasets.pairs import read_pairs
 from mmfeat.datasets.parts import named_media, part_notes
+from mmfeat.schemas.catalog import usual
 from mmfeat.schemas.errors import DatasetError
 
 _WHAT = "the folder of one domain, with files such as QB_item.csv, QB_pair.csv and QB_cover"
@@ -45,7 +46,7 @@ def load(root: Path | None, *, domain: str | None = None, language: Literal["en"
     domain = _domain(folder, domain)
     item_file = folder / f"{domain}_item.csv"
     covers_name = _covers_name(folder, domain)
-    covers = named_media(folder, covers_name, "cover")
+    covers = named_media(folder, covers_name, usual("cover"))
     titles, notes = _titles(item_file, language) if item_file.is_file() else (None, [])
     known = titles if titles is not None else (covers.locations if covers else {})
     log = _log(folder, domain)

@@ -8,19 +8,20 @@ from pathlib import Path
 from mmfeat.datasets.base import Note, note_of
 from mmfeat.datasets.layout import in_order
 from mmfeat.datasets.media_files import MediaFiles, folder_media, is_inside, zip_media
+from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import DatasetError
 
 
-def named_media(root: Path, name: str, source: str) -> MediaFiles | None:
-    """The files of one source in the folder ``root/name``, else in ``root/name.zip``, else None.
+def named_media(root: Path, name: str, column: Column) -> MediaFiles | None:
+    """The files of one column in the folder ``root/name``, else in ``root/name.zip``, else None.
 
     Raises:
         DatasetError: the folder is a link that leads out of the root, or the archive is damaged.
     """
     folder, archive = inner_folder(root, name), root / f"{name}.zip"
     if folder is not None:
-        return folder_media(folder, source, str(root.resolve()))
-    return zip_media(archive, source) if archive.is_file() else None
+        return folder_media(folder, column, str(root.resolve()))
+    return zip_media(archive, column) if archive.is_file() else None
 
 
 def inner_folder(root: Path, name: str) -> Path | None:

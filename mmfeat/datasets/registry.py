@@ -1,24 +1,24 @@
 """Dataset adapters by name. A new one is one file and one line here, or an entry point elsewhere.
 
-An adapter is a function ``load(root: Path | None, *, option: type = default, ...) -> Dataset``;
-one that reads object stores as well declares ``root: str | Path | None``, a URL then being a string;
-the first line of its docstring is its description. Other packages add theirs in the entry point
-group ``mmfeat.datasets``.
+An adapter is a function ``load(root: Path | None, *, option: type = default, ...) -> Dataset``. One
+that reads object stores as well declares ``root: str | Path | None``, a URL then being a string. One
+that can read columns that a person names declares ``columns: ColumnConfigs | None = None``. The first
+line of its docstring is its description. Other packages add theirs in the entry point group
+``mmfeat.datasets``.
 """
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable
-from importlib import import_module
-from importlib.metadata import entry_points
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
-from pydantic import ValidationError, validate_call
+from pydantic import TypeAdapter, ValidationError, validate_call
 
 from mmfeat.datasets.base import Dataset
+from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.registry import Registry
 
 ENTRY_POINT_GROUP = "mmfeat.datasets"
 
@@ -36,19 +36,33 @@ _ADAPTERS = {
 
 Adapter = Callable[..., Dataset]
 
+_REGISTRY: Registry[Adapter] = Registry(
+    "dataset adapter", _ADAPTERS, [ENTRY_POINT_GROUP], fits=callable, error=DatasetError
+)
+_CONFIGS: TypeAdapter[dict[str, ColumnConfig]] = TypeAdapter(ColumnConfigs)
 
-def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+
+def load(
+    name: str,
+    root: str | Path | None = None,
+    *,
+    columns: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Dataset:
     """Reads a dataset with the adapter ``name``.
 
     Args:
         root: the folder or file to read; None for adapters that need none. ``folder`` also reads a
             URL of an object store.
+        columns: columns that the adapter can't know of: name to modality, or to
+            ``{"modality": ..., "from": ...}`` where the dataset calls it something else.
         options: the adapter's own options, see ``docs/datasets.md``.
 
     Raises:
-        DatasetError: unknown adapter or option, or the root is not what the adapter reads.
+        DatasetError: unknown adapter or option, columns that the adapter can't read, or the root is
+            not what it reads.
     """
-    function = _adapter(name)
+    function = _REGISTRY.get(name)
     if isinstance(root, str) and "://" in root:
         if str not in get_args(get_type_hints(function).get("root")):
             raise DatasetError(
@@ -58,9 +72,10 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
             )
     elif root is not None:
         root = Path(root)
+    asked = {"columns": _checked(name, function, columns)} if columns else {}
     adapter = validate_call(function)
     try:
-        return adapter(root, **options)
+        return adapter(root, **options, **asked)
     except ValidationError as error:
         problems = "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in error.errors())
         raise DatasetError(
@@ -71,40 +86,36 @@ def load(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
 
 def names() -> dict[str, str]:
     """Every adapter's name and its one-line description, sorted by name."""
-    return {name: _description(name) for name in sorted(_targets())}
+    return {one.name: one.problem or _description(one.thing) for one in _REGISTRY.listing()}
 
 
 def options_of(name: str) -> list[str]:
     """Names of the options that an adapter takes beside its root."""
-    function = _adapter(name)
-    code = function.__code__
-    return list(code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount])
+    return [keyword for keyword in _keywords(_REGISTRY.get(name)) if keyword != "columns"]
 
 
-def _targets() -> dict[str, str]:
-    others = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return {**others, **_ADAPTERS}
-
-
-def _adapter(name: str) -> Adapter:
-    targets = _targets()
-    if name not in targets:
-        close = difflib.get_close_matches(name, targets, n=3)
-        hint = f"Did you mean {' or '.join(close)}? " if close else ""
+def _checked(name: str, function: Adapter, columns: Mapping[str, Any]) -> dict[str, ColumnConfig]:
+    if "columns" not in _keywords(function):
+        able = [one.name for one in _REGISTRY.listing() if one.thing and "columns" in _keywords(one.thing)]
         raise DatasetError(
-            f"There is no dataset adapter {name!r}.", hint=f"{hint}There are: {', '.join(sorted(targets))}."
+            f"The dataset {name!r} takes no further columns: {', '.join(columns)}.",
+            hint=f"These do: {', '.join(able)}.",
         )
-    module, _, function = targets[name].partition(":")
     try:
-        adapter: Adapter = getattr(import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise DatasetError(f"The dataset adapter {name!r} cannot be loaded: {error}.") from error
-    return adapter
+        return _CONFIGS.validate_python(dict(columns))
+    except ValidationError as error:
+        problems = (
+            ".".join(map(str, problem["loc"])) + f": {problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        )
+        raise DatasetError(f"Columns: {'; '.join(p.removeprefix(': ') for p in problems)}.") from None
 
 
-def _description(name: str) -> str:
-    try:
-        return (_adapter(name).__doc__ or "").strip().partition("\n")[0]
-    except DatasetError as error:
-        # One broken third-party package must not hide the other adapters from a listing.
-        return error.message
+def _keywords(function: Adapter) -> tuple[str, ...]:
+    """The names of a function's keyword-only arguments."""
+    code = function.__code__
+    return code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+
+
+def _description(adapter: Adapter | None) -> str:
+    return (getattr(adapter, "__doc__", "") or "").strip().partition("\n")[0]

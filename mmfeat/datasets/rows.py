@@ -1,11 +1,11 @@
-"""Reads table files (CSV, TSV, JSON lines, Parquet) as columns of texts."""
+"""Reads table files (CSV, TSV, JSON lines, Parquet) as columns of texts, or of lists of texts."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmfeat.datasets.base import Cell
+from mmfeat.datasets.cells import is_plain, listed, parsed
 from mmfeat.datasets.textfile import read_text
 from mmfeat.schemas.errors import DatasetError
 
@@ -25,10 +27,13 @@ class Columns:
         names: every column, in the file's order.
         read: a column's name to its values, one per row: texts as written, whole numbers in
             decimal, None where there is none; ColumnError for values of any other type.
+        read_cells: the same for a column whose rows may hold lists of such values; blank values of a
+            list are left out. In CSV and TSV a list is a JSON array.
     """
 
     names: list[str]
     read: Callable[[str], list[str | None]]
+    read_cells: Callable[[str], list[Cell]]
 
 
 class ColumnError(Exception):
@@ -67,7 +72,8 @@ def _read_csv(path: Path, delimiter: str = ",") -> Columns:
             start = reader.line_num + 1
     except csv.Error as error:
         raise _malformed(path, start, str(error)) from None
-    return Columns(names, dict(zip(names, columns, strict=True)).__getitem__)
+    by_name = dict(zip(names, columns, strict=True))
+    return Columns(names, by_name.__getitem__, lambda name: [parsed(text) for text in by_name[name]])
 
 
 def _read_tsv(path: Path) -> Columns:
@@ -93,19 +99,26 @@ def _read_json_lines(path: Path) -> Columns:
             column.append(value)
         n_rows += 1
 
-    def read(name: str) -> list[str | None]:
-        values = columns[name] + [None] * (n_rows - len(columns[name]))
-        return [_json_text(value, row) for row, value in enumerate(values, start=1)]
+    def values(name: str) -> Iterator[tuple[int, Any]]:
+        return enumerate(columns[name] + [None] * (n_rows - len(columns[name])), start=1)
 
-    return Columns(list(columns), read)
+    return Columns(
+        list(columns),
+        lambda name: [_json_text(value, row) for row, value in values(name)],
+        lambda name: [_json_cell(value, row) for row, value in values(name)],
+    )
 
 
 def _json_text(value: Any, row: int) -> str | None:
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise ColumnError(f"row {row} holds {json.dumps(value)[:40]}, neither text nor a whole number")
+    if not is_plain(value):
+        raise ColumnError(f"row {row} holds {json.dumps(value)[:40]}, neither text nor a whole number")
+    return None if value is None else str(value)
+
+
+def _json_cell(value: Any, row: int) -> Cell:
+    if not isinstance(value, list):
+        return _json_text(value, row)
+    return listed(_json_text(one, row) for one in value)
 
 
 def _read_parquet(path: Path) -> Columns:
@@ -118,12 +131,30 @@ def _read_parquet(path: Path) -> Columns:
     def read(name: str) -> list[str | None]:
         kind = schema.field(name).type
         plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_is_text(plain) or pa.types.is_integer(plain) or pa.types.is_null(plain)):
+        if not _is_plain(plain):
             raise ColumnError(f"it is of type {kind}, neither text nor whole numbers")
         texts: list[str | None] = file.read([name])[name].cast(plain).cast(pa.string()).to_pylist()
         return texts
 
-    return Columns(schema.names, read)
+    def read_cells(name: str) -> list[Cell]:
+        kind = schema.field(name).type
+        if not _is_list(kind):
+            return list(read(name))
+        if not _is_plain(kind.value_type):
+            raise ColumnError(f"it is of type {kind}, neither text nor whole numbers")
+        lists = file.read([name])[name].to_pylist()
+        return [None if values is None else listed(values) for values in lists]
+
+    return Columns(schema.names, read, read_cells)
+
+
+def _is_plain(kind: pa.DataType) -> bool:
+    return _is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_null(kind))
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(check(kind) for check in checks)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -16,6 +16,7 @@ from mmfeat.datasets.layout import in_order, unread
 from mmfeat.datasets.media_files import files_in, is_safe_id, printable, split_name
 from mmfeat.datasets.parts import inner_folder, named_media
 from mmfeat.datasets.textfile import text_or_none
+from mmfeat.schemas.catalog import usual
 from mmfeat.schemas.errors import DatasetError
 
 _WHAT = "the dataset's folder, with raw_file, title_en, asr_en and interaciton_filtered.csv or some of them"
@@ -41,7 +42,7 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
         DatasetError: no part is there, or the interactions are not as they should be.
     """
     folder = existing_folder(root, "shortvideo", _WHAT)
-    videos = named_media(folder, _VIDEOS, "video")
+    videos = named_media(folder, _VIDEOS, usual("video"))
     log = next((folder / name for name in _INTERACTIONS if (folder / name).is_file()), None)
     speech = _texts(folder, "asr_en" if language == "en" else "asr_zn")
     titles = _texts(folder, "title_en") if language == "en" else _chinese_titles(folder, log)

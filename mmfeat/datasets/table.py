@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmfeat.datasets.base import MAX_EXAMPLES, Dataset, Note, build_items, existing_root, note_of
+from mmfeat.datasets.base import MAX_EXAMPLES, Cell, Dataset, build_items, existing_root, note_of
+from mmfeat.datasets.cells import uniform
 from mmfeat.datasets.locations import Locator
 from mmfeat.datasets.rows import ColumnError, Columns, read_columns
 from mmfeat.datasets.textfile import text_or_none
-from mmfeat.schemas.catalog import MEDIA_SOURCES
+from mmfeat.schemas.catalog import Column, usual
+from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.validation import near
 
 _WHAT = "a table file: .csv, .tsv, .jsonl, .ndjson or .parquet"
 # Column names that are looked for where none is given; case does not matter, the first one wins.
@@ -24,6 +27,8 @@ _DEFAULTS = {
     "audio": ("audio", "audio_path", "audio_url"),
 }
 
+_UNUSABLE = "columns with a usual name that are no texts: not read"
+_BROKEN = "texts with half a character: shown as U+FFFD"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -37,6 +42,7 @@ def load(
     video: str | None = None,
     audio: str | None = None,
     media_root: Path | None = None,
+    columns: ColumnConfigs | None = None,
 ) -> Dataset:
     """A table of items (CSV, TSV, JSON lines or Parquet) with texts and paths or URLs of media.
 
@@ -47,9 +53,12 @@ def load(
     Args:
         root: the table file; items keep the order of its rows.
         id, title, description, cover, video, audio: names of the columns; where not given, usual
-            names are looked for (``item_id`` or ``id``, ``title``, ``image``, ``image_url``, ...).
+            names are looked for (``item_id`` or ``id``, ``title``, ``image``, ``image_url``, ...),
+            but for those that ``columns`` reads.
         media_root: folder that paths start from and must not leave, symbolic links followed; the
             table's folder where not given. ``/`` lets the table name any file of this machine.
+        columns: further columns to read. One is a list where any of its cells is: a list of JSON
+            lines or Parquet, or in CSV and TSV a JSON array of texts.
 
     Raises:
         DatasetError: the file is not such a table, a named column is not there or holds neither
@@ -60,6 +69,7 @@ def load(
         raise DatasetError(f"{path} is not a file.", hint=f"--root must be {_WHAT}.")
     locator = Locator(path.parent if media_root is None else _media_root(media_root))
     table = read_columns(path)
+    asked = columns or {}
     given = {
         "id": id,
         "title": title,
@@ -68,28 +78,37 @@ def load(
         "video": video,
         "audio": audio,
     }
-    chosen = _choose(path, table, given)
+    chosen = _choose(path, table, given, {config.source(name) for name, config in asked.items()})
     if "id" not in chosen:
         raise DatasetError(
             f"{path} has no column of item ids; its columns are: {', '.join(table.names)}.",
             hint="Name it: --option id=COLUMN.",
         )
-    values, notes = _read(path, table, chosen, given)
-    ids = _checked_ids(path, values.pop("id"))
+    values, unusable, broken = _read(path, table, chosen, given)
+    further, further_broken = _read_further(path, table, asked)
+    ids = _checked_ids(path, [cell if isinstance(cell, str) else None for cell in values.pop("id")])
+    values |= further
     first_rows, repeated = _first_rows(path, ids, values)
-    columns: dict[str, Mapping[str, str | None]] = {}
-    for source, texts in values.items():
-        kept = {item_id: text_or_none(texts[row]) for item_id, row in first_rows.items()}
-        if source in MEDIA_SOURCES:
-            columns[source] = {i: place for i, v in kept.items() if v and (place := locator.locate(v))}
+    found = {name: usual(name) for name in values if name not in asked}
+    cells: dict[str, dict[str, Cell]] = {}
+    for name, rows in values.items():
+        kept = [rows[row] for row in first_rows.values()]
+        if name not in asked:
+            kept = [text_or_none(cell) if isinstance(cell, str) else None for cell in kept]
         else:
-            columns[source] = kept
+            kept, several = uniform(kept)
+            found[name] = Column(name, asked[name].modality, several)
+        if found[name].is_media:
+            kept = [_located(locator, cell) for cell in kept]
+        cells[name] = dict(zip(first_rows, kept, strict=True))
     return Dataset(
         name="table",
         root=str(path),
-        items=build_items(first_rows, columns),
+        items=build_items(first_rows, cells, [found[name] for name in asked]),
         notes=[
-            *notes,
+            *note_of("info", "columns", "columns that are read", _sources(chosen, values, asked)),
+            *note_of("warning", "unusable_column", _UNUSABLE, unusable),
+            *note_of("warning", "broken_text", _BROKEN, [*broken, *further_broken]),
             *note_of("info", "repeated_row", "rows that repeat another: taken once", repeated),
             *locator.notes(),
         ],
@@ -105,29 +124,75 @@ def _media_root(folder: Path) -> Path:
     return path
 
 
-def _choose(path: Path, table: Columns, given: Mapping[str, str | None]) -> dict[str, str]:
-    """The column of each role, for the roles that have one."""
+def _choose(path: Path, table: Columns, given: Mapping[str, str | None], asked: set[str]) -> dict[str, str]:
+    """The column of each role, for the roles that have one.
+
+    Args:
+        asked: columns that are read under names of their own: of them only the ids are read once more.
+    """
     by_lower = {name.lower(): name for name in reversed(table.names)}
     chosen = {}
     for role, name in given.items():
         if name is None:
-            usual = [by_lower[n] for n in _DEFAULTS[role] if n in by_lower]
-            if usual:
-                chosen[role] = usual[0]
+            known = [by_lower[n] for n in _DEFAULTS[role] if n in by_lower]
+            free = [n for n in known if role == "id" or n not in asked]
+            if free:
+                chosen[role] = free[0]
         elif name in table.names:
             chosen[role] = name
         else:
-            raise DatasetError(
-                f"{path} has no column {name!r} for {role}.", hint=f"It has: {', '.join(table.names)}."
-            )
+            raise _no_column(path, table, name, f" for {role}")
     return chosen
+
+
+def _no_column(path: Path, table: Columns, name: str, role: str) -> DatasetError:
+    return DatasetError(
+        f"{path} has no column {name!r}{role}.",
+        hint=f"{near(name, table.names)}It has: {', '.join(table.names)}.",
+    )
+
+
+def _read_further(
+    path: Path, table: Columns, asked: Mapping[str, ColumnConfig]
+) -> tuple[dict[str, list[Cell]], list[str]]:
+    """The cells of every column that is asked for, and places of broken texts."""
+    values: dict[str, list[Cell]] = {}
+    broken: list[str] = []
+    for name, config in asked.items():
+        source = config.source(name)
+        if source not in table.names:
+            raise _no_column(path, table, source, "" if source == name else f", asked for as {name!r}")
+        try:
+            cells = table.read_cells(source)
+        except ColumnError as error:
+            raise DatasetError(f"{path}: the column {source!r} cannot be read: {error}.") from None
+        values[name] = [
+            [_encodable(text) for text in cell] if isinstance(cell, list) else _blank_none(cell)
+            for cell in cells
+        ]
+        broken += _changed(source, cells, values[name])
+    return values, broken
+
+
+def _blank_none(text: str | None) -> str | None:
+    kept = text_or_none(text)
+    return None if kept is None else _encodable(kept)
+
+
+def _located(locator: Locator, cell: Cell) -> Cell:
+    """The locations that a cell names; None where none of them is taken."""
+    if isinstance(cell, list):
+        return [place for value in cell if (place := locator.locate(value))] or None
+    return None if cell is None else locator.locate(cell)
 
 
 def _read(
     path: Path, table: Columns, chosen: Mapping[str, str], given: Mapping[str, str | None]
-) -> tuple[dict[str, list[str | None]], list[Note]]:
-    """The values of every role, and what each was read from."""
-    values, unusable, broken = {}, [], []
+) -> tuple[dict[str, list[Cell]], list[str], list[str]]:
+    """The values of every role, columns that cannot be read, and places of broken texts."""
+    values: dict[str, list[Cell]] = {}
+    unusable: list[str] = []
+    broken: list[str] = []
     for role, column in chosen.items():
         try:
             texts = table.read(column)
@@ -140,25 +205,28 @@ def _read(
             # Nobody asked for a column that only happens to have a usual name.
             unusable.append(f"{column}: {error}")
             continue
-        values[role] = [_encodable(text) for text in texts]
-        broken += [
-            f"{column}, row {n}"
-            for n, (a, b) in enumerate(zip(texts, values[role], strict=True), 1)
-            if a != b
-        ]
-    read = [f"{role} from {chosen[role]}" for role in values]
-    return values, [
-        *note_of("info", "columns", "columns that are read", read),
-        *note_of(
-            "warning", "unusable_column", "columns with a usual name that are no texts: not read", unusable
-        ),
-        *note_of("warning", "broken_text", "texts with half a character: shown as U+FFFD", broken),
-    ]
+        values[role] = [None if text is None else _encodable(text) for text in texts]
+        broken += _changed(column, texts, values[role])
+    return values, unusable, broken
 
 
-def _encodable(text: str | None) -> str | None:
+def _sources(
+    chosen: Mapping[str, str], values: Mapping[str, object], asked: Mapping[str, ColumnConfig]
+) -> list[str]:
+    """What each column is read from."""
+    usual_ones = [f"{role} from {name}" for role, name in chosen.items() if role == "id" or role in values]
+    return [*usual_ones, *(f"{name} from {config.source(name)}" for name, config in asked.items())]
+
+
+def _encodable(text: str) -> str:
     """The text with U+FFFD for lone surrogates, which JSON escapes can hold and UTF-8 cannot."""
-    return _SURROGATE.sub("\ufffd", text) if text else text
+    return _SURROGATE.sub("\ufffd", text)
+
+
+def _changed(column: str, read: Sequence[Cell], taken: Sequence[Cell]) -> list[str]:
+    """Where a text had to be changed; that a blank one is none is no change."""
+    rows = enumerate(zip(read, taken, strict=True), start=1)
+    return [f"{column}, row {n}" for n, (a, b) in rows if b is not None and a != b]
 
 
 def _checked_ids(path: Path, ids: Sequence[str | None]) -> list[str]:
@@ -172,7 +240,7 @@ def _checked_ids(path: Path, ids: Sequence[str | None]) -> list[str]:
 
 
 def _first_rows(
-    path: Path, ids: Sequence[str], values: Mapping[str, Sequence[str | None]]
+    path: Path, ids: Sequence[str], values: Mapping[str, Sequence[Cell]]
 ) -> tuple[dict[str, int], list[str]]:
     """Each id's first row, and the ids of rows that repeat one."""
     first: dict[str, int] = {}

@@ -1,16 +1,19 @@
-"""Reads titles files of two columns, item id and title, in the two forms that datasets write."""
+"""Reads titles files, of item ids, titles and perhaps further texts, in the two forms that datasets write."""
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from mmfeat.datasets.base import Note, note_of
+from mmfeat.datasets.base import Cell, Note, note_of
+from mmfeat.datasets.cells import parsed, uniform
 from mmfeat.datasets.textfile import read_text, text_or_none
+from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.validation import near
 
 # How the first column is headed; a file whose first line starts otherwise has no header.
 _ID_HEADERS = frozenset({"item", "item_id", "itemid", "id"})
@@ -22,23 +25,36 @@ class Titles:
 
     Attributes:
         texts: item id to title, None where the title is blank, in the file's order.
+        further: the columns beside the title that were asked for.
+        cells: name of such a column to item id to what it holds.
         repeated: ids on several lines with the same title.
         conflicting: ids on several lines with different titles; the first was taken.
         malformed: lines without an id or without a comma, as ``line N``; none was taken.
+        unread: columns that nobody asked for.
     """
 
     name: str
     texts: dict[str, str | None] = field(default_factory=dict)
+    further: dict[str, Column] = field(default_factory=dict)
+    cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
     conflicting: list[str] = field(default_factory=list)
     malformed: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
 
-    def add(self, item_id: str, text: str) -> None:
-        """Takes the title of an item that has none yet."""
+    @property
+    def columns(self) -> dict[str, Mapping[str, Cell]]:
+        """The title and the further columns, as the catalog takes them."""
+        return {"title": self.texts, **self.cells}
+
+    def add(self, item_id: str, text: str, further: Mapping[str, Cell]) -> None:
+        """Takes the texts of an item that has none yet."""
         title = text_or_none(text)
         if item_id not in self.texts:
             self.texts[item_id] = title
-        elif self.texts[item_id] == title:
+            for name, cell in further.items():
+                self.cells[name][item_id] = cell
+        elif self.texts[item_id] == title and all(self.cells[n][item_id] == c for n, c in further.items()):
             self.repeated.append(item_id)
         else:
             self.conflicting.append(item_id)
@@ -53,7 +69,7 @@ class Titles:
             *note_of(
                 "warning",
                 "title_clash",
-                f"items with several titles in {name}: first taken",
+                f"items with several titles or texts in {name}: first taken",
                 self.conflicting,
             ),
             *note_of(
@@ -62,32 +78,49 @@ class Titles:
                 f"lines of {name} that are not ID,TITLE: left out",
                 self.malformed,
             ),
+            *note_of("info", "unread_column", f"columns of {name} that are not read", self.unread),
         ]
 
 
-def read_titles(path: Path) -> Titles:
+def read_titles(path: Path, further: Mapping[str, str] | None = None) -> Titles:
     """Reads a titles file.
 
     With a header (``item,title``) it is CSV: titles with commas, quotes or line breaks are quoted.
     Without one each physical line is split at its first comma and quotes mean nothing, because
     files of that form hold unbalanced ones.
 
+    Args:
+        further: columns of texts beside the title, to what the header calls them; the header may then
+            name others too, which are not read. A cell that is a JSON array of texts holds several.
+
     Raises:
-        DatasetError: the file is not UTF-8, or has a header and is not CSV of two columns.
+        DatasetError: the file is not UTF-8; it has a header and is not CSV of these columns; or
+            further columns are asked for and the header has not got them.
     """
-    return parse_titles(read_text(path), path)
+    return parse_titles(read_text(path), path, further)
 
 
-def parse_titles(text: str, path: PurePath) -> Titles:
+def parse_titles(text: str, path: PurePath, further: Mapping[str, str] | None = None) -> Titles:
     """As :func:`read_titles`, of a text that was read already from ``path``."""
-    titles = Titles(path.name)
+    titles = Titles(path.name, cells={name: {} for name in further or {}})
     first = text.partition("\n")[0].rstrip("\r").replace('"', "").lower().split(",")
-    rows = _csv_rows(text, path) if first[0].strip() in _ID_HEADERS else _line_rows(text)
-    for line, item_id, title in rows:
-        if item_id and title is not None:
-            titles.add(item_id, title)
-        else:
-            titles.malformed.append(f"line {line}")
+    if first[0].strip() in _ID_HEADERS:
+        _add_csv(titles, text, path, further or {})
+    elif further:
+        raise DatasetError(
+            f"{path} has no header, and so no column {next(iter(further.values()))!r}.",
+            hint=f"Its first line must be: item_id,title,{','.join(further.values())}.",
+        )
+    else:
+        for line, item_id, title in _line_rows(text):
+            if item_id and title is not None:
+                titles.add(item_id, title, {})
+            else:
+                titles.malformed.append(f"line {line}")
+    for name, cells in titles.cells.items():
+        values, several = uniform(list(cells.values()))
+        titles.cells[name] = dict(zip(cells, values, strict=True))
+        titles.further[name] = Column(name, "text", several)
     return titles
 
 
@@ -99,16 +132,38 @@ def _line_rows(text: str) -> Iterator[tuple[int, str, str | None]]:
             yield number, item_id, title if comma else None
 
 
-def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None]]:
+def _add_csv(titles: Titles, text: str, path: PurePath, further: Mapping[str, str]) -> None:
+    rows = _csv_rows(text, path)
+    _, header = next(rows)
+    for name, called in further.items():
+        if called not in header[2:]:
+            there = ", ".join(header[2:]) or "none"
+            raise DatasetError(
+                f"{path} has no column {called!r}, asked for as {name!r}.",
+                hint=f"{near(called, header[2:])}Beside id and title it has: {there}.",
+            )
+    if len(header) != 2 and not further:
+        raise _not_csv(path, 1, f"it has {len(header)} columns")
+    titles.unread = [name for name in header[2:] if name not in further.values()]
+    at = {name: header.index(called, 2) for name, called in further.items()}
+    for line, row in rows:
+        if len(row) != len(header):
+            raise _not_csv(path, line, f"it has {len(row)} columns")
+        if row[0]:
+            titles.add(row[0], row[1], {name: parsed(row[place]) for name, place in at.items()})
+        else:
+            titles.malformed.append(f"line {line}")
+
+
+def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, Sequence[str]]]:
+    """``(line where it starts, cells)`` of each row that is not empty, the header first."""
     # Strict, so that an unbalanced quote is an error instead of many lines in one title.
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     start = 1
     try:
-        for number, row in enumerate(reader):
-            if row and len(row) != 2:
-                raise _not_csv(path, start, f"it has {len(row)} columns")
-            if row and number:
-                yield start, row[0], row[1]
+        for row in reader:
+            if row:
+                yield start, row
             start = reader.line_num + 1
     except csv.Error as error:
         raise _not_csv(path, start, str(error)) from None
@@ -117,6 +172,6 @@ def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, str, str | None]
 def _not_csv(path: PurePath, line: int, why: str) -> DatasetError:
     return DatasetError(
         f"{path}, line {line} is not CSV of two columns, id and title: {why}.",
-        hint="Quote titles that hold commas or quotes, or remove the header: "
-        "each line is then split at its first comma. For more columns use the dataset 'table'.",
+        hint="Quote titles that hold commas or quotes, or remove the header: each line is then split at "
+        "its first comma. Further texts are named under [dataset.columns].",
     )

@@ -22,7 +22,7 @@ from mmfeat.export.content import Content, Entry, ItemMap
 
 Policy = Literal["mask", "mean", "zero", "drop", "error"]
 POLICIES: tuple[Policy, ...] = ("mask", "mean", "zero", "drop", "error")
-Kind = Literal["vector", "vectors", "codes", "text"]
+Kind = Literal["vector", "vectors", "tokens", "codes", "text"]
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class Role:
 
     Attributes:
         name: what ``--features NAME=FEATURE`` calls it.
-        kind: ``vector`` (``[dims]`` per item), ``vectors`` (``[m, dims]``), ``codes`` (semantic
-            ids, integers ``[levels]``) or ``text``.
+        kind: ``vector`` (``[dims]`` per item), ``vectors`` (``[m, dims]``), ``tokens`` (``[n, dims]``,
+            ``n`` of each item's own), ``codes`` (semantic ids, integers ``[levels]``) or ``text``.
         media: which features fit when none is named: read from ``image`` (covers and videos),
             ``audio`` or ``text``.
         required: whether the target fails without it.

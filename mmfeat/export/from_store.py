@@ -17,11 +17,11 @@ from mmfeat.export.files import refuse_used
 from mmfeat.export.request import Chosen, Request, Shaping, name_of, refs_of, settle
 from mmfeat.export.run import ExportReport, export
 from mmfeat.export.shape import needed, unasked
-from mmfeat.extract.registry import model_class
-from mmfeat.schemas.errors import ConfigError, StoreError
+from mmfeat.extract.registry import class_of
+from mmfeat.schemas.errors import ConfigError, StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import Exported, Store
+from mmfeat.store import Exported, Store, why_stale
 
 
 def export_from(store: Store, request: Request) -> ExportReport:
@@ -33,6 +33,7 @@ def export_from(store: Store, request: Request) -> ExportReport:
     shaping = request.shaping or Shaping()
     chosen = _fitting(exporter, store, shaping) if request.features is None else request.features
     refs = needed(refs_of(chosen), shaping)
+    _refuse_stale_codes(store, refs)
     # Nothing here holds on to what was read: where it is shaped, the vectors as they were are let go.
     report = export(_read(store, refs, request.items), replace(request, features=_names(chosen)))
     return replace(report, unrecorded=_record(store, report))
@@ -43,10 +44,10 @@ def licence_of(spec: FeatureSpec) -> str | None:
 
     Loads no model library: a model's own card may, and what most of them say is where to look.
     """
-    if spec.output == "codes":
+    if spec.form == "codes":
         return None
     try:
-        card = model_class(spec.method, spec.output).example
+        card = class_of(spec).example
     except ConfigError:
         return None  # made by a package that is not installed here
     same = (card.model, card.weights_from) == (spec.model, f"{spec.weights.origin}: {spec.weights.ref}")
@@ -83,6 +84,20 @@ def _may_take(exporter: Exporter, column: FeatureColumn) -> bool:
     if not exporter.roles:
         return kind in exporter.kinds
     return any(kind == role.kind and roles.medium_of(column) in role.media for role in exporter.roles)
+
+
+def _refuse_stale_codes(store: Store, refs: Sequence[str]) -> None:
+    """UsageError for codes, chosen by their name alone, of other vectors than the current ones."""
+    current = store.current()
+    for version in (store.resolve(ref) for ref in refs if "@" not in ref):
+        if version.spec.form == "codes" and (why := why_stale(version.spec, current)):
+            (name, *_) = version.spec.upstreams
+            raise UsageError(
+                f"{version.version} is stale: {why}. An export of both would mix two versions of {name!r}.",
+                hint="Bring the codes up to date: `mmfeat run` their job, or "
+                f"`mmfeat quantize {name} --name {version.name}` with the options that they have. "
+                f"To export these, name their version: {version.version}.",
+            )
 
 
 def _read(store: Store, refs: Sequence[str], items: str | Sequence[str]) -> ExportInput:

@@ -91,7 +91,7 @@ def breaks_lines(text: str) -> bool:
     return any(c < " " or c in "\x7f\x85\u2028\u2029" for c in text)
 
 
-def case_twins(ids: Sequence[str]) -> list[str]:
+def case_clashes(ids: Sequence[str]) -> list[str]:
     """The ids that differ from an earlier one only in case: one file for both on many systems."""
     folded: dict[str, str] = {}
     return [i for i in ids if folded.setdefault(i.casefold(), i) != i]

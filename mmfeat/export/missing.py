@@ -56,9 +56,9 @@ def fill(
         )
     if policy == "mask":
         return ~gaps, None
-    if column.spec.output != "vector":
+    if column.spec.form != "vector":
         raise UsageError(
-            f"{role} is a {column.spec.output} feature, which cannot be filled in by {policy}.",
+            f"{role} is a {column.spec.form} feature, which cannot be filled in by {policy}.",
             hint="Choose --missing drop, mask or error.",
         )
     if policy == "zero":

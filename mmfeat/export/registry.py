@@ -6,13 +6,11 @@ Other packages add theirs in the entry point group ``mmfeat.exporters``: a name 
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
+from typing import Any
 
 from mmfeat.export.base import Exporter
-from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.registry import Listing, Registry
 
 ENTRY_POINT_GROUP = "mmfeat.exporters"
 
@@ -49,10 +47,11 @@ _FORMATS = {
 
 
 @dataclass(frozen=True)
-class Listing:
+class FormatListing:
     """One line of ``mmfeat export --list``.
 
     Attributes:
+        title: of the project that reads the files; why the format cannot be loaded, where it cannot.
         features: what it takes, ``?`` after what may be left out.
         ids: how the target counts items.
         missing: the answers to missing items that it can take, the default one first.
@@ -69,42 +68,37 @@ class Listing:
     options: tuple[str, ...]
 
 
+def _is_exporter(loaded: Any) -> bool:
+    return isinstance(loaded, type) and issubclass(loaded, Exporter)
+
+
+_REGISTRY: Registry[type[Exporter]] = Registry(
+    "export format", _FORMATS, [ENTRY_POINT_GROUP], fits=_is_exporter
+)
+
+
 def names() -> list[str]:
     """Every format's name, sorted."""
-    return sorted(_targets())
+    return _REGISTRY.names()
 
 
 def get(name: str) -> Exporter:
     """The exporter called ``name``; UsageError with the nearest names where there is none."""
-    # Installed packages are looked through only for a name that is not built in: it takes a while.
-    targets = _FORMATS if name in _FORMATS else _targets()
-    if name not in targets:
-        close = difflib.get_close_matches(name, targets, n=3)
-        hint = f"Did you mean {' or '.join(close)}? " if close else ""
-        raise UsageError(
-            f"There is no export format {name!r}.", hint=f"{hint}There are: {', '.join(names())}."
-        )
-    module, _, attribute = targets[name].partition(":")
-    try:
-        exporter: type[Exporter] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"The export format {name!r} cannot be loaded: {error}.") from error
-    return exporter()
+    return _REGISTRY.get(name)()
 
 
-def listing() -> list[Listing]:
+def listing() -> list[FormatListing]:
     """What every format needs and for which systems it is. A broken third-party one is listed as such."""
-    return [_listing(name) for name in names()]
+    return [_described(one) for one in _REGISTRY.listing()]
 
 
-def _listing(name: str) -> Listing:
-    try:
-        exporter = get(name)
-    except UsageError as error:
-        return Listing(name, error.message, (), "", "", "", (), ())
+def _described(found: Listing[type[Exporter]]) -> FormatListing:
+    if found.thing is None:
+        return FormatListing(found.name, found.problem, (), "", "", "", (), ())
+    exporter = found.thing()
     roles = [role.name + ("" if role.required else "?") for role in exporter.roles]
-    return Listing(
-        name=name,
+    return FormatListing(
+        name=found.name,
         title=exporter.title,
         systems=exporter.systems,
         features=", ".join(roles) or f"any ({', '.join(exporter.kinds)})",
@@ -120,8 +114,3 @@ def _ids(exporter: Exporter) -> str:
         return "their own"
     pad = ", row 0 is a pad row" if exporter.pad_row else ""
     return f"mapped, from {exporter.id_base}{pad}"
-
-
-def _targets() -> dict[str, str]:
-    others = {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
-    return {**others, **_FORMATS}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -15,6 +14,7 @@ from mmfeat.export import missing
 from mmfeat.export.base import Exporter, Policy
 from mmfeat.export.interactions import SplitRule
 from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.validation import near
 
 # Features to choose from, or role to feature; a feature is NAME or, of a store, NAME@PREFIX.
 Chosen = Mapping[str, str] | Sequence[str]
@@ -98,11 +98,9 @@ class Request:
         known = [f.name for f in fields(cls) if f.name not in ("format", "out")]
         for name in settings:
             if name not in known:
-                close = difflib.get_close_matches(name, known, n=3)
-                hint = f"Did you mean {' or '.join(close)}? " if close else ""
                 raise UsageError(
                     f"An export has no setting {name!r}.",
-                    hint=f"{hint}There are: {', '.join(known)}. A format's own go into options.",
+                    hint=f"{near(name, known)}There are: {', '.join(known)}. A format's own go into options.",
                 )
         return cls(format, out, **settings)
 

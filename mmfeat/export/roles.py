@@ -9,8 +9,7 @@ import numpy as np
 from mmfeat.export.base import Exporter, Kind, Role
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
-
-_MEDIA = {"cover": "image", "video": "image", "audio": "audio"}
+from mmfeat.schemas.spec import FeatureSpec
 
 
 def assign(
@@ -40,9 +39,9 @@ def assign(
 
 def kind_of(column: FeatureColumn) -> Kind:
     """What a feature holds, in the words of :class:`Role`."""
-    if column.spec.output == "vector":
+    if column.spec.form == "vector":
         return "vectors" if column.matrix.ndim == 3 else "vector"
-    return column.spec.output
+    return column.spec.form
 
 
 def is_quantized(column: FeatureColumn) -> bool:
@@ -51,13 +50,21 @@ def is_quantized(column: FeatureColumn) -> bool:
 
 
 def medium_of(column: FeatureColumn) -> str:
-    """``image``, ``audio`` or ``text``: what a feature was read from. Captions are texts.
+    """``image`` (clips too), ``audio`` or ``text``: what a feature was read from. Captions are texts.
 
-    Of joined features ``mixed`` where their media differ.
+    ``mixed`` where it was read, or joined of features that were read, from several of these.
     """
     joined = [spec for step in column.steps for spec in step.inputs]
-    media = {_MEDIA.get(spec.source, "text") for spec in joined or [column.spec]}
+    media = {medium for spec in joined or [column.spec] for medium in _media(spec)}
     return media.pop() if len(media) == 1 else "mixed"
+
+
+def _media(spec: FeatureSpec) -> set[str]:
+    pictures, sounds = ("image", "video"), ("audio",)
+    return {
+        "image" if modality in pictures else "audio" if modality in sounds else "text"
+        for modality in spec.modalities
+    }
 
 
 def _values(chosen: Mapping[str, str] | Sequence[str]) -> list[str]:

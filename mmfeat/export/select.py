@@ -15,6 +15,8 @@ import numpy as np
 
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet, Step
+from mmfeat.schemas.inputs import VECTOR, Input
+from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.spec import FeatureSpec, Weights
 
 
@@ -190,14 +192,13 @@ def _joined_spec(name: str, parts: Sequence[FeatureColumn], dims: int) -> Featur
     identity = hashlib.sha256("+".join(_identity(part) for part in parts).encode()).hexdigest()
     return FeatureSpec(
         name=name,
-        source=" + ".join(part.spec.name for part in parts),
-        output="vector",
+        inputs=(
+            Input(source=" + ".join(part.spec.name for part in parts), modality=VECTOR, upstream=identity),
+        ),
+        output=VectorOut(dims=dims),
         method="join",
         model=" + ".join(part.spec.version for part in parts),
         weights=Weights(origin="package", ref="mmfeat"),
-        dims=dims,
-        store_dtype="float32",
-        upstream=identity,
     )
 
 

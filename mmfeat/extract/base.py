@@ -1,94 +1,237 @@
-"""The interfaces of encoders and captioners, free of Ray."""
+"""The interface of methods: what computes a feature from its inputs, free of Ray.
+
+An :class:`Encoder` gives vectors, a :class:`Captioner` texts. A method says which options it has and what
+it reads, *resolves* a person's table to a :class:`~mmfeat.schemas.spec.FeatureSpec`, loads that spec's
+weights, and then gives one value per row of inputs.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
-from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.errors import ConfigError, ItemError
+from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.inputs import Input, Prepare
 from mmfeat.schemas.media import Frames
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
+from mmfeat.schemas.server import Sending
+from mmfeat.schemas.sound import Sound
+from mmfeat.schemas.spec import FeatureSpec, ModelCard
+
+#: One value per input of the spec, in its order: a text ``str``, a picture or clip
+#: :class:`~mmfeat.schemas.media.Frames`, a sound :class:`~mmfeat.schemas.sound.Sound`; None where an item
+#: lacks an optional one.
+Row = tuple[Any, ...]
+
+Options = TypeVar("Options", bound=Frozen)
 
 
 @dataclass(frozen=True)
-class Work:
-    """What a model is loaded for.
+class Placement:
+    """Where a method runs and what it is loaded for. Never changes a value.
 
     Attributes:
+        device: ``cpu`` or ``cuda``.
         threads: compute threads that it may use; None for as many as its library takes.
-        expected: items that it will be given; None where nobody can say.
+        expected: items that it will be given, by which it may choose its runtime; None where nobody can
+            say.
+        sending: how a model on a server is asked; None for the server that the environment names.
     """
 
+    device: str = "cpu"
     threads: int | None = None
     expected: int | None = None
+    sending: Sending | None = None
 
 
-ANY_WORK = Work()
+@dataclass(frozen=True)
+class Reads:
+    """What one feature of a method can read.
+
+    Attributes:
+        modalities: of an input.
+        together: whether one feature may have several inputs of these modalities; else it has one.
+    """
+
+    modalities: tuple[str, ...]
+    together: bool = False
 
 
-class Model(ABC):
-    """A spec's weights on one device. Subclasses register in ``extract/registry.py``.
+@dataclass(frozen=True)
+class AskedInput:
+    """One input as a method sees it when it resolves a feature.
+
+    Attributes:
+        source: the name that the table or a prompt gives.
+        modality: of the column, or ``text`` or ``vector`` of a feature.
+        several: whether the column holds a list.
+        optional: whether an item may lack it.
+        upstream: the spec of the feature that is read; None of a column.
+    """
+
+    source: str
+    modality: str
+    several: bool = False
+    optional: bool = False
+    upstream: FeatureSpec | None = None
+
+    def prepared(self, prepare: Prepare | None = None, named: bool = False) -> Input:
+        """The spec's input."""
+        return Input(
+            source=self.source,
+            modality=self.modality,
+            prepare=prepare,
+            named=named,
+            optional=self.optional,
+            upstream=None if self.upstream is None else self.upstream.fingerprint,
+        )
+
+
+@dataclass(frozen=True)
+class Ask(Generic[Options]):
+    """A feature that a method is to resolve.
+
+    Attributes:
+        name: the feature's.
+        kind, method: the key and the name by which the table names the method: ``encoder``, ``timm``.
+        inputs: what the table says to read; checked against what the method reads.
+        named: what the options' prompts name in braces.
+        options: checked.
+    """
+
+    name: str
+    kind: str
+    method: str
+    inputs: tuple[AskedInput, ...]
+    named: tuple[AskedInput, ...]
+    options: Options
+
+    @property
+    def only(self) -> AskedInput:
+        """The one input of a method that reads one."""
+        (one,) = self.inputs
+        return one
+
+    def error(self, problem: str, hint: str | None = None) -> ConfigError:
+        """An error that names the feature."""
+        return ConfigError(f"feature {self.name!r}: {problem}", hint=hint)
+
+    def spec(self, **resolved: Any) -> FeatureSpec:
+        """The feature's spec with what the method has resolved."""
+        return FeatureSpec(name=self.name, method=self.method, **resolved)
+
+
+@dataclass(frozen=True)
+class Query:
+    """How a feature is searched by something of one modality.
+
+    Attributes:
+        prepare: how that is made ready; None where it is taken as it is.
+        encode: values as a row has them to float32 ``[n, dims]``.
+    """
+
+    prepare: Prepare | None
+    encode: Callable[[Sequence[Any]], np.ndarray]
+
+
+class Resolvable(ABC):
+    """What a feature's table can name. Subclasses register in ``extract/registry.py``.
 
     ``resolve`` and ``card`` never load weights; they may read configuration files and may import
     the model's library.
     """
 
-    #: Rows handed to the model at a time unless the job says otherwise; of pictures a CPU's core gets no
-    #: more than it gains by (:mod:`mmfeat.pipelines.execution.calls`). Never changes values.
-    batch_size: ClassVar[int] = 32
+    #: The keys that a feature's table may have for this method.
+    Options: ClassVar[type[Frozen]] = Frozen
+    #: What one feature can read, besides what its prompts name.
+    reads: ClassVar[tuple[Reads, ...]]
     #: The card of a well-known model of this method, for listings.
     example: ClassVar[ModelCard]
-    #: Whether it asks a server instead of loading weights. Such a class takes a third argument, a
-    #: :class:`~mmfeat.schemas.server.Sending`, and all of them in a run share one process.
-    asks_server: ClassVar[bool] = False
-    #: Whether its third argument is the :class:`Work` it is loaded for, by which it chooses its runtime.
-    #: A class without it finds torch's threads set.
-    weighs_work: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def resolve(cls, ask: Ask[Any]) -> FeatureSpec:
+        """The full spec of a feature.
+
+        Raises:
+            ConfigError: an option that does not fit what is read, or weights that are not there; the
+                message names the feature and says what to write instead.
+        """
+
+    @classmethod
+    def card(cls, spec: FeatureSpec) -> ModelCard:
+        """What the model is: input size, dims, licence, where weights come from. By default the example."""
+        return cls.example
+
+    @classmethod
+    def named(cls, options: Any) -> dict[str, bool]:
+        """What the options' prompts name in braces, and whether an item may lack it."""
+        return {}
+
+
+class Method(Resolvable):
+    """A spec's weights on one device, and what it computes of each row of inputs."""
+
+    #: Rows handed to the method at a time unless the job says otherwise; of pictures a CPU's core gets no
+    #: more than it gains by (:mod:`mmfeat.pipelines.execution.calls`). Never changes values.
+    batch_size: ClassVar[int] = 32
+    #: Where the model is: ``here`` in this process, on a ``server`` (all such methods of a run share one
+    #: process), or in an ``engine`` that the executor runs.
+    runs: ClassVar[Literal["here", "server", "engine"]] = "here"
     #: What computes the values, with its version: ``torch 2.14.1``, ``openvino 2026.4.1``. None where it
     #: is not known.
     runtime: str | None = None
     #: What a person should know of how it was loaded, in sentences.
     notes: tuple[str, ...] = ()
 
-    @classmethod
-    @abstractmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """The full spec of feature ``name``.
-
-        Args:
-            upstream: the spec of the feature that ``config.source`` names, None for item sources.
-
-        Raises:
-            ConfigError: an option this method lacks, a source it cannot read, or weights that are
-                not there; the message names the feature and says what to write instead.
-        """
-
-    @classmethod
-    @abstractmethod
-    def card(cls, spec: FeatureSpec) -> ModelCard:
-        """What the model is: input size, dims, licence, where weights come from."""
+    spec: FeatureSpec
 
     @abstractmethod
-    def __init__(self, spec: FeatureSpec, device: str) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; check their digest where the spec has one (ConfigError if it differs)."""
 
+    @abstractmethod
+    def run(self, rows: Sequence[Row]) -> Sequence[Any] | np.ndarray:
+        """One value per row, in order, whatever the batching inside; or the ItemError of that row.
 
-class Encoder(Model):
-    """Pixels or texts to vectors: ``[n, dims]``, or ``[n, vectors, dims]`` where the spec has ``vectors``."""
+        A vector feature's value is a float32 array of the spec's shape, of ``tokens`` ``[n, dims]``; a
+        text feature's a :class:`Caption`. An exception stands for the whole batch, which is then
+        bisected.
+        """
 
-    spec: FeatureSpec
+    def query(self, modality: str) -> Query | None:
+        """How the feature is searched by a ``text`` or an ``image``; None where it cannot be."""
+        return None
+
+    def sent(self) -> Usage | None:
+        """What was asked of a server since the last call; None where the model is in this process."""
+        return None
+
+
+class Encoder(Method):
+    """Inputs to vectors.
+
+    An encoder of one input defines what it reads of ``encode_images``, ``encode_texts``,
+    ``encode_clips`` and ``encode_sounds``, each of which gives float32 ``[n, dims]``, or
+    ``[n, vectors, dims]`` where the spec has ``vectors``. One that reads several inputs together
+    defines :meth:`run`.
+    """
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """uint8 ``[n, height, width, 3]`` RGB in the spec's view to float32 vectors."""
-        raise NotImplementedError(f"{self.spec.method} has no image tower")
+        raise NotImplementedError(f"{self.spec.method} reads no pictures")
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """``n`` texts to float32 vectors, in the given order whatever the batching inside."""
-        raise NotImplementedError(f"{self.spec.method} has no text tower")
+        raise NotImplementedError(f"{self.spec.method} reads no texts")
+
+    def encode_sounds(self, sounds: Sequence[Sound]) -> np.ndarray:
+        """``n`` sounds at the spec's sample rate to float32 vectors."""
+        raise NotImplementedError(f"{self.spec.method} reads no sound")
 
     def encode_clips(self, clips: Sequence[Frames]) -> np.ndarray:
         """``n`` clips to float32 vectors: the mean over time of the frame vectors, one by one where
@@ -102,21 +245,28 @@ class Encoder(Model):
         flat = self.encode_images(np.concatenate([clip.pixels for clip in clips]))
         ends = np.cumsum(counts)
         means = np.stack([flat[e - n : e].mean(axis=0) for e, n in zip(ends, counts, strict=True)])
-        if self.spec.normalize:
+        if self.spec.options.get("normalize"):
             means /= np.linalg.norm(means, axis=-1, keepdims=True)
         return means
 
+    def run(self, rows: Sequence[Row]) -> Sequence[Any] | np.ndarray:
+        """See :meth:`Method.run`. By the modality of the one input."""
+        if len(self.spec.inputs) > 1:
+            raise NotImplementedError(f"{self.spec.method} does not say how it reads several inputs together")
+        values = [value for (value,) in rows]
+        modality = self.spec.inputs[0].modality
+        if modality == "image":
+            return self.encode_images(np.concatenate([frames.pixels for frames in values]))
+        if modality == "video":
+            return self.encode_clips(values)
+        return self.encode_sounds(values) if modality == "audio" else self.encode_texts(values)
 
-@dataclass(frozen=True)
-class CaptionInput:
-    """What one item's caption is made from: frames (one for an image) and the item's texts.
-
-    ``texts`` holds the sources that ``spec.texts`` names, none of them blank: an item that lacks one is
-    ``missing`` and never gets here.
-    """
-
-    frames: Frames
-    texts: dict[str, str] = field(default_factory=dict)
+    def query(self, modality: str) -> Query | None:
+        """See :meth:`Method.query`: by what the feature reads itself."""
+        first = self.spec.inputs[0]
+        if len(self.spec.inputs) > 1 or first.modality != modality:
+            return None
+        return Query(first.prepare, lambda values: np.asarray(self.run([(value,) for value in values])))
 
 
 @dataclass(frozen=True)
@@ -188,19 +338,17 @@ class Caption:
         return facts
 
 
-class Captioner(Model):
-    """Pixels to text."""
-
-    spec: FeatureSpec
-
-    def sent(self) -> Usage | None:
-        """What was asked of a server since the last call; None where the model is in this process."""
-        return None
+class Captioner(Method):
+    """Inputs to text."""
 
     @abstractmethod
-    def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption | ItemError]:
-        """One outcome per input, in order: its caption, or why it has none.
+    def caption(self, rows: Sequence[Row]) -> list[Caption | ItemError]:
+        """One outcome per row, in order: its caption, or why it has none.
 
         The same text whatever the batch it ran in. An exception stands for the whole batch, which is
-        then tried in halves: what was paid for must be returned, not lost to a neighbour's trouble.
+        then bisected: what was paid for must be returned, not lost to a neighbour's trouble.
         """
+
+    def run(self, rows: Sequence[Row]) -> list[Caption | ItemError]:
+        """See :meth:`Method.run`."""
+        return self.caption(rows)

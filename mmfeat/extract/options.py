@@ -1,24 +1,30 @@
-"""What encoders and captioners share when they resolve a feature."""
+"""What methods share of their options, and how these become part of a spec."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import ValidationError
+from pydantic import AfterValidator, Field, ValidationError, ValidationInfo
 
+from mmfeat.extract.base import Ask, AskedInput
 from mmfeat.schemas.errors import ConfigError, MissingExtra
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, FrameSampling, SceneCuts
+from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.inputs import (
+    FrameSampling,
+    ImagePrepare,
+    Input,
+    PixelPrepare,
+    PixelView,
+    SamplingMode,
+    SceneCuts,
+    SceneDetector,
+    VideoPrepare,
+)
+from mmfeat.schemas.outputs import StoreDtype
+from mmfeat.schemas.spec import ComputeDtype
 
-#: What a method can read, as its model card says it.
-PICTURES = ("cover", "video")
-TEXTS = ("title", "description", "a text feature")
-
-# An option that few methods have: which ones, for the others' refusals.
-_WHO_HAS = {"hidden_states": "Hidden states: transformers for pictures, sentence_transformers for texts."}
-
-_SCENE_OPTIONS = ("scene_detector", "scene_threshold", "min_scene_seconds", "max_scenes")
-_FRAME_OPTIONS = ("frames", "sampling", "fps", *_SCENE_OPTIONS)
 _DEFAULT_FRAMES = 8
 _DEFAULT_FRAMES_OF_A_SCENE = 3
 _DEFAULT_SCENES = 16
@@ -26,92 +32,133 @@ _DEFAULT_SCENE_SECONDS = 1.0
 # PySceneDetect's own.
 _DEFAULT_THRESHOLDS = {"content": 27.0, "adaptive": 3.0}
 
+_Text = TypeVar("_Text", str, None)
 
-def check_source(
-    name: str, config: FeatureConfig, upstream: FeatureSpec | None, reads: Collection[str] = PICTURES
-) -> None:
-    """Raise ConfigError unless the feature's source is one of ``reads`` (PICTURES, TEXTS or both)."""
-    if upstream is None:
-        readable = config.source in reads
-    else:
-        readable = upstream.output == "text" and "a text feature" in reads
-    if not readable:
-        raise ConfigError(
-            f"feature {name!r}: {_method(config)} cannot read {config.source!r}",
-            hint=f"It reads: {', '.join(reads)}.",
+
+def _from_base(value: _Text, info: ValidationInfo) -> _Text | str:
+    """A path beside the job's file, where there is one of that name; else the value as it is."""
+    base: Path | None = (info.context or {}).get("base")
+    if value is None or base is None or not (base / value).exists():
+        return value
+    return str(base / value)
+
+
+#: An option that may be a path, which then starts from the job file's folder.
+Place = Annotated[str | None, AfterValidator(_from_base)]
+
+
+class FrameOptions(Frozen):
+    """Which frames of a clip are taken; of no use for anything but clips."""
+
+    frames: int | None = Field(default=None, gt=0, le=4096)
+    sampling: SamplingMode | None = None
+    fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    scene_detector: SceneDetector | None = None
+    scene_threshold: float | None = Field(default=None, gt=0)
+    min_scene_seconds: float | None = Field(default=None, ge=0)
+    max_scenes: int | None = Field(default=None, gt=0, le=256)
+
+
+class PictureOptions(FrameOptions):
+    """How pictures are shown to an encoder; of no use where it reads none."""
+
+    crop: Literal["center", "squash", "pad"] | None = None
+    jpeg: Literal["exact", "scaled"] | None = None
+
+
+class VectorOptions(Frozen):
+    """What every encoder's vectors can be."""
+
+    normalize: bool | None = None
+    dtype: ComputeDtype | None = None
+    store_dtype: StoreDtype | None = None
+
+
+class WeightsOptions(Frozen):
+    """Which model, by the name of a hub, a folder or a library, and which weights of it."""
+
+    model: Place = None
+    weights: str | None = None
+    revision: str | None = None
+
+
+FRAME_OPTIONS = tuple(FrameOptions.model_fields)
+PICTURE_OPTIONS = tuple(name for name in PictureOptions.model_fields if name not in FRAME_OPTIONS)
+_SCENE_OPTIONS = ("scene_detector", "scene_threshold", "min_scene_seconds", "max_scenes")
+
+
+def refuse_options(ask: Ask[Any], names: Sequence[str], goes_with: str) -> None:
+    """ConfigError where one of these options is set; ``goes_with`` says what they are for: ``pictures``."""
+    given = [name for name in names if getattr(ask.options, name, None) is not None]
+    if given:
+        go = "goes" if len(given) == 1 else "go"
+        raise ask.error(
+            f"{', '.join(map(repr, sorted(given)))} {go} with {goes_with}, not with {ask.only.source!r}"
         )
 
 
-def check_options(name: str, config: FeatureConfig, options: Collection[str]) -> None:
-    """Raise ConfigError for an option that is set and not in ``options``.
-
-    Frame sampling is an option of every method, for source ``video`` alone.
-    """
-    given = set(config.model_dump(exclude_none=True, exclude={"source", "encoder", "captioner"}))
-    frames = set(_FRAME_OPTIONS) & given
-    if frames and config.source != "video":
-        raise ConfigError(
-            f'feature {name!r}: {_listed(frames)} goes with source = "video", not {config.source!r}'
-        )
-    unknown = given - frames - set(options)
-    if unknown:
-        known = {*options, *(_FRAME_OPTIONS if config.source == "video" else ())}
-        others = [_WHO_HAS[option] for option in unknown if option in _WHO_HAS]
-        raise ConfigError(
-            f"feature {name!r}: {_method(config)} has no option {_listed(unknown)} "
-            f"for source {config.source!r}",
-            hint=" ".join([f"It has: {', '.join(sorted(known))}.", *others]),
-        )
-
-
-def need_model(name: str, config: FeatureConfig, example: str) -> str:
+def need_model(ask: Ask[Any], example: str) -> str:
     """The feature's ``model``; ConfigError, with ``example`` as a way out, where there is none."""
-    if config.model is None:
-        raise ConfigError(
-            f"feature {name!r}: {_method(config)} needs a model", hint=f'For example: model = "{example}".'
-        )
-    return config.model
+    model: str | None = ask.options.model
+    if model is None:
+        raise ask.error(f"{ask.kind} {ask.method!r} needs a model", f'For example: model = "{example}".')
+    return model
 
 
-def frame_sampling(name: str, config: FeatureConfig) -> FrameSampling | None:
-    """The sampling that the feature asks for, None but for clips: 8 uniform frames unless it says
-    otherwise, and 3 of every scene where it is sampled by scenes.
+def pixel_input(ask: Ask[Any], read: AskedInput, view: PixelView, **prepared: Any) -> Input:
+    """A picture, or the frames of a clip that the options ask for, in a view.
+
+    Args:
+        prepared: further fields of :class:`~mmfeat.schemas.inputs.PixelPrepare`.
+    """
+    prepare: PixelPrepare
+    if read.modality == "video":
+        prepare = VideoPrepare(view=view, sampling=frame_sampling(ask), **prepared)
+    else:
+        refuse_options(ask, FRAME_OPTIONS, "a clip")
+        prepare = ImagePrepare(view=view, **prepared)
+    return read.prepared(prepare)
+
+
+def frame_sampling(ask: Ask[Any]) -> FrameSampling:
+    """The sampling that a feature of clips asks for: 8 uniform frames unless it says otherwise, and 3 of
+    every scene where it is sampled by scenes.
 
     Raises:
         ConfigError: an option that goes with another sampling.
         MissingExtra: scenes are asked for and no detector of them is installed.
     """
-    if config.source != "video":
-        return None
-    mode = config.sampling or "uniform"
+    options = ask.options
+    mode: SamplingMode = options.sampling or "uniform"
     default = _DEFAULT_FRAMES_OF_A_SCENE if mode == "scenes" else _DEFAULT_FRAMES
     try:
         return FrameSampling(
-            mode=mode, count=config.frames or default, fps=config.fps, scenes=_scene_cuts(name, config)
+            mode=mode, count=options.frames or default, fps=options.fps, scenes=_scene_cuts(ask)
         )
     except ValidationError as error:
-        message = error.errors()[0]["msg"]
-        raise ConfigError(f"feature {name!r}: {message}") from error
+        raise ask.error(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
-def _scene_cuts(name: str, config: FeatureConfig) -> SceneCuts | None:
-    given = [option for option in _SCENE_OPTIONS if getattr(config, option) is not None]
-    if config.sampling != "scenes":
+def _scene_cuts(ask: Ask[Any]) -> SceneCuts | None:
+    options = ask.options
+    given = [option for option in _SCENE_OPTIONS if getattr(options, option) is not None]
+    if options.sampling != "scenes":
         if given:
-            raise ConfigError(f'feature {name!r}: {_listed(given)} goes with sampling = "scenes"')
+            go = "goes" if len(given) == 1 else "go"
+            raise ask.error(f'{", ".join(map(repr, sorted(given)))} {go} with sampling = "scenes"')
         return None
-    _check_detectors(name)
-    detector = config.scene_detector or "content"
-    seconds = config.min_scene_seconds
+    _check_detectors(ask)
+    detector: SceneDetector = options.scene_detector or "content"
+    seconds = options.min_scene_seconds
     return SceneCuts(
         detector=detector,
-        threshold=config.scene_threshold or _DEFAULT_THRESHOLDS[detector],
+        threshold=options.scene_threshold or _DEFAULT_THRESHOLDS[detector],
         min_seconds=_DEFAULT_SCENE_SECONDS if seconds is None else seconds,
-        max_scenes=config.max_scenes or _DEFAULT_SCENES,
+        max_scenes=options.max_scenes or _DEFAULT_SCENES,
     )
 
 
-def _check_detectors(name: str) -> None:
+def _check_detectors(ask: Ask[Any]) -> None:
     """Before a run: without detectors every clip would fail."""
     try:
         import scenedetect.detectors  # noqa: F401
@@ -119,20 +166,6 @@ def _check_detectors(name: str) -> None:
         raise MissingExtra("Sampling by scenes", "scenes", "scenedetect") from None
     except ImportError as error:
         raise ConfigError(
-            f"feature {name!r}: the detectors of scenes cannot be loaded: {error}",
+            f"feature {ask.name!r}: the detectors of scenes cannot be loaded: {error}",
             hint="On a machine without a display: pip install opencv-python-headless.",
         ) from error
-
-
-def close_matches(word: str, known: Iterable[str]) -> str:
-    """``Did you mean ...? `` for a misspelt name, or nothing where no known one is near."""
-    close = difflib.get_close_matches(word, list(known), n=3)
-    return f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
-
-
-def _method(config: FeatureConfig) -> str:
-    return f"{'encoder' if config.encoder else 'captioner'} {config.method!r}"
-
-
-def _listed(names: Collection[str]) -> str:
-    return ", ".join(repr(n) for n in sorted(names))

@@ -1,57 +1,90 @@
-"""Encoders and captioners by name. A new one is one file and one line here, or an entry point elsewhere.
+"""Methods by kind and name. A new one is one file and one line here, or an entry point elsewhere.
 
-Other packages add theirs in the entry point group ``mmfeat.models``: ``NAME = "module:Class"``, the
-class an :class:`~mmfeat.extract.base.Encoder` or a :class:`~mmfeat.extract.base.Captioner`.
+Other packages add theirs in the entry point groups ``mmfeat.encoders``, ``mmfeat.captioners`` and
+``mmfeat.quantizers``, or in ``mmfeat.models`` whatever their kind: ``NAME = "module:Class"``, the class an
+:class:`~mmfeat.extract.base.Encoder` or a :class:`~mmfeat.extract.base.Captioner`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib import import_module
-from importlib.metadata import entry_points
-from typing import Literal
+from typing import Any
 
-from mmfeat.extract.base import Captioner, Encoder, Model, Work
+from mmfeat.extract.base import Ask, AskedInput, Captioner, Encoder, Method, Placement, Resolvable
+from mmfeat.extract.fitted.base import Fitted
 from mmfeat.extract.gc_pause import collected_afterwards
-from mmfeat.extract.options import close_matches
-from mmfeat.extract.runtimes.runtime import use_torch_threads
-from mmfeat.schemas.catalog import SOURCES
+from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, readable
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.server import Sending
+from mmfeat.schemas.inputs import VECTOR
+from mmfeat.schemas.registry import Listing, Registry
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
+from mmfeat.schemas.validation import near, validated
 
-ENTRY_POINT_GROUP = "mmfeat.models"
+_ANY_KIND = "mmfeat.models"
 
-Output = Literal["vector", "text"]
 
-_ENCODERS = {
-    "open_clip": "mmfeat.extract.encoders.open_clip:OpenClip",
-    "transformers": "mmfeat.extract.encoders.transformers:TransformersEncoder",
-    "timm": "mmfeat.extract.encoders.timm:Timm",
-    "sentence_transformers": "mmfeat.extract.encoders.sentence_transformers:SentenceTransformers",
-    "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
+def _is_encoder(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Encoder)
+
+
+def _is_fitted(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Fitted)
+
+
+def _is_captioner(thing: Any) -> bool:
+    return isinstance(thing, type) and issubclass(thing, Captioner)
+
+
+#: The registries of methods, by the key of a feature's table that names one.
+METHODS: dict[str, Registry[type[Resolvable]]] = {
+    "encoder": Registry(
+        "encoder",
+        {
+            "open_clip": "mmfeat.extract.encoders.open_clip:OpenClip",
+            "transformers": "mmfeat.extract.encoders.transformers:TransformersEncoder",
+            "timm": "mmfeat.extract.encoders.timm:Timm",
+            "sentence_transformers": "mmfeat.extract.encoders.sentence_transformers:SentenceTransformers",
+            "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
+        },
+        ("mmfeat.encoders", _ANY_KIND),
+        fits=_is_encoder,
+        error=ConfigError,
+    ),
+    "captioner": Registry(
+        "captioner",
+        {
+            "transformers": "mmfeat.extract.describers.captions.transformers:TransformersCaptioner",
+            "openai": "mmfeat.extract.describers.captions.openai:OpenAICaptioner",
+            "vllm": "mmfeat.extract.describers.captions.vllm:VllmCaptioner",
+            "imagenet_tags": "mmfeat.extract.describers.imagenet_tags:ImageNetTags",
+        },
+        ("mmfeat.captioners", _ANY_KIND),
+        fits=_is_captioner,
+        error=ConfigError,
+    ),
 }
-_CAPTIONERS = {
-    "transformers": "mmfeat.extract.describers.captions.transformers:TransformersCaptioner",
-    "openai": "mmfeat.extract.describers.captions.openai:OpenAICaptioner",
-    "vllm": "mmfeat.extract.describers.captions.vllm:VllmCaptioner",
-    "imagenet_tags": "mmfeat.extract.describers.imagenet_tags:ImageNetTags",
-}
-_KINDS: dict[Output, tuple[str, type[Model], dict[str, str]]] = {
-    "vector": ("encoder", Encoder, _ENCODERS),
-    "text": ("captioner", Captioner, _CAPTIONERS),
-}
+METHODS["quantizer"] = Registry(
+    "quantizer",
+    {
+        "residual_kmeans": "mmfeat.extract.fitted.codes.residual_kmeans:ResidualKMeans",
+        "rqvae": "mmfeat.extract.fitted.codes.rqvae:RqVae",
+    },
+    ("mmfeat.quantizers",),
+    fits=_is_fitted,
+    error=ConfigError,
+)
+_KIND_OF_FORM = {"vector": "encoder", "tokens": "encoder", "text": "captioner"}
 
 
 @dataclass(frozen=True)
-class Method:
+class MethodListing:
     """One line of a listing.
 
     Attributes:
-        kind: ``encoder`` or ``captioner``.
-        example: the card of a well-known model of this method; None where it cannot be loaded.
-        problem: why it cannot be loaded.
+        kind: the key that names it in a feature's table.
+        example: the card of a well-known model of this method; None where there is none to show.
+        problem: why there is none.
     """
 
     name: str
@@ -60,165 +93,242 @@ class Method:
     problem: str | None = None
 
 
-def model_class(method: str, output: Output = "vector") -> type[Model]:
-    """The encoder of that name, or with ``output="text"`` the captioner; imported when first wanted.
+def class_of(spec: FeatureSpec) -> type[Method]:
+    """The method of a spec.
 
     Raises:
-        ConfigError: there is none, or its module cannot be imported.
+        ConfigError: no method makes such a feature, or its module cannot be imported.
     """
-    kind, base, own = _KINDS[output]
-    others = _entry_points()
-    target = own.get(method) or others.get(method)
-    if target is None:
-        known = sorted({*own, *others})
-        raise ConfigError(
-            f"there is no {kind} {method!r}",
-            hint=f"{close_matches(method, known)}There are: {', '.join(known)}.",
-        )
-    model = _imported(kind, method, target)
-    if not issubclass(model, base):
-        raise ConfigError(f"{method!r} ({target}) is not a {kind}")
-    return model
+    if spec.form not in _KIND_OF_FORM:
+        raise ConfigError(f"{spec.version} holds {spec.form}, which no encoder or captioner makes")
+    found = METHODS[_KIND_OF_FORM[spec.form]].get(spec.method)
+    assert issubclass(found, Method), "encoders and captioners are methods"
+    return found
 
 
-def class_of(spec: FeatureSpec) -> type[Model]:
-    """The encoder or captioner of a spec.
+def load_method(spec: FeatureSpec, place: Placement | None = None) -> Method:
+    """The method of a spec, its weights loaded.
 
     Raises:
-        ConfigError: no model makes such a feature, or its module cannot be imported.
+        ConfigError: no method makes such a feature, or its weights cannot be loaded.
     """
-    if spec.output == "codes":
-        raise ConfigError(f"{spec.version} holds codes, which no encoder or captioner makes")
-    return model_class(spec.method, spec.output)
-
-
-def asks_server(spec: FeatureSpec) -> bool:
-    """Whether a feature's model is on a server."""
-    return spec.output == "text" and model_class(spec.method, "text").asks_server
-
-
-def load_model(
-    spec: FeatureSpec,
-    device: str,
-    sending: Sending | None = None,
-    *,
-    threads: int | None = None,
-    expected: int | None = None,
-) -> Model:
-    """The model of a spec, its weights loaded on ``device`` (``cpu``, ``cuda``).
-
-    Args:
-        sending: how a model on a server is asked.
-        threads: compute threads that it may use; None for as many as its library takes.
-        expected: items that it will be given. Where many are, or a converted network is at hand, a CPU's
-            pictures go through OpenVINO (:mod:`mmfeat.extract.runtimes.runtime`); None for torch in any case.
-
-    Raises:
-        ConfigError: no model makes such a feature, or its weights cannot be loaded.
-    """
-    model = class_of(spec)
-    make: Callable[..., Model] = model
-    if model.asks_server:
-        return make(spec, device, sending)
+    method = class_of(spec)
     with collected_afterwards():
-        if model.weighs_work:
-            return make(spec, device, Work(threads, expected))
-        use_torch_threads(threads)
-        return make(spec, device)
+        return method(spec, place or Placement())
 
 
-def resolve_all(configs: dict[str, FeatureConfig]) -> list[FeatureSpec]:
-    """The specs of a job's features, each after the feature that it reads.
+def methods() -> list[MethodListing]:
+    """Every method with an example, encoders first, by name. What cannot be loaded is listed once."""
+    found: dict[tuple[str, str], MethodListing] = {}
+    for kind, registry in METHODS.items():
+        for one in registry.listing():
+            # What cannot be loaded may be of any kind.
+            key = (one.name, kind if one.thing else one.target)
+            found.setdefault(key, _listed(one, kind))
+    return list(found.values())
+
+
+def _listed(one: Listing[type[Resolvable]], kind: str) -> MethodListing:
+    if one.thing is None:
+        return MethodListing(one.name, kind, None, one.problem)
+    example = getattr(one.thing, "example", None)
+    problem = None if example else f"{one.target} has no example, the card of a model that it loads"
+    return MethodListing(one.name, kind, example, problem)
+
+
+def resolve_all(
+    configs: Mapping[str, FeatureConfig], columns: Mapping[str, Column] | None = None
+) -> list[FeatureSpec]:
+    """The specs of a job's features, each after the features that it reads.
 
     Args:
         configs: feature name to what a person wrote; the order is kept where dependencies allow it.
+        columns: what the dataset has; the usual columns where nothing is known of it.
 
     Raises:
-        ConfigError: an unknown method or source, a source that is a vector feature, a cycle, or what
-            the method itself refuses.
+        ConfigError: an unknown method, option or source, something that a method cannot read, a circle,
+            or what the method itself refuses.
     """
+    known = _columns(columns)
+    asked = {name: _Asked.of(name, config, [*known, *configs]) for name, config in configs.items()}
     specs: dict[str, FeatureSpec] = {}
-    for name in _in_order(configs):
-        config = configs[name]
-        upstream = specs.get(config.source)
-        if upstream is not None and upstream.output != "text":
-            raise ConfigError(
-                f"feature {name!r} reads {config.source!r}, which is a vector feature",
-                hint="A feature can read an item's title, description or media, or a captioner's text.",
-            )
-        spec = _class_of(name, config).resolve(name, config, upstream)
-        if upstream is not None:
-            spec = spec.model_copy(update={"upstream": upstream.fingerprint})
-        specs[name] = spec
+    for name in _in_order(asked, known):
+        specs[name] = asked[name].resolved(known, specs)
     return list(specs.values())
 
 
-def methods() -> list[Method]:
-    """Every encoder and captioner with an example, encoders first, by name."""
-    return [_listed(name, output) for output in _KINDS for name in sorted(_names(output))]
+def resolve_one(name: str, config: FeatureConfig, upstreams: Mapping[str, FeatureSpec]) -> FeatureSpec:
+    """The spec of a feature that reads features which are resolved; ConfigError as :func:`resolve_all`."""
+    return _Asked.of(name, config, list(upstreams)).resolved({}, upstreams)
 
 
-def _in_order(configs: dict[str, FeatureConfig]) -> Iterator[str]:
-    for name, config in configs.items():
-        if name in SOURCES:
-            raise ConfigError(f"feature {name!r} has the name of an item's source", hint="Rename it.")
-        if config.source not in SOURCES and config.source not in configs:
-            known = [*SOURCES, *configs]
-            raise ConfigError(
-                f"feature {name!r} reads {config.source!r}, which is neither a source nor a feature",
-                hint=f"{close_matches(config.source, known)}There are: {', '.join(known)}.",
-            )
-    done: set[str] = set()
-    for name in configs:
-        path: list[str] = []
-        while name in configs and name not in done:
-            if name in path:
-                circle = " reads ".join(map(repr, [*path[path.index(name) :], name]))
-                raise ConfigError(f"features read each other in a circle: {circle}")
-            path.append(name)
-            name = configs[name].source
-        done.update(path)
-        yield from reversed(path)
+def resolve_with(
+    method: type[Resolvable],
+    name: str,
+    config: FeatureConfig,
+    columns: Mapping[str, Column] | None = None,
+    upstreams: Mapping[str, FeatureSpec] | None = None,
+) -> FeatureSpec:
+    """The spec of a feature by a method that need not be registered; ConfigError as :func:`resolve_all`."""
+    known, specs = _columns(columns), dict(upstreams or {})
+    return _Asked.by(method, name, config, [*known, *specs]).resolved(known, specs)
 
 
-def _class_of(name: str, config: FeatureConfig) -> type[Model]:
-    try:
-        return model_class(config.method, "vector" if config.encoder else "text")
-    except ConfigError as error:
-        raise ConfigError(f"feature {name!r}: {error.message}", hint=error.hint) from error
+def _columns(columns: Mapping[str, Column] | None) -> dict[str, Column]:
+    """What can be read of a dataset's columns; of the usual ones where nothing is known of it."""
+    return readable({c.name: c for c in USUAL_COLUMNS} if columns is None else dict(columns))
 
 
-def _entry_points() -> dict[str, str]:
-    return {point.name: point.value for point in entry_points(group=ENTRY_POINT_GROUP)}
+@dataclass(frozen=True)
+class _Asked:
+    """A feature's table with its method and its options, both known to exist."""
 
+    name: str
+    config: FeatureConfig
+    method: type[Resolvable]
+    options: Any
+    named: Mapping[str, bool]
 
-def _names(output: Output) -> set[str]:
-    """Names of one kind. What cannot be imported is listed as an encoder: it must be seen somewhere."""
-    _, base, own = _KINDS[output]
-    names = set(own)
-    for name, target in _entry_points().items():
+    @classmethod
+    def of(cls, name: str, config: FeatureConfig, known: Sequence[str]) -> _Asked:
+        """ConfigError for an unknown method, option or source."""
         try:
-            fits = issubclass(_imported("model", name, target), base)
-        except ConfigError:
-            fits = output == "vector"
-        if fits:
-            names.add(name)
-    return names
+            method = METHODS[config.kind].get(config.method)
+        except ConfigError as error:
+            raise ConfigError(f"feature {name!r}: {error.message}", hint=error.hint) from error
+        return cls.by(method, name, config, known)
+
+    @classmethod
+    def by(cls, method: type[Resolvable], name: str, config: FeatureConfig, known: Sequence[str]) -> _Asked:
+        """ConfigError for an unknown option or source, or one that is named twice."""
+        if len(config.sources) < len(config.inputs):
+            twice = next(
+                n for n in config.sources if sum(one.removesuffix("?") == n for one in config.inputs) > 1
+            )
+            raise ConfigError(f"feature {name!r}: inputs names {twice!r} twice")
+        options = _options(name, config, method)
+        asked = cls(name, config, method, options, method.named(options))
+        for source in asked.reads:
+            if source not in known:
+                raise ConfigError(
+                    f"feature {name!r} reads {source!r}, which is neither a column nor a feature",
+                    hint=f"{near(source, known)}There are: {', '.join(known)}.",
+                )
+        return asked
+
+    @property
+    def reads(self) -> dict[str, bool]:
+        """Everything that is read, and whether an item may lack it."""
+        return {**self.named, **self.config.sources}
+
+    def resolved(self, columns: Mapping[str, Column], specs: Mapping[str, FeatureSpec]) -> FeatureSpec:
+        """The spec, given those of the features that are read."""
+
+        def inputs(sources: Mapping[str, bool]) -> tuple[AskedInput, ...]:
+            return tuple(
+                _asked_input(source, optional, columns, specs) for source, optional in sources.items()
+            )
+
+        ask = Ask(
+            self.name,
+            self.config.kind,
+            self.config.method,
+            inputs(self.config.sources),
+            inputs(dict(sorted(self.named.items()))),
+            self.options,
+        )
+        _check_reads(ask, self.method)
+        return self.method.resolve(ask)
 
 
-def _listed(name: str, output: Output) -> Method:
-    kind = _KINDS[output][0]
-    try:
-        return Method(name, kind, model_class(name, output).example)
-    except ConfigError as error:
-        # One broken third-party package must not hide the others.
-        return Method(name, kind, None, error.message)
+def _asked_input(
+    source: str, optional: bool, columns: Mapping[str, Column], specs: Mapping[str, FeatureSpec]
+) -> AskedInput:
+    upstream = specs.get(source)
+    if upstream is not None:
+        return AskedInput(source, "text" if upstream.form == "text" else VECTOR, False, optional, upstream)
+    column = columns[source]
+    return AskedInput(source, column.modality, column.several, optional)
 
 
-def _imported(kind: str, method: str, target: str) -> type[Model]:
-    module, _, attribute = target.partition(":")
-    try:
-        model: type[Model] = getattr(import_module(module), attribute)
-    except (ImportError, AttributeError) as error:
-        raise ConfigError(f"the {kind} {method!r} ({target}) cannot be imported: {error}") from error
-    return model
+def _options(name: str, config: FeatureConfig, method: type[Resolvable]) -> Any:
+    known = method.Options.model_fields
+    if unknown := [key for key in config.options if key not in known]:
+        others = [
+            f"{one.name} ({_readable(one.thing)})"
+            for one in METHODS[config.kind].listing()
+            if one.thing is not None and unknown[0] in one.thing.Options.model_fields
+        ]
+        where = f" {', '.join(others)} {'has' if len(others) == 1 else 'have'} it." if others else ""
+        raise ConfigError(
+            f"feature {name!r}: {config.kind} {config.method!r} has no option "
+            f"{', '.join(map(repr, sorted(unknown)))}",
+            hint=f"{near(unknown[0], known)}It has: {', '.join(sorted(known)) or 'none'}.{where}",
+        )
+    return validated(method.Options, config.options, f"feature {name!r}", {"base": config.base})
+
+
+def _check_reads(ask: Ask[Any], method: type[Resolvable]) -> None:
+    """ConfigError unless the method can read these inputs in one feature; names must be texts."""
+    for one in ask.named:
+        if one.modality != "text":
+            raise ask.error(
+                f"a prompt names {{{one.source}}}, which is {_what(one)}",
+                "A prompt can name texts: columns of text and features that hold texts.",
+            )
+    if all(one.optional for one in ask.inputs):
+        raise ask.error(
+            f"an item may lack everything that is read: {', '.join(one.source for one in ask.inputs)}",
+            "Take the question mark from one of them.",
+        )
+    modalities = [one.modality for one in ask.inputs]
+    fitting = [reads for reads in method.reads if set(modalities) <= set(reads.modalities)]
+    if not fitting:
+        strange = next(
+            (one for one in ask.inputs if not any(one.modality in r.modalities for r in method.reads)),
+            ask.inputs[0],
+        )
+        raise ask.error(
+            f"{ask.kind} {ask.method!r} cannot read {strange.source!r}, which is {_what(strange)}",
+            f"It reads: {_readable(method)}.",
+        )
+    if len(modalities) > 1 and not any(reads.together for reads in fitting):
+        raise ask.error(
+            f"{ask.kind} {ask.method!r} reads one input, and inputs names {len(modalities)}",
+            "Make a feature of each.",
+        )
+
+
+def _what(one: AskedInput) -> str:
+    if one.upstream is None:
+        return {"text": "text", "image": "a picture", "video": "a clip", "audio": "sound"}[one.modality]
+    return f"a feature of {one.upstream.kind}"
+
+
+def _readable(method: type[Resolvable]) -> str:
+    return ", ".join(dict.fromkeys(m for reads in method.reads for m in reads.modalities))
+
+
+def _in_order(asked: Mapping[str, _Asked], columns: Mapping[str, Column]) -> Iterator[str]:
+    for name in asked:
+        if name in columns:
+            raise ConfigError(f"feature {name!r} has the name of a column", hint="Rename it.")
+    done: set[str] = set()
+    for name in asked:
+        yield from _with_upstreams(name, asked, done, ())
+
+
+def _with_upstreams(
+    name: str, asked: Mapping[str, _Asked], done: set[str], path: tuple[str, ...]
+) -> Iterator[str]:
+    """A feature after those that it reads, none of them twice."""
+    if name in path:
+        circle = " reads ".join(map(repr, [*path[path.index(name) :], name]))
+        raise ConfigError(f"features read each other in a circle: {circle}")
+    if name in done:
+        return
+    for source in asked[name].reads:
+        if source in asked:
+            yield from _with_upstreams(source, asked, done, (*path, name))
+    done.add(name)
+    yield name

@@ -11,8 +11,9 @@ from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
+from mmfeat.extract.base import Ask
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, Weights
+from mmfeat.schemas.spec import FeatureSpec, Weights
 
 # What loading a model folder may read. Anything else in it (pickles, code) is neither downloaded nor
 # part of the digest.
@@ -28,7 +29,7 @@ class Found:
     folder: Path
 
 
-def find_weights(name: str, config: FeatureConfig, needs: str = "config.json") -> Found:
+def find_weights(ask: Ask[Any], needs: str = "config.json", model: str | None = None) -> Found:
     """The weights that ``model``, ``weights`` and ``revision`` of a feature name; loads none of them.
 
     ``model`` is a folder (anything that is one on disk, or that is written as a path) or a hub id.
@@ -36,17 +37,19 @@ def find_weights(name: str, config: FeatureConfig, needs: str = "config.json") -
 
     Args:
         needs: the configuration file that such a folder must have.
+        model: in place of the option of that name.
 
     Raises:
         ConfigError: no such folder or hub model, a folder without configuration or safetensors, a
             revision given for a folder, or ``weights`` that are not of the form above.
     """
-    model = config.model or ""
-    seed = None if config.weights is None else random_seed_of(name, config)
+    options = ask.options
+    model = model or options.model or ""
+    seed = None if getattr(options, "weights", None) is None else random_seed_of(ask)
     if is_path(model):
-        found = _folder(name, model, config.revision, needs, weights_wanted=seed is None)
+        found = _folder(ask.name, model, options.revision, needs, weights_wanted=seed is None)
     else:
-        found = find_on_hub(name, model, config.revision, needs)
+        found = find_on_hub(ask.name, model, options.revision, needs)
     if seed is None:
         return found
     known = found.weights
@@ -150,13 +153,14 @@ def identity(weights: Weights) -> dict[str, Any]:
     return facts
 
 
-def random_seed_of(name: str, config: FeatureConfig) -> int:
+def random_seed_of(ask: Ask[Any]) -> int:
     """The seed of ``weights = "random:SEED"``; ConfigError for weights that are written otherwise."""
-    kind, _, seed = (config.weights or "").partition(":")
+    weights = ask.options.weights or ""
+    kind, _, seed = weights.partition(":")
     if kind != "random" or not seed.isdigit():
-        raise ConfigError(
-            f"feature {name!r}: {config.method!r} cannot read weights = {config.weights!r}",
-            hint='Leave weights out to use the model\'s own; "random:0" is for measuring speed.',
+        raise ask.error(
+            f"{ask.method!r} cannot read weights = {weights!r}",
+            'Leave weights out to use the model\'s own; "random:0" is for measuring speed.',
         )
     return int(seed)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.extract.media.webcache import WebCache, default_cache
-from mmfeat.schemas.catalog import MEDIA_SOURCES
+from mmfeat.schemas.catalog import ITEM_ID, media_columns
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.store import Exported, Store, Tombstone
 
@@ -145,7 +145,16 @@ def _urls(store: Store, ids: set[str]) -> set[str]:
     found: set[str] = set()
     for state in (store, *(store.at(snapshot.name) for snapshot in store.snapshots())):
         items = state.catalog()
-        for row in items.select(["item_id", *MEDIA_SOURCES]).to_pylist():
-            if row["item_id"] in ids:
-                found.update(row[s] for s in MEDIA_SOURCES if row[s] and row[s].startswith("http"))
+        media = media_columns(items.schema)
+        for row in items.select([ITEM_ID, *media]).to_pylist():
+            if row[ITEM_ID] in ids:
+                places = (place for name in media for place in _listed(row[name]))
+                found.update(place for place in places if place.startswith("http"))
     return found
+
+
+def _listed(cell: str | list[str] | None) -> list[str]:
+    """The locations in a cell of a catalog."""
+    if cell is None:
+        return []
+    return [cell] if isinstance(cell, str) else cell

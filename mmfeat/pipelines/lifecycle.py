@@ -13,7 +13,7 @@ from mmfeat.schemas.errors import UsageError
 from mmfeat.store import FeatureVersion, Retention, Store, Survey
 
 
-class Upkeep:
+class Lifecycle:
     """Says which versions of a store's features are current, and removes old ones."""
 
     def __init__(self, store: Store) -> None:

@@ -118,6 +118,12 @@ def runs(store: Store) -> list[dict[str, Any]]:
     return records
 
 
+def was_killed(store: Store, before: str) -> bool:
+    """Whether the last run before ``before``, which holds the lease, never came to its end."""
+    earlier = [record for record in _folded(store.runs()) if record["run_id"] != before]
+    return bool(earlier) and earlier[-1]["end"] == RUNNING
+
+
 def _started(kind: str, run_id: str, began: datetime, what: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "run_id": run_id,

@@ -14,9 +14,9 @@ class FeatureReport:
     """What one run did for one feature.
 
     Attributes:
-        version: ``name@fingerprint``.
+        version: ``name@fingerprint``; the name alone of a feature that was to be fitted and was not yet.
         source: what it reads.
-        kind: ``vector``, ``vectors`` (several per item), ``caption`` or ``tags``.
+        kind: ``vector``, ``vectors`` (several per item), ``tokens``, ``codes``, or a text's role.
         dims: of a vector feature; vectors: how many an item has, where it has several.
         up_to_date: items that had nothing to do.
         ok, missing, failed: rows that this run committed.
@@ -28,6 +28,7 @@ class FeatureReport:
         estimate: what all of this run's captions were to take, by the first of them; None where too few
             were made to say.
         cost: what they took; None for what no language model wrote.
+        fitted: of a feature that is fitted to another one, what came of that; None of others.
     """
 
     version: str
@@ -45,6 +46,7 @@ class FeatureReport:
     failed_share: float
     estimate: Cost | None
     cost: Cost | None
+    fitted: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class RunReport:
         promoted: versions that this run made current.
         removed: versions and snapshots that ``[keep]`` did not keep.
         notices: what else a person should know, such as a webhook that could not be told.
+        further: by step, what steps without a field of their own report.
     """
 
     run_id: str
@@ -79,6 +82,7 @@ class RunReport:
     promoted: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    further: dict[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON types."""

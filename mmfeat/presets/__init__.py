@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import parse_features, read_toml
 from mmfeat.schemas.spec import FeatureConfig
+from mmfeat.schemas.validation import near
 
 _HERE = Path(__file__).parent
 
@@ -31,9 +31,9 @@ def path_of(name: str) -> Path:
     """The file of preset ``name``; ConfigError where there is none."""
     known = names()
     if name not in known:
-        close = difflib.get_close_matches(name, known, n=1)
-        guess = f"Did you mean {close[0]}? " if close else ""
-        raise ConfigError(f"There is no preset {name!r}.", hint=f"{guess}There are: {', '.join(known)}.")
+        raise ConfigError(
+            f"There is no preset {name!r}.", hint=f"{near(name, known)}There are: {', '.join(known)}."
+        )
     return _HERE / f"{name}.toml"
 
 

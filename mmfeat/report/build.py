@@ -13,7 +13,7 @@ from mmfeat.report.captions import Captions, previous_version, read_captions, th
 from mmfeat.report.claims import ClaimModel, check_claims
 from mmfeat.report.compare import compare
 from mmfeat.report.gates import check_gates, figures
-from mmfeat.report.grounding import Scores, TextTower, score, told_grounding
+from mmfeat.report.grounding import Scores, TextTower, grounding_of, score
 from mmfeat.report.language import LanguageCheck
 from mmfeat.report.media import make_gallery
 from mmfeat.report.model import (
@@ -38,7 +38,7 @@ from mmfeat.report.variety import measure_variety
 from mmfeat.report.words import words_of
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
-from mmfeat.store import FeatureVersion, Store
+from mmfeat.store import FeatureVersion, Store, why_stale
 
 _SHOWN_IDS = 20
 
@@ -97,7 +97,7 @@ def report_captions(store: Store, options: ReportOptions, progress: Progress = n
     coverage, lengths = _coverage(captions), _lengths(captions)
     references = measure_references(store, captions, options.reference)
     claims = check_claims(captions, options.claims, options.seed, progress)
-    measured = figures(coverage, lengths, suspects, variety, seen.told, usefulness, references, claims)
+    measured = figures(coverage, lengths, suspects, variety, seen.grounding, usefulness, references, claims)
     items = _items(captions, suspects, seen.scores)
     return CaptionReport(
         subject=_subject(store, captions, options),
@@ -106,7 +106,7 @@ def report_captions(store: Store, options: ReportOptions, progress: Progress = n
         lengths=lengths,
         suspects=suspects,
         variety=variety,
-        grounding=seen.told,
+        grounding=seen.grounding,
         usefulness=usefulness,
         references=references,
         claims=claims,
@@ -130,7 +130,7 @@ class _Seen:
     pictures: PictureVectors | Absent
     tower: TextTower | None
     scores: Scores | Absent
-    told: Grounding | Absent
+    grounding: Grounding | Absent
 
 
 def _seen(store: Store, captions: Captions, options: ReportOptions, progress: Progress) -> _Seen:
@@ -142,9 +142,9 @@ def _seen(store: Store, captions: Captions, options: ReportOptions, progress: Pr
         )
         return _Seen(why, None, why, why)
     from mmfeat.extract.base import Encoder
-    from mmfeat.extract.registry import load_model
+    from mmfeat.extract.registry import load_method
 
-    encoder = load_model(feature.spec, "cpu")
+    encoder = load_method(feature.spec)
     assert isinstance(encoder, Encoder), f"{feature.version} is a vector feature"
     pictures = picture_vectors(store, captions, feature, encoder, progress)
     if len(pictures.at) < 2:
@@ -152,8 +152,8 @@ def _seen(store: Store, captions: Captions, options: ReportOptions, progress: Pr
         return _Seen(why, None, why, why)
     tower = TextTower(encoder, progress)
     scores = score(captions, pictures, tower, options.seed)
-    told = told_grounding(scores, f"{feature.spec.model} ({feature.version})", pictures.origin)
-    return _Seen(pictures, tower, scores, told)
+    grounding = grounding_of(scores, f"{feature.spec.model} ({feature.version})", pictures.origin)
+    return _Seen(pictures, tower, scores, grounding)
 
 
 def _subject(store: Store, captions: Captions, options: ReportOptions) -> Subject:
@@ -172,6 +172,7 @@ def _subject(store: Store, captions: Captions, options: ReportOptions) -> Subjec
         language=options.language,
         seed=options.seed,
         mmfeat=package_version("mmfeat"),
+        stale=why_stale(spec, store.current()),
     )
 
 

@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from mmfeat.schemas.catalog import MEDIA_SOURCES
+import pyarrow as pa
+
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store
+
+# What counts as a caption; tags where a store has nothing better.
+_ROLES = ("caption", "json", "tags")
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,7 @@ class Captions:
 
     Attributes:
         version: whose captions they are.
-        source: the media that they describe.
+        source, modality: the media that they describe.
         titles: empty where an item has none.
         locations: of the media described, None where an item has none.
         texts: empty unless the status is ``ok``.
@@ -31,6 +35,7 @@ class Captions:
 
     version: FeatureVersion
     source: str
+    modality: str
     ids: list[str]
     titles: list[str]
     locations: list[str | None]
@@ -59,8 +64,8 @@ def read_captions(store: Store, version: FeatureVersion) -> Captions:
         UsageError: it holds no texts that a model wrote of a picture or a clip.
     """
     spec = version.spec
-    if spec.output != "text" or spec.source not in MEDIA_SOURCES:
-        texts = [v.version for v in store.versions() if v.spec.output == "text"]
+    if not _is_of_pictures(spec):
+        texts = [v.version for v in store.versions() if v.spec.form == "text"]
         raise UsageError(
             f"{version.version} holds no captions but {spec.kind} of {spec.source}.",
             hint=f"Captions and tags in this store: {', '.join(texts) or 'none'}.",
@@ -74,9 +79,10 @@ def read_captions(store: Store, version: FeatureVersion) -> Captions:
     return Captions(
         version=version,
         source=spec.source,
+        modality=spec.inputs[0].modality,
         ids=ids,
         titles=[title or "" for title in items["title"].to_pylist()],
-        locations=items[spec.source].to_pylist(),
+        locations=_locations(items[spec.inputs[0].column]),
         texts=[text or "" for text in column.texts],
         status=[str(status) for status in column.status],
         stages=[stages.get(item_id) or "" for item_id in ids],
@@ -87,13 +93,15 @@ def read_captions(store: Store, version: FeatureVersion) -> Captions:
 
 
 def the_captions(store: Store) -> FeatureVersion:
-    """The store's captions, where it is plain which are meant.
+    """The store's captions, or its tags where it has none, where it is plain which are meant.
 
     Raises:
         UsageError: there are none, or those of several features.
     """
     current = [store.resolve(name) for name in sorted(store.current())]
-    texts = [v for v in current if v.spec.output == "text" and v.spec.source in MEDIA_SOURCES]
+    of_pictures = [v for v in current if _is_of_pictures(v.spec)]
+    by_role = ([v for v in of_pictures if v.spec.role == role] for role in _ROLES)
+    texts = next((found for found in by_role if found), [])
     if len(texts) != 1:
         names = ", ".join(v.name for v in texts)
         raise UsageError(
@@ -101,6 +109,16 @@ def the_captions(store: Store) -> FeatureVersion:
             hint=f"Say which by --feature: {names}." if names else "Make some with `mmfeat extract`.",
         )
     return texts[0]
+
+
+def _is_of_pictures(spec: FeatureSpec) -> bool:
+    """Whether a feature holds texts that describe a picture or a clip."""
+    return spec.role in _ROLES and spec.inputs[0].modality in ("image", "video")
+
+
+def _locations(column: pa.ChunkedArray) -> list[str | None]:
+    """Where each item's picture or clip is; of several the first."""
+    return [place[0] if isinstance(place, list) and place else place or None for place in column.to_pylist()]
 
 
 def previous_version(store: Store, version: FeatureVersion) -> FeatureVersion | None:

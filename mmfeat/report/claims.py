@@ -13,6 +13,7 @@ from mmfeat.report.captions import Captions
 from mmfeat.report.model import Absent, Claim, ClaimCheck
 from mmfeat.report.pictures import Progress
 from mmfeat.report.words import sentences_of
+from mmfeat.schemas.catalog import Column, usual
 from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.spec import FeatureConfig
 
@@ -41,41 +42,44 @@ def check_claims(
     """
     if asked is None:
         return Absent(absent="No second model was named (--claims-model).")
-    from mmfeat.extract.base import Captioner, CaptionInput
-    from mmfeat.extract.media.decode import MediaRequest, Rendering
-    from mmfeat.extract.media.fence import decode_fenced
-    from mmfeat.extract.registry import asks_server, load_model, resolve_all
+    from mmfeat.extract.fence.decode import MediaRequest, Wanted
+    from mmfeat.extract.fence.process import decode_fenced
+    from mmfeat.extract.registry import class_of, load_method, resolve_all
     from mmfeat.schemas.media import MediaLimits
 
-    config = FeatureConfig(
-        source=captions.source, captioner=asked.captioner, model=asked.model, prompt=str(_PROMPT)
-    )
-    spec = resolve_all({"claims": config})[0]
-    if asks_server(spec):
+    table = {
+        "source": captions.source,
+        "captioner": asked.captioner,
+        "model": asked.model,
+        "prompt": str(_PROMPT),
+    }
+    seen = Column(captions.source, captions.modality)
+    columns = {column.name: column for column in (seen, usual("description"))}
+    spec = resolve_all({"claims": FeatureConfig.model_validate(table)}, columns)[0]
+    if class_of(spec).runs != "here":
         raise ConfigError(
             f"the claim check runs its model in this process; {asked.captioner!r} asks a server",
             hint="Name a captioner that loads its weights, such as transformers.",
         )
-    model = load_model(spec, "cpu")
-    assert isinstance(model, Captioner), f"{asked.captioner} is a captioner"
-    told: list[Claim] = []
+    method = load_method(spec)
+    judged: list[Claim] = []
     failed = 0
     chosen = _sample(captions, seed)
     for done, at in enumerate(chosen, start=1):
         location = captions.locations[at] or ""
-        found = decode_fenced(MediaRequest(captions.source, location, (Rendering.of(spec),)), MediaLimits())
+        found = decode_fenced(MediaRequest(location, (Wanted.of(spec.inputs[0]),)), MediaLimits())
         claims = sentences_of(captions.texts[at])
-        if not found.frames:
+        if not found.values:
             failed += len(claims)
             continue
-        answers = model.caption([CaptionInput(found.frames[0], {"description": claim}) for claim in claims])
+        answers = method.run([(found.values[0], claim) for claim in claims])
         for claim, answer in zip(claims, answers, strict=True):
             if isinstance(answer, ItemError):
                 failed += 1
             else:
-                told.append(_judged(captions.ids[at], claim, answer.text))
+                judged.append(_judged(captions.ids[at], claim, answer.text))
         progress("captions checked claim by claim", done, len(chosen))
-    return _summary(spec.model, len(chosen), told, failed)
+    return _summary(spec.model, len(chosen), judged, failed)
 
 
 def _sample(captions: Captions, seed: int) -> list[int]:
@@ -92,16 +96,16 @@ def _judged(item_id: str, claim: str, answer: str) -> Claim:
     return Claim(item_id=item_id, claim=claim, answer=answer, verdict=verdict)
 
 
-def _summary(model: str, items: int, told: list[Claim], failed: int) -> ClaimCheck:
-    yes, no = (sum(claim.verdict == verdict for claim in told) for verdict in ("yes", "no"))
+def _summary(model: str, items: int, judged: list[Claim], failed: int) -> ClaimCheck:
+    yes, no = (sum(claim.verdict == verdict for claim in judged) for verdict in ("yes", "no"))
     return ClaimCheck(
         model=model,
         items=items,
-        claims=len(told) + failed,
+        claims=len(judged) + failed,
         yes=yes,
         no=no,
-        unclear=len(told) - yes - no,
+        unclear=len(judged) - yes - no,
         failed=failed,
         supported=yes / (yes + no) if yes + no else None,
-        refuted=tuple(claim for claim in told if claim.verdict == "no")[:_REFUTED],
+        refuted=tuple(claim for claim in judged if claim.verdict == "no")[:_REFUTED],
     )

@@ -133,7 +133,7 @@ def _pairs(
 def _spec_changes(before: FeatureSpec, after: FeatureSpec) -> dict[str, tuple[str, str]]:
     old, new = _flat(before.identity()), _flat(after.identity())
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    return {name: (_told(old.get(name)), _told(new.get(name))) for name in names}
+    return {name: (_shown(old.get(name)), _shown(new.get(name))) for name in names}
 
 
 def _flat(body: dict[str, object], prefix: str = "") -> dict[str, object]:
@@ -146,5 +146,5 @@ def _flat(body: dict[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _told(value: object) -> str:
+def _shown(value: object) -> str:
     return "" if value is None else str(value)[:_LONGEST_VALUE]

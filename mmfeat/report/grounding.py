@@ -78,8 +78,8 @@ class TextTower:
 
 def score(captions: Captions, pictures: PictureVectors, tower: TextTower, seed: int) -> Scores:
     """Score the captions of the items that have pictures, at least two."""
-    told = [captions.texts[at] for at in pictures.at]
-    texts = tower.vectors(told)
+    described = [captions.texts[at] for at in pictures.at]
+    texts = tower.vectors(described)
     other = derangement(len(texts), seed)
     own = _cosines(texts, pictures.frames)
     shuffled = _cosines(texts, [pictures.frames[at] for at in other])
@@ -91,11 +91,11 @@ def score(captions: Captions, pictures: PictureVectors, tower: TextTower, seed: 
         shuffled_best=np.array([one.max() for one in shuffled]) if pictures.clips else None,
         vectors=texts,
         ranks=ranks(texts, pictures.means),
-        chunked=sum(len(pieces_of(text, PIECE_WORDS)) > 1 for text in told),
+        chunked=sum(len(pieces_of(text, PIECE_WORDS)) > 1 for text in described),
     )
 
 
-def told_grounding(scores: Scores, encoder: str, images: str) -> Grounding:
+def grounding_of(scores: Scores, encoder: str, images: str) -> Grounding:
     """The section of the report."""
     own, shuffled = distribution(scores.own), distribution(scores.shuffled)
     assert own is not None and shuffled is not None, "at least two items were scored"
@@ -139,7 +139,7 @@ def ranks(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:
     return found
 
 
-def told_retrieval(found: np.ndarray, query: str, gallery: str) -> Retrieval:
+def retrieval_of(found: np.ndarray, query: str, gallery: str) -> Retrieval:
     """Recall of ranks, beside that of a random order."""
     n = len(found)
     return Retrieval(

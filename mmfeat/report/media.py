@@ -7,14 +7,14 @@ import io
 
 import numpy as np
 
-from mmfeat.extract.media.decode import MediaRequest, Rendering
-from mmfeat.extract.media.fence import decode_fenced
+from mmfeat.extract.fence.decode import MediaRequest, clip_of, picture_of
+from mmfeat.extract.fence.process import decode_fenced
 from mmfeat.report.captions import Captions
 from mmfeat.report.model import Item, Picture, Shelf, Shown
 from mmfeat.report.pictures import Progress
 from mmfeat.schemas.featureset import FAILED, OK
+from mmfeat.schemas.inputs import FrameSampling, PixelView
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.spec import FrameSampling, PixelView
 
 # 48 items of 4 frames at some 5 kB: a page that can be sent by mail.
 _PER_SHELF = 12
@@ -62,13 +62,13 @@ def _shown(captions: Captions, at: int) -> Shown:
     item_id, location = captions.ids[at], captions.locations[at]
     if not location:
         return Shown(item_id=item_id, pictures=(), absent=f"The item has no {captions.source}.")
-    sampling = FrameSampling(count=_STRIP_FRAMES) if captions.source == "video" else None
     view = PixelView(mode="bound", height=_LONGER_SIDE, width=_LONGER_SIDE)
-    request = MediaRequest(captions.source, location, (Rendering(captions.source, sampling, view),))
-    found = decode_fenced(request, MediaLimits())
+    is_clip = captions.modality == "video"
+    wanted = clip_of(FrameSampling(count=_STRIP_FRAMES), view) if is_clip else picture_of(view)
+    found = decode_fenced(MediaRequest(location, (wanted,)), MediaLimits())
     if found.failure is not None:
         return Shown(item_id=item_id, pictures=(), absent=f"Cannot be shown: {found.failure.reason}.")
-    frames = found.frames[0]
+    frames = found.values[0]
     pictures = tuple(_jpeg(one, time) for one, time in zip(frames.pixels, frames.times, strict=True))
     return Shown(item_id=item_id, pictures=pictures, absent="")
 

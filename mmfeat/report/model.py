@@ -71,6 +71,7 @@ class Subject(_Frozen):
         language: the language the captions should be in, ISO 639-1; None where none was stated.
         seed: of every sample.
         mmfeat: the version of mmfeat that made the report.
+        stale: which features the captions read in another version than the current one; empty where none.
     """
 
     store: str
@@ -86,6 +87,7 @@ class Subject(_Frozen):
     language: str | None
     seed: int
     mmfeat: str
+    stale: str = ""
 
 
 class FailureReason(_Frozen):

@@ -10,8 +10,9 @@ import numpy as np
 
 from mmfeat.report.captions import Captions
 from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.inputs import FrameSampling
 from mmfeat.schemas.media import Frames, MediaLimits
-from mmfeat.schemas.spec import FeatureSpec, FrameSampling
+from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def picture_vectors(
     Pictures' vectors are the store's where it holds them. A clip's frames are encoded here: the store
     holds the mean of them, which does not say how well the best one fits.
     """
-    if captions.source == feature.spec.source and captions.source != "video":
+    if captions.source == feature.spec.source and captions.modality != "video":
         column = store.lookup(captions.ids, [feature.version], unknown="mask")[feature.name]
         at = [i for i in captions.ok if column.mask[i]]
         vectors = unit(column.matrix[at])
@@ -99,25 +100,25 @@ def picture_vectors(
 
 
 def _encoded(captions: Captions, spec: FeatureSpec, encoder: Encoder, progress: Progress) -> PictureVectors:
-    from mmfeat.extract.media.decode import MediaRequest, Rendering
-    from mmfeat.extract.media.fence import decode_fenced
+    from mmfeat.extract.fence.decode import MediaRequest, clip_of, picture_of
+    from mmfeat.extract.fence.process import decode_fenced
 
-    assert spec.image is not None, f"{spec.version} is of pictures"
-    sampling = FrameSampling(count=_CLIP_FRAMES) if captions.source == "video" else None
-    rendering = Rendering(captions.source, sampling, spec.image.view)
+    assert spec.pixels is not None, f"{spec.version} is of pictures"
+    is_clip, view = captions.modality == "video", spec.pixels.view
+    wanted = clip_of(FrameSampling(count=_CLIP_FRAMES), view) if is_clip else picture_of(view)
     places = [(at, location) for at in captions.ok if (location := captions.locations[at])]
     at_, frames = [], []
     waiting: list[tuple[int, Frames]] = []
     for done, (at, location) in enumerate(places, start=1):
-        found = decode_fenced(MediaRequest(captions.source, location, (rendering,)), MediaLimits())
-        if found.frames:
-            waiting.append((at, found.frames[0]))
+        found = decode_fenced(MediaRequest(location, (wanted,)), MediaLimits())
+        if found.values:
+            waiting.append((at, found.values[0]))
         if len(waiting) == _BATCH or done == len(places):
             at_ += [position for position, _ in waiting]
             frames += _frame_vectors(encoder, [one for _, one in waiting])
             waiting = []
             progress("pictures encoded", done, len(places))
-    many = f", {_CLIP_FRAMES} frames a clip" if sampling else ""
+    many = f", {_CLIP_FRAMES} frames a clip" if is_clip else ""
     return PictureVectors(at_, frames, f"{captions.source} files, encoded for this report{many}")
 
 
@@ -134,10 +135,8 @@ def _frame_vectors(encoder: Encoder, clips: Sequence[Frames]) -> list[np.ndarray
 
 def _reads_both(spec: FeatureSpec) -> bool:
     """Whether the encoder of these vectors of pictures has a text tower into the same space."""
-    if spec.output != "vector" or spec.image is None or spec.vectors is not None:
+    if spec.form != "vector" or spec.pixels is None or spec.vectors is not None:
         return False
-    from mmfeat.extract.base import Encoder
-    from mmfeat.extract.registry import model_class
+    from mmfeat.extract.registry import class_of
 
-    model = model_class(spec.method)
-    return issubclass(model, Encoder) and model.encode_texts is not Encoder.encode_texts
+    return {"image", "text"} <= {name for reads in class_of(spec).reads for name in reads.modalities}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from mmfeat.report.captions import Captions
 from mmfeat.report.model import Absent, References
-from mmfeat.schemas.catalog import TEXT_SOURCES
+from mmfeat.schemas.catalog import columns_of
 from mmfeat.schemas.errors import UsageError
 from mmfeat.store import Store
 
@@ -26,23 +26,25 @@ def measure_references(store: Store, captions: Captions, reference: str | None) 
         return Absent(absent=f"No item with a caption has a reference in {reference}.")
     from sacrebleu import corpus_bleu, corpus_chrf
 
-    told, right = [captions.texts[i] for i in at], [texts[i] or "" for i in at]
+    candidates, right = [captions.texts[i] for i in at], [texts[i] or "" for i in at]
     return References(
         reference=reference,
         items=len(at),
-        bleu=corpus_bleu(told, [right]).score,
-        chrf=corpus_chrf(told, [right]).score,
+        bleu=corpus_bleu(candidates, [right]).score,
+        chrf=corpus_chrf(candidates, [right]).score,
     )
 
 
 def _texts(store: Store, captions: Captions, reference: str) -> list[str | None]:
-    if reference in TEXT_SOURCES:
-        found: list[str | None] = store.catalog()[reference].to_pylist()
+    items = store.catalog()
+    column = columns_of(items.schema).get(reference)
+    if column is not None and column.modality == "text" and not column.several:
+        found: list[str | None] = items[reference].to_pylist()
         return found
     version = store.resolve(reference)
-    if version.spec.output != "text":
+    if version.spec.form != "text":
         raise UsageError(
             f"{version.version} holds no texts to compare captions with.",
-            hint="A reference is title, description or a text feature.",
+            hint="A reference is a column of text (title, description) or a text feature.",
         )
     return store.lookup(captions.ids, [version.version], unknown="mask")[version.name].texts

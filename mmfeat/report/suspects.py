@@ -122,10 +122,10 @@ def find_suspects(
     unchecked = {} if language else {"language": "No language was stated (--language)."}
     if not any("finish_reason" in captions.facts[at] for at in captions.ok):
         unchecked["cut"] = "It was not recorded how the captions ended."
-    return tuple(_told(rule, captions, found[rule.kind], unchecked.get(rule.kind, "")) for rule in _RULES)
+    return tuple(_suspects(rule, captions, found[rule.kind], unchecked.get(rule.kind, "")) for rule in _RULES)
 
 
-def _told(rule: _Rule, captions: Captions, found: Found, unchecked: str) -> Suspects:
+def _suspects(rule: _Rule, captions: Captions, found: Found, unchecked: str) -> Suspects:
     at_fault = sorted(found)
     return Suspects(
         kind=rule.kind,
@@ -163,12 +163,12 @@ def _loop(words: tuple[str, ...], rules: Rules) -> str:
 def _leaks(captions: Captions, words: Mapping[int, tuple[str, ...]]) -> dict[int, str]:
     prompt = captions.spec.prompt
     asked = set(ngrams(words_of(prompt.text), _PROMPT_SHINGLE)) if prompt else set()
-    marked = {} if captions.spec.text_kind == "json" else _matching(captions, _MARKUP)
-    told = _each(
+    marked = {} if captions.spec.role == "json" else _matching(captions, _MARKUP)
+    matched = _each(
         words,
         lambda text: next((f"“{' '.join(g)}”" for g in ngrams(text, _PROMPT_SHINGLE) if g in asked), ""),
     )
-    return {**told, **marked}
+    return {**matched, **marked}
 
 
 def _title_copies(captions: Captions, words: Mapping[int, tuple[str, ...]], rules: Rules) -> dict[int, str]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmfeat.report.captions import Captions
-from mmfeat.report.grounding import Scores, ranks, told_retrieval
+from mmfeat.report.grounding import Scores, ranks, retrieval_of
 from mmfeat.report.model import Absent, NearDuplicates, Neighbours, Retrieval, Usefulness
 from mmfeat.report.pictures import PictureVectors, Progress, unit
 from mmfeat.report.rules import Rules
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import FeatureVersion, Store
+from mmfeat.store import FeatureVersion, Store, why_stale
 
 if TYPE_CHECKING:
     from mmfeat.extract.base import Encoder
@@ -43,8 +43,8 @@ def caption_feature(store: Store, captions: Captions) -> CaptionVectors | None:
     reading = [
         version
         for name in sorted(store.current())
-        if (version := store.resolve(name)).spec.upstream == captions.version.fingerprint
-        and version.spec.output == "vector"
+        if (version := store.resolve(name)).spec.inputs[0].upstream == captions.version.fingerprint
+        and version.spec.form == "vector"
         and version.spec.vectors is None
     ]
     feature = min(reading, key=lambda version: version.spec.method == "open_clip", default=None)
@@ -53,6 +53,15 @@ def caption_feature(store: Store, captions: Captions) -> CaptionVectors | None:
     column = store.lookup(captions.ids, [feature.version], unknown="mask")[feature.name]
     at = [i for i in captions.ok if column.mask[i]]
     return CaptionVectors(feature, at, unit(column.matrix[at]))
+
+
+def _stale_feature(store: Store, captions: Captions) -> str:
+    """Which current feature reads another version of these captions, and so says nothing of them."""
+    current = store.current()
+    for version in map(store.resolve, sorted(current)):
+        if captions.version.name in version.spec.upstreams and (why := why_stale(version.spec, current)):
+            return f"{version.version} is stale: {why}. Run its job again."
+    return ""
 
 
 def measure_usefulness(
@@ -69,10 +78,10 @@ def measure_usefulness(
     clip = (
         scores
         if isinstance(scores, Absent)
-        else told_retrieval(scores.ranks, "captions by the text tower", "pictures by the image tower")
+        else retrieval_of(scores.ranks, "captions by the text tower", "pictures by the image tower")
     )
     if known is None or len(known.at) < 2:
-        absent = Absent(absent=_NO_TEXT_FEATURE)
+        absent = Absent(absent=_stale_feature(store, captions) or _NO_TEXT_FEATURE)
         return Usefulness(
             clip_retrieval=clip, text_retrieval=absent, neighbours=absent, near_duplicates=absent
         )
@@ -94,7 +103,7 @@ def _titles_found(
     positions = [known.at[i] for i in titled]
     vectors = _title_vectors(store, captions, known.feature.spec, positions, progress)
     found = ranks(known.vectors[titled], vectors)
-    return told_retrieval(found, f"captions by {known.feature.version}", "titles by the same encoder")
+    return retrieval_of(found, f"captions by {known.feature.version}", "titles by the same encoder")
 
 
 def _title_vectors(
@@ -107,16 +116,19 @@ def _title_vectors(
             if column.mask.all():
                 return unit(column.matrix)
     from mmfeat.extract.base import Encoder
-    from mmfeat.extract.registry import load_model
+    from mmfeat.extract.registry import load_method
 
-    encoder = load_model(spec, "cpu")
+    encoder = load_method(spec)
     assert isinstance(encoder, Encoder), f"{spec.version} is a vector feature"
     return _whole(encoder, [captions.titles[at] for at in positions], progress)
 
 
 def _same_encoder(a: FeatureSpec, b: FeatureSpec) -> bool:
-    own = {"name": "", "source": "title", "upstream": None}
-    return a.model_copy(update=own).fingerprint == b.model_copy(update=own).fingerprint
+    def of_titles(spec: FeatureSpec) -> FeatureSpec:
+        titles = spec.inputs[0].model_copy(update={"source": "title", "upstream": None})
+        return spec.model_copy(update={"inputs": (titles, *spec.inputs[1:])})
+
+    return of_titles(a).fingerprint == of_titles(b).fingerprint
 
 
 def _neighbours(known: CaptionVectors, pictures: PictureVectors | Absent, seed: int) -> Neighbours | Absent:

@@ -4,41 +4,46 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationInfo, field_validator, model_validator
 
+from mmfeat.schemas.columns import ColumnConfigs
 from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.operations import GatesConfig, KeepConfig, NotifyConfig
 from mmfeat.schemas.server import ServerConfig, SpendingConfig, VllmConfig
 from mmfeat.schemas.spec import FeatureConfig, FeatureName
+from mmfeat.schemas.steps import configured
+from mmfeat.schemas.validation import validated
 
 # Settings are a few dozen lines; anything this large is a wrong path.
 MAX_TOML_BYTES = 1 << 20
 
-_Model = TypeVar("_Model", bound=BaseModel)
 
-
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class StoreConfig(_Part):
+class StoreConfig(Frozen):
     """``[store]``: a local folder or an object-store URI."""
 
     uri: str
 
 
-class DatasetConfig(_Part):
-    """``[dataset]``: the adapter's name, its root and its own options."""
+class DatasetConfig(Frozen):
+    """``[dataset]``: the adapter's name, its root, its own options, and columns that it can't know of."""
 
     name: str
     root: str | None = None
+    columns: ColumnConfigs = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("options")
+    @classmethod
+    def _without_columns(cls, options: dict[str, Any]) -> dict[str, Any]:
+        if "columns" in options:
+            raise ValueError("further columns have a table of their own, [dataset.columns]")
+        return options
 
-class Resources(_Part):
+
+class Resources(Frozen):
     """``[resources]``: how the machine is used. Never changes a value; unset means measured here.
 
     Attributes:
@@ -47,6 +52,7 @@ class Resources(_Part):
         threads: compute threads of each of them.
         batch_size: rows a model sees at a time, for every model.
         ray_address: a running cluster, e.g. ``ray://host:10001`` or ``auto``.
+        executor: ``ray``, ``local`` (this process alone), or ``auto``: local where there is little to do.
     """
 
     cpus: int | None = Field(default=None, gt=0)
@@ -55,9 +61,10 @@ class Resources(_Part):
     threads: int | None = Field(default=None, gt=0)
     batch_size: int | None = Field(default=None, gt=0)
     ray_address: str | None = None
+    executor: Literal["auto", "local", "ray"] = "auto"
 
 
-class RunOptions(_Part):
+class RunOptions(Frozen):
     """``[run]``: when to start and what counts as done.
 
     Attributes:
@@ -66,6 +73,7 @@ class RunOptions(_Part):
         limit: only the first ``limit`` items of the dataset.
         wait_seconds: how long to wait for another process that is writing to the store. With 0 the
             run ends at once and says who is writing.
+        refit: features that are fitted to others and are to be fitted anew, which makes new versions.
         estimate: compute a few captions alone, say what all of them would cost, and stop.
     """
 
@@ -73,11 +81,16 @@ class RunOptions(_Part):
     retry_failed: bool = False
     limit: int | None = Field(default=None, gt=0)
     wait_seconds: float = Field(default=0, ge=0)
+    refit: tuple[str, ...] = ()
     estimate: bool = False
 
 
-class JobConfig(_Part):
-    """A whole job, as written in TOML."""
+class JobConfig(Frozen):
+    """A whole job, as written in TOML.
+
+    Attributes:
+        steps: the settings of the steps that have a table (``[gates]``, ``[notify]``, ...), by table.
+    """
 
     store: StoreConfig
     dataset: DatasetConfig
@@ -88,9 +101,20 @@ class JobConfig(_Part):
     server: ServerConfig = ServerConfig()
     spending: SpendingConfig = SpendingConfig()
     vllm: VllmConfig = VllmConfig()
-    gates: GatesConfig = GatesConfig()
-    notify: NotifyConfig | None = None
-    keep: KeepConfig | None = None
+    steps: dict[str, SerializeAsAny[BaseModel]] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_steps(cls, data: Any, info: ValidationInfo) -> Any:
+        """The tables that are not the job's own are its steps'."""
+        if not isinstance(data, dict):
+            return data
+        own = [name for name in cls.model_fields if name != "steps"]
+        where = info.context or {}
+        steps = {
+            key: configured(key, value, where, beside=own) for key, value in data.items() if key not in own
+        }
+        return {**{key: value for key, value in data.items() if key in own}, "steps": steps}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -111,34 +135,19 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 def parse_features(tables: Any, where: str) -> dict[str, FeatureConfig]:
     """``[features.NAME]`` tables to configurations; ConfigError names the table and the key."""
-    return _validated(_FeatureTables, {"features": tables}, where).features
+    return validated(_FeatureTables, {"features": tables}, where).features
 
 
 def parse_job(data: dict[str, Any], where: str, base: Path | None = None) -> JobConfig:
     """A job from TOML tables. Relative paths are taken from ``base`` (the job file's folder)."""
-    job = _validated(JobConfig, data, where)
+    job = validated(JobConfig, data, where, {"where": where, "base": base})
     if base is None:
         return job
     store = job.store.model_copy(update={"uri": _from_base(job.store.uri, base)})
     root = job.dataset.root and _from_base(job.dataset.root, base)
     dataset = job.dataset.model_copy(update={"root": root})
-    features = {
-        name: config.model_copy(
-            update={
-                key: str(base / value)
-                # What a server calls a model is no path, whatever lies beside the job's file.
-                for key in ("model", "prompt", "summary_prompt")
-                if (value := getattr(config, key)) is not None
-                and not (key == "model" and config.captioner == "openai")
-                and (base / value).exists()
-            }
-        )
-        for name, config in job.features.items()
-    }
-    gates = job.gates
-    if gates.captions is not None:
-        gates = gates.model_copy(update={"captions": _from_base(gates.captions, base)})
-    return job.model_copy(update={"store": store, "dataset": dataset, "features": features, "gates": gates})
+    features = {name: config.model_copy(update={"base": base}) for name, config in job.features.items()}
+    return job.model_copy(update={"store": store, "dataset": dataset, "features": features})
 
 
 def load_job(path: Path) -> JobConfig:
@@ -146,20 +155,9 @@ def load_job(path: Path) -> JobConfig:
     return parse_job(read_toml(path), str(path), base=path.resolve().parent)
 
 
-class _FeatureTables(_Part):
+class _FeatureTables(Frozen):
     features: dict[FeatureName, FeatureConfig] = Field(min_length=1)
 
 
 def _from_base(location: str, base: Path) -> str:
     return location if "://" in location else str(base / Path(location).expanduser())
-
-
-def _validated(model: type[_Model], data: dict[str, Any], where: str) -> _Model:
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        lines = []
-        for problem in error.errors():
-            key = ".".join(str(part) for part in problem["loc"] if part != "[key]")
-            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}")
-        raise ConfigError(f"{where}: " + "; ".join(lines)) from None

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
+
+from mmfeat.schemas.frozen import Frozen
 
 Event = Literal["success", "failure", "gate"]
 
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+def _from_base(path: str | None, info: ValidationInfo) -> str | None:
+    """A path of a job's file starts from the file's folder."""
+    base = (info.context or {}).get("base")
+    return path if path is None or base is None else str(base / Path(path).expanduser())
 
 
-class GatesConfig(_Part):
+class GatesConfig(Frozen):
     """``[gates]``: what must hold before the job's versions become current, all of them together.
 
     Attributes:
@@ -31,13 +36,13 @@ class GatesConfig(_Part):
     """
 
     min_coverage: float | None = Field(default=None, ge=0, le=1)
-    captions: str | None = None
+    captions: Annotated[str | None, AfterValidator(_from_base)] = None
     min_mean_cosine: float | None = Field(default=None, ge=-1, le=1)
     min_neighbour_overlap: float | None = Field(default=None, ge=0, le=1)
     max_changed: float | None = Field(default=None, ge=0, le=1)
 
 
-class NotifyConfig(_Part):
+class NotifyConfig(Frozen):
     """``[notify]``: who is told how a run ended.
 
     Attributes:
@@ -68,7 +73,7 @@ class NotifyConfig(_Part):
         return self
 
 
-class KeepConfig(_Part):
+class KeepConfig(Frozen):
     """``[keep]``: what a run that made its versions current removes of the store.
 
     Attributes:

@@ -1,148 +1,38 @@
 """What decides a feature's values, and the fingerprint that names it.
 
-A :class:`FeatureConfig` is what a person writes in a job file. An encoder or captioner *resolves*
-it to a :class:`FeatureSpec`, in which nothing that changes a value is left implicit: weights by
-digest or revision, preprocessing in full, pooling, sampling, prompt text, number types. The
-fingerprint is the SHA-256 of the spec's canonical JSON; batch size, device and worker counts are
-not part of it.
+A :class:`FeatureConfig` is what a person writes in a job file. A method *resolves* it to a
+:class:`FeatureSpec`, in which nothing that changes a value is left implicit: weights by digest or
+revision, preparation of every input in full, pooling, prompt text, number types. The fingerprint is the
+SHA-256 of the spec's canonical JSON; batch size, device, engine and worker counts are not part of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, Field, StringConstraints, model_serializer, model_validator
 
-from mmfeat.schemas.templates import variables_of
+from mmfeat.schemas import first_format
+from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.inputs import Input, PixelPrepare
+from mmfeat.schemas.outputs import CodesOut, Output, StoreDtype, TextOut, TokensOut, VectorOut, VectorsOut
+from mmfeat.schemas.templates import names_of
 
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
-Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 ComputeDtype = Literal["float32", "bfloat16", "float16"]
-StoreDtype = Literal["float32", "float16"]
 Pooling = Literal["default", "cls", "mean", "attention"]
-SamplingMode = Literal["uniform", "middle", "fps", "keyframes", "scenes"]
-SceneDetector = Literal["content", "adaptive"]
-PictureFormat = Literal["png", "jpeg"]
 
-#: The item's texts that a prompt can name.
-ITEM_TEXTS = frozenset({"title", "description"})
+#: The key of a feature's table that names its method, by the kind of method.
+METHOD_KINDS = ("encoder", "captioner", "quantizer")
 
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+_Settings = TypeVar("_Settings", bound=BaseModel)
 
 
-class PixelView(_Frozen):
-    """How decoded pixels become the uint8 ``[height, width, 3]`` RGB array that a model reads.
-
-    Modes:
-        ``shortest``: the shorter side is resized to ``resize``, then the centre ``height x width``
-        is cropped (zero-padded where the image is smaller), as torchvision's
-        ``Resize(int)`` + ``CenterCrop`` do.
-        ``squash``: resized to ``height x width``, aspect ratio not kept.
-        ``pad``: resized to fit inside ``height x width``, centred on ``fill``.
-        ``bound``: shrunk, never enlarged, so that its longer side is at most ``height``; the
-        aspect ratio stays and so does a smaller image. For models with a processor of their own.
-    """
-
-    mode: Literal["shortest", "squash", "pad", "bound"]
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
-    resize: int | None = Field(default=None, gt=0)
-    interpolation: Interpolation = "bicubic"
-    fill: tuple[int, int, int] = (0, 0, 0)
-    # Of an odd number of rows or columns to cut off, torchvision's crop leaves half above, rounded to
-    # even, and transformers' rounds down.
-    crop_rounding: Literal["even", "down"] = "even"
-    # "exact" decodes every pixel; "scaled" lets libjpeg decode large JPEGs at a reduced scale,
-    # never below twice the size the view needs. Faster, not identical: so part of the spec.
-    jpeg: Literal["exact", "scaled"] = "exact"
-
-    @model_validator(mode="after")
-    def _shortest_needs_resize(self) -> PixelView:
-        if (self.mode == "shortest") != (self.resize is not None):
-            raise ValueError("resize is given for mode 'shortest' and only there")
-        return self
-
-
-class SceneCuts(_Frozen):
-    """Where one scene of a clip ends and the next begins, by PySceneDetect's detectors.
-
-    Every frame is looked at, at most 256 pixels on its longer side.
-
-    Attributes:
-        detector: ``content`` (a cut is a change in hue, saturation and brightness from one frame to the
-            next) or ``adaptive`` (such a change beside the changes around it: calmer where the camera
-            moves fast).
-        threshold: how large the change is, in the detector's own units.
-        min_seconds: a scene is no shorter, unless the whole clip is.
-        max_scenes: of more scenes the shortest is joined to its shorter neighbour until so many are left.
-    """
-
-    detector: SceneDetector
-    threshold: float = Field(gt=0)
-    min_seconds: float = Field(ge=0)
-    max_scenes: int = Field(gt=0, le=256)
-
-
-class FrameSampling(_Frozen):
-    """Which frames of a clip are taken. Indices are of decoded frames in presentation order.
-
-    With ``n`` frames in the clip:
-        ``uniform``: ``count`` frames at the centres of ``count`` equal spans:
-        ``floor((i + 0.5) * n / count)``; all of them when ``n < count``.
-        ``middle``: ``count`` consecutive frames around the middle one, starting at
-        ``max(0, n // 2 - count // 2)``.
-        ``fps``: one frame every ``1 / fps`` seconds from the first on (the frame shown at that
-        time), at most ``count`` of them.
-        ``keyframes``: ``count`` of the clip's keyframes, chosen uniformly among them; only these
-        are decoded.
-        ``scenes``: ``count`` frames of every scene, each scene sampled as ``uniform`` samples a clip.
-    """
-
-    mode: SamplingMode = "uniform"
-    count: int = Field(default=8, gt=0, le=4096)
-    fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    scenes: SceneCuts | None = None
-
-    @model_validator(mode="after")
-    def _extras_go_with_mode(self) -> FrameSampling:
-        if (self.mode == "fps") != (self.fps is not None):
-            raise ValueError("fps is given for sampling 'fps' and only there")
-        if (self.mode == "scenes") != (self.scenes is not None):
-            raise ValueError("scenes are given for sampling 'scenes' and only there")
-        return self
-
-    @property
-    def most(self) -> int:
-        """The most frames that one clip can give."""
-        return self.count * (self.scenes.max_scenes if self.scenes else 1)
-
-
-class ImagePreprocess(_Frozen):
-    """Pixels to model input: the view, then ``(pixels / 255 - mean) / std`` per channel.
-
-    Attributes:
-        sent_as: how the view travels to a model on a server: ``png`` (every pixel as it is) or ``jpeg``
-            (quality 95, colours at full resolution); None where the model is in the same process.
-    """
-
-    view: PixelView
-    sent_as: PictureFormat | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-
-
-class TextPreprocess(_Frozen):
-    """Text to tokens: ``prefix`` + text, cut at ``max_tokens`` (special tokens included)."""
-
-    max_tokens: int = Field(gt=0)
-    prefix: str = ""
-
-
-class Weights(_Frozen):
+class Weights(Frozen):
     """Which weights, and where they come from.
 
     Attributes:
@@ -163,11 +53,12 @@ class Weights(_Frozen):
     location: str | None = None
 
 
-class Prompt(_Frozen):
+class Prompt(Frozen):
     """A named, versioned prompt; its text is part of the spec.
 
     Attributes:
-        text: what is asked; a name in braces stands for what differs from item to item.
+        text: what is asked; a name in braces stands for what differs from item to item, and with a
+            question mark (``{title?}``) for what an item may lack.
         reply_schema: canonical JSON of the JSON Schema that a reply must satisfy; None for free text.
     """
 
@@ -177,132 +68,204 @@ class Prompt(_Frozen):
     reply_schema: str | None = None
 
     @property
-    def variables(self) -> frozenset[str]:
-        """The names in braces."""
-        return frozenset(variables_of(self.text))
+    def variables(self) -> dict[str, bool]:
+        """The names in braces, and whether each is optional."""
+        return names_of(self.text)
 
 
-class Decoding(_Frozen):
+class Decoding(Frozen):
     """How a language model picks tokens. ``temperature`` 0 is greedy."""
 
     max_new_tokens: int = Field(default=128, gt=0)
     temperature: float = Field(default=0.0, ge=0, allow_inf_nan=False)
 
 
-class Summary(_Frozen):
+class Summary(Frozen):
     """How the captions of a clip's scenes become one text: a question without pictures, to the same model."""
 
     prompt: Prompt
     decoding: Decoding
 
 
-class Quantization(_Frozen):
+class Quantization(Frozen):
     """How vectors became codes.
 
     Attributes:
         levels: codes per item, coarse to fine, without the collision level.
         codebook_size: a code is at least 0 and below this.
         collision_level: whether a last code tells items apart whose other codes are the same.
-        data_digest: ``sha256:...`` of the ids and vectors that the codebooks were fitted to.
+        data_digest: of codes of the first format, ``sha256:...`` of the ids and vectors that the codebooks
+            were fitted to. Others name the codebooks themselves, in the digest of their weights.
     """
 
     levels: int = Field(gt=0)
     codebook_size: int = Field(gt=0)
     seed: int = Field(ge=0, lt=2**31)
     collision_level: bool
-    data_digest: str
+    data_digest: str | None = None
 
 
-class FeatureSpec(_Frozen):
+class FeatureSpec(Frozen):
     """Everything that decides a feature's values. See the module docstring.
+
+    Specs of the first format, which had one source and flat fields, are read and keep their fingerprints
+    (:mod:`mmfeat.schemas.first_format`).
 
     Attributes:
         name: what the feature is called in this store; not part of the fingerprint.
-        source: ``title``, ``description``, ``cover``, ``video``, ``audio`` or a feature's name.
-        output: ``vector`` (``[dims]`` per item, or ``[vectors, dims]``), ``text``, or ``codes``
-            (``[dims]`` integers per item).
+        inputs: what is read, in the order that the content hash has.
+        output: what an item gets.
         method: registry name of the encoder, captioner or quantizer.
         method_version: raised whenever our code would give other values for the same settings.
-        vectors: how many vectors an item has, where a feature holds several; None means one.
-        text_kind: for text outputs, what it is: ``caption`` (by a multimodal LLM), ``tags`` (by a
-            classifier) or ``json`` (by a multimodal LLM, to a schema).
-        top_k: the most tags a text of kind ``tags`` names.
-        summary: of a clip that is captioned scene by scene, how the scenes' captions become one text.
-        upstream: fingerprint of the feature that is read, when ``source`` names one.
+        options: the method's resolved settings, plain JSON types; those that are not set are left out.
     """
 
     name: FeatureName
-    source: str
-    output: Literal["vector", "text", "codes"]
+    inputs: tuple[Input, ...] = Field(min_length=1)
+    output: Output
     method: str
     method_version: int = 1
     model: str
     weights: Weights
-    image: ImagePreprocess | None = None
-    text: TextPreprocess | None = None
-    frames: FrameSampling | None = None
-    time_pooling: Literal["mean"] | None = None
-    pooling: Pooling | None = None
-    layer: int | None = None
-    normalize: bool = False
-    dims: int | None = Field(default=None, gt=0)
-    vectors: int | None = Field(default=None, gt=0)
-    compute_dtype: ComputeDtype = "float32"
-    store_dtype: StoreDtype | None = None
-    text_kind: Literal["caption", "tags", "json"] | None = None
-    prompt: Prompt | None = None
-    decoding: Decoding | None = None
-    summary: Summary | None = None
-    top_k: int | None = Field(default=None, gt=0)
-    upstream: str | None = None
-    quantization: Quantization | None = None
+    options: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_first_format(cls, data: Any) -> Any:
+        return first_format.read(data) if first_format.is_one(data) else data
 
     @model_validator(mode="after")
-    def _output_has_its_fields(self) -> FeatureSpec:
-        if self.output == "vector" and (self.dims is None or self.store_dtype is None):
-            raise ValueError("a vector feature needs dims and store_dtype")
-        if self.output != "vector" and self.vectors is not None:
-            raise ValueError("only a vector feature can hold several vectors per item")
-        if self.output == "text" and self.text_kind is None:
-            raise ValueError("a text feature needs text_kind")
-        if self.summary is not None and (self.frames is None or self.frames.scenes is None):
-            raise ValueError("a summary needs frames that are sampled by scenes")
-        if (self.output == "codes") != (self.quantization is not None):
-            raise ValueError("a codes feature needs quantization, and no other has it")
-        if (q := self.quantization) is not None and self.dims != q.levels + q.collision_level:
-            raise ValueError("the dims of a codes feature are its levels, the collision level included")
+    def _options_are_canonical(self) -> FeatureSpec:
+        # Unset options are left out, so that one added later does not rename old versions.
+        object.__setattr__(self, "options", _without_none(self.options))
         return self
 
+    def __hash__(self) -> int:
+        return hash((self.name, self.fingerprint))
+
     def identity(self) -> dict[str, Any]:
-        """The part of the spec that decides values, as plain JSON types."""
-        body = self.model_dump(mode="json", exclude={"name": True, "weights": {"location"}})
-        # Unset fields are left out so that a field added later does not rename old versions.
-        identity: dict[str, Any] = _without_none(body)
-        return identity
+        """The part of the spec that decides values, as plain JSON types.
+
+        A spec that the first format could express has the identity that it had there.
+        """
+        body: dict[str, Any] = _without_none(
+            {
+                "inputs": [one.identity() for one in self.inputs],
+                "output": self.output.model_dump(mode="json"),
+                **self.model_dump(
+                    mode="json", include={"method", "method_version", "model", "weights", "options"}
+                ),
+            }
+        )
+        body["weights"].pop("location", None)
+        return first_format.identity(body) or body
 
     @property
     def fingerprint(self) -> str:
         """SHA-256 hex digest (64 characters) of the canonical JSON of :meth:`identity`."""
         return hashlib.sha256(canonical_json(self.identity()).encode()).hexdigest()
 
+    def settings(self, model: type[_Settings]) -> _Settings:
+        """The options as the method's own model of them; what that does not know is left out."""
+        return model.model_validate({k: v for k, v in self.options.items() if k in model.model_fields})
+
     @property
-    def texts(self) -> tuple[str, ...]:
-        """The item's texts that are read beside its media: those that the prompts name, by alphabet."""
-        prompts = [self.prompt, self.summary and self.summary.prompt]
-        named = {name for prompt in prompts if prompt for name in prompt.variables}
-        return tuple(sorted(named & ITEM_TEXTS))
+    def sources(self) -> tuple[str, ...]:
+        """What is read, in order: columns, their tracks and features."""
+        return tuple(one.source for one in self.inputs)
+
+    @property
+    def source(self) -> str:
+        """For people: what is read, but for what a prompt merely names."""
+        return " + ".join(one.source for one in self.inputs if not one.named)
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """The modalities of what is read, but for what a prompt merely names; each once, in order."""
+        return tuple(dict.fromkeys(one.modality for one in self.inputs if not one.named))
+
+    @property
+    def upstreams(self) -> dict[str, str]:
+        """The features that are read: name to fingerprint."""
+        return {one.source: one.upstream for one in self.inputs if one.upstream is not None}
+
+    @property
+    def pixels(self) -> PixelPrepare | None:
+        """How the first picture or clip that is read is prepared; None where none is."""
+        found = (one.prepare for one in self.inputs)
+        return next((prepare for prepare in found if isinstance(prepare, PixelPrepare)), None)
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """What a language model is asked; None where none is."""
+        found = self.options.get("prompt")
+        return None if found is None else Prompt.model_validate(found)
+
+    @property
+    def decoding(self) -> Decoding | None:
+        """How a language model picks tokens; None of what no language model writes."""
+        found = self.options.get("decoding")
+        return None if found is None else Decoding.model_validate(found)
+
+    @property
+    def is_fitted(self) -> bool:
+        """Whether it is fitted to the values that a store holds of another feature."""
+        return self.weights.origin == "fitted"
+
+    @property
+    def quantization(self) -> Quantization | None:
+        """How vectors became codes; None of anything but codes."""
+        found = self.options.get("quantization")
+        return None if found is None else Quantization.model_validate(found)
+
+    @property
+    def compute_dtype(self) -> ComputeDtype:
+        """Number type that the model computes in."""
+        dtype: ComputeDtype = self.options.get("compute_dtype", "float32")
+        return dtype
+
+    def with_options(self, **changes: Any) -> FeatureSpec:
+        """The same feature with some options changed."""
+        return self.model_copy(update={"options": {**self.options, **changes}})
+
+    @property
+    def form(self) -> Literal["vector", "tokens", "text", "codes"]:
+        """How a value is stored: ``vector`` (``[dims]``, or ``[vectors, dims]``), ``tokens`` (``[n, dims]``,
+        ``n`` differs from item to item), ``text``, or ``codes`` (``[levels]`` integers)."""
+        return "vector" if isinstance(self.output, VectorsOut) else self.output.kind
 
     @property
     def kind(self) -> str:
-        """What a person calls it: ``vector``, ``vectors`` (several per item), ``codes``, or the text's
-        kind: ``caption``, ``tags`` or ``json``."""
-        if self.output == "text":
-            return str(self.text_kind)
-        return "vectors" if self.vectors is not None else self.output
+        """What a person calls it: ``vector``, ``vectors`` (several per item), ``tokens``, ``codes``, or the
+        text's role: ``caption``, ``tags``, ``json``, ``transcript``, ..."""
+        return self.output.role if isinstance(self.output, TextOut) else self.output.kind
+
+    @property
+    def role(self) -> str | None:
+        """What a text is; None of anything but a text."""
+        return self.output.role if isinstance(self.output, TextOut) else None
+
+    @property
+    def dims(self) -> int | None:
+        """Length of a vector, or codes per item; None of a text."""
+        if isinstance(self.output, CodesOut):
+            return self.output.levels
+        return None if isinstance(self.output, TextOut) else self.output.dims
+
+    @property
+    def vectors(self) -> int | None:
+        """How many vectors an item has, where it has a fixed number of several."""
+        return self.output.count if isinstance(self.output, VectorsOut) else None
+
+    @property
+    def store_dtype(self) -> StoreDtype | None:
+        """Number type of stored vectors; None of texts and codes."""
+        return self.output.dtype if isinstance(self.output, VectorOut | VectorsOut | TokensOut) else None
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one item's value: ``(dims,)``, ``(vectors, dims)``, or ``()`` of a text."""
+        """Shape of one item's value: ``(dims,)``, ``(vectors, dims)`` or ``()`` of a text; of ``tokens`` the
+        shape of one vector."""
         return tuple(n for n in (self.vectors, self.dims) if n is not None)
 
     @property
@@ -311,8 +274,12 @@ class FeatureSpec(_Frozen):
         return f"{self.name}@{self.fingerprint[:8]}"
 
 
-class ModelCard(_Frozen):
-    """What a person should know of a model before using its features."""
+class ModelCard(Frozen):
+    """What a person should know of a model before using its features.
+
+    Attributes:
+        reads: modalities.
+    """
 
     method: str
     model: str
@@ -324,54 +291,63 @@ class ModelCard(_Frozen):
     notes: str = ""
 
 
-class FeatureConfig(_Frozen):
+class FeatureConfig(Frozen):
     """One ``[features.NAME]`` table of a job file, as a person writes it.
 
-    Options left out take the model's own default; an option that the chosen encoder or captioner
-    does not have is an error, never ignored.
+    A table has ``source = "x"`` or ``inputs = ["x", "y?"]``, a key that names the method (``encoder``,
+    ``captioner``, ``quantizer``), and options. Options left out take the method's own default; one that
+    the method does not have is an error, never ignored.
+
+    Attributes:
+        inputs: what is read; a question mark at the end marks what an item may lack.
+        kind: the key that names the method.
+        method: its registry name.
+        options: the table's other keys, checked when the feature is resolved.
+        base: the folder that relative paths of the options start from; None for the working directory.
     """
 
-    source: str
-    encoder: str | None = None
-    captioner: str | None = None
-    model: str | None = None
-    weights: str | None = None
-    revision: str | None = None
-    pooling: Pooling | None = None
-    layer: int | None = None
-    hidden_states: bool | None = None
-    normalize: bool | None = None
-    crop: Literal["center", "squash", "pad"] | None = None
-    jpeg: Literal["exact", "scaled"] | None = None
-    dtype: ComputeDtype | None = None
-    store_dtype: StoreDtype | None = None
-    max_tokens: int | None = Field(default=None, gt=0)
-    prefix: str | None = None
-    frames: int | None = Field(default=None, gt=0, le=4096)
-    sampling: SamplingMode | None = None
-    fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    scene_detector: SceneDetector | None = None
-    scene_threshold: float | None = Field(default=None, gt=0)
-    min_scene_seconds: float | None = Field(default=None, ge=0)
-    max_scenes: int | None = Field(default=None, gt=0, le=256)
-    prompt: str | None = None
-    summary_prompt: str | None = None
-    max_new_tokens: int | None = Field(default=None, gt=0)
-    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    max_side: int | None = Field(default=None, gt=0)
-    send_as: PictureFormat | None = None
-    top_k: int | None = Field(default=None, gt=0)
+    inputs: tuple[str, ...] = Field(min_length=1)
+    kind: str
+    method: str
+    options: dict[str, Any] = Field(default_factory=dict)
+    base: Path | None = None
 
-    @model_validator(mode="after")
-    def _one_method(self) -> FeatureConfig:
-        if (self.encoder is None) == (self.captioner is None):
-            raise ValueError("give exactly one of encoder and captioner")
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _read_table(cls, data: Any) -> Any:
+        if not isinstance(data, Mapping) or {"kind", "method", "options"} <= set(data):
+            return data
+        table = {key: value for key, value in data.items() if value is not None}
+        kinds = [kind for kind in METHOD_KINDS if kind in table]
+        if len(kinds) != 1:
+            known = ", ".join(METHOD_KINDS[:-1])
+            guess = "" if kinds else _misspelt(table, METHOD_KINDS)
+            raise ValueError(f"give exactly one of {known} and {METHOD_KINDS[-1]}{guess}")
+        if ("source" in table) == ("inputs" in table):
+            guess = "" if "source" in table else _misspelt(table, ("source", "inputs"))
+            raise ValueError(f'give either source = "x" or inputs = ["x", "y"]{guess}')
+        inputs = [table.pop("source")] if "source" in table else table.pop("inputs")
+        method, base = table.pop(kinds[0]), table.pop("base", None)
+        return {"inputs": inputs, "kind": kinds[0], "method": method, "options": table, "base": base}
 
     @property
-    def method(self) -> str:
-        """Registry name of the encoder or captioner."""
-        return self.encoder or self.captioner or ""
+    def sources(self) -> dict[str, bool]:
+        """What is read, and whether each may be lacking."""
+        return {name.removesuffix("?"): name.endswith("?") for name in self.inputs}
+
+    @model_serializer
+    def table(self) -> dict[str, Any]:
+        """The table as it is written in a job file."""
+        read = {"source": self.inputs[0]} if len(self.inputs) == 1 else {"inputs": list(self.inputs)}
+        return {**read, self.kind: self.method, **self.options}
+
+
+def _misspelt(table: Mapping[str, Any], wanted: Sequence[str]) -> str:
+    """Which key of a table was probably meant to be one that is wanted."""
+    from mmfeat.schemas.validation import near
+
+    guesses = "".join(near(key, wanted) for key in table)
+    return f". {guesses}".rstrip(". ") if guesses else ""
 
 
 def canonical_json(value: Any) -> str:
@@ -387,6 +363,6 @@ def text_hash(text: str) -> str:
 def _without_none(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _without_none(v) for k, v in value.items() if v is not None}
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [_without_none(v) for v in value]
     return value

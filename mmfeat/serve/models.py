@@ -59,7 +59,10 @@ class LookedUpFeature(BaseModel):
     """One feature; every list has one entry per id, in the order asked."""
 
     version: str = Field(examples=["title_text@3fa9c1d2"])
-    kind: Literal["vector", "vectors", "codes", "caption", "tags"]
+    kind: str = Field(
+        description="`vector`, `vectors`, `tokens`, `codes`, or what a text is: `caption`, `tags`, ...",
+        examples=["vector", "caption"],
+    )
     status: list[Literal["ok", "missing", "failed", "absent"]]
     reason: list[str] = Field(description="Why an item failed, else empty.")
     values: list[Any] = Field(description="Lists of numbers, or texts; null where the item has no value.")

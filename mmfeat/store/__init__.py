@@ -8,6 +8,7 @@ from mmfeat.store.promotion import ROLLED_BACK
 from mmfeat.store.schema import rows_schema
 from mmfeat.store.search import Hit, refuse_unsearchable
 from mmfeat.store.snapshots import Snapshot
+from mmfeat.store.stale import why_stale
 from mmfeat.store.store import Store
 from mmfeat.store.tombstones import Tombstone
 from mmfeat.store.versions import FeatureVersion
@@ -31,4 +32,5 @@ __all__ = [
     "refuse_unsearchable",
     "repair",
     "rows_schema",
+    "why_stale",
 ]

@@ -9,7 +9,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA
+from mmfeat.schemas.catalog import (
+    CATALOG_SCHEMA,
+    INTERACTIONS_SCHEMA,
+    ITEM_ID,
+    STAMPS_SCHEMA,
+    Column,
+    catalog_schema,
+    columns_of,
+)
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.ids import Places, id_hashes, whole
 from mmfeat.store.database import Database
@@ -28,13 +36,19 @@ class Catalog:
         self._database = database
 
     def items(self) -> pa.Table:
-        """All items, CATALOG_SCHEMA."""
-        return self._database.read(ITEMS, CATALOG_SCHEMA)
+        """All items with all columns; the schema says what they are."""
+        # Tables of format 1 do not say it, and have the usual columns.
+        schema = catalog_schema(self._columns().values())
+        return self._database.read(ITEMS, schema).cast(schema)
 
     def ids(self) -> pa.Array:
         """All item ids, without reading the other columns."""
-        schema = pa.schema([CATALOG_SCHEMA.field("item_id")])
-        return self._database.read(ITEMS, schema)["item_id"].combine_chunks()
+        schema = pa.schema([CATALOG_SCHEMA.field(ITEM_ID)])
+        return self._database.read(ITEMS, schema)[ITEM_ID].combine_chunks()
+
+    def _columns(self) -> dict[str, Column]:
+        table = self._database.table(ITEMS)
+        return columns_of(CATALOG_SCHEMA if table is None else table.schema)
 
     def dataset(self) -> dict[str, Any] | None:
         """What :meth:`put_items` was last told of the dataset."""
@@ -46,16 +60,18 @@ class Catalog:
         """Bring the catalog up to date with a dataset; writes nothing where it already is.
 
         Items that are known keep their place and take the new values, new ones follow in the
-        dataset's order, and items that the dataset no longer names stay.
+        dataset's order, and items that the dataset no longer names stay. A column that it no longer
+        has stays for these, and is null for the others; one that it has another way (another modality,
+        one value instead of a list) is as it says, and null for items that it does not name.
         """
-        items = _conformed(items, CATALOG_SCHEMA)
+        items = _conformed(items, catalog_schema(columns_of(items.schema).values()))
         _refuse_repeated_ids(items)
-        told_the_same = dataset == self.dataset()
-        if told_the_same and self._holds(ITEMS, items):
+        same_dataset = dataset == self.dataset()
+        if same_dataset and self._columns() == columns_of(items.schema) and self._holds(ITEMS, items):
             return
         present = self.items()
         merged = _merged(present, items)
-        if not told_the_same or not merged.equals(present):
+        if not same_dataset or not merged.equals(present, check_metadata=True):
             metadata = {_DATASET_KEY: json.dumps(dataset).encode()}
             self._database.overwrite(ITEMS, merged.replace_schema_metadata(metadata))
 
@@ -88,7 +104,7 @@ class Catalog:
         return self._database.read(STAMPS, STAMPS_SCHEMA)
 
     def put_stamps(self, stamps: pa.Table) -> None:
-        """Add stamps, each in the place of the one known for the same item and source."""
+        """Add stamps, each in the place of the one known for the same item and column."""
         self._database.upsert(STAMPS, _conformed(stamps, STAMPS_SCHEMA), ["item_id", "source"])
         self._database.tidy(STAMPS)
 
@@ -106,17 +122,36 @@ class Catalog:
 def _merged(present: pa.Table, items: pa.Table) -> pa.Table:
     if not len(present):
         return items
-    given = Places(whole(items["item_id"])).of(present["item_id"])
+    given = Places(whole(items[ITEM_ID])).of(present[ITEM_ID])
+    # Places in both tables put one after the other: of each present item its new row where it has one.
     old = np.where(given >= 0, len(present) + given, np.arange(len(present)))
-    known = Places(whole(present["item_id"])).of(items["item_id"])
+    known = Places(whole(present[ITEM_ID])).of(items[ITEM_ID])
     new = len(present) + np.flatnonzero(known < 0)
-    return pa.concat_tables([present, items]).take(pa.array(np.concatenate([old, new])))
+    own, others = columns_of(items.schema), columns_of(present.schema)
+    gone = [column for name, column in others.items() if name not in own]
+    schema = catalog_schema([*own.values(), *gone])
+    both = pa.concat_tables([_with_columns(present, schema), _with_columns(items, schema)])
+    merged = both.take(pa.array(np.concatenate([old, new])))
+    # What no item has any more is no column.
+    return merged.drop_columns([c.name for c in gone if merged[c.name].null_count == len(merged)])
+
+
+def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with the columns of ``schema``; null where it has none of that name, modality and type."""
+    columns, wanted = columns_of(table.schema), columns_of(schema)
+    arrays = [
+        table[field.name]
+        if field.name == ITEM_ID or columns.get(field.name) == wanted[field.name]
+        else pa.nulls(len(table), field.type)
+        for field in schema
+    ]
+    return pa.table(arrays, schema=schema)
 
 
 def _conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
     if not table.schema.equals(schema):
         raise DatasetError(f"A table has the columns {table.schema.names}, not those of {schema.names}.")
-    return table.replace_schema_metadata(None)
+    return table.cast(schema)
 
 
 def _refuse_repeated_ids(items: pa.Table) -> None:

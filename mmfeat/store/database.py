@@ -151,6 +151,19 @@ class Database:
                 rows
             )
 
+    def add_column(self, name: str, field: pa.Field) -> None:
+        """Add a column, null in every row, to a table that is there and lacks it: one transaction.
+
+        It writes no data, whatever the number of rows.
+        """
+        table = self.table(name)
+        if table is None or field.name in table.schema.names:
+            return
+        with self.errors(f"write {name}"):
+            table.checkout_latest()  # type: ignore[no-untyped-call]
+            if field.name not in table.schema.names:
+                table.add_columns(field)
+
     def overwrite(self, name: str, rows: pa.Table) -> None:
         """Put ``rows`` (and their schema's metadata) in the place of all rows: one transaction."""
         table = self.create(name, rows.schema.empty_table())

@@ -105,8 +105,12 @@ def diff(before: Store, after: Store) -> StoreDiff:
 
 
 def spec_changes(before: FeatureSpec, after: FeatureSpec) -> dict[str, tuple[Any, Any]]:
-    """Fields that decide values and differ, with dots; None where a field is not set."""
-    old, new = (dict(_flat(spec.identity())) for spec in (before, after))
+    """What decides values and differs, with dots; None where it is not set.
+
+    Options are called as in a job file, inputs by what they read: ``normalize``, ``output.dims``,
+    ``inputs.cover.prepare.view.height``.
+    """
+    old, new = (dict(_flat(_fields(spec))) for spec in (before, after))
     return {k: (old.get(k), new.get(k)) for k in sorted({*old, *new}) if old.get(k) != new.get(k)}
 
 
@@ -191,6 +195,15 @@ def _without(ids: pa.ChunkedArray, others: pa.ChunkedArray) -> list[str]:
     known = pc.is_in(ids, value_set=others.combine_chunks())
     found: list[str] = ids.filter(pc.invert(known)).to_pylist()
     return found
+
+
+def _fields(spec: FeatureSpec) -> dict[str, Any]:
+    """What decides values, the same for specs of all formats."""
+    body = spec.model_dump(mode="json", exclude={"name", "inputs", "options"})
+    body["weights"].pop("location")
+    inputs = {one.source: one.identity() for one in spec.inputs}
+    order = {} if len(inputs) == 1 else {"order": list(inputs)}
+    return {**body, **spec.options, "inputs": {**inputs, **order}}
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

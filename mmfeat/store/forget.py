@@ -85,7 +85,7 @@ def _remove_items(
     database = snapshots.database
     folders.remove(database, ANSWERS_FOLDER)
     # While the rows of the codes still tell which of them were fitted to these items.
-    fitted = [v for v in versions if v.spec.output == "codes" and (everywhere or _any_left(database, v, ids))]
+    fitted = [v for v in versions if v.spec.form == "codes" and (everywhere or _any_left(database, v, ids))]
     prints = [version.fingerprint for version in fitted]
     purge(database, codebooks.TABLE, "fingerprint", prints, lambda: None, everywhere=False)
     for version in versions:

@@ -162,7 +162,7 @@ class Retaining:
             for v in versions
             if v.fingerprint not in reasons
         ]
-        return garbage, {v.version: told for v in versions if (told := reasons.get(v.fingerprint))}
+        return garbage, {v.version: reason for v in versions if (reason := reasons.get(v.fingerprint))}
 
     def _newest(self, versions: Sequence[FeatureVersion], number: int) -> list[FeatureVersion]:
         """Of each feature the current version and its newest others, ``number`` in all."""
@@ -191,10 +191,10 @@ class Retaining:
         waiting = list(reasons)
         while waiting:
             reader = known[waiting.pop()]
-            source = reader.spec.upstream
-            if source is not None and source in known and source not in reasons:
-                reasons[source] = f"read by {reader.version}"
-                waiting.append(source)
+            for source in reader.spec.upstreams.values():
+                if source in known and source not in reasons:
+                    reasons[source] = f"read by {reader.version}"
+                    waiting.append(source)
 
     def _leftovers(self) -> list[Garbage]:
         versions = self._versions.list()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,8 @@ import pyarrow.compute as pc
 
 from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.errors import UnknownItems, UsageError
-from mmfeat.schemas.featureset import ABSENT, OK, FeatureColumn, FeatureSet
+from mmfeat.schemas.featureset import ABSENT, OK, FeatureColumn, FeatureSet, Values
+from mmfeat.schemas.featureset.arrow import token_arrays
 from mmfeat.store.database import Database
 from mmfeat.store.rows import batches_of, matrix_of
 from mmfeat.store.schema import value_column
@@ -49,9 +51,9 @@ def _column(database: Database, version: FeatureVersion, unique: pa.Array) -> Fe
     status = np.full(n, ABSENT, dtype=object)
     reason = np.full(n, "", dtype=object)
     values: np.ndarray = np.full(n, None, dtype=object)
-    if spec.output == "vector":
+    if spec.form == "vector":
         values = np.full((n, *spec.shape), np.nan, dtype=spec.store_dtype)
-    elif spec.output == "codes":
+    elif spec.form == "codes":
         values = np.full((n, *spec.shape), NO_CODE, dtype=np.int32)
     columns = ["item_id", "status", "reason", value_column(spec)]
     place = {item_id: at for at, item_id in enumerate(unique.to_pylist())}
@@ -60,7 +62,7 @@ def _column(database: Database, version: FeatureVersion, unique: pa.Array) -> Fe
         _fill(status, reason, values, positions, batch)
     return FeatureColumn(
         spec=spec,
-        values=list(values) if spec.output == "text" else values,
+        values=list(values) if spec.form in ("text", "tokens") else values,
         mask=np.asarray(status == OK, dtype=bool),
         status=status,
         reason=reason,
@@ -78,14 +80,22 @@ def _fill(
     ok = pc.equal(rows["status"], OK)
     found = rows.columns[-1].filter(ok)
     ok_at = at[ok.to_numpy(zero_copy_only=False)]
-    values[ok_at] = found.to_pylist() if values.ndim == 1 else matrix_of(found).reshape(-1, *values.shape[1:])
+    if pa.types.is_list(found.type):
+        # One by one: NumPy would make one array of lists of equal lengths.
+        for place, vectors in zip(ok_at, token_arrays(found), strict=True):
+            values[place] = vectors
+    elif values.ndim == 1:
+        values[ok_at] = found.to_pylist()
+    else:
+        values[ok_at] = matrix_of(found).reshape(-1, *values.shape[1:])
 
 
 def _taken(column: FeatureColumn, rows: np.ndarray) -> FeatureColumn:
     values = column.values
+    taken = values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows]
     return FeatureColumn(
         spec=column.spec,
-        values=values[rows] if isinstance(values, np.ndarray) else [values[i] for i in rows],
+        values=cast("Values", taken),
         mask=column.mask[rows],
         status=column.status[rows],
         reason=column.reason[rows],

@@ -1,4 +1,4 @@
-"""Upkeep of a feature version's table."""
+"""Lifecycle of a feature version's table."""
 
 from __future__ import annotations
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pyarrow as pa
+
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.objectstore import OBJECT_STORES
 from mmfeat.store.database import Database
@@ -66,9 +68,28 @@ def refuse_foreign_files(database: Database) -> None:
 
 def check_format(database: Database) -> None:
     """StoreError for a store that a newer mmfeat wrote."""
-    newest = max(database.read(HEADER, STORE_SCHEMA)["format"].to_pylist(), default=FORMAT)
+    newest = _format_of(database)
     if newest > FORMAT:
         raise StoreError(
             f"The store {database.uri} has format {newest}; this mmfeat reads up to {FORMAT}.",
             hint="Upgrade mmfeat: pip install --upgrade mmfeat",
         )
+
+
+def raise_format(database: Database) -> None:
+    """Let a store of an older format have this one before it is written to; under the lease.
+
+    An older mmfeat refuses it from then on, instead of misreading what is written.
+
+    Raises:
+        StoreError: a newer mmfeat has written to it, since it was opened perhaps.
+    """
+    check_format(database)
+    if _format_of(database) < FORMAT:
+        created = database.read(HEADER, STORE_SCHEMA)["created"][0]
+        row = {"format": FORMAT, "created": created.as_py()}
+        database.overwrite(HEADER, pa.Table.from_pylist([row], schema=STORE_SCHEMA))
+
+
+def _format_of(database: Database) -> int:
+    return max(database.read(HEADER, STORE_SCHEMA)["format"].to_pylist(), default=FORMAT)

@@ -16,12 +16,12 @@ from mmfeat.store.database import Database
 from mmfeat.store.schema import CURRENT_SCHEMA
 from mmfeat.store.versions import CURRENT, FeatureVersion, Versions
 
-# A standing that no run changes.
+# A state that no run changes.
 ROLLED_BACK = "rolled back"
 
 
 @dataclass(frozen=True)
-class Standing:
+class History:
     """What is recorded of one feature.
 
     Attributes:
@@ -47,11 +47,11 @@ class Promotion:
         self._versions = versions
         self._check_lease = check_lease
 
-    def standings(self) -> dict[str, Standing]:
+    def histories(self) -> dict[str, History]:
         """By feature; one that no version was ever promoted of is not in it."""
         there = {version.fingerprint for version in self._versions.list()}
         return {
-            name: Standing(
+            name: History(
                 row["fingerprint"],
                 tuple(f for f in row.get("previous") or () if f in there),
                 tuple(f for f in row.get("undone") or () if f in there),
@@ -62,14 +62,14 @@ class Promotion:
     def is_candidate(self, version: FeatureVersion) -> bool:
         """Whether a version is the newest of its feature and was never current."""
         newest = self._versions.list(version.name)[-1]
-        was = self.standings().get(version.name, Standing(""))
+        was = self.histories().get(version.name, History(""))
         known = {was.fingerprint, *was.previous, *was.undone}
         return version.fingerprint == newest.fingerprint and version.fingerprint not in known
 
-    def standing_of(self, version: FeatureVersion) -> str:
+    def state_of(self, version: FeatureVersion) -> str:
         """``current``, ``candidate`` (the newest, never promoted), ``previous`` (what a rollback goes
         to), ``rolled back``, or ``old``."""
-        was = self.standings().get(version.name, Standing(""))
+        was = self.histories().get(version.name, History(""))
         if version.fingerprint == was.fingerprint:
             return "current"
         if version.fingerprint in was.previous[-1:]:
@@ -84,19 +84,19 @@ class Promotion:
         Nothing is written where all are current already.
         """
         self._check_lease()
-        standings = self.standings()
+        histories = self.histories()
         changed = []
         for version in versions:
-            was = standings.get(version.name)
+            was = histories.get(version.name)
             if was is None:
-                standings[version.name] = Standing(version.fingerprint)
+                histories[version.name] = History(version.fingerprint)
             elif was.fingerprint != version.fingerprint:
-                standings[version.name] = _promoted(was, version.fingerprint)
+                histories[version.name] = _promoted(was, version.fingerprint)
             else:
                 continue
             changed.append(version)
         if changed:
-            self._write(standings)
+            self._write(histories)
         return changed
 
     def rollback(self, names: Sequence[str]) -> list[FeatureVersion]:
@@ -107,9 +107,9 @@ class Promotion:
             UsageError: a feature has no earlier version; nothing was changed then.
         """
         self._check_lease()
-        standings = self.standings()
+        histories = self.histories()
         for name in names:
-            was = standings.get(name)
+            was = histories.get(name)
             if was is None or not was.previous:
                 there = ", ".join(version.version for version in self._versions.list(name))
                 if not there:
@@ -119,26 +119,24 @@ class Promotion:
                     "none was current before the present one, or it was removed.",
                     hint=f"There are: {there}. Make one current with `mmfeat promote NAME@FINGERPRINT`.",
                 )
-            standings[name] = Standing(
-                was.previous[-1], was.previous[:-1], _with(was.undone, was.fingerprint)
-            )
-        self._write(standings)
-        return [self._versions.resolve(f"{name}@{standings[name].fingerprint}") for name in names]
+            histories[name] = History(was.previous[-1], was.previous[:-1], _with(was.undone, was.fingerprint))
+        self._write(histories)
+        return [self._versions.resolve(f"{name}@{histories[name].fingerprint}") for name in names]
 
-    def _write(self, standings: Mapping[str, Standing]) -> None:
+    def _write(self, histories: Mapping[str, History]) -> None:
         rows = [
             {
                 "name": name,
-                "fingerprint": standing.fingerprint,
-                "previous": list(standing.previous),
-                "undone": list(standing.undone),
+                "fingerprint": history.fingerprint,
+                "previous": list(history.previous),
+                "undone": list(history.undone),
             }
-            for name, standing in sorted(standings.items())
+            for name, history in sorted(histories.items())
         ]
         self._database.overwrite(CURRENT, pa.Table.from_pylist(rows, schema=CURRENT_SCHEMA))
 
 
-def _promoted(was: Standing, fingerprint: str) -> Standing:
+def _promoted(was: History, fingerprint: str) -> History:
     # A version is in the history once, at its latest place, so that the history stays short.
     previous = tuple(f for f in was.previous if f != fingerprint)
     return replace(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import lance
 import numpy as np
@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from mmfeat.schemas.errors import ConservationError, StoreError
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.store.database import READ_AHEAD_BYTES, Database, quoted
-from mmfeat.store.schema import rows_schema, value_column
+from mmfeat.store.schema import RULES, rows_schema, value_column
 from mmfeat.store.versions import FeatureVersion
 
 # One filter's list of ids; the planner's time grows with it, the index look-ups per query with its
@@ -33,6 +33,8 @@ def commit(database: Database, version: FeatureVersion, rows: pa.Table, replace:
         ConservationError: an id comes twice, or the rows are not those of the version's schema.
     """
     _check(version, rows)
+    # Tables of format 1 lack it.
+    database.add_column(version.table, RULES)
     if replace:
         database.upsert(version.table, rows, ["item_id"])
     else:
@@ -42,7 +44,7 @@ def commit(database: Database, version: FeatureVersion, rows: pa.Table, replace:
 def ledger(database: Database, version: FeatureVersion) -> pa.Table:
     """``item_id, status, content_hash, stamp`` (and ``text`` of a text feature) of every row."""
     columns = ["item_id", "status", "content_hash", "stamp"]
-    if version.spec.output == "text":
+    if version.spec.form == "text":
         columns.append("text")
     with database.errors(f"read {version.version}"):
         return table_of(database, version).to_table(columns=columns)
@@ -52,8 +54,8 @@ def ledger_batches(
     database: Database, version: FeatureVersion, columns: Sequence[str]
 ) -> Iterator[pa.RecordBatch]:
     """Columns of every row, a bounded number of rows at a time."""
-    table_of(database, version)
-    return database.batches(version.table, columns)
+    table = table_of(database, version)
+    return _with_rules(database.batches(version.table, _there(table, columns)), columns)
 
 
 def counts(database: Database, version: FeatureVersion) -> dict[str, int]:
@@ -102,14 +104,15 @@ def batches_of(
     table = table_of(database, version)
     with database.errors(f"read {version.version}"):
         if len(ids) > _SCAN_SHARE * table.count_rows():
-            yield from table.to_batches(
-                columns=list(columns), batch_size=_SCAN_BATCH_ROWS, io_buffer_size=READ_AHEAD_BYTES
+            scan = table.to_batches(
+                columns=_there(table, columns), batch_size=_SCAN_BATCH_ROWS, io_buffer_size=READ_AHEAD_BYTES
             )
+            yield from _with_rules(scan, columns)
             return
         for start in range(0, len(ids), _IDS_PER_FILTER):
             some = ids.slice(start, _IDS_PER_FILTER).to_pylist()
             where = f"item_id IN ({', '.join(map(quoted, some))})"
-            yield from table.to_batches(columns=list(columns), filter=where)
+            yield from _with_rules(table.to_batches(columns=_there(table, columns), filter=where), columns)
 
 
 def table_of(database: Database, version: FeatureVersion) -> lance.LanceDataset:
@@ -127,6 +130,21 @@ def matrix_of(vectors: pa.FixedSizeListArray) -> np.ndarray:
     """``[n, list size]`` array of lists, none of them null."""
     flat = vectors.flatten().to_numpy(zero_copy_only=False)
     return np.asarray(flat.reshape(len(vectors), vectors.type.list_size))
+
+
+def _there(table: lance.LanceDataset, columns: Sequence[str]) -> list[str]:
+    """Those of ``columns`` that can be read: ``rules`` cannot of a table of format 1."""
+    return [name for name in columns if name in table.schema.names or name != RULES.name]
+
+
+def _with_rules(batches: Iterable[pa.RecordBatch], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+    """Batches of ``columns``; where they lack ``rules``, it is null."""
+    for batch in batches:
+        if RULES.name in columns and RULES.name not in batch.schema.names:
+            place = list(columns).index(RULES.name)
+            yield batch.add_column(place, RULES, pa.nulls(len(batch), RULES.type))
+        else:
+            yield batch
 
 
 def _check(version: FeatureVersion, rows: pa.Table) -> None:

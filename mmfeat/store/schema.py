@@ -6,13 +6,17 @@ import math
 
 import pyarrow as pa
 
+from mmfeat.schemas.outputs import TokensOut
 from mmfeat.schemas.spec import FeatureSpec
 
 # Raised when a store written from now on could be misread by an older mmfeat.
-FORMAT = 1
+FORMAT = 2
 
 _TIME = pa.timestamp("us", "UTC")
 _FLOATS = {"float16": pa.float16(), "float32": pa.float32()}
+
+# Of a row: by which rules its inputs were read.
+RULES = pa.field("rules", pa.string())
 
 STORE_SCHEMA = pa.schema(
     [
@@ -101,15 +105,19 @@ def rows_schema(spec: FeatureSpec) -> pa.Schema:
     """The columns of a feature version's table; one row per item.
 
     ``vector`` is a fixed-size list of ``dims`` numbers of the spec's store dtype, or of
-    ``vectors * dims`` where an item has several vectors (one after the other), ``codes`` one of
-    ``dims`` int32, ``text`` a string; whichever the feature has is null unless the status is ``ok``.
-    ``facts`` is a JSON object or null. ``content_hash`` and ``stamp`` say which content of
-    the item the row was made from.
+    ``vectors * dims`` where an item has several vectors (one after the other), ``tokens`` a list of any
+    number of such lists of ``dims``, ``codes`` one of ``dims`` int32, ``text`` a string; whichever the
+    feature has is null unless the status is ``ok``. ``facts`` is a JSON object or null. ``content_hash``
+    and ``stamp`` say which content of the item the row was made from, and ``rules`` the rule numbers of
+    the modalities that it was read by: by input, joined by ``+``. Null means 1 of all, as in rows of
+    format 1, whose tables lack the column until they are written to.
     """
-    if spec.output == "vector":
+    if spec.form == "vector":
         assert spec.store_dtype is not None, "FeatureSpec refuses vector features without a dtype"
         value = pa.field("vector", pa.list_(_FLOATS[spec.store_dtype], math.prod(spec.shape)))
-    elif spec.output == "codes":
+    elif isinstance(spec.output, TokensOut):
+        value = pa.field("tokens", pa.list_(pa.list_(_FLOATS[spec.output.dtype], spec.output.dims)))
+    elif spec.form == "codes":
         value = pa.field("codes", pa.list_(pa.int32(), spec.dims))
     else:
         value = pa.field("text", pa.string())
@@ -121,6 +129,7 @@ def rows_schema(spec: FeatureSpec) -> pa.Schema:
             pa.field("reason", pa.string()),
             pa.field("content_hash", pa.string()),
             pa.field("stamp", pa.string()),
+            RULES,
             pa.field("facts", pa.string()),
             value,
             pa.field("created", _TIME, nullable=False),
@@ -130,4 +139,4 @@ def rows_schema(spec: FeatureSpec) -> pa.Schema:
 
 def value_column(spec: FeatureSpec) -> str:
     """The name of the column that holds the feature's values."""
-    return spec.output
+    return spec.form

@@ -63,7 +63,8 @@ def refuse_unsearchable(version: FeatureVersion) -> None:
     """UsageError unless the feature holds one vector per item."""
     kind = version.spec.kind
     if kind != "vector":
-        held = {"vectors": "several vectors per item", "codes": "codes"}.get(kind, "texts")
+        several = "several vectors per item"
+        held = {"vectors": several, "tokens": several, "codes": "codes"}.get(kind, "texts")
         raise UsageError(
             f"{version.version} holds {held}, which have no distance.",
             hint="Search a feature of kind 'vector': `mmfeat status` lists them.",

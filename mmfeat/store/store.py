@@ -23,7 +23,15 @@ from mmfeat.store.lease import FolderLease, Lease, folder_owner
 from mmfeat.store.lease_record import RecordLease, record_owner
 from mmfeat.store.logs import Logs
 from mmfeat.store.lookup import lookup
-from mmfeat.store.places import HEADER, absolute, check_folder, check_format, no_store, refuse_foreign_files
+from mmfeat.store.places import (
+    HEADER,
+    absolute,
+    check_folder,
+    check_format,
+    no_store,
+    raise_format,
+    refuse_foreign_files,
+)
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.schema import FORMAT, STORE_SCHEMA
 from mmfeat.store.search import Hit, build_vector_index, search
@@ -118,6 +126,8 @@ class Store:
     ) -> Iterator[None]:
         """The right to write, which one process has at a time; the latest state is seen inside.
 
+        A store of an older format has today's from then on (:func:`mmfeat.store.places.raise_format`).
+
         On a local folder it ends with the process, however that ends. On an object store it is a
         record that expires two minutes after its holder last renewed it; see
         :mod:`mmfeat.store.lease_record` for what that can't guarantee.
@@ -142,6 +152,7 @@ class Store:
         self._lease = lease
         try:
             self.refresh()
+            raise_format(self._database)
             yield
         finally:
             self._lease = None
@@ -282,7 +293,7 @@ class Store:
     # Items, interactions, runs
 
     def catalog(self) -> pa.Table:
-        """All items (``CATALOG_SCHEMA``)."""
+        """All items with all columns, which :func:`mmfeat.schemas.catalog.columns_of` tells of its schema."""
         return self._catalog.items()
 
     def dataset(self) -> dict[str, Any] | None:
@@ -293,7 +304,8 @@ class Store:
         """Bring the catalog up to date with a dataset, in one transaction, or none if it already is.
 
         Known items keep their place and take the new values, new ones follow, and items that the
-        dataset no longer names stay: a run over a part of a dataset shrinks nothing.
+        dataset no longer names stay: a run over a part of a dataset shrinks nothing. A column that the
+        dataset no longer has stays for these, and is null for the others.
 
         Raises:
             DatasetError: an item id comes twice.
@@ -319,7 +331,7 @@ class Store:
         return self._catalog.stamps()
 
     def put_stamps(self, stamps: pa.Table) -> None:
-        """Add stamps, each in the place of the one known for the same item and source."""
+        """Add stamps, each in the place of the one known for the same item and column."""
         self._check_lease()
         self._catalog.put_stamps(stamps)
 
@@ -349,7 +361,8 @@ class Store:
                 or a row of status ``absent``.
 
         Returns:
-            One column per feature name. Vectors are NaN and texts None where the mask is False.
+            One column per feature name. Vectors are NaN, texts and token vectors None, where
+            the mask is False.
 
         Raises:
             UnknownItems: naming every unknown id.

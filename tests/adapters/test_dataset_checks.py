@@ -10,7 +10,7 @@ import pyarrow as pa
 from dataset_files import put
 
 from mmfeat import datasets
-from mmfeat.datasets import CheckReport, Dataset, Note, SourceCount
+from mmfeat.datasets import CheckReport, ColumnCount, Dataset, Note
 from mmfeat.datasets.base import build_items
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA, zip_location
 
@@ -34,7 +34,9 @@ def test_files_are_counted_by_what_is_wrong_with_them(tmp_path: Path):
     os.mkfifo(tmp_path / "f.jpg")
     covers = {i: str(tmp_path / f"{i}.jpg") for i in "abcdef"} | {"g": "https://x.org/g.jpg"}
     report = check({"cover": covers}, "abcdefgh")
-    assert report.sources == [SourceCount("cover", found=2, missing=1, unreadable=5, duplicates=0)]
+    assert report.columns == [
+        ColumnCount("cover", "image", found=2, missing=1, unreadable=5, duplicates=0, values=7)
+    ]
     assert found(report) == {
         "empty_file": (1, ("b",)),
         "broken_link": (1, ("c",)),
@@ -53,7 +55,9 @@ def test_the_same_content_is_told_from_the_same_size_and_ends(tmp_path: Path):
         {"1.mp4": noise, "2.mp4": middle, "3.mp4": ends, "4.mp4": noise, "5.mp4": noise, "6.mp4": b"s"},
     )
     report = check({"video": {i: str(tmp_path / f"{i}.mp4") for i in "123456"}}, "123456")
-    assert report.sources == [SourceCount("video", found=6, missing=0, unreadable=0, duplicates=2)]
+    assert report.columns == [
+        ColumnCount("video", "video", found=6, missing=0, unreadable=0, duplicates=2, values=6)
+    ]
     assert found(report) == {"same_video": (1, ("1 = 4 = 5",))}
 
 
@@ -64,7 +68,9 @@ def test_members_of_zips_are_looked_up_without_unpacking(tmp_path: Path):
             target.writestr(name, content)
     places = {i: zip_location(archive, f"{i}.jpg") for i in "12345"}
     report = check({"cover": places | {"6": zip_location(str(tmp_path / "no.zip"), "6.jpg")}}, "123456")
-    assert report.sources == [SourceCount("cover", found=3, missing=0, unreadable=3, duplicates=1)]
+    assert report.columns == [
+        ColumnCount("cover", "image", found=3, missing=0, unreadable=3, duplicates=1, values=6)
+    ]
     assert found(report) == {
         "empty_file": (1, ("3",)),
         "not_there": (1, ("5",)),
@@ -76,9 +82,9 @@ def test_members_of_zips_are_looked_up_without_unpacking(tmp_path: Path):
 def test_blank_texts_are_missing_and_equal_ones_are_counted():
     titles = {"1": "a", "2": "b", "3": "a", "4": " ", "5": "a", "6": "b"}
     report = check({"title": titles, "description": {"7": "x"}}, "1234567")
-    assert report.sources == [
-        SourceCount("title", found=5, missing=2, unreadable=0, duplicates=3),
-        SourceCount("description", found=1, missing=6, unreadable=0, duplicates=0),
+    assert report.columns == [
+        ColumnCount("title", "text", found=5, missing=2, unreadable=0, duplicates=3, values=5),
+        ColumnCount("description", "text", found=1, missing=6, unreadable=0, duplicates=0, values=1),
     ]
     assert found(report)["same_title"] == (2, ("1 = 3 = 5", "2 = 6"))
 
@@ -101,12 +107,14 @@ def test_interactions_are_counted_against_the_catalog():
 def test_a_report_is_plain_json_and_keeps_the_adapters_own_notes_first(tmp_path: Path):
     report = check({"title": {"1": "a"}, "cover": {"1": str(tmp_path / "no.jpg")}}, "1", [("u", "1")])
     plain = json.loads(json.dumps(report.to_dict()))
-    assert plain["sources"][1] == {
-        "source": "cover",
+    assert plain["columns"][1] == {
+        "column": "cover",
+        "modality": "image",
         "found": 0,
         "missing": 0,
         "unreadable": 1,
         "duplicates": 0,
+        "values": 1,
     }
     assert [note["code"] for note in plain["notes"]] == ["own", "not_there"]
     assert (plain["items"], plain["interactions"], plain["users"]) == (1, 1, 1)

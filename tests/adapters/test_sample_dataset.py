@@ -36,7 +36,7 @@ def test_it_has_items_of_every_kind(sample: Dataset):
     assert [i for i in videos if i not in covers] == ["314"]
     assert [i for i in titles if i not in covers and i not in videos] == ["604", "619", "633"]
     report = datasets.check(sample)
-    assert [(s.source, s.unreadable, s.duplicates) for s in report.sources] == [
+    assert [(c.column, c.unreadable, c.duplicates) for c in report.columns] == [
         ("title", 0, 0),
         ("cover", 0, 1),
         ("video", 0, 0),

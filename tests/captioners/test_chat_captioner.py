@@ -1,4 +1,4 @@
-"""What holds for every chat engine: the questions asked, one second try, and clips told scene by scene.
+"""What holds for every chat engine: the questions asked, one second try, and clips described scene by scene.
 
 ``Scripted`` stands in for an engine: no model small enough for tests answers in JSON or gets a scene
 wrong on demand. It answers by a function of the conversation and remembers what it was asked.
@@ -10,11 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mmfeat.extract.base import CaptionInput
-from mmfeat.extract.describers.captions.chat import ChatCaptioner, Conversation, Reply, chat_fields
+from mmfeat.extract.base import Ask, AskedInput, Row
+from mmfeat.extract.describers.captions.chat import (
+    ChatCaptioner,
+    ChatOptions,
+    Conversation,
+    Reply,
+    chat_spec,
+)
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError, NotAsked
 from mmfeat.schemas.media import Frames, Scene
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, Weights
+from mmfeat.schemas.spec import FeatureSpec, Weights
 
 TAGS = '[schema]\ntype = "object"\nrequired = ["colour"]'
 
@@ -27,7 +33,7 @@ class Scripted(ChatCaptioner):
         self.caps: list[int] = []
 
     @classmethod
-    def resolve(cls, name, config, upstream):
+    def resolve(cls, ask):
         raise NotImplementedError
 
     @classmethod
@@ -41,12 +47,15 @@ class Scripted(ChatCaptioner):
         return [s if isinstance(s, ItemError) else Reply(s, "stop", 10, 2, seconds=0.5) for s in said]
 
 
-def spec(**options: object) -> FeatureSpec:
-    config = FeatureConfig(**{"source": "cover", "captioner": "scripted", "model": "m", **options})
-    return FeatureSpec(
-        name="caption", source=config.source, output="text", method="scripted", model="m",
-        weights=Weights(origin="random", ref="seed=0"), **chat_fields("caption", config),
-    )  # fmt: skip
+def spec(source: str = "cover", **options: object) -> FeatureSpec:
+    checked = ChatOptions(**options)
+    read = AskedInput(source, "video" if source == "video" else "image")
+    named = tuple(
+        AskedInput(name, "text", optional=optional)
+        for name, optional in sorted(ChatCaptioner.named(checked).items())
+    )
+    ask = Ask("caption", "captioner", "scripted", (read,), named, checked)
+    return chat_spec(ask, model="m", weights=Weights(origin="random", ref="seed=0"))
 
 
 def prompt_file(folder: Path, text: str, variables: str = "[]", more: str = "") -> str:
@@ -55,9 +64,11 @@ def prompt_file(folder: Path, text: str, variables: str = "[]", more: str = "") 
     return str(path)
 
 
-def grey(value: int, frames: int = 1, scenes: tuple[Scene, ...] = (), **texts: str) -> CaptionInput:
+def grey(value: int, frames: int = 1, scenes: tuple[Scene, ...] = (), **texts: str) -> Row:
+    """Frames of one shade, and then the texts that the prompt names, by alphabet."""
     pixels = np.full((frames, 2, 2, 3), value, np.uint8)
-    return CaptionInput(Frames(pixels, tuple(i + 0.5 for i in range(frames)), scenes), texts)
+    named = (text for _, text in sorted(texts.items()))
+    return (Frames(pixels, tuple(i + 0.5 for i in range(frames)), scenes), *named)
 
 
 def shade(conversation: Conversation) -> int:
@@ -92,11 +103,12 @@ def test_a_prompt_that_cannot_be_filled_is_refused_before_anything_runs(options,
 
 
 def test_the_texts_that_a_prompt_names_are_part_of_the_spec(tmp_path):
-    assert spec().texts == ()
-    assert spec(prompt="describe-titled").texts == ("title",)
+    assert spec().sources == ("cover",)
+    assert spec(prompt="describe-titled").sources == ("cover", "title")
     path = prompt_file(tmp_path, "{scenes} of {title} ({description})", '["scenes", "title", "description"]')
-    by_scenes = spec(source="video", sampling="scenes", summary_prompt=path)
-    assert by_scenes.texts == ("description", "title")
+    summarised = spec(source="video", sampling="scenes", summary_prompt=path)
+    assert summarised.sources == ("video", "description", "title")
+    assert [one.named for one in summarised.inputs] == [False, True, True]
 
 
 def test_an_item_that_cannot_be_asked_about_costs_no_other_item_its_caption():
@@ -185,22 +197,22 @@ def test_an_engines_own_failure_is_not_asked_again(tmp_path):
 THREE = (Scene(0.0, 2.0, 2), Scene(2.0, 5.0, 1), Scene(5.0, 6.0, 2))
 
 
-def film(*shades: int, **texts: str) -> CaptionInput:
+def film(*shades: int) -> Row:
     """A clip of three scenes, of 2, 1 and 2 frames."""
     pixels = np.stack([np.full((2, 2, 3), s, np.uint8) for s in np.repeat(shades, (2, 1, 2))])
-    return CaptionInput(Frames(pixels, (0.5, 1.5, 3.5, 5.2, 5.8), THREE), texts)
+    return (Frames(pixels, (0.5, 1.5, 3.5, 5.2, 5.8), THREE),)
 
 
-def teller(says: Callable[[Conversation], str | ItemError], **options: object) -> Scripted:
+def by_scenes(says: Callable[[Conversation], str | ItemError], **options: object) -> Scripted:
     return Scripted(spec(source="video", sampling="scenes", **options), says)
 
 
-def told(conversation: Conversation) -> str:
+def says_shade(conversation: Conversation) -> str:
     return "the whole" if conversation[0].pictures is None else f"shade {shade(conversation)}"
 
 
 def test_every_scene_is_asked_about_with_its_own_frames_and_the_text_is_their_summary():
-    model = teller(told)
+    model = by_scenes(says_shade)
     caption = model.caption([film(1, 2, 3)])[0]
     scenes, (summary,) = model.asked
     assert [len(turn.pictures) for (turn,) in scenes] == [2, 1, 2]
@@ -218,13 +230,13 @@ def test_every_scene_is_asked_about_with_its_own_frames_and_the_text_is_their_su
 
 
 def test_a_caption_by_scenes_says_what_all_its_questions_cost():
-    caption = teller(told).caption([film(1, 2, 3)])[0]
+    caption = by_scenes(says_shade).caption([film(1, 2, 3)])[0]
     assert (caption.prompt_tokens, caption.new_tokens, caption.seconds) == (40, 8, 2.0)
     assert [s.new_tokens for s in caption.scenes] == [2, 2, 2]
 
 
 def test_scenes_of_all_items_are_asked_together_and_stay_with_their_item():
-    model = teller(lambda c: c[0].text[-60:] if c[0].pictures is None else told(c))
+    model = by_scenes(lambda c: c[0].text[-60:] if c[0].pictures is None else says_shade(c))
     captions = model.caption([film(1, 2, 3), film(4, 5, 6)])
     assert [len(asked) for asked in model.asked] == [6, 2]
     assert [[s.text for s in c.scenes] for c in captions] == [
@@ -235,7 +247,7 @@ def test_scenes_of_all_items_are_asked_together_and_stay_with_their_item():
 
 @pytest.mark.parametrize("said", ["", ItemError("caption", "refused")], ids=["no text", "refused"])
 def test_a_scene_without_a_caption_fails_its_item_and_no_other(said):
-    model = teller(lambda c: said if c[0].pictures is not None and shade(c) == 2 else told(c))
+    model = by_scenes(lambda c: said if c[0].pictures is not None and shade(c) == 2 else says_shade(c))
     first, second = model.caption([film(1, 2, 3), film(4, 5, 6)])
     assert first.reason.startswith("scene at 2.0 s: ")
     assert second.text == "the whole"
@@ -244,7 +256,7 @@ def test_a_scene_without_a_caption_fails_its_item_and_no_other(said):
 
 def test_what_a_run_stopped_before_stays_that_and_does_not_become_a_failure(tmp_path):
     stopped = NotAsked(MmfeatError("the cap is reached"))
-    model = teller(lambda c: stopped if c[0].pictures is not None and shade(c) == 2 else told(c))
+    model = by_scenes(lambda c: stopped if c[0].pictures is not None and shade(c) == 2 else says_shade(c))
     assert isinstance(model.caption([film(1, 2, 3)])[0], NotAsked)
     assert isinstance(tagger(tmp_path, lambda c: stopped).caption([grey(1)])[0], NotAsked)
 

@@ -7,6 +7,7 @@ import pytest
 
 from mmfeat.extract.describers.captions.replies import parse_reply
 from mmfeat.extract.describers.prompts import list_prompts, load_prompt, path_of
+from mmfeat.extract.registry import resolve_all
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import load_job
 from mmfeat.schemas.templates import fill
@@ -40,6 +41,12 @@ def test_a_users_own_file_goes_by_path(tmp_path):
     assert fill(mine.prompt.text, {"title": "a {kettle}"}) == "What is a {kettle}?"
 
 
+def test_any_column_or_feature_may_be_named_and_a_question_mark_says_that_an_item_may_lack_it(tmp_path):
+    path = write(tmp_path / "mine.toml", "{price} {brand?}?", variables='["price", "brand"]')
+    assert load_prompt(path).prompt.variables == {"price": False, "brand": True}
+    assert fill(load_prompt(path).text, {"price": "3", "brand": ""}) == "3 ?"
+
+
 def test_doubled_braces_are_literal_ones(tmp_path):
     mine = load_prompt(write(tmp_path / "mine.toml", 'Answer as {{\\"colour\\": ...}}'))
     assert fill(mine.text, {}) == 'Answer as {"colour": ...}'
@@ -50,7 +57,7 @@ def test_doubled_braces_are_literal_ones(tmp_path):
     [
         ("What is {title}?", {}, r"uses \['title'\]"),
         ("What is this?", {"variables": '["title"]'}, r"declares \['title'\]"),
-        ("What is {price}?", {"variables": '["price"]'}, "variables.0"),
+        ("{title} or {title?}?", {"variables": '["title"]'}, "question mark in one place"),
         ("What is {title.__class__}?", {"variables": '["title"]'}, "title.__class__"),
         ("What is {title!r}?", {"variables": '["title"]'}, "takes no format"),
         ("What is {title", {"variables": '["title"]'}, "not a prompt"),
@@ -112,13 +119,12 @@ def test_a_prompt_that_is_wrong_is_shown_to_be_so(run, tmp_path):
 
 def test_prompt_files_are_looked_up_beside_the_job(tmp_path):
     for name in ("scene.toml", "whole.toml"):
-        write(tmp_path / name, "What?")
+        text, variables = ("{scenes}", '["scenes"]') if name == "whole.toml" else ("What?", "[]")
+        write(tmp_path / name, text, variables=variables)
     (tmp_path / "job.toml").write_text(
         '[store]\nuri = "s"\n[dataset]\nname = "sample"\n[features.c]\nsource = "video"\n'
-        'captioner = "transformers"\nprompt = "scene.toml"\nsummary_prompt = "whole.toml"\n'
+        'captioner = "openai"\nmodel = "m"\nsampling = "scenes"\n'
+        'prompt = "scene.toml"\nsummary_prompt = "whole.toml"\n'
     )
-    asked = load_job(tmp_path / "job.toml").features["c"]
-    assert (asked.prompt, asked.summary_prompt) == (
-        str(tmp_path / "scene.toml"),
-        str(tmp_path / "whole.toml"),
-    )
+    (spec,) = resolve_all(load_job(tmp_path / "job.toml").features)
+    assert (spec.prompt.text, spec.options["summary"]["prompt"]["text"]) == ("What?", "{scenes}")

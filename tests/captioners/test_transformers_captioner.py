@@ -14,11 +14,12 @@ import synthetic
 import torch
 from PIL import Image
 
-from mmfeat.extract.base import Caption, CaptionInput
+from mmfeat.extract.base import Caption, Placement, Row
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
+from mmfeat.extract.registry import resolve_all
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
 from mmfeat.schemas.media import Frames, Scene
-from mmfeat.schemas.spec import FeatureConfig
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
 MODEL = Path(__file__).parents[1] / "models" / "tiny-vlm"
 # The model was taught to answer "red circle" instead of a sentence when it is asked to.
@@ -30,19 +31,23 @@ def config(**options: object) -> FeatureConfig:
     return FeatureConfig(**{"source": "cover", "captioner": "transformers", "model": str(MODEL), **options})
 
 
+def resolve(**options: object) -> FeatureSpec:
+    return resolve_all({"caption": config(**options)})[0]
+
+
 def captioner(**options: object) -> TransformersCaptioner:
-    return TransformersCaptioner(TransformersCaptioner.resolve("caption", config(**options), None), "cpu")
+    return TransformersCaptioner(resolve(**options), Placement())
 
 
-def still(item: synthetic.Scene, title: str = "") -> CaptionInput:
-    return CaptionInput(Frames(synthetic.render(item)[None], (0.0,)), {"title": title} if title else {})
+def still(item: synthetic.Scene, *titles: str | None) -> Row:
+    return (Frames(synthetic.render(item)[None], (0.0,)), *titles)
 
 
-def moving(item: synthetic.Scene, frames: int) -> CaptionInput:
-    return CaptionInput(Frames(synthetic.clip(item, frames), tuple(i / 4 for i in range(frames))))
+def moving(item: synthetic.Scene, frames: int) -> Row:
+    return (Frames(synthetic.clip(item, frames), tuple(i / 4 for i in range(frames))),)
 
 
-def in_batches(model: TransformersCaptioner, inputs: Sequence[CaptionInput], size: int) -> list[Caption]:
+def in_batches(model: TransformersCaptioner, inputs: Sequence[Row], size: int) -> list[Caption]:
     return [c for i in range(0, len(inputs), size) for c in model.caption(inputs[i : i + size])]
 
 
@@ -75,7 +80,7 @@ def edit(path: Path, **fields: object) -> None:
 def test_colour_and_shape_are_right_in_batches_and_the_text_is_the_same_alone(plain):
     scenes = synthetic.held_out(4 * len(synthetic.COMBOS))
     inputs = [still(s) for s in scenes]
-    assert len({i.frames.pixels.shape for i in inputs}) > 100
+    assert len({frames.pixels.shape for (frames,) in inputs}) > 100
     together = in_batches(plain, inputs, 8)
     assert share_right(scenes, together) >= 0.95
     assert in_batches(plain, inputs, 1) == together
@@ -99,7 +104,7 @@ def test_clips_of_different_lengths_in_one_batch_are_right_and_the_same_alone(pl
 
 
 @pytest.fixture(scope="module")
-def uneven() -> list[CaptionInput]:
+def uneven() -> list[Row]:
     titles = [BRIEFLY, "The title is: a day by the river with the red fox and the blue bird! " * 2]
     titles += ["Say only what is visible.", "Name any text that can be read. " + BRIEFLY]
     scenes = synthetic.held_out(48, seed=3)
@@ -122,8 +127,8 @@ def test_padding_on_the_right_would_change_answers_and_is_refused(titled_prompt,
     processor, tokenizer = model._processor, model._tokenizer
     tokenizer.padding_side = "right"
     batch = processor(
-        text=[model._question(tuple(model.turns(i))) for i in uneven],
-        images=[[Image.fromarray(i.frames.pixels[0])] for i in uneven],
+        text=[model._question(tuple(model.turns(model.item(i)))) for i in uneven],
+        images=[[Image.fromarray(i[0].pixels[0])] for i in uneven],
         padding=True,
         return_tensors="pt",
     )
@@ -176,7 +181,7 @@ def test_an_items_text_cannot_stand_for_a_picture_or_end_the_turn(titled_prompt)
 
 
 def test_an_item_without_the_text_that_the_prompt_reads_fails_by_itself(titled_prompt):
-    (outcome,) = captioner(prompt=titled_prompt).caption([still(synthetic.held_out(1)[0])])
+    (outcome,) = captioner(prompt=titled_prompt).caption([still(synthetic.held_out(1)[0], None)])
     assert isinstance(outcome, ItemError)
     assert outcome.reason == "the prompt reads the title, and the item has none"
 
@@ -195,15 +200,15 @@ def test_more_tokens_than_the_model_holds_are_an_error_of_that_item_alone(plain,
     assert "exceed the model's" in outcomes[1].reason
 
 
-def film(scenes: Sequence[synthetic.Scene], frames: int) -> CaptionInput:
+def film(scenes: Sequence[synthetic.Scene], frames: int) -> Row:
     """A clip of one shot after another, a second each, sampled ``frames`` times in each."""
     shots = [synthetic.clip(replace(s, width=96, height=96), frames) for s in scenes]
     spans = tuple(Scene(float(i), float(i + 1), frames) for i in range(len(scenes)))
     times = tuple(i + (j + 0.5) / frames for i in range(len(scenes)) for j in range(frames))
-    return CaptionInput(Frames(np.concatenate(shots), times, spans))
+    return (Frames(np.concatenate(shots), times, spans),)
 
 
-def test_every_scene_of_a_clip_is_told_right_and_as_it_is_told_alone():
+def test_every_scene_of_a_clip_is_described_right_and_as_it_is_alone():
     shots = synthetic.held_out(30, seed=6)
     films = [film(shots[i : i + 1 + i % 4], 1 + i % 3) for i in range(0, 24, 3)]
     model = captioner(source="video", sampling="scenes")
@@ -223,7 +228,7 @@ def test_a_caption_records_its_share_of_the_time_that_its_batch_took(plain):
 
 def test_a_picture_of_a_few_pixels_is_described(plain):
     pixels = np.full((1, 3, 2, 3), 200, np.uint8)
-    assert plain.caption([CaptionInput(Frames(pixels, (0.0,)))])[0].text
+    assert plain.caption([(Frames(pixels, (0.0,)),)])[0].text
 
 
 def test_sampled_text_does_not_depend_on_the_batch_or_on_earlier_calls():
@@ -256,33 +261,33 @@ def test_random_weights_are_the_seeds():
 
 
 def test_a_cover_resolves_to_a_full_spec():
-    spec = TransformersCaptioner.resolve("caption", config(), None)
-    assert (spec.output, spec.text_kind, spec.method, spec.frames) == (
-        "text",
-        "caption",
-        "transformers",
-        None,
-    )
+    spec = resolve()
+    assert (spec.form, spec.role, spec.method) == ("text", "caption", "transformers")
+    assert spec.inputs[0].prepare.kind == "image"
     assert (spec.prompt.name, spec.decoding.max_new_tokens, spec.decoding.temperature) == ("describe", 128, 0)
-    assert (spec.image.view.mode, spec.image.view.height) == ("bound", 768)
+    assert (spec.pixels.view.mode, spec.pixels.view.height) == ("bound", 768)
     assert spec.weights.digest.startswith("sha256:")
     assert spec.model == "tiny-vlm"
 
 
 def test_where_a_folder_lies_does_not_change_the_fingerprint(folder):
-    here = TransformersCaptioner.resolve("caption", config(model=str(folder)), None)
+    here = resolve(model=str(folder))
     there = shutil.copytree(folder, folder.parent / "elsewhere" / folder.name)
-    moved = TransformersCaptioner.resolve("caption", config(model=str(there)), None)
+    moved = resolve(model=str(there))
     assert moved.weights.location != here.weights.location
     assert moved.fingerprint == here.fingerprint
 
 
 def test_a_clip_resolves_with_its_sampling_and_its_own_prompt():
-    spec = TransformersCaptioner.resolve("caption", config(source="video", frames=4, max_side=96), None)
-    assert (spec.frames.mode, spec.frames.count, spec.prompt.name) == ("uniform", 4, "describe-video")
-    assert spec.image.view.height == 96
-    by_rate = TransformersCaptioner.resolve("caption", config(source="video", sampling="fps", fps=0.5), None)
-    assert by_rate.frames.fps == 0.5
+    spec = resolve(source="video", frames=4, max_side=96)
+    assert (spec.pixels.sampling.mode, spec.pixels.sampling.count, spec.prompt.name) == (
+        "uniform",
+        4,
+        "describe-video",
+    )
+    assert spec.pixels.view.height == 96
+    by_rate = resolve(source="video", sampling="fps", fps=0.5)
+    assert by_rate.pixels.sampling.fps == 0.5
 
 
 @pytest.mark.parametrize(
@@ -297,8 +302,8 @@ def test_a_clip_resolves_with_its_sampling_and_its_own_prompt():
     ids=lambda c: next(iter(c)),
 )
 def test_whatever_changes_a_text_changes_the_fingerprint(change):
-    plain = TransformersCaptioner.resolve("caption", config(), None)
-    assert TransformersCaptioner.resolve("caption", config(**change), None).fingerprint != plain.fingerprint
+    plain = resolve()
+    assert resolve(**change).fingerprint != plain.fingerprint
 
 
 @pytest.mark.parametrize(
@@ -307,7 +312,7 @@ def test_whatever_changes_a_text_changes_the_fingerprint(change):
         ({"pooling": "cls"}, "no option 'pooling'"),
         ({"normalize": True, "layer": 2}, "no option 'layer', 'normalize'"),
         ({"top_k": 3}, "no option 'top_k'"),
-        ({"frames": 4}, "'frames' goes with source = \"video\""),
+        ({"frames": 4}, "'frames' goes with a clip, not with 'cover'"),
         ({"source": "title"}, "cannot read 'title'"),
         ({"source": "video", "fps": 1.0}, "fps is given for sampling 'fps'"),
         ({"model": None}, "needs a model"),
@@ -315,26 +320,26 @@ def test_whatever_changes_a_text_changes_the_fingerprint(change):
         ({"revision": "main"}, "a folder has no revision"),
         ({"weights": "laion2b"}, "cannot read weights = 'laion2b'"),
         ({"prompt": "desribe"}, "no prompt is named 'desribe'"),
-        ({"max_scenes": 3}, "'max_scenes' goes with source"),
+        ({"max_scenes": 3}, "'max_scenes' goes with a clip, not with 'cover'"),
     ],
 )
 def test_a_setting_that_cannot_be_carried_out_is_refused(options, message):
     with pytest.raises(ConfigError, match=message):
-        TransformersCaptioner.resolve("caption", config(**options), None)
+        resolve(**options)
 
 
 def test_weights_in_another_format_than_safetensors_are_refused(folder):
     (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
     with pytest.raises(ConfigError, match=r"no \.safetensors"):
-        TransformersCaptioner.resolve("caption", config(model=str(folder)), None)
+        resolve(model=str(folder))
 
 
 def test_weights_that_changed_after_planning_are_refused(folder):
-    spec = TransformersCaptioner.resolve("caption", config(model=str(folder)), None)
+    spec = resolve(model=str(folder))
     with (folder / "model.safetensors").open("ab") as file:
         file.write(b"x")
     with pytest.raises(ConfigError, match="not those that were planned"):
-        TransformersCaptioner(spec, "cpu")
+        TransformersCaptioner(spec, Placement())
 
 
 def test_a_model_without_a_chat_template_is_refused(folder):
@@ -351,9 +356,10 @@ def test_a_model_of_another_kind_is_refused():
 def test_resolving_loads_neither_torch_nor_transformers():
     program = (
         "import sys; from mmfeat.schemas.spec import FeatureConfig;"
-        "from mmfeat.extract.describers.captions.transformers import TransformersCaptioner as T;"
+        "from mmfeat.extract.registry import class_of, resolve_all;"
         f"config = FeatureConfig(source='cover', captioner='transformers', model={str(MODEL)!r});"
-        "T.card(T.resolve('caption', config, None));"
+        "spec = resolve_all({'caption': config})[0];"
+        "class_of(spec).card(spec);"
         "print(sorted({'torch', 'transformers'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

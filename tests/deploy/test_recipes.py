@@ -44,9 +44,9 @@ def accepted(command: str) -> str:
 def keeps_to(job: JobConfig) -> None:
     """The promises that the recipes' texts make."""
     assert job.run.wait_seconds > 0
-    assert job.gates.min_coverage is not None
-    assert job.notify is not None and job.notify.webhook_env == "MMFEAT_WEBHOOK"
-    assert job.keep is not None
+    assert job.steps["gates"].min_coverage is not None
+    assert job.steps["notify"].webhook_env == "MMFEAT_WEBHOOK"
+    assert "keep" in job.steps
 
 
 def test_the_job_of_the_recipes_is_one_that_mmfeat_reads():

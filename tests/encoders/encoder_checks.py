@@ -9,8 +9,8 @@ import synthetic
 from PIL import Image
 
 from mmfeat.extract.base import Encoder
-from mmfeat.extract.media.image import render_image
-from mmfeat.extract.registry import model_class, resolve_all
+from mmfeat.extract.modalities.decoders.image import render_image
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
@@ -22,8 +22,7 @@ def resolve(**options: object) -> FeatureSpec:
 
 
 def encoder(**options: object) -> Encoder:
-    spec = resolve(**options)
-    model = model_class(spec.method, spec.output)(spec, "cpu")
+    model = load_method(resolve(**options))
     assert isinstance(model, Encoder)
     return model
 
@@ -45,8 +44,8 @@ def opened(files: Sequence[bytes]) -> list[Image.Image]:
 
 
 def pixels(spec: FeatureSpec, files: Sequence[bytes]) -> np.ndarray:
-    assert spec.image is not None
-    views = [spec.image.view]
+    assert spec.pixels is not None
+    views = [spec.pixels.view]
     return np.concatenate([render_image(data, views, MediaLimits())[0].pixels for data in files])
 
 

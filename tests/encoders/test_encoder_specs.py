@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from encoder_checks import MODELS, encoder, resolve
 
+from mmfeat.extract.registry import load_method
 from mmfeat.schemas.errors import ConfigError
 
 CLIP = {"encoder": "open_clip", "model": str(MODELS / "tiny-clip")}
@@ -43,15 +44,15 @@ CHANGES = [
 def test_whatever_changes_a_vector_changes_the_fingerprint(base, change):
     plain = resolve(**base)
     if "normalize" in change:
-        change = {"normalize": not plain.normalize}
+        change = {"normalize": not plain.options["normalize"]}
     assert resolve(**{**base, **change}).fingerprint != plain.fingerprint
 
 
 @pytest.mark.parametrize("base", [CLIP, DINO, RESNET, MINILM, LITE], ids=lambda b: b["encoder"])
 def test_defaults_written_out_are_the_same_feature(base):
     plain = resolve(**base)
-    written = {"normalize": plain.normalize, "dtype": "float32", "store_dtype": "float32"}
-    if plain.image:
+    written = {"normalize": plain.options["normalize"], "dtype": "float32", "store_dtype": "float32"}
+    if plain.pixels:
         written |= {"crop": "center", "jpeg": "exact"}
     assert resolve(**{**base, **written}).fingerprint == plain.fingerprint
 
@@ -83,8 +84,6 @@ def test_weights_are_read_when_a_model_is_made_and_not_before(copied, name, enco
 
 @pytest.mark.parametrize("base", [CLIP, DINO], ids=lambda b: b["encoder"])
 def test_files_that_changed_after_planning_are_refused(copied, base):
-    from mmfeat.extract.registry import model_class
-
     name = base["model"].rpartition("/")[2]
     folder = copied(name)
     spec = resolve(**{**base, "model": str(folder)})
@@ -93,7 +92,7 @@ def test_files_that_changed_after_planning_are_refused(copied, base):
     content[-1] ^= 1
     weights.write_bytes(content)
     with pytest.raises(ConfigError, match="not those that were planned") as raised:
-        model_class(spec.method)(spec, "cpu")
+        load_method(spec)
     assert "Start the run again" in raised.value.hint
 
 
@@ -125,8 +124,8 @@ def test_a_hub_model_that_is_not_in_the_cache_says_what_to_do(hub, tmp_path):
 
 @pytest.mark.parametrize("crop", ["center", "squash", "pad"])
 def test_every_crop_gives_the_models_size(crop):
-    from mmfeat.extract.media.views import render_view
+    from mmfeat.extract.modalities.decoders.views import render_view
 
-    view = resolve(**CLIP, crop=crop).image.view
+    view = resolve(**CLIP, crop=crop).pixels.view
     tall = np.zeros((90, 30, 3), np.uint8)
     assert render_view(tall, view).shape == (48, 48, 3)

@@ -18,8 +18,9 @@ from transformers import (
 )
 
 from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.inputs import FrameSampling, PixelView
 from mmfeat.schemas.media import Frames
-from mmfeat.schemas.spec import FeatureSpec, FrameSampling, ImagePreprocess, PixelView, Weights
+from mmfeat.schemas.spec import FeatureSpec, Weights
 
 DINO = {"encoder": "transformers", "model": str(MODELS / "tiny-dino"), "hidden_states": True}
 MINILM = {
@@ -80,7 +81,7 @@ def test_texts_have_the_vector_of_every_layer_that_transformers_gives(minilm):
     states, _ = states_of_texts(MINILM_FOLDER, TEXTS)
     ours = minilm.encode_texts(TEXTS)
     assert (ours.dtype, ours.shape) == (np.float32, (5, 7, 384))
-    assert (minilm.spec.vectors, minilm.spec.dims, minilm.spec.pooling) == (7, 384, "cls")
+    assert (minilm.spec.vectors, minilm.spec.dims, minilm.spec.options["pooling"]) == (7, 384, "cls")
     assert cosines(ours, states[:, :, 0]).min() >= 0.9999
     np.testing.assert_allclose(ours, states[:, :, 0], atol=1e-4)
 
@@ -153,7 +154,7 @@ def test_a_clip_has_the_mean_over_its_frames_of_every_layer(normalize):
 def test_hidden_states_of_a_model_without_a_cls_token_are_means(tmp_path):
     place = family("SigLIP", tmp_path / "model")
     spec = resolve(encoder="transformers", model=str(place), hidden_states=True)
-    assert (spec.pooling, spec.vectors, spec.dims) == ("mean", 3, 32)
+    assert (spec.options["pooling"], spec.vectors, spec.dims) == ("mean", 3, 32)
     with pytest.raises(ConfigError, match="no pooling 'cls' of hidden states"):
         resolve(encoder="transformers", model=str(place), hidden_states=True, pooling="cls")
 
@@ -184,12 +185,12 @@ def test_hidden_states_are_a_feature_of_their_own(base):
         (
             {"encoder": "open_clip", "model": str(MODELS / "tiny-clip"), "hidden_states": True},
             "no option 'hidden_states'",
-            "transformers for pictures, sentence_transformers for texts",
+            "sentence_transformers (text), transformers (image, video) have it",
         ),
         (
             {"encoder": "timm", "model": "resnet18", "weights": "random:0", "hidden_states": True},
             "no option 'hidden_states'",
-            "transformers for pictures",
+            "transformers (image, video) have it",
         ),
     ],
 )
@@ -217,7 +218,7 @@ def test_features_of_one_vector_keep_the_fingerprints_they_had_before_there_were
         method="transformers",
         model="facebook/dinov2-small",
         weights=Weights(origin="hub", ref="facebook/dinov2-small", revision="a" * 40),
-        image=ImagePreprocess(view=view, mean=half, std=half),
+        image={"view": view.model_dump(mode="json"), "mean": half, "std": half},
         frames=FrameSampling(),
         time_pooling="mean",
         pooling="cls",
@@ -229,15 +230,12 @@ def test_features_of_one_vector_keep_the_fingerprints_they_had_before_there_were
 
 
 def test_only_vectors_can_be_several():
-    weights = Weights(origin="random", ref="seed=0")
-    with pytest.raises(ValueError, match="only a vector feature"):
+    with pytest.raises(ValueError, match=r"output\.text\.count"):
         FeatureSpec(
             name="x",
-            source="cover",
-            output="text",
+            inputs=[{"source": "cover", "modality": "image"}],
+            output={"kind": "text", "role": "caption", "count": 2},
             method="m",
             model="m",
-            weights=weights,
-            text_kind="caption",
-            vectors=2,
+            weights=Weights(origin="random", ref="seed=0"),
         )

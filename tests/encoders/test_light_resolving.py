@@ -11,7 +11,8 @@ from encoder_checks import MODELS, resolve
 from open_clip.transform import PreprocessCfg
 
 from mmfeat.extract import localcache
-from mmfeat.extract.encoders.open_clip import _PREPROCESSING, _architecture
+from mmfeat.extract.base import Ask
+from mmfeat.extract.encoders.open_clip import _PREPROCESSING, OpenClipOptions, _architecture
 from mmfeat.extract.localcache import remembered
 from mmfeat.schemas.errors import ConfigError
 
@@ -44,7 +45,7 @@ def empty(tmp_path, monkeypatch):
     return tmp_path / "mmfeat" / "outlines"
 
 
-def test_packaged_and_random_weights_and_clip_folders_need_no_library(empty):
+def test_packaged_and_random_weights_and_open_clips_folders_need_no_library(empty):
     packaged = {"encoder": "sentence_transformers", "model": "all-MiniLM-L6-v2", "weights": "package"}
     _, imported = resolved_elsewhere(
         title_text={"source": "title", **packaged},
@@ -52,8 +53,8 @@ def test_packaged_and_random_weights_and_clip_folders_need_no_library(empty):
         video_cnn={"source": "video", "encoder": "efficientnet_lite", "frames": 4},
         cover_tags={"captioner": "imagenet_tags"},
         cover_tags_text={"source": "cover_tags", **packaged},
-        clip_random={"encoder": "open_clip", "model": "ViT-B-32", "weights": "random:0"},
-        clip_folder={"encoder": "open_clip", "model": str(MODELS / "tiny-clip")},
+        open_clip_random={"encoder": "open_clip", "model": "ViT-B-32", "weights": "random:0"},
+        open_clip_folder={"encoder": "open_clip", "model": str(MODELS / "tiny-clip")},
     )
     assert imported == []
 
@@ -70,8 +71,8 @@ def test_another_configuration_is_another_question(copied, edit, empty):
     first = resolve(**{**DINO, "model": str(folder)})
     edit(folder / "preprocessor_config.json", do_normalize=False)
     changed = resolve(**{**DINO, "model": str(folder)})
-    assert first.image.mean != (0, 0, 0)
-    assert changed.image.mean == (0, 0, 0)
+    assert first.pixels.mean != (0, 0, 0)
+    assert changed.pixels.mean == (0, 0, 0)
 
 
 def test_an_answer_is_kept_until_it_is_damaged_or_others_could_have_written_it(empty):
@@ -111,5 +112,6 @@ def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch):
 def test_open_clip_is_read_as_it_reads_itself():
     theirs = dataclasses.asdict(PreprocessCfg())
     assert {name: theirs[name] for name in _PREPROCESSING} == _PREPROCESSING
+    ask = Ask("feature", "encoder", "open_clip", (), (), OpenClipOptions())
     for model in open_clip.list_models():
-        assert _architecture("feature", model) == open_clip.get_model_config(model)
+        assert _architecture(ask, model) == open_clip.get_model_config(model)

@@ -24,18 +24,18 @@ TEXTS = [
 ]
 
 
-def clip(**options):
+def load(**options):
     return encoder(**{"encoder": "open_clip", "model": str(CLIP), **options})
 
 
 @pytest.fixture(scope="module")
 def images():
-    return clip()
+    return load()
 
 
 @pytest.fixture(scope="module")
 def texts():
-    return clip(source="title")
+    return load(source="title")
 
 
 @pytest.mark.parametrize("resize_mode", ["shortest", "squash", "longest"])
@@ -49,7 +49,7 @@ def test_images_are_those_of_open_clip(copied, edit, resize_mode, interpolation)
     files = pictures(24)
     with torch.inference_mode():
         theirs = model.eval().encode_image(torch.stack([preprocess(i) for i in opened(files)]))
-    ours = encoded(clip(model=str(folder)), files)
+    ours = encoded(load(model=str(folder)), files)
     assert ours.dtype == np.float32
     assert cosines(ours, theirs.numpy()).min() >= 0.9999
 
@@ -59,7 +59,7 @@ def test_texts_are_those_of_open_clip_cut_at_its_context_length(texts):
     with torch.inference_mode():
         tokens = open_clip.get_tokenizer(f"local-dir:{CLIP}")(TEXTS)
         theirs = model.encode_text(tokens, normalize=True)
-    assert tokens.shape[1] == texts.spec.text.max_tokens == 32
+    assert tokens.shape[1] == texts.spec.inputs[0].prepare.max_tokens == 32
     np.testing.assert_allclose(texts.encode_texts(TEXTS), theirs.numpy(), atol=1e-5)
 
 
@@ -76,7 +76,7 @@ def test_a_text_finds_its_picture_among_50_through_the_image_feature_alone(image
     pairs = np.random.default_rng(draw).permutation(len(synthetic.COMBOS))[:50]
     first = synthetic.HELD_OUT_FROM + (draw + 50) * 1000
     scenes = [synthetic.scene(first + i, *synthetic.COMBOS[pair]) for i, pair in enumerate(pairs)]
-    side = images.spec.image.view.height
+    side = images.spec.pixels.view.height
     rendered = np.stack([_centre(synthetic.render(s), side) for s in scenes])
     found = images.encode_texts([s.caption for s in scenes]) @ images.encode_images(rendered).T
     assert (found.argmax(1) == np.arange(50)).mean() >= 0.95
@@ -90,15 +90,15 @@ def _centre(picture, side):
 
 def test_vectors_have_length_1_unless_they_shall_not(images):
     files = pictures(6)
-    whole = encoded(clip(normalize=False), files)
+    whole = encoded(load(normalize=False), files)
     np.testing.assert_allclose(np.linalg.norm(encoded(images, files), axis=1), 1, atol=1e-6)
     assert np.ptp(np.linalg.norm(whole, axis=1)) > 0.01
     assert cosines(encoded(images, files), whole).min() >= 0.99999
 
 
 def test_a_clip_is_the_normalised_mean_of_its_frames(images):
-    model = clip(source="video", frames=4)
-    assert (model.spec.frames.count, model.spec.time_pooling) == (4, "mean")
+    model = load(source="video", frames=4)
+    assert (model.spec.pixels.sampling.count, model.spec.options["time_pooling"]) == (4, "mean")
     flat = pixels(model.spec, pictures(7))
     means = model.encode_clips([Frames(flat[:4], (0, 1, 2, 3)), Frames(flat[4:], (0, 1, 2))])
     vectors = images.encode_images(flat)
@@ -108,7 +108,7 @@ def test_a_clip_is_the_normalised_mean_of_its_frames(images):
 
 def test_half_precision_is_near_full_precision(images, texts, record_testsuite_property):
     files = pictures(40)
-    half = clip(dtype="bfloat16")
+    half = load(dtype="bfloat16")
     near = cosines(encoded(half, files), encoded(images, files))
     near_texts = cosines(half.encode_texts(TEXTS), texts.encode_texts(TEXTS))
     record_testsuite_property("bf16 open_clip", f"images {near.min():.5f}, texts {near_texts.min():.5f}")
@@ -128,7 +128,7 @@ def test_random_weights_are_the_seeds_and_leave_other_random_numbers_alone():
     torch.manual_seed(5)
     before = torch.rand(1)
     torch.manual_seed(5)
-    first, again, other = (clip(weights=f"random:{n}").encode_images(noise) for n in (1, 1, 2))
+    first, again, other = (load(weights=f"random:{n}").encode_images(noise) for n in (1, 1, 2))
     assert torch.equal(torch.rand(1), before)
     np.testing.assert_array_equal(first, again)
     assert cosines(first, other).max() < 0.9
@@ -137,8 +137,9 @@ def test_random_weights_are_the_seeds_and_leave_other_random_numbers_alone():
 def test_a_listed_architecture_has_its_own_size_and_width():
     large = {"encoder": "open_clip", "model": "ViT-L-14-336", "weights": "random:0"}
     spec = resolve(**large)
-    assert (spec.dims, spec.image.view.height, spec.text, spec.normalize) == (768, 336, None, True)
-    assert resolve(**large, source="title").image is None
+    assert (spec.dims, spec.pixels.view.height, spec.options["normalize"]) == (768, 336, True)
+    assert [one.prepare.kind for one in spec.inputs] == ["image"]
+    assert resolve(**large, source="title").pixels is None
 
 
 def test_pretrained_weights_are_pinned_to_a_commit_and_bring_their_preprocessing(hub, tmp_path):
@@ -151,19 +152,19 @@ def test_pretrained_weights_are_pinned_to_a_commit_and_bring_their_preprocessing
     assert (spec.weights.digest, spec.weights.location) == (None, None)
     other = resolve(encoder="open_clip", model="ViT-B-16-SigLIP", weights="WebLI")
     assert other.fingerprint == spec.fingerprint
-    view = spec.image.view
+    view = spec.pixels.view
     assert (view.mode, view.height, view.resize, view.interpolation) == ("squash", 224, None, "bicubic")
-    assert (spec.image.mean, spec.image.std) == ((0.5,) * 3, (0.5,) * 3)
+    assert (spec.pixels.mean, spec.pixels.std) == ((0.5,) * 3, (0.5,) * 3)
     assert spec.dims == 768
 
 
 def test_a_hub_model_gives_what_its_folder_gives(hub, images):
     hub("someone/tiny-clip", COMMIT, CLIP)
-    model = clip(model="hf-hub:someone/tiny-clip")
+    model = load(model="hf-hub:someone/tiny-clip")
     assert (model.spec.model, model.spec.weights.revision) == ("someone/tiny-clip", COMMIT)
     files = pictures(3)
     np.testing.assert_allclose(encoded(model, files), encoded(images, files), atol=1e-6)
-    texts = clip(model="hf-hub:someone/tiny-clip", source="title")
+    texts = load(model="hf-hub:someone/tiny-clip", source="title")
     np.testing.assert_allclose(texts.encode_texts(TEXTS), images.encode_texts(TEXTS), atol=1e-6)
 
 
@@ -179,8 +180,13 @@ def test_a_hub_model_gives_what_its_folder_gives(hub, images):
         ({"revision": "main"}, "a folder has no revision", None),
         ({"pooling": "cls"}, "no option 'pooling'", "normalize"),
         ({"max_tokens": 5, "source": "title"}, "no option 'max_tokens'", "normalize"),
-        ({"crop": "pad", "source": "title"}, "no option 'crop' for source 'title'", None),
-        ({"source": "audio"}, "cannot read 'audio'", "description"),
+        ({"crop": "pad", "source": "title"}, "'crop' goes with pictures, not with 'title'", None),
+        (
+            {"crop": "pad", "frames": 2, "source": "title"},
+            "'crop', 'frames' go with pictures, not with 'title'",
+            None,
+        ),
+        ({"source": "audio"}, "cannot read 'audio', which is sound", "It reads: image, video, text."),
     ],
 )
 def test_a_setting_that_cannot_be_carried_out_is_refused(options, message, hint):
@@ -197,7 +203,7 @@ def tower_of(copied, edit, **text_cfg):
     custom = {"custom_text": True} if text_cfg.pop("custom_text", False) else {}
     changed = {**body, **custom, "text_cfg": {**body["text_cfg"], **text_cfg}}
     edit(folder / "open_clip_config.json", model_cfg=changed)
-    model = clip(model=str(folder), weights="random:0", source="title")
+    model = load(model=str(folder), weights="random:0", source="title")
     given = []
     tower = getattr(model._model, "text", model._model)
     tower.token_embedding.register_forward_hook(lambda module, inputs, output: given.append(output.shape[1]))

@@ -16,13 +16,13 @@ import pytest
 import torch
 from encoder_checks import MODELS, cosines, in_any_batch, pictures, pixels, resolve
 
-from mmfeat.extract.base import ANY_WORK, Work
+from mmfeat.extract.base import Placement
 from mmfeat.extract.encoders.pixels import picture_tower
-from mmfeat.extract.registry import load_model, resolve_all
-from mmfeat.extract.runtimes.openvino import kept as exported
+from mmfeat.extract.registry import load_method, resolve_all
+from mmfeat.extract.runtimes.choice import TorchNetwork, picture_network, picture_original
+from mmfeat.extract.runtimes.openvino import kept as networks
 from mmfeat.extract.runtimes.openvino.conversion import LEAST_COSINE
 from mmfeat.extract.runtimes.openvino.network import openvino
-from mmfeat.extract.runtimes.runtime import TorchNetwork, picture_network, picture_source
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
@@ -75,7 +75,7 @@ def small(read=None, dtype="float32"):
 def find_small(read=None, dtype="float32"):
     """The small network: the one that is kept, or else a new one."""
     spec, build = small(read, dtype)
-    return exported.find(spec, picture_source(spec, ANY_WORK, build), 1)
+    return networks.find(spec, picture_original(spec, Placement(), build), 1)
 
 
 def unconvertible(network, inputs):
@@ -92,7 +92,7 @@ def chaotic(network, inputs):
 
 
 def noise(spec: FeatureSpec, number: int, seed: int = 0) -> np.ndarray:
-    view = spec.image.view
+    view = spec.pixels.view
     shape = (number, view.height, view.width, 3)
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
@@ -113,8 +113,8 @@ def entries(folder: Path) -> list[Path]:
 )
 def test_a_converted_network_gives_what_torch_gives_in_any_batch(options, kept):
     spec = resolve(**options)
-    ours = load_model(spec, "cpu", threads=1, expected=MANY)
-    theirs = load_model(spec, "cpu", threads=1)
+    ours = load_method(spec, Placement(threads=1, expected=MANY))
+    theirs = load_method(spec, Placement(threads=1))
     assert ours.runtime.startswith("openvino 20")
     assert (theirs.runtime, ours.notes) == (f"torch {torch.__version__.partition('+')[0]}", ())
     batch = pixels(spec, pictures(6))
@@ -129,10 +129,10 @@ def test_a_converted_network_gives_what_torch_gives_in_any_batch(options, kept):
 
 @pytest.mark.parametrize("options", [CLIP, DINO], ids=["open_clip", "transformers"])
 def test_bfloat16_of_a_converted_network_is_as_near_to_float32_as_torchs(options, kept):
-    exact = load_model(resolve(**options), "cpu", threads=1)
+    exact = load_method(resolve(**options), Placement(threads=1))
     spec = resolve(**options, dtype="bfloat16")
-    ours = load_model(spec, "cpu", threads=1, expected=2 * MANY)
-    theirs = load_model(spec, "cpu", threads=1)
+    ours = load_method(spec, Placement(threads=1, expected=2 * MANY))
+    theirs = load_method(spec, Placement(threads=1))
     assert (ours.runtime.split()[0], theirs.runtime.split()[0], ours.notes) == ("openvino", "torch", ())
     batch = pixels(spec, pictures(24))
     found, torchs, expected = (model.encode_images(batch) for model in (ours, theirs, exact))
@@ -146,7 +146,7 @@ def test_bfloat16_of_a_converted_network_is_as_near_to_float32_as_torchs(options
 def test_bfloat16_stays_with_torch_where_openvino_is_farther_from_float32(empty):
     # A network that torch computes in float32, whatever type it has: no bfloat16 comes as near.
     spec, build = small(dtype="bfloat16")
-    network = picture_network(spec, "cpu", Work(expected=2 * MANY), build)
+    network = picture_network(spec, Placement(expected=2 * MANY), build)
     assert network.runtime.startswith("torch")
     (note,) = network.notes
     assert re.fullmatch(
@@ -161,31 +161,31 @@ def test_tags_come_from_the_network_of_the_vectors(kept):
         "cover_cnn": FeatureConfig(source="cover", encoder="efficientnet_lite"),
         "cover_tags": FeatureConfig(source="cover", captioner="imagenet_tags"),
     }
-    vectors, tags = (load_model(spec, "cpu", threads=1, expected=MANY) for spec in resolve_all(configs))
+    vectors, tags = (load_method(spec, Placement(threads=1, expected=MANY)) for spec in resolve_all(configs))
     before = entries(kept)
     assert tags.runtime == vectors.runtime
     batch = pixels(vectors.spec, pictures(4))
-    plain = load_model(vectors.spec, "cpu", threads=1)
+    plain = load_method(vectors.spec, Placement(threads=1))
     np.testing.assert_allclose(vectors.classify(batch), plain.classify(batch), atol=1e-4)
     assert entries(kept) == before
 
 
 @pytest.mark.parametrize(("dtype", "few"), [("float32", MANY - 1), ("bfloat16", 2 * MANY - 1)])
 def test_few_pictures_do_not_pay_for_a_conversion(empty, dtype, few):
-    model = load_model(resolve(**CLIP, dtype=dtype), "cpu", expected=few)
+    model = load_method(resolve(**CLIP, dtype=dtype), Placement(expected=few))
     assert (model.runtime.split()[0], model.notes, empty.exists()) == ("torch", (), False)
 
 
 def test_one_picture_goes_through_a_network_that_is_already_converted(kept):
-    load_model(resolve(**CLIP), "cpu", expected=MANY)
-    assert load_model(resolve(**CLIP), "cpu", expected=1).runtime.startswith("openvino")
+    load_method(resolve(**CLIP), Placement(expected=MANY))
+    assert load_method(resolve(**CLIP), Placement(expected=1)).runtime.startswith("openvino")
 
 
 def test_a_clip_counts_as_many_pictures_as_frames_are_taken_of_it(empty):
     _, build = small(unconvertible)
     clips = resolve(**CLIP, source="video", frames=8)
-    few = picture_network(clips, "cpu", Work(expected=MANY // 8 - 1), build)
-    many = picture_network(clips, "cpu", Work(expected=MANY // 8), build)
+    few = picture_network(clips, Placement(expected=MANY // 8 - 1), build)
+    many = picture_network(clips, Placement(expected=MANY // 8), build)
     assert [len(few.notes), len(many.notes)] == [0, 1]  # the note is of a conversion that was tried
 
 
@@ -193,38 +193,39 @@ def test_a_clip_counts_as_many_pictures_as_frames_are_taken_of_it(empty):
     ("options", "expected"), [({"dtype": "float16"}, MANY), ({}, None)], ids=["float16", "nobody counts"]
 )
 def test_what_stays_with_torch_whatever_is_kept(options, expected, kept):
-    load_model(resolve(**CLIP), "cpu", expected=MANY)
-    assert load_model(resolve(**CLIP, **options), "cpu", expected=expected).runtime.startswith("torch")
+    load_method(resolve(**CLIP), Placement(expected=MANY))
+    assert load_method(resolve(**CLIP, **options), Placement(expected=expected)).runtime.startswith("torch")
 
 
 def test_texts_of_a_feature_of_pictures_are_encoded_all_the_same(kept):
     spec = resolve(**CLIP)
     texts = ["a red square", "two circles"]
-    found = load_model(spec, "cpu", expected=MANY).encode_texts(texts)
-    np.testing.assert_allclose(found, load_model(spec, "cpu").encode_texts(texts), atol=1e-6)
+    found = load_method(spec, Placement(expected=MANY)).encode_texts(texts)
+    np.testing.assert_allclose(found, load_method(spec).encode_texts(texts), atol=1e-6)
 
 
 def test_threads_are_those_that_were_asked_for(kept):
     before = torch.get_num_threads()
     try:
-        load_model(resolve(**DINO), "cpu", threads=2)
+        load_method(resolve(**DINO), Placement(threads=2))
         assert torch.get_num_threads() == 2
-        network = load_model(resolve(**CLIP), "cpu", threads=1, expected=MANY)._network
+        network = load_method(resolve(**CLIP), Placement(threads=1, expected=MANY))._network
         assert network._compiled.get_property("INFERENCE_NUM_THREADS") == 1
     finally:
         torch.set_num_threads(before)
 
 
 def test_a_kept_network_is_loaded_without_torch_and_reports_to_nobody(kept):
-    load_model(resolve(**CLIP), "cpu", expected=MANY)
+    load_method(resolve(**CLIP), Placement(expected=MANY))
     code = f"""
 import sys
 import numpy as np
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.base import Placement
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.spec import FeatureConfig
 spec = resolve_all({{"feature": FeatureConfig(source="cover", **{CLIP!r})}})[0]
-view = spec.image.view
-model = load_model(spec, "cpu", threads=1, expected=1)
+view = spec.pixels.view
+model = load_method(spec, Placement(threads=1, expected=1))
 assert model.encode_images(np.zeros((2, view.height, view.width, 3), np.uint8)).shape == (2, 64)
 print(model.runtime.split()[0], *(m for m in ("torch", "open_clip") if m in sys.modules))
 print(*(m for m, module in sys.modules.items() if m.startswith("openvino_telemetry") and module))
@@ -243,11 +244,11 @@ def test_of_several_that_want_a_network_one_converts_it(one_small):
     spec, build = small()
     batch, found = noise(spec, 3), []
 
-    def source():
-        return picture_source(spec, ANY_WORK, build)
+    def original():
+        return picture_original(spec, Placement(), build)
 
     threads = [
-        threading.Thread(target=lambda: found.append(exported.find(spec, source(), 1)(batch)[0]))
+        threading.Thread(target=lambda: found.append(networks.find(spec, original(), 1)(batch)[0]))
         for _ in range(3)
     ]
     for thread in threads:
@@ -264,30 +265,30 @@ def test_a_damaged_network_is_not_used(file, one_small):
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
-    assert exported.find(small()[0], None, 1) is None
+    assert networks.find(small()[0], None, 1) is None
 
 
 def test_a_damaged_network_is_made_again(one_small):
     spec, build = small()
-    whole = exported.find(spec, None, 1)(noise(spec, 2))[0]
+    whole = networks.find(spec, None, 1)(noise(spec, 2))[0]
     (entries(one_small)[0] / "model.bin").write_bytes(b"")
-    found = exported.find(spec, picture_source(spec, ANY_WORK, build), 1)
+    found = networks.find(spec, picture_original(spec, Placement(), build), 1)
     np.testing.assert_array_equal(found(noise(spec, 2))[0], whole)
-    assert (Counting.built, exported.find(spec, None, 1) is None) == (1, False)
+    assert (Counting.built, networks.find(spec, None, 1) is None) == (1, False)
 
 
 def test_a_network_that_others_could_have_written_is_not_used(one_small):
     (entry,) = entries(one_small)
     assert entry.stat().st_mode & 0o777 == 0o700
     entry.chmod(0o777)
-    assert exported.find(small()[0], None, 1) is None
+    assert networks.find(small()[0], None, 1) is None
 
 
 def test_a_cache_that_cannot_be_written_costs_a_note_and_nothing_else(tmp_path, monkeypatch):
     spec, build = small()
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    network = picture_network(spec, "cpu", Work(expected=MANY), build)
+    network = picture_network(spec, Placement(expected=MANY), build)
     batch = noise(spec, 3)
     expected = TorchNetwork(build(spec), "cpu")(batch)[0]
     assert cosines(network(batch)[0], expected).min() >= LEAST_COSINE
@@ -307,12 +308,12 @@ def test_a_cache_that_cannot_be_written_costs_a_note_and_nothing_else(tmp_path, 
 )
 def test_a_network_that_openvino_does_not_run_alike_stays_with_torch_and_says_so(read, reason, empty):
     spec, build = small(read)
-    first = picture_network(spec, "cpu", Work(expected=MANY), build)
+    first = picture_network(spec, Placement(expected=MANY), build)
     (note,) = first.notes
     assert note.startswith(f"feature runs in torch: {reason}")
     assert first.runtime.startswith("torch")
     # It is not tried again, by this process or another.
-    assert picture_network(spec, "cpu", Work(expected=MANY), build).notes == (note,)
+    assert picture_network(spec, Placement(expected=MANY), build).notes == (note,)
     assert json.loads((entries(empty)[0] / "entry.json").read_text())["digests"] == {}
     assert Counting.built == 2
 
@@ -325,15 +326,15 @@ def test_weights_that_cannot_be_loaded_are_an_error_and_the_next_run_converts(em
         raise ConfigError("no weights there")
 
     with pytest.raises(ConfigError, match="no weights there"):
-        picture_network(spec, "cpu", Work(expected=2 * MANY), gone)
+        picture_network(spec, Placement(expected=2 * MANY), gone)
     assert entries(empty) == []
-    picture_network(spec, "cpu", Work(expected=2 * MANY), build)
+    picture_network(spec, Placement(expected=2 * MANY), build)
     assert len(entries(empty)) == 1
 
 
 def test_everything_that_decides_a_network_gives_it_a_place_of_its_own(copied, edit, empty):
     def place(**options):
-        return exported._place(resolve(**{**CLIP, **options}))
+        return networks._place(resolve(**{**CLIP, **options}))
 
     same = [place(), place(jpeg="scaled"), place(normalize=False), place(store_dtype="float16")]
     same.append(place(dtype="bfloat16"))
@@ -342,9 +343,9 @@ def test_everything_that_decides_a_network_gives_it_a_place_of_its_own(copied, e
     others = [
         place(weights="random:0"),
         place(weights="random:1"),
-        exported._place(resolve(**DINO)),
-        exported._place(resolve(**DINO, layer=1)),
-        exported._place(resolve(**DINO, pooling="mean")),
+        networks._place(resolve(**DINO)),
+        networks._place(resolve(**DINO, layer=1)),
+        networks._place(resolve(**DINO, pooling="mean")),
     ]
     edit(folder / "open_clip_config.json", more=1)
     others += [place(model=str(folder)), place(model=str(folder), weights="random:0")]
@@ -353,16 +354,17 @@ def test_everything_that_decides_a_network_gives_it_a_place_of_its_own(copied, e
 
 def test_memory_that_runs_out_is_an_error_and_the_next_batch_is_right(kept):
     """In a process of its own: its memory is bounded."""
-    load_model(resolve(**CLIP), "cpu", expected=MANY)
+    load_method(resolve(**CLIP), Placement(expected=MANY))
     code = f"""
 import resource
 import numpy as np
 from mmfeat.extract.failures import ran_out_of_memory
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.base import Placement
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.spec import FeatureConfig
 spec = resolve_all({{"feature": FeatureConfig(source="cover", **{CLIP!r})}})[0]
-model = load_model(spec, "cpu", threads=1, expected=1)
-view = spec.image.view
+model = load_method(spec, Placement(threads=1, expected=1))
+view = spec.pixels.view
 few = np.random.default_rng(0).integers(0, 256, (4, view.height, view.width, 3), dtype=np.uint8)
 right = model.encode_images(few)
 many = np.zeros((20_000, view.height, view.width, 3), np.uint8)
@@ -384,23 +386,23 @@ def test_a_second_dtype_gets_a_verdict_of_its_own_and_the_same_network(one_small
     graph = (entry / "model.bin").stat().st_ino
     assert json.loads((entry / "entry.json").read_text())["refused"] == {"float32": None}
     spec = small(dtype="bfloat16")[0]
-    assert exported.find(spec, None, 1) is None
-    with contextlib.suppress(exported.NotExported):
+    assert networks.find(spec, None, 1) is None
+    with contextlib.suppress(networks.NotConverted):
         find_small(dtype="bfloat16")
     assert entries(one_small) == [entry]
     assert (entry / "model.bin").stat().st_ino == graph
     assert sorted(json.loads((entry / "entry.json").read_text())["refused"]) == ["bfloat16", "float32"]
-    assert exported.find(small()[0], None, 1).runtime.startswith("openvino")
+    assert networks.find(small()[0], None, 1).runtime.startswith("openvino")
 
 
 def test_what_was_not_used_for_long_goes_when_something_new_is_kept(one_small):
     (old,) = entries(one_small)
     used = shutil.copytree(old, old.with_name("0" * 32))
-    long_ago = time.time() - (exported.KEPT_FOR_DAYS + 1) * 24 * 3600
+    long_ago = time.time() - (networks.KEPT_FOR_DAYS + 1) * 24 * 3600
     os.utime(used / "entry.json", (long_ago, long_ago))
     # Used once more, it stays.
     os.utime(old / "entry.json", (long_ago, long_ago))
-    exported.find(small()[0], None, 1)
-    load_model(resolve(**DINO), "cpu", expected=MANY)
+    networks.find(small()[0], None, 1)
+    load_method(resolve(**DINO), Placement(expected=MANY))
     assert (used in entries(one_small), old in entries(one_small)) == (False, True)
     assert len(entries(one_small)) == 2

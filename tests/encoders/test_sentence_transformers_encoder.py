@@ -64,7 +64,8 @@ def test_texts_of_like_meaning_are_near(plain):
 
 def test_the_models_modules_decide_pooling_length_and_normalisation(plain):
     spec = plain.spec
-    assert (spec.dims, spec.pooling, spec.normalize, spec.text.max_tokens) == (384, "mean", True, 256)
+    assert (spec.dims, spec.inputs[0].prepare.max_tokens) == (384, 256)
+    assert (spec.options["pooling"], spec.options["normalize"]) == ("mean", True)
     assert (spec.weights.origin, spec.weights.ref) == ("package", PACKAGE)
     assert spec.weights.digest.startswith("sha256:53aa5117")
 
@@ -116,7 +117,9 @@ def test_a_folders_own_pooling_prompt_and_modules_are_followed(folder, edit):
     prompts = {"prompts": {"passage": "passage: "}, "default_prompt_name": "passage"}
     edit(folder / "config_sentence_transformers.json", **prompts)
     model = minilm(model=str(folder), weights=None)
-    assert (model.spec.pooling, model.spec.normalize, model.spec.text.prefix) == ("cls", False, "passage: ")
+    options = model.spec.options
+    assert (options["pooling"], options["normalize"]) == ("cls", False)
+    assert model.spec.inputs[0].prepare.prefix == "passage: "
     theirs = SentenceTransformer(str(folder), device="cpu")
     np.testing.assert_allclose(model.encode_texts(TEXTS), theirs.encode(TEXTS), atol=1e-5)
     bare = minilm(model=str(folder), weights=None, prefix="")
@@ -126,7 +129,8 @@ def test_a_folders_own_pooling_prompt_and_modules_are_followed(folder, edit):
 def test_a_plain_transformer_without_modules_is_pooled_by_the_mean(folder):
     (folder / "modules.json").unlink()
     model = minilm(model=str(folder), weights=None)
-    assert (model.spec.pooling, model.spec.normalize, model.spec.dims) == ("mean", False, 384)
+    assert (model.spec.options["pooling"], model.spec.options["normalize"]) == ("mean", False)
+    assert model.spec.dims == 384
     theirs = SentenceTransformer(str(folder), device="cpu")
     assert cosines(model.encode_texts(TEXTS), theirs.encode(TEXTS)).min() >= 0.9999
 
@@ -139,7 +143,7 @@ def test_a_dense_module_decides_the_length(folder):
     )
     made.save(str(folder.parent / "dense"))
     model = minilm(model=str(folder.parent / "dense"), weights=None)
-    assert (model.spec.dims, model.spec.normalize) == (40, False)
+    assert (model.spec.dims, model.spec.options["normalize"]) == (40, False)
     np.testing.assert_allclose(model.encode_texts(TEXTS[:4]), made.encode(TEXTS[:4]), atol=1e-5)
 
 
@@ -163,9 +167,9 @@ def test_a_tampered_package_is_refused(plain, tmp_path, monkeypatch):
         ({"weights": "random:0"}, "no weights 'random:0'"),
         ({"model": "all-MiniLM-L12-v2"}, "no weights 'package' for 'all-MiniLM-L12-v2'"),
         ({"max_tokens": 513}, "room for 512 tokens"),
-        ({"pooling": "cls"}, "no option 'pooling'"),
+        ({"pooling": "cls"}, "'pooling' goes with hidden_states"),
         ({"crop": "pad"}, "no option 'crop'"),
-        ({"source": "cover"}, "cannot read 'cover'"),
+        ({"source": "cover"}, "cannot read 'cover', which is a picture"),
         ({"revision": "main"}, "a package has no revision"),
         ({"model": None}, "needs a model"),
     ],

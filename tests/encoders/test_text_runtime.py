@@ -17,8 +17,9 @@ from sentence_transformers.sentence_transformer.modules import Pooling
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel, RobertaConfig, RobertaModel
 
+from mmfeat.extract.base import Placement
 from mmfeat.extract.encoders.tokens import tokenized
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.extract.runtimes.openvino.conversion import LEAST_COSINE
 from mmfeat.schemas.spec import FeatureConfig
 
@@ -45,7 +46,7 @@ def resolve(**options):
 
 def both(spec, expected=MANY):
     """The model by OpenVINO, if it can be, and by torch."""
-    return load_model(spec, "cpu", threads=1, expected=expected), load_model(spec, "cpu", threads=1)
+    return load_method(spec, Placement(threads=1, expected=expected)), load_method(spec, Placement(threads=1))
 
 
 def runtime(model) -> str:
@@ -94,7 +95,7 @@ def test_options_mean_the_same(options, kept):
     ("dtype", "expected"), [("float32", MANY - 1), ("bfloat16", 3 * MANY - 1), ("float32", None)]
 )
 def test_few_texts_do_not_pay_for_a_conversion(dtype, expected, empty):
-    model = load_model(resolve(dtype=dtype), "cpu", threads=1, expected=expected)
+    model = load_method(resolve(dtype=dtype), Placement(threads=1, expected=expected))
     assert (runtime(model), model.notes, empty.exists()) == ("torch", (), False)
 
 
@@ -118,7 +119,7 @@ def test_a_model_of_more_modules_is_converted_with_all_of_them(folder, tmp_path,
     made = SentenceTransformer(
         modules=[transformer, Pooling(384, "cls"), Dense(in_features=384, out_features=40)], device="cpu"
     )
-    ours = load_model(resolve(model=saved(made, tmp_path / "dense")), "cpu", threads=1, expected=MANY)
+    ours = load_method(resolve(model=saved(made, tmp_path / "dense")), Placement(threads=1, expected=MANY))
     assert (runtime(ours), ours.notes) == ("openvino", ())
     np.testing.assert_allclose(ours.encode_texts(TEXTS), made.encode(TEXTS), atol=1e-5)
 
@@ -150,7 +151,7 @@ def test_a_model_that_pads_on_the_left_is_converted_as_it_is(random_model, tmp_p
 def test_a_decoder_whose_padding_openvino_computes_otherwise_stays_with_torch(random_model, tmp_path, kept):
     transformer = random_model(LlamaModel, LlamaConfig)
     made = SentenceTransformer(modules=[transformer, Pooling(32, "lasttoken")], device="cpu")
-    model = load_model(resolve(model=saved(made, tmp_path / "decoder")), "cpu", expected=MANY)
+    model = load_method(resolve(model=saved(made, tmp_path / "decoder")), Placement(expected=MANY))
     assert model.notes == ("feature runs in torch: its converted network gives other values (cosine nan)",)
     np.testing.assert_allclose(model.encode_texts(TEXTS[:2]), made.encode(TEXTS[:2]), atol=1e-5)
 
@@ -160,7 +161,7 @@ def test_a_model_that_no_graph_can_say_stays_with_torch(folder, tmp_path, kept):
     pooling = Pooling(384, "mean", include_prompt=False)
     made = SentenceTransformer(modules=[SentenceTransformer(str(folder))[0], pooling], device="cpu")
     spec = resolve(model=saved(made, tmp_path / "prompted"), prefix="represent this: ")
-    model = load_model(spec, "cpu", expected=MANY)
+    model = load_method(spec, Placement(expected=MANY))
     (note,) = model.notes
     assert note.startswith("feature runs in torch: its network cannot be converted: ")
     assert runtime(model) == "torch"
@@ -169,14 +170,15 @@ def test_a_model_that_no_graph_can_say_stays_with_torch(folder, tmp_path, kept):
 
 
 def test_a_kept_network_is_loaded_without_torch(kept):
-    load_model(resolve(), "cpu", threads=1, expected=MANY)
+    load_method(resolve(), Placement(threads=1, expected=MANY))
     code = """
 import sys
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.base import Placement
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.spec import FeatureConfig
 encoder = {"encoder": "sentence_transformers", "model": "all-MiniLM-L6-v2", "weights": "package"}
 spec = resolve_all({"feature": FeatureConfig(source="title", **encoder)})[0]
-model = load_model(spec, "cpu", threads=1, expected=1)
+model = load_method(spec, Placement(threads=1, expected=1))
 assert model.encode_texts(["one", "two"]).shape == (2, 384)
 libraries = ("torch", "transformers", "sentence_transformers", "openvino_telemetry")
 print(model.runtime.split()[0], *(m for m in libraries if sys.modules.get(m)))
@@ -187,7 +189,7 @@ print(model.runtime.split()[0], *(m for m in libraries if sys.modules.get(m)))
 
 @pytest.mark.parametrize("file", ["tokenizer.json", "1_Pooling/config.json"])
 def test_a_folder_that_was_changed_gets_a_network_of_its_own(file, folder, kept):
-    load_model(resolve(model=str(folder)), "cpu", threads=1, expected=MANY)
+    load_method(resolve(model=str(folder)), Placement(threads=1, expected=MANY))
     before = set(kept.glob("*/entry.json"))
     changed = json.loads((folder / file).read_text())
     if file == "tokenizer.json":

@@ -9,6 +9,7 @@ import torch
 from encoder_checks import cosines, encoded, encoder, in_any_batch, opened, pictures, pixels, resolve
 from safetensors.torch import load_file, save_file
 
+from mmfeat.extract.encoders.timm import Timm
 from mmfeat.schemas.errors import ConfigError
 
 SMALL = ("resnet18", "vit_tiny_patch16_224")
@@ -80,16 +81,17 @@ def test_every_crop_mode_is_timms(folder, tmp_path, crop_mode, view):
     (tmp_path / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes())
     model = encoder(encoder="timm", model=str(tmp_path))
     files = pictures(12)
-    assert model.spec.image.view.mode == view
+    assert model.spec.pixels.view.mode == view
     own = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0)
     assert cosines(encoded(model, files), theirs(own, files)).min() >= 0.9999
 
 
 def test_a_folders_weights_and_settings_are_taken(folder):
     spec = resolve(encoder="timm", model=str(folder))
-    view = spec.image.view
-    assert (spec.model, spec.dims, spec.weights.origin, spec.normalize) == ("mine", 512, "folder", False)
-    assert (view.height, view.resize, view.interpolation, spec.image.mean) == (
+    view = spec.pixels.view
+    assert (spec.model, spec.dims, spec.weights.origin) == ("mine", 512, "folder")
+    assert spec.options["normalize"] is False
+    assert (view.height, view.resize, view.interpolation, spec.pixels.mean) == (
         96,
         120,
         "bilinear",
@@ -134,12 +136,10 @@ def test_weights_that_are_not_safetensors_are_never_opened(hub, tmp_path, folder
 
 
 def test_a_card_names_the_licence_that_timm_knows(hub, folder):
-    from mmfeat.extract.registry import model_class
-
     hub("timm/resnet18.a1_in1k", COMMIT, folder)
-    card = model_class("timm").card(resolve(encoder="timm", model="resnet18.a1_in1k"))
+    card = Timm.card(resolve(encoder="timm", model="resnet18.a1_in1k"))
     assert (card.licence, card.dims, card.input_size) == ("apache-2.0", 512, (224, 224))
-    unknown = model_class("timm").card(resolve(encoder="timm", model=str(folder)))
+    unknown = Timm.card(resolve(encoder="timm", model=str(folder)))
     assert unknown.licence == "see the model's own card"
 
 
@@ -151,7 +151,11 @@ def test_a_card_names_the_licence_that_timm_knows(hub, folder):
         ({"model": "resnet18", "weights": "a1_in1k"}, "cannot read weights = 'a1_in1k'", "random:0"),
         ({"model": "resnet18", "weights": "random:0", "pooling": "mean"}, "no option 'pooling'", "crop"),
         ({"model": "resnet18", "weights": "random:0", "layer": 3}, "no option 'layer'", "crop"),
-        ({"model": "resnet18", "weights": "random:0", "source": "title"}, "cannot read 'title'", "cover"),
+        (
+            {"model": "resnet18", "weights": "random:0", "source": "title"},
+            "cannot read 'title', which is text",
+            "It reads: image, video.",
+        ),
     ],
 )
 def test_a_setting_that_cannot_be_carried_out_is_refused(options, message, hint):
@@ -169,7 +173,9 @@ def test_preprocessing_that_one_view_cannot_express_is_refused(folder, tmp_path)
 
 
 def test_another_crop_keeps_the_models_size_and_interpolation():
-    view = resolve(encoder="timm", model="resnet18", weights="random:0", crop="pad", jpeg="scaled").image.view
+    view = resolve(
+        encoder="timm", model="resnet18", weights="random:0", crop="pad", jpeg="scaled"
+    ).pixels.view
     assert (view.mode, view.height, view.resize, view.interpolation, view.jpeg) == (
         "pad",
         224,

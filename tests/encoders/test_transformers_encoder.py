@@ -98,13 +98,13 @@ def test_vectors_are_those_of_transformers(options, pool):
 def test_every_family_of_models_goes_through_its_own_processor(name, tmp_path):
     place = family(name, tmp_path / "model")
     ours = encoder(encoder="transformers", model=str(place))
-    assert ours.spec.pooling == FAMILIES[name][3]
+    assert ours.spec.options["pooling"] == FAMILIES[name][3]
     files = pictures(12)
     inputs = AutoImageProcessor.from_pretrained(place)(opened(files), return_tensors="pt")
     model = getattr(transformers, FAMILIES[name][0]).from_pretrained(place).eval()
     with torch.inference_mode():
         out = getattr(model, "vision_model", model)(**inputs)
-    theirs = out.last_hidden_state[:, 0] if ours.spec.pooling == "cls" else out.pooler_output
+    theirs = out.last_hidden_state[:, 0] if ours.spec.options["pooling"] == "cls" else out.pooler_output
     assert cosines(encoded(ours, files), theirs.numpy()).min() >= 0.9999
 
 
@@ -168,7 +168,7 @@ def test_a_head_that_the_file_lacks_is_not_made_up(tmp_path):
 
     kept = {k: v for k, v in load_file(place / "model.safetensors").items() if "pooler" not in k}
     save_file(kept, place / "model.safetensors", metadata={"format": "pt"})
-    assert encoder(encoder="transformers", model=str(place)).spec.pooling == "cls"
+    assert encoder(encoder="transformers", model=str(place)).spec.options["pooling"] == "cls"
     del kept["layernorm.weight"]
     save_file(kept, place / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(ConfigError, match=r"lack layernorm.weight and 0 more; they would be random"):
@@ -207,7 +207,7 @@ def test_a_folder_without_a_processor_is_refused(copied):
 def test_a_processor_that_does_not_normalise_is_followed(copied, edit):
     folder = copied("tiny-dino")
     edit(folder / "preprocessor_config.json", do_normalize=False)
-    image = resolve(encoder="transformers", model=str(folder)).image
+    image = resolve(encoder="transformers", model=str(folder)).pixels
     assert (image.mean, image.std) == ((0, 0, 0), (1, 1, 1))
 
 
@@ -217,9 +217,9 @@ def test_a_processor_that_does_not_normalise_is_followed(copied, edit):
         ({"layer": 5}, "no layer 5", "0 to 4"),
         ({"layer": -6}, "no layer -6", "0 to 4"),
         ({"pooling": "attention"}, "no pooling 'attention'", "default, mean, cls"),
-        ({"source": "title"}, "cannot read 'title'", "cover, video"),
+        ({"source": "title"}, "cannot read 'title', which is text", "It reads: image, video."),
         ({"max_tokens": 8}, "no option 'max_tokens'", "pooling"),
-        ({"frames": 8}, "'frames' goes with source", ""),
+        ({"frames": 8}, "'frames' goes with a clip, not with 'cover'", ""),
         ({"model": None}, "needs a model", "dinov2"),
         ({"model": str(MODELS / "tiny-clip")}, "no config.json", "layout"),
         ({"model": str(MODELS / "tiny-vlm")}, "Idefics3ImageProcessor", ""),

@@ -6,17 +6,17 @@ import chat_server
 import numpy as np
 import synthetic
 
-from mmfeat.extract.base import CaptionInput
-from mmfeat.extract.describers.captions.openai import OpenAICaptioner
+from mmfeat.extract.base import Row
+from mmfeat.extract.registry import resolve_all
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
 
 def spec(**options: object) -> FeatureSpec:
     asked = {"source": "cover", "captioner": "openai", "model": chat_server.MODEL, **options}
-    return OpenAICaptioner.resolve("caption", FeatureConfig(**asked), None)
+    return resolve_all({"caption": FeatureConfig(**asked)})[0]
 
 
-def items(n: int) -> list[CaptionInput]:
+def items(n: int) -> list[Row]:
     scenes = synthetic.held_out(n)
-    return [CaptionInput(Frames(np.asarray(synthetic.render(s))[None], (0.0,))) for s in scenes]
+    return [(Frames(np.asarray(synthetic.render(s))[None], (0.0,)),) for s in scenes]

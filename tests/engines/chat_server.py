@@ -18,8 +18,10 @@ import numpy as np
 import worlds
 from PIL import Image
 
+from mmfeat.extract.base import Placement
 from mmfeat.extract.describers.captions.chat import Turn
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
+from mmfeat.extract.registry import resolve_all
 from mmfeat.schemas.spec import Decoding, FeatureConfig
 
 MODEL = "tiny-vlm"
@@ -126,8 +128,8 @@ class Handler(BaseHTTPRequestHandler):
 
 def tiny_model() -> TransformersCaptioner:
     """The tiny vision-language model in this process."""
-    spec = TransformersCaptioner.resolve("caption", FeatureConfig(**worlds.CAPTION), None)
-    return TransformersCaptioner(spec, "cpu")
+    (spec,) = resolve_all({"caption": FeatureConfig(**worlds.CAPTION)})
+    return TransformersCaptioner(spec, Placement())
 
 
 def completion(text: Any, finish_reason: str, prompt_tokens: int, new_tokens: int) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import chat_server
 import pytest
 from asking import spec
 
+from mmfeat.extract.base import Placement
 from mmfeat.extract.describers.captions import client
 from mmfeat.extract.describers.captions.openai import OpenAICaptioner
 from mmfeat.schemas.server import Sending, ServerConfig, SpendingConfig
@@ -48,6 +49,6 @@ def captioner(server, tmp_path) -> Callable[..., OpenAICaptioner]:
             journal=None if journal is None else str(journal),
         )
         client.client_of.cache_clear()
-        return OpenAICaptioner(spec_ or spec(), "cpu", sending)
+        return OpenAICaptioner(spec_ or spec(), Placement(sending=sending))
 
     return make

@@ -1,4 +1,4 @@
-"""What captions cost, by hand; and how a run is laid out so that it can be told early."""
+"""What captions cost, by hand; and how a run is laid out so that it is known early."""
 
 from __future__ import annotations
 
@@ -18,38 +18,45 @@ from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls
 from mmfeat.pipelines.execution.cost import TRIAL, Cost, Costs, trial
 from mmfeat.pipelines.execution.resources import lay_out
-from mmfeat.pipelines.planning.work import UNITS_SCHEMA
+from mmfeat.pipelines.planning.work import PAYLOAD, WORK_SCHEMA
+from mmfeat.schemas.inputs import Input, TextPrepare
 from mmfeat.schemas.job import Resources
+from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.server import SpendingConfig
-from mmfeat.schemas.spec import FeatureSpec, TextPreprocess, Weights
+from mmfeat.schemas.spec import FeatureSpec, Weights
 
 CAPTION = spec()
 TITLE = FeatureSpec(
-    name="title", source="title", output="vector", method="x", model="m", dims=2, store_dtype="float32",
-    weights=Weights(origin="random", ref="seed=0"), text=TextPreprocess(max_tokens=8),
+    name="title", inputs=[Input(source="title", modality="text", prepare=TextPrepare(max_tokens=8))],
+    output=VectorOut(dims=2), method="sentence_transformers", model="m",
+    weights=Weights(origin="random", ref="seed=0"),
 )  # fmt: skip
 
 
-def units(sources: str) -> pa.Table:
-    """A unit per letter: ``c`` a cover to caption, ``t`` a title to encode."""
-    kinds = {"c": ("cover", [1]), "t": ("title", [0])}
+def work_of(kinds: str) -> pa.Table:
+    """A work item per letter: ``c`` a cover to caption, ``t`` a title to encode."""
+    groups = {"c": ("cover", [1]), "t": ("title", [0])}
     rows = [
-        {"unit": n, "item_id": str(n), "source": kinds[k][0], "payload": "", "features": kinds[k][1]}
-        for n, k in enumerate(sources)
+        {"work": n, "item_id": str(n), "group": groups[k][0], "features": groups[k][1]}
+        for n, k in enumerate(kinds)
     ]
-    return pa.Table.from_pylist(rows, schema=UNITS_SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=WORK_SCHEMA)
+    for name, _ in groups.values():
+        places = ["" if row["group"] == name else None for row in rows]
+        table = table.append_column(PAYLOAD + name, pa.array(places, pa.string()))
+    return table
 
 
 def results(n: int, **counts: int) -> pa.Table:
     facts = json.dumps({"prompt_tokens": 100, "new_tokens": 20, "retries": 1, "seconds": 9.0})
     row = {"feature": 1, "status": "ok", "facts": facts, "seconds": 0.5, "value": b"x"}
-    rows = [{"unit": k, **row, **(counts if k == 0 else {})} for k in range(n)]
+    rows = [{"work": k, **row, **(counts if k == 0 else {})} for k in range(n)]
     return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
 
 
 def test_the_estimate_is_the_mean_of_the_first_times_all():
     prices = SpendingConfig(prompt_price=10, new_price=100, max_requests=40)
-    costs = Costs(units("t" * 5 + "c" * 40), [TITLE, CAPTION], prices)
+    costs = Costs(work_of("t" * 5 + "c" * 40), [TITLE, CAPTION], prices)
     assert costs.add(results(TRIAL - 1)) == []
     assert costs.estimate(1) is None
     (line,) = costs.add(results(3))
@@ -61,7 +68,7 @@ def test_the_estimate_is_the_mean_of_the_first_times_all():
 
 
 def test_what_was_taken_is_what_was_sent_whatever_became_of_it():
-    costs = Costs(units("cc"), [TITLE, CAPTION], SpendingConfig())
+    costs = Costs(work_of("cc"), [TITLE, CAPTION], SpendingConfig())
     costs.add(results(2, requests=5, prompt_tokens=700, new_tokens=30))
     assert costs.actual(1) == Cost(2, 5, 700, 30, 1.0, None)
     assert costs.actual(0) is None
@@ -69,15 +76,15 @@ def test_what_was_taken_is_what_was_sent_whatever_became_of_it():
 
 @settings(deadline=None)
 @given(st.text("ct", max_size=200), st.integers(1, 4))
-def test_the_trial_comes_first_and_no_unit_is_lost_or_doubled(sources, workers):
-    table, specs = units(sources), [TITLE, CAPTION]
+def test_the_trial_comes_first_and_no_work_is_lost_or_doubled(kinds, workers):
+    table, specs = work_of(kinds), [TITLE, CAPTION]
     blocks = split(table, specs, workers, Calls())
-    order = [n for block in blocks for n in block["unit"].to_pylist()]
-    first = [n for n, kind in enumerate(sources) if kind == "c"][:TRIAL]
+    order = [n for block in blocks for n in block["work"].to_pylist()]
+    first = [n for n, kind in enumerate(kinds) if kind == "c"][:TRIAL]
     assert order[: len(first)] == first == trial(table, specs)
-    assert sorted(order) == list(range(len(sources)))
-    assert order[len(first) :] == [n for n in range(len(sources)) if n not in first]
-    assert all(len(set(block["source"].to_pylist())) == 1 for block in blocks)
+    assert sorted(order) == list(range(len(kinds)))
+    assert order[len(first) :] == [n for n in range(len(kinds)) if n not in first]
+    assert all(len(set(block["group"].to_pylist())) == 1 for block in blocks)
 
 
 @pytest.mark.parametrize("gpus", [0, 2])

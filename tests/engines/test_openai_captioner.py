@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 import time
 
+import numpy as np
 import pytest
 from asking import items, spec
 from chat_server import at, completion, cut, error, hang, says, tiny_model
 
-from mmfeat.extract.base import Caption
+from mmfeat.extract.base import Caption, Placement
+from mmfeat.extract.describers.captions import client
 from mmfeat.extract.describers.captions.openai import OpenAICaptioner
+from mmfeat.extract.testing import check_method
 from mmfeat.schemas.errors import (
     ConfigError,
     ItemError,
@@ -19,7 +22,8 @@ from mmfeat.schemas.errors import (
     ServerUnavailable,
     SpendingCap,
 )
-from mmfeat.schemas.server import ServerConfig
+from mmfeat.schemas.media import Frames
+from mmfeat.schemas.server import Sending, ServerConfig
 
 
 @pytest.fixture(scope="module")
@@ -229,20 +233,20 @@ def test_sampling_sends_a_seed_of_the_question(server, captioner):
     "url", ["ftp://host/v1", "host", "http://me:secret@host/v1", "http://host/v1?key=secret"]
 )
 def test_an_address_can_hold_no_key_and_is_not_repeated_where_it_does(url, monkeypatch):
-    with pytest.raises(ValueError, match="server's address") as told:
+    with pytest.raises(ValueError, match="server's address") as raised:
         ServerConfig(base_url=url)
-    assert "secret" not in told.value.errors()[0]["msg"]
+    assert "secret" not in raised.value.errors()[0]["msg"]
     monkeypatch.setenv("OPENAI_BASE_URL", url)
-    with pytest.raises(ConfigError) as told:
-        OpenAICaptioner(spec(), "cpu")
-    assert "secret" not in str(told.value)
+    with pytest.raises(ConfigError) as raised:
+        OpenAICaptioner(spec(), Placement())
+    assert "secret" not in str(raised.value)
 
 
 def test_without_an_address_it_says_how_to_name_one(monkeypatch):
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
-    with pytest.raises(ConfigError, match="no server to ask") as told:
-        OpenAICaptioner(spec(), "cpu")
-    assert "OPENAI_BASE_URL" in told.value.hint
+    with pytest.raises(ConfigError, match="no server to ask") as raised:
+        OpenAICaptioner(spec(), Placement())
+    assert "OPENAI_BASE_URL" in raised.value.hint
 
 
 def test_the_key_is_sent_and_shown_nowhere(server, captioner, monkeypatch, tmp_path):
@@ -272,6 +276,14 @@ def test_the_key_is_sent_and_shown_nowhere(server, captioner, monkeypatch, tmp_p
 
 def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(server, captioner, monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", "sk-one\nsk-two")
-    with pytest.raises(ConfigError) as told:
+    with pytest.raises(ConfigError) as raised:
         captioner()
-    assert "sk-" not in str(told.value)
+    assert "sk-" not in str(raised.value)
+
+
+def test_the_contract_of_methods_is_kept(server):
+    table = {"source": "cover", "captioner": "openai", "model": spec().model}
+    sending = Sending(server=ServerConfig(base_url=server.url))
+    nothing = (Frames(np.zeros((0, 8, 8, 3), np.uint8), ()),)
+    client.client_of.cache_clear()
+    check_method(OpenAICaptioner, table, items(4), failing=[nothing], place=Placement(sending=sending))

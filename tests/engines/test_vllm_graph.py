@@ -17,12 +17,13 @@ import synthetic
 import worlds
 from asking import items
 
+from mmfeat.extract.base import Placement
 from mmfeat.extract.describers.captions.vllm import VllmCaptioner
 from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution.ray import vllm
 from mmfeat.pipelines.execution.ray.graph import ray_session
 from mmfeat.pipelines.execution.stages import Decode, Encode
-from mmfeat.pipelines.planning.work import UNITS_SCHEMA
+from mmfeat.pipelines.planning.work import PAYLOAD, STAMP, WORK_SCHEMA
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.media import MediaLimits
@@ -35,7 +36,7 @@ N_ITEMS = 5
 
 
 def spec(**options: object):
-    return VllmCaptioner.resolve("caption", FeatureConfig(**{**CAPTION, **options}), None)
+    return resolve_all({"caption": FeatureConfig(**{**CAPTION, **options})})[0]
 
 
 @pytest.fixture(scope="module")
@@ -47,15 +48,17 @@ def ray():
 
 
 @pytest.fixture
-def units(tmp_path) -> pa.Table:
+def work(tmp_path) -> pa.Table:
     """Five covers, the fourth of which is no picture, the last wanting the vector alone."""
     worlds.cover_folder(tmp_path, synthetic.held_out(N_ITEMS))
     covers = sorted((tmp_path / "covers").iterdir())
     covers[3].write_bytes(b"no picture")
-    same = {"source": "cover", "stamp": "", "features": [0, 1, 2]}
-    rows = [{"unit": n, "item_id": p.stem, "payload": str(p), **same} for n, p in enumerate(covers)]
+    same = {"group": "cover", "features": [0, 1, 2]}
+    rows = [{"work": n, "item_id": p.stem, **same} for n, p in enumerate(covers)]
     rows[-1]["features"] = [0]
-    return pa.Table.from_pylist(rows, schema=UNITS_SCHEMA)
+    table = pa.Table.from_pylist(rows, schema=WORK_SCHEMA)
+    table = table.append_column(PAYLOAD + "cover", pa.array([str(p) for p in covers]))
+    return table.append_column(STAMP + "cover", pa.array([""] * N_ITEMS))
 
 
 def test_the_processor_is_rays_own_with_nothing_decided_outside_the_spec(ray):
@@ -76,17 +79,17 @@ def test_the_processor_is_rays_own_with_nothing_decided_outside_the_spec(ray):
     assert compute.max_size == 2
 
 
-def test_decoded_units_through_the_graph_are_the_captions_of_the_model_itself(ray, units):
+def test_decoded_work_through_the_graph_are_the_captions_of_the_model_itself(ray, work):
     specs = resolve_all({name: FeatureConfig(**config) for name, config in FEATURES.items()})
     built = vllm.processor(specs[1], 1, specs, VllmConfig())
     built.stages = OrderedDict(engine=_engine_stage())
-    decoded = ray.data.from_arrow([units]).map_batches(
+    decoded = ray.data.from_arrow([work]).map_batches(
         Decode(specs, MediaLimits()), batch_size=None, batch_format="pyarrow"
     )
     asked = vllm.with_captions(decoded, built, specs, 1)
     tables = list(asked.iter_batches(batch_size=None, batch_format="pyarrow"))
     results = Encode(specs, [0, 2], last=True)(pa.concat_tables(tables, promote_options="permissive"))
-    found = {(r["unit"], r["feature"]): r for r in results.to_pylist()}
+    found = {(r["work"], r["feature"]): r for r in results.to_pylist()}
 
     assert sorted(found) == sorted([(n, f) for n in range(4) for f in range(3)] + [(4, 0)])
     assert {key for key, row in found.items() if row["status"] != "ok"} == {(3, 0), (3, 1), (3, 2)}
@@ -98,17 +101,17 @@ def test_decoded_units_through_the_graph_are_the_captions_of_the_model_itself(ra
 
 def test_a_question_has_the_picture_the_prompt_and_how_to_decode():
     (item,) = items(1)
-    question = VllmCaptioner(spec(max_new_tokens=9), "").question(item)
+    question = VllmCaptioner(spec(max_new_tokens=9), Placement()).question(item)
     (turn,) = question["messages"]
     assert [part["type"] for part in turn["content"]] == ["image_url", "text"]
     assert question["sampling_params"]["max_tokens"] == 9
     assert question["sampling_params"]["temperature"] == 0
-    tags = VllmCaptioner(spec(prompt="tags"), "").question(item)
+    tags = VllmCaptioner(spec(prompt="tags"), Placement()).question(item)
     assert tags["sampling_params"]["structured_outputs"]["json"]["type"] == "object"
 
 
 def test_an_answer_as_long_as_it_may_be_is_cut():
-    captioner = VllmCaptioner(spec(max_new_tokens=9), "")
+    captioner = VllmCaptioner(spec(max_new_tokens=9), Placement())
     assert captioner.caption_of(" a ", 5, 8, 0.5).finish_reason == "stop"
     assert captioner.caption_of(" a ", 5, 9, 0.5).finish_reason == "length"
 

@@ -22,7 +22,7 @@ from mmfeat.export.prepare import prepare
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn, FeatureSet
-from mmfeat.schemas.spec import FeatureSpec, Quantization, Weights
+from mmfeat.schemas.spec import FeatureSpec, Weights
 
 # Options without which a format has no use for a sample this small.
 OPTIONS = {"dgvae": {"min_df": 1, "max_df": 1.0}}
@@ -63,7 +63,7 @@ def spec(
         "dims": shape_of(kind, dims)[-1] if SHAPES[kind] else None,
         "store_dtype": "float32",
     }
-    made = Quantization(levels=4, codebook_size=257, seed=0, collision_level=False, data_digest="sha256:0")
+    made = {"levels": 4, "codebook_size": 257, "seed": 0, "collision_level": False, "data_digest": "sha256:0"}
     codes = {"output": "codes", "dims": 4, "quantization": made}
     return FeatureSpec(
         name=name,

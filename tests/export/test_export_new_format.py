@@ -1,7 +1,6 @@
 """A format from another package: pad rows, ids from 1, and bounded memory come from the framework."""
 
 import tracemalloc
-from importlib.metadata import EntryPoint
 
 import numpy as np
 import pyarrow as pa
@@ -35,13 +34,16 @@ class Padded(Exporter):
 
 
 @pytest.fixture
-def installed(monkeypatch):
-    points = {
-        "padded": EntryPoint("padded", "test_export_new_format:Padded", registry.ENTRY_POINT_GROUP),
-        "broken": EntryPoint("broken", "no_such_module:Nothing", registry.ENTRY_POINT_GROUP),
-        "npy": EntryPoint("npy", "no_such_module:Nothing", registry.ENTRY_POINT_GROUP),
-    }
-    monkeypatch.setattr(registry, "entry_points", lambda group: list(points.values()))
+def installed(tmp_path, monkeypatch):
+    """Another package with a format, one that cannot be imported, and one that has the name of ours."""
+    info = tmp_path / "package" / "elsewhere-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: elsewhere\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[{registry.ENTRY_POINT_GROUP}]\npadded = {__name__}:Padded\n"
+        "broken = no_such_module:Nothing\nnpy = no_such_module:Nothing\n"
+    )
+    monkeypatch.syspath_prepend(str(info.parent))
 
 
 def test_a_pad_row_comes_first_and_ids_count_from_one(tmp_path, installed):
@@ -71,9 +73,11 @@ def test_other_packages_add_formats_but_never_replace_ours(installed):
 
 
 def test_a_broken_format_is_told_of_and_hides_no_other(installed):
-    with pytest.raises(UsageError, match="cannot be loaded"):
+    with pytest.raises(UsageError, match="cannot be imported"):
         get("broken")
-    assert len(listing()) == len(names())
+    titles = {one.name: one.title for one in listing()}
+    assert list(titles) == names()
+    assert "No module named 'no_such_module'" in titles["broken"]
 
 
 @pytest.mark.parametrize("format", ["mmrec", "recbole", "npy", "parquet", "safetensors", "hf", "lc-rec"])

@@ -22,7 +22,7 @@ def data() -> ExportInput:
 def test_a_setting_that_there_is_not_is_answered_with_the_nearest():
     with pytest.raises(UsageError, match="no setting 'mising'") as caught:
         Request.of("npy", "out", {"mising": "drop"})
-    assert caught.value.hint.startswith("Did you mean missing")
+    assert caught.value.hint.startswith("Did you mean 'missing'")
 
 
 def test_settings_that_are_not_given_have_the_requests_defaults():

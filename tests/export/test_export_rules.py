@@ -12,9 +12,11 @@ from export_readers import READERS
 
 from mmfeat.export import ExportInput, Request, export, get, listing, names, verify
 from mmfeat.export.files import digest
+from mmfeat.export.roles import medium_of
 from mmfeat.export.select import quantize
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureSet
+from mmfeat.schemas.inputs import Input
 
 IDS = ["a", "b", "c", "d"]
 WITHOUT_B = [True, False, True, True]
@@ -198,7 +200,7 @@ def test_an_option_that_a_format_lacks_is_refused_with_those_it_has(tmp_path):
 def test_an_unknown_format_is_answered_with_the_nearest(tmp_path):
     with pytest.raises(UsageError, match="'mmrek'") as caught:
         export(make_input("npy", IDS), Request("mmrek", tmp_path / "out"))
-    assert "Did you mean mmrec " in caught.value.hint
+    assert "Did you mean 'mmrec' " in caught.value.hint
 
 
 def test_the_listing_says_what_each_format_needs():
@@ -330,3 +332,19 @@ def test_a_column_with_too_few_rows_is_refused_before_anything_is_written(tmp_pa
     with pytest.raises(UsageError, match="not one for each item"):
         export(data, Request("npy", tmp_path / "out"))
     assert spec("f").version in str(short.spec.version)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "medium"),
+    [
+        ([("photos", "image")], "image"),
+        ([("reel", "video")], "image"),
+        ([("reel.sound", "audio")], "audio"),
+        ([("brand", "text"), ("title", "text")], "text"),
+        ([("brand", "text"), ("photos", "image")], "mixed"),
+    ],
+)
+def test_a_features_medium_is_the_modality_of_what_it_reads_whatever_that_is_called(inputs, medium):
+    reads = tuple(Input(source=source, modality=modality) for source, modality in inputs)
+    made = column(["a"], "f")
+    assert medium_of(replace(made, spec=made.spec.model_copy(update={"inputs": reads}))) == medium

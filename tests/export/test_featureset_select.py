@@ -149,7 +149,7 @@ def test_it_is_read_with_pyarrow_alone(tmp_path):
     assert rows["i0"]["f.status"] == "missing"
     np.testing.assert_array_equal(rows["i3"]["f"], value("i3", "vector", "f"))
     np.testing.assert_array_equal(rows["i3"]["h"], value("i3", "vectors", "h"))
-    assert table.schema.metadata[b"mmfeat.featureset.version"] == b"1"
+    assert table.schema.metadata[b"mmfeat.featureset.version"] == b"2"
     frame = table.to_pandas()
     np.testing.assert_array_equal(np.stack(frame["f"].dropna())[0], value("i1", "vector", "f"))
 
@@ -171,7 +171,7 @@ def test_vectors_are_not_copied():
     assert given["f"].matrix is not full["f"].matrix
 
 
-@pytest.mark.parametrize(("version", "why"), [(None, "no FeatureSet"), (b"2", "version 2")])
+@pytest.mark.parametrize(("version", "why"), [(None, "no FeatureSet"), (b"3", "version 3")])
 def test_another_table_or_version_is_refused(version, why):
     table = to_arrow(features(f="vector"))
     metadata = {k: v for k, v in table.schema.metadata.items() if k != b"mmfeat.featureset.version"}

@@ -84,7 +84,7 @@ def die_at(uri: str, table: Path, moment: Moment) -> None:
     unrayed.run_once(uri, table)
 
 
-def list_calls(uri: str, table: Path, told: Any) -> None:
+def list_calls(uri: str, table: Path, answer: Any) -> None:
     """A whole run; sends the names of the store's methods that it called, in order."""
     names: list[str] = []
 
@@ -95,7 +95,7 @@ def list_calls(uri: str, table: Path, told: Any) -> None:
 
     _wrap_writes(around)
     unrayed.run_once(uri, table)
-    told.send(names)
+    answer.send(names)
 
 
 def _wrap_writes(around: Callable[[str], Any]) -> None:

@@ -58,8 +58,8 @@ def expected(tmp_path_factory) -> list[dict[str, pa.Table]]:
 def test_the_data_under_test_is_ok_missing_failed_and_shared(expected):
     first, last = expected[0], expected[-1]
     assert set(first["title_vector"]["status"].to_pylist()) == {"ok", "missing"}
-    assert set(first["told"]["status"].to_pylist()) == {"ok", "failed"}
-    assert len(last["told"]) > len(first["told"])
+    assert set(first["caption"]["status"].to_pylist()) == {"ok", "failed"}
+    assert len(last["caption"]) > len(first["caption"])
     shared = [tuple(v) for v in first["title_vector"]["vector"].to_pylist() if v is not None]
     assert len(set(shared)) < len(shared)
 

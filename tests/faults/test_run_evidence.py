@@ -6,6 +6,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Generator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,8 @@ import worlds
 
 import mmfeat
 from mmfeat.pipelines import record
-from mmfeat.pipelines import run as run_module
-from mmfeat.pipelines.execution.commit import Committer
+from mmfeat.pipelines.execution.base import Executor
+from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.schemas.errors import ConservationError, GateFailed
 from mmfeat.schemas.redact import redact, redact_values
 from mmfeat.store import Store
@@ -43,12 +44,12 @@ def test_a_record_says_what_was_run_with_what_where_by_whom_and_what_came_of_it(
     assert found["machine"]["cpus"] == os.cpu_count()
     assert found["packages"]["pylance"] and found["packages"]["mmfeat"] == mmfeat.__version__
     assert found["dataset"] == {"name": "table", "root": str(table), "items": unrayed.N_ITEMS}
-    assert found["versions"] == [spec.version for spec in unrayed.SPECS]
-    assert [spec["name"] for spec in found["specs"]] == ["title_vector", "told"]
+    assert found["versions"] == [spec.version for spec in unrayed.specs()]
+    assert [spec["name"] for spec in found["specs"]] == ["title_vector", "caption"]
     assert found["job"]["run"]["max_failed"] == 1.0
-    told = found["report"]["features"][1]
-    assert (told["ok"], told["missing"], told["failed"]) == (55, 0, 5)
-    assert told["reasons"] == {"encode: it is broken": 5}
+    caption = found["report"]["features"][1]
+    assert (caption["ok"], caption["missing"], caption["failed"]) == (55, 0, 5)
+    assert caption["reasons"] == {"encode: it is broken": 5}
 
 
 def test_a_log_says_in_order_how_the_run_went(uri, table):
@@ -69,18 +70,16 @@ def test_a_log_says_in_order_how_the_run_went(uri, table):
     [(KeyboardInterrupt(), "interrupted"), (RuntimeError("the model fell over"), "RuntimeError: the model")],
     ids=["Ctrl-C", "an error"],
 )
-def test_a_run_that_is_stopped_says_by_what_and_keeps_what_it_had(uri, table, monkeypatch, stop, end):
-    digests = unrayed.Digests.results
+def test_a_run_that_is_stopped_says_by_what_and_keeps_what_it_had(uri, table, stop, end):
+    class Stopping(unrayed.InSmallBlocks):
+        def results(self) -> Generator[pa.Table]:
+            for number, results in enumerate(super().results()):
+                if number == 4:
+                    raise stop
+                yield results
 
-    def stopping(graph: Any) -> Any:
-        for number, results in enumerate(digests(graph)):
-            if number == 4:
-                raise stop
-            yield results
-
-    monkeypatch.setattr(unrayed.Digests, "results", stopping)
     with pytest.raises(type(stop)):
-        unrayed.run_once(uri, table)
+        unrayed.run_once(uri, table, executor=Stopping())
     (found,) = mmfeat.open(uri).runs()
     assert found["end"].startswith(end)
     assert mmfeat.open(uri).run_log(found["run_id"])[-1][1].startswith(end)
@@ -95,7 +94,7 @@ def test_a_run_that_falls_short_of_its_gate_says_so(uri, table):
     with pytest.raises(GateFailed):
         unrayed.run_once(uri, table, max_failed=0.01)
     (found,) = mmfeat.open(uri).runs()
-    assert found["end"].startswith("GateFailed: told@")
+    assert found["end"].startswith("GateFailed: caption@")
     assert found["report"]["features"][1]["failed"] == 5
 
 
@@ -210,50 +209,61 @@ def test_logs_older_than_ninety_days_go_and_records_stay(uri, table):
     assert "old" in [r["run_id"] for r in opened.runs()]
 
 
-class Dropping(Committer):
-    """A committer with a defect: the last row of a group never comes to the store."""
+class Dropping(unrayed.InSmallBlocks):
+    """An executor with a defect: the last result of a block never comes."""
 
-    def _add(self, feature: int, rows: pa.Table) -> None:
-        super()._add(feature, rows.slice(0, len(rows) - 1))
+    def results(self) -> Generator[pa.Table]:
+        for results in super().results():
+            yield results.slice(0, len(results) - 1)
+
+    def alone(self, work: pa.Table) -> Generator[pa.Table]:
+        yield RESULTS_SCHEMA.empty_table()
 
 
-class Forgetful(Store):
+def forgetful(commit: Any) -> Any:
     """A store with a defect: it says that it committed a row that it did not."""
-
-    def commit(self, version: Any, rows_: pa.Table, replace: bool) -> None:
-        super().commit(version, rows_.slice(1), replace)
+    return lambda store, version, rows, replace: commit(store, version, rows.slice(1), replace)
 
 
-class Doubling(Store):
+def doubling(commit: Any) -> Any:
     """A store with a defect: a group is there twice."""
 
-    def commit(self, version: Any, rows_: pa.Table, replace: bool) -> None:
-        super().commit(version, rows_, replace)
-        super().commit(version, rows_, replace=False)
+    def twice(store: Store, version: Any, rows: pa.Table, replace: bool) -> None:
+        commit(store, version, rows, replace)
+        commit(store, version, rows, replace=False)
+
+    return twice
 
 
-@pytest.mark.parametrize(
-    ("name", "broken", "said"),
-    [
-        ("Committer", Dropping, "60 rows were planned and"),
-        ("Store", Forgetful, "the store should hold 60 rows and holds"),
-        ("Store", Doubling, "the store should hold 60 rows and holds 120"),
-    ],
-    ids=["a dropped row", "a lost row", "doubled rows"],
-)
-def test_rows_that_are_not_conserved_are_an_error_of_the_run(uri, table, monkeypatch, name, broken, said):
-    monkeypatch.setattr(run_module, name, broken)
+def not_conserved(uri: str, table: Path, said: str, executor: Executor | None = None) -> None:
     with pytest.raises(ConservationError, match=said) as caught:
-        unrayed.run_once(uri, table)
+        unrayed.run_once(uri, table, executor=executor)
     assert caught.value.exit_code == 1
     (found,) = mmfeat.open(uri).runs()
     assert found["end"].startswith("ConservationError: ") and said in found["end"]
 
 
+def test_results_that_never_come_are_an_error_of_the_run(uri, table):
+    not_conserved(uri, table, "60 rows were planned and", Dropping())
+
+
+@pytest.mark.parametrize(
+    ("defect", "said"),
+    [
+        (forgetful, "the store should hold 60 rows and holds"),
+        (doubling, "the store should hold 60 rows and holds 120"),
+    ],
+    ids=["a lost row", "doubled rows"],
+)
+def test_rows_that_the_store_does_not_conserve_are_an_error_of_the_run(uri, table, monkeypatch, defect, said):
+    monkeypatch.setattr(Store, "commit", defect(Store.commit))
+    not_conserved(uri, table, said)
+
+
 def test_a_replacement_that_loses_a_row_is_an_error_too(uri, table, monkeypatch):
     unrayed.run_once(uri, table)
     unrayed.write_dataset(table, 1)
-    monkeypatch.setattr(run_module, "Store", Forgetful)
+    monkeypatch.setattr(Store, "commit", forgetful(Store.commit))
     # Of the four new items; a changed item's old row would stay, which the next run finds.
     with pytest.raises(ConservationError, match="the store should hold 64 rows and holds"):
         unrayed.run_once(uri, table)

@@ -34,14 +34,14 @@ def run_and_snapshot_every_edition(uri: str, table: Path) -> None:
         mmfeat.open(uri).create_snapshot(f"edition{edition}")
 
 
-def stop_in_its_second_commit(uri: str, table: Path, told: Any) -> None:
+def stop_in_its_second_commit(uri: str, table: Path, answer: Any) -> None:
     """Hold the lease with some rows committed, until it is killed."""
     commit, commits = Store.commit, []
 
     def stopping(self: Store, *args: Any, **kwargs: Any) -> None:
         commits.append(args)
         if len(commits) == 2:
-            told.send(os.getpid())
+            answer.send(os.getpid())
             time.sleep(600)
         commit(self, *args, **kwargs)
 
@@ -49,9 +49,9 @@ def stop_in_its_second_commit(uri: str, table: Path, told: Any) -> None:
     unrayed.run_once(uri, table)
 
 
-def hold_a_record(uri: str, seconds: float, told: Any) -> None:
+def hold_a_record(uri: str, seconds: float, answer: Any) -> None:
     RecordLease(uri, "first", 0, expires_seconds=seconds)
-    told.send("held")
+    answer.send("held")
     time.sleep(600)
 
 
@@ -61,7 +61,7 @@ def at_work(tmp_path):
     uri, table = str(tmp_path / "store"), unrayed.write_dataset(tmp_path / "items.csv", 0)
     here, there = PROCESSES.Pipe()
     process = killing.spawned(stop_in_its_second_commit, uri, table, there)
-    there.close()  # Else nobody would hear that the process ended before it told.
+    there.close()  # Else nobody would hear that the process ended before it answered.
     assert here.recv() == process.pid
     yield uri, table, process
     process.kill()
@@ -134,7 +134,7 @@ def test_every_read_beside_a_run_is_a_consistent_state(tmp_path, expected):
     writer = killing.spawned(run_and_snapshot_every_edition, uri, table)
     while not has_items(uri):
         time.sleep(0.005)
-    versions_of = {name: _values_of(expected, name) for name in ("title_vector", "told")}
+    versions_of = {name: _values_of(expected, name) for name in ("title_vector", "caption")}
     seen: list[tuple[int, ...]] = []
     while writer.is_alive():
         seen.append(read_once(uri, versions_of))
@@ -156,12 +156,12 @@ def read_once(uri: str, versions_of: dict[str, dict[str, set[Any]]]) -> tuple[in
         # Every row is of an item in the catalog: rows and catalog agree.
         assert feature.ok + feature.missing + feature.failed + feature.absent == len(opened.ids)
     for name, column in found.items():
-        values = column.texts if name == "told" else [tuple(row) for row in column.matrix.tolist()]
+        values = column.texts if name == "caption" else [tuple(row) for row in column.matrix.tolist()]
         for item_id, status_, value in zip(found.ids, column.status, values, strict=True):
             if status_ != "absent":
                 assert (status_, value if status_ == "ok" else None) in versions_of[name][item_id]
     rows = {f.version.partition("@")[0]: f.ok + f.missing + f.failed for f in status}
-    return items, rows.get("title_vector", 0), rows.get("told", 0)
+    return items, rows.get("title_vector", 0), rows.get("caption", 0)
 
 
 def check_snapshots(uri: str, expected) -> None:

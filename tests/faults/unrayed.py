@@ -1,43 +1,50 @@
 """Whole runs in one small process, without Ray: what makes two hundred kills affordable.
 
-Everything is the product's own, from the dataset to the record, but for what Ray and the models do: here
-a result is a digest of the content. Whole runs with Ray are killed in ``test_killed_ray.py``.
+Everything is the product's own, from the dataset to the record. The methods need no model
+(``digests.py``), and the executor takes a few work items at a time, so that there are many commits to be
+killed in. Whole runs with Ray are killed in ``test_killed_ray.py``.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
+from plugins import on_path
 
-from mmfeat.pipelines import run
+from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution import commit
-from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
-from mmfeat.pipelines.steps.gates import Gates
-from mmfeat.schemas.job import parse_job
-from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash
+from mmfeat.pipelines.execution.base import Executor, Task
+from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.pipelines.planning.work import count_wanted
+from mmfeat.pipelines.run import run_job
+from mmfeat.pipelines.run_report import RunReport
+from mmfeat.schemas.errors import ConservationError
+from mmfeat.schemas.job import JobConfig, parse_job
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 from mmfeat.store import Store
 
-DIMS = 16
 N_ITEMS = 60
+PLUGIN = Path(__file__).parent / "plugin"
 _GROUP_ROWS = 16
 _BLOCK = 8
 
-VECTORS = FeatureSpec(
-    name="title_vector", source="title", output="vector", method="open_clip", model="digest",
-    weights=Weights(origin="random", ref="seed=0"), dims=DIMS, store_dtype="float32",
-)  # fmt: skip
-TEXTS = FeatureSpec(
-    name="told", source="description", output="text", method="transformers", model="digest",
-    weights=Weights(origin="random", ref="seed=0"), text_kind="caption",
-)  # fmt: skip
-SPECS = [VECTORS, TEXTS]
+
+def features(edition: int = 1) -> dict[str, dict[str, Any]]:
+    """The features of a run; those of another edition are other versions of them."""
+    return {
+        "title_vector": {"source": "title", "encoder": "digest", "edition": edition},
+        "caption": {"source": "description", "captioner": "digest", "edition": edition},
+    }
+
+
+def specs(edition: int = 1) -> list[FeatureSpec]:
+    """What these features resolve to."""
+    with on_path(PLUGIN):
+        return resolve_all({name: FeatureConfig(**table) for name, table in features(edition).items()})
 
 
 def write_dataset(table: Path, edition: int) -> Path:
@@ -53,83 +60,74 @@ def write_dataset(table: Path, edition: int) -> Path:
     return table
 
 
-def run_once(uri: str, dataset: Path, tables: dict[str, Any] | None = None, **options: Any) -> run.RunReport:
-    """One ``mmfeat extract`` over the dataset as the table has it now.
-
-    Args:
-        tables: further tables of the job.
-        options: its ``[run]``.
-    """
-    with _without_ray():
-        job = _job(uri, dataset, options, tables or {})
-        return run.run_job(job, judge=Gates(job.gates))
-
-
-@contextlib.contextmanager
-def _without_ray() -> Iterator[None]:
-    kept = run.resolve_all, run.ray_session, run.Graph, commit.GROUP_ROWS
-    run.resolve_all, run.ray_session, run.Graph = lambda features: SPECS, _no_session, Digests
-    # Groups of a few rows, so that there are many commits to be killed in.
-    commit.GROUP_ROWS = _GROUP_ROWS
-    try:
-        yield
-    finally:
-        run.resolve_all, run.ray_session, run.Graph, commit.GROUP_ROWS = kept
-
-
-def _job(uri: str, dataset: Path, options: dict[str, Any], tables: dict[str, Any]) -> Any:
-    features = {
-        "title_vector": {"source": "title", "encoder": "open_clip", "model": "digest"},
-        "told": {"source": "description", "encoder": "open_clip", "model": "digest"},
-    }
+def job(
+    uri: str, dataset: Path, tables: dict[str, Any] | None = None, edition: int = 1, **options: Any
+) -> JobConfig:
+    """The job of :func:`run_once`."""
     return parse_job(
         {
             "store": {"uri": uri},
             "dataset": {"name": "table", "root": str(dataset)},
-            "features": features,
+            "features": features(edition),
             "run": {"max_failed": 1.0, **options},
-            **tables,
+            **(tables or {}),
         },
         "test",
     )
 
 
-@contextlib.contextmanager
-def _no_session(resources: object) -> Iterator[None]:
-    yield
+def run_once(
+    uri: str,
+    dataset: Path,
+    tables: dict[str, Any] | None = None,
+    *,
+    edition: int = 1,
+    executor: Executor | None = None,
+    **options: Any,
+) -> RunReport:
+    """One ``mmfeat extract`` over the dataset as the table has it now.
+
+    Args:
+        tables: further tables of the job.
+        edition: see :func:`features`.
+        executor: what computes; :class:`InSmallBlocks` unless another one is given.
+        options: its ``[run]``.
+    """
+    with on_path(PLUGIN), _small_groups():
+        return run_job(job(uri, dataset, tables, edition, **options), executor=executor or InSmallBlocks())
 
 
-class Digests:
-    """In the place of the graph."""
+@contextmanager
+def _small_groups() -> Iterator[None]:
+    kept, commit.GROUP_ROWS = commit.GROUP_ROWS, _GROUP_ROWS
+    try:
+        yield
+    finally:
+        commit.GROUP_ROWS = kept
 
+
+class InSmallBlocks:
+    """An executor: the stages in this thread, ``_BLOCK`` work items at a time."""
+
+    name = "small blocks"
     workers = 1
+    task: Task
 
-    def __init__(self, units: pa.Table, *_: object) -> None:
-        self.rows = [_result(unit, number) for unit in units.to_pylist() for number in unit["features"]]
+    @contextmanager
+    def start(self, task: Task) -> Iterator[InSmallBlocks]:
+        self.task = task
+        yield self
 
     def results(self) -> Generator[pa.Table]:
-        for start in range(0, len(self.rows), _BLOCK):
-            yield pa.Table.from_pylist(self.rows[start : start + _BLOCK], schema=RESULTS_SCHEMA)
+        task = self.task
+        decode = Decode(task.specs, task.limits)
+        encode = Encode(task.specs, sorted(count_wanted(task.work)), last=True)
+        for start in range(0, len(task.work), _BLOCK):
+            yield encode(decode(task.work.slice(start, _BLOCK)))
 
-
-def _result(unit: dict[str, Any], number: int) -> dict[str, Any]:
-    text = unit["payload"]
-    failed = "broken" in text
-    digest = hashlib.sha256(text.encode()).digest()
-    numbers = np.frombuffer(digest[:DIMS], np.uint8).astype(np.float32)
-    value = numbers.tobytes() if SPECS[number].output == "vector" else f"seen: {digest.hex()}".encode()
-    return {
-        "unit": unit["unit"],
-        "feature": number,
-        "status": "failed" if failed else "ok",
-        "stage": "encode" if failed else "",
-        "reason": "it is broken" if failed else "",
-        "content_hash": text_hash(text),
-        "stamp": unit["stamp"],
-        "value": None if failed else value,
-        "facts": None if failed or number == 0 else json.dumps({"new_tokens": len(text)}),
-        "seconds": 0.0,
-    }
+    def alone(self, work: pa.Table) -> Generator[pa.Table]:
+        raise ConservationError(f"{len(work)} work items came out of no stage.")
+        yield
 
 
 def contents(uri: str) -> dict[str, pa.Table]:

@@ -27,7 +27,9 @@ from forgettable import (
 from storing import make_rows
 
 import mmfeat
+from mmfeat.datasets.base import build_items
 from mmfeat.extract.media.webcache import WebCache
+from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import StoreError, UnknownItems, UsageError
 from mmfeat.store import Store
 
@@ -180,3 +182,24 @@ def test_its_media_are_removed_from_the_url_cache_and_those_of_others_stay(tmp_p
     assert cache.find(URL, 1 << 20) is None
     assert cache.find("http://example.org/other.jpg", 1 << 20) is not None
     assert "the-item" not in "".join(p.read_text() for p in (tmp_path / "cache").rglob("*") if p.is_file())
+
+
+def test_all_media_of_its_columns_are_removed_from_the_url_cache_whatever_these_are_called(tmp_path):
+    cache = WebCache(tmp_path / "cache", 1 << 20)
+    urls = [f"http://example.org/{name}" for name in ("1.jpg", "2.jpg", "3.mp4", "brand", "other.jpg")]
+    for url in urls:
+        cache.keep(url, url, {"ETag": "1"}, url.encode())
+    columns = [Column("photos", "image", several=True), Column("clip", "video"), Column("brand", "text")]
+    values = {
+        "photos": {ID: urls[:2], "other": urls[4:]},
+        "clip": {ID: urls[2], "other": "/c.mp4"},
+        "brand": {ID: urls[3]},
+    }
+    store = Store.open(str(tmp_path / "store"), create=True)
+    with store.lease("test"):
+        store.put_catalog(build_items([ID, "other"], values, columns), {"name": "test"})
+    report = mmfeat.open(tmp_path / "store").forget([ID], REASON, cache=tmp_path / "cache")
+    assert report.urls == 3
+    # A text that looks like an address was never fetched for the item.
+    assert [cache.find(url, 1 << 20) is None for url in urls] == [True, True, True, False, False]
+    assert mmfeat.open(tmp_path / "store").items["photos"].to_pylist() == [urls[4:]]

@@ -121,7 +121,7 @@ def test_a_store_of_format_1_opens_with_its_items_and_interactions(kept):
 
 @pytest.mark.parametrize("asked", ASKED)
 def test_versions_are_what_they_were_promoted_or_rolled_back_to(kept, golden, asked):
-    assert {s.version: s.standing for s in opened(kept, asked).status()} == golden[asked]["current"]
+    assert {s.version: s.state for s in opened(kept, asked).status()} == golden[asked]["current"]
 
 
 @pytest.mark.parametrize("asked", ASKED)
@@ -344,7 +344,7 @@ def test_the_same_job_computes_nothing_and_changes_no_version(folder, golden, cl
     assert (report.items, report.forgotten, report.computed, report.copied) == (7, 1, 0, 0)
     assert counts(report) == dict.fromkeys(shop_features(), (7, 0, 0, 0))
     store = mmfeat.open(folder / "shop")
-    assert {s.version: s.standing for s in store.status()} == golden["shop"]["current"]
+    assert {s.version: s.state for s in store.status()} == golden["shop"]["current"]
     assert values_of(store, LEFT)[0] == golden["shop"]["rows"]
 
 
@@ -400,7 +400,14 @@ def test_a_changed_description_and_a_new_item_are_all_that_is_computed(folder, g
 
 
 @pytest.mark.parametrize(("name", "more"), [("clip_codes", {}), ("clip_ids", {"collision_level": True})])
-def test_the_same_codes_are_not_fitted_again(folder, golden, name, more):
-    report = api.quantize("clip", store=str(folder / "shop"), name=name, levels=2, codebook_size=3, **more)
-    assert (report.fitted, report.committed) == (False, 0)
-    assert report.version == full_ref(golden, name)[: len(name) + 9]
+def test_codes_of_the_first_format_are_taken_over_and_not_fitted_again(folder, golden, name, more):
+    before = mmfeat.open(folder / "shop").lookup(features=[name])[name].values
+    settings = {"store": str(folder / "shop"), "name": name, "levels": 2, "codebook_size": 3, **more}
+    report = api.quantize("clip", **settings)
+    assert not report.fitted
+    assert report.version != full_ref(golden, name)[: len(name) + 9], "its spec names the codebooks"
+    after = mmfeat.open(folder / "shop").lookup(features=[name])[name]
+    assert after.spec.version == report.version
+    np.testing.assert_array_equal(after.values, before)
+    again = api.quantize("clip", **settings)
+    assert (again.fitted, again.committed, again.version) == (False, 0, report.version)

@@ -55,7 +55,7 @@ def write_shop() -> None:
     mmfeat.open(uri).create_snapshot("first")
     mmfeat.extract(**shop_job(FOLDER, models=models, clip=1))
     mmfeat.extract(**shop_job(FOLDER, models=models, clip=2))
-    mmfeat.open(uri).upkeep.rollback(["clip"])
+    mmfeat.open(uri).lifecycle.rollback(["clip"])
     mmfeat.open(uri).forget([FORGOTTEN], "asked for by its seller", cache=FOLDER / "cache")
     for settings in ({"name": "clip_codes"}, {"name": "clip_ids", "collision_level": True}):
         mmfeat.api.quantize("clip", store=uri, levels=2, codebook_size=3, **settings)
@@ -74,7 +74,7 @@ def found(store: mmfeat.FeatureStore, ids: list[str]) -> tuple[dict[str, Any], d
         for ref, row in rows.items()
         if store.spec(ref).kind == "vector" and row["status"].count("ok") > 1
     }
-    return {"rows": rows, "near": near, "current": {s.version: s.standing for s in store.status()}}, arrays
+    return {"rows": rows, "near": near, "current": {s.version: s.state for s in store.status()}}, arrays
 
 
 def main() -> None:

@@ -21,7 +21,7 @@ from mmfeat.export import Request, export
 from mmfeat.export.files import write_plain_table, write_table
 from mmfeat.extract.describers.prompts import load_prompt
 from mmfeat.extract.media.read import read_media
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
@@ -168,25 +168,24 @@ def test_a_settings_file_of_100_megabytes_is_refused_unread(tmp_path, read):
         read(path)
 
 
-HEAD = (
-    '[store]\nuri = "s"\n[dataset]\nname = "sample"\n[features.x]\nsource = "title"\nencoder = "open_clip"\n'
-)
+HEAD = '[store]\nuri = "s"\n[dataset]\nname = "sample"\n[features.x]\nsource = "cover"\n'
+ENCODER, CAPTIONER = 'encoder = "open_clip"\n', 'captioner = "transformers"\n'
 
 
 @pytest.mark.parametrize(
     ("line", "key"),
     [
-        ('frames = "eight"', "features.x.frames"),
-        ("frames = 1e9", "features.x.frames"),
-        ("frames = -1", "features.x.frames"),
-        ("model = 3", "features.x.model"),
-        ("normalize = [true]", "features.x.normalize"),
-        ("temperature = nan", "features.x.temperature"),
-        ("temperature = inf", "features.x.temperature"),
-        ("[run]\nmax_failed = 2", "run.max_failed"),
-        ('[limits]\nimage_bytes = "all"', "limits.image_bytes"),
-        ('[resources]\ncpus = "many"', "resources.cpus"),
-        ("[unheard]\nof = 1", "unheard"),
+        (f'{ENCODER}frames = "eight"', "feature 'x': frames: "),
+        (f"{ENCODER}frames = 1e9", "feature 'x': frames: "),
+        (f"{ENCODER}frames = -1", "feature 'x': frames: "),
+        (f"{ENCODER}model = 3", "feature 'x': model: "),
+        (f"{ENCODER}normalize = [true]", "feature 'x': normalize: "),
+        (f"{CAPTIONER}temperature = nan", "feature 'x': temperature: "),
+        (f"{CAPTIONER}temperature = inf", "feature 'x': temperature: "),
+        (f"{ENCODER}[run]\nmax_failed = 2", "run.max_failed"),
+        (f'{ENCODER}[limits]\nimage_bytes = "all"', "limits.image_bytes"),
+        (f'{ENCODER}[resources]\ncpus = "many"', "resources.cpus"),
+        (f"{ENCODER}[unheard]\nof = 1", "unheard"),
     ],
 )
 def test_a_value_of_the_wrong_type_is_named_with_its_key(run, tmp_path, line, key):
@@ -218,7 +217,7 @@ METHODS = {
 
 def _load(folder: Path, options: dict[str, str]) -> None:
     (spec,) = resolve_all({"feature": FeatureConfig(model=str(folder), **options)})
-    load_model(spec, "cpu")
+    load_method(spec)
 
 
 @pytest.fixture
@@ -304,12 +303,12 @@ def test_an_export_with_a_formula_leaves_nothing_behind(tmp_path):
 
 def test_a_picture_under_another_name_is_read_as_what_it_is(tmp_path):
     """An extension decides nothing: what the bytes are is looked at, and HTML is no picture."""
-    from mmfeat.extract.media.image import render_image
+    from mmfeat.extract.modalities.decoders.image import render_image
     from mmfeat.schemas.media import MediaLimits
 
     (spec,) = resolve_all(
         {"f": FeatureConfig(source="cover", encoder="open_clip", model=str(MODELS / "tiny-clip"))}
     )
     with pytest.raises(ItemError) as refused:
-        render_image(b"<html><script>alert(1)</script></html>", [spec.image.view], MediaLimits())
+        render_image(b"<html><script>alert(1)</script></html>", [spec.pixels.view], MediaLimits())
     assert refused.value.stage == "decode"

@@ -30,6 +30,25 @@ def test_the_written_job_fits_the_dataset_and_runs(run, tmp_path):
     assert mmfeat.open(tmp_path / "features").lookup(["a"])["title_text"].matrix.shape == (1, 384)
 
 
+def test_columns_that_were_named_are_in_the_job(run, tmp_path):
+    (tmp_path / "items.csv").write_text('item_id,title,brand,photos\na,cup,Acme,"[""1.jpg""]"\n')
+    words = ("--root", "items.csv", "--column", "brand=text", "--column", "photos=image")
+    code, out, err = run("init", "--dataset", "table", *words)
+    assert code == 0, err
+    assert "1 items: 1 with a title, 1 with a brand." in out
+    columns = load_job(tmp_path / "job.toml").dataset.columns
+    assert {name: column.modality for name, column in columns.items()} == {"brand": "text", "photos": "image"}
+    code, out, err = run("datasets", "check", "table", *words)
+    assert [line.split() for line in out.splitlines() if line.startswith("photos")] == [
+        ["photos", "image", "0", "0", "1", "0", "1"]
+    ]
+    for wrong, said in (("brand", "takes NAME=MODALITY"), ("photo=image", "no column 'photo'")):
+        code, _, err = run("datasets", "check", "table", "--root", "items.csv", "--column", wrong)
+        assert (code, said in err) == (2, True), err
+    code, _, err = run("datasets", "check", "table", "--root", "items.csv", "-o", "columns=x")
+    assert (code, "Name further columns one by one" in err) == (2, True), err
+
+
 def test_what_the_job_file_offers_in_comments_is_valid_too(run, tmp_path):
     run("init", "--dataset", "sample")
     text = (tmp_path / "job.toml").read_text()
@@ -37,9 +56,9 @@ def test_what_the_job_file_offers_in_comments_is_valid_too(run, tmp_path):
                else line for line in text.splitlines()]  # fmt: skip
     (tmp_path / "all.toml").write_text("\n".join(offered))
     job = load_job(tmp_path / "all.toml")
-    assert job.gates.min_coverage == 0.95
-    assert job.notify is not None and job.notify.webhook_env == "MMFEAT_WEBHOOK"
-    assert job.keep is not None and job.keep.versions == 3
+    assert job.steps["gates"].min_coverage == 0.95
+    assert job.steps["notify"].webhook_env == "MMFEAT_WEBHOOK"
+    assert job.steps["keep"].versions == 3
     assert job.run.wait_seconds == 600
 
 

@@ -6,15 +6,15 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 import unrayed
 
 import mmfeat
-from mmfeat.pipelines import run as run_module
 from mmfeat.schemas.errors import ConfigError, GateFailed, Interrupted, StoreError
 from mmfeat.schemas.job import parse_job
 from mmfeat.store import Store
@@ -151,12 +151,12 @@ def test_a_webhook_that_is_no_address_is_refused_before_any_work(uri, table, mon
     [
         ({"notify": {}}, "needs webhook_env or command"),
         ({"notify": {"webhook_env": "https://hooks.example/s3cr3t"}}, "name of an environment variable"),
-        ({"notify": {"command": []}}, "notify.command"),
-        ({"notify": {"command": ["x"], "on": ["sometimes"]}}, "notify.on"),
-        ({"gates": {"min_coverage": 1.5}}, "gates.min_coverage"),
-        ({"gates": {"coverage": 0.5}}, "gates.coverage"),
-        ({"keep": {"versions": 0}}, "keep.versions"),
-        ({"keep": {}}, "keep.versions"),
+        ({"notify": {"command": []}}, "[notify]: command: "),
+        ({"notify": {"command": ["x"], "on": ["sometimes"]}}, "[notify]: on.0: "),
+        ({"gates": {"min_coverage": 1.5}}, "[gates]: min_coverage: "),
+        ({"gates": {"coverage": 0.5}}, "[gates]: coverage: "),
+        ({"keep": {"versions": 0}}, "[keep]: versions: "),
+        ({"keep": {}}, "[keep]: versions: "),
     ],
 )
 def test_a_wrong_table_is_an_error_that_names_it_and_repeats_no_secret(tables, said):
@@ -167,13 +167,17 @@ def test_a_wrong_table_is_an_error_that_names_it_and_repeats_no_secret(tables, s
     assert caught.value.exit_code == 2
 
 
-def test_a_run_that_is_interrupted_is_told_as_a_failure(uri, table, receiver, monkeypatch):
-    def stopped(*_: object) -> None:
+class Interrupting(unrayed.InSmallBlocks):
+    """Ctrl-C once everything is computed, and before the last rows are committed."""
+
+    def results(self) -> Generator[pa.Table]:
+        yield from super().results()
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(run_module, "_check_conserved", stopped)
+
+def test_a_run_that_is_interrupted_is_told_as_a_failure(uri, table, receiver):
     with pytest.raises(Interrupted) as ended:
-        unrayed.run_once(uri, table, {"notify": WEBHOOK})
+        unrayed.run_once(uri, table, {"notify": WEBHOOK}, executor=Interrupting())
     committed = [(f.ok, f.missing, f.failed) for f in ended.value.report.features]
     assert [sum(counts) for counts in committed] == [unrayed.N_ITEMS, unrayed.N_ITEMS]
     (told,) = receiver.got

@@ -31,33 +31,25 @@ def uri(tmp_path) -> str:
     return str(tmp_path / "store")
 
 
-@pytest.fixture
-def next_edition(monkeypatch):
-    """Every spec of the job is another one from now on; both versions of the first feature are told."""
-
-    def change() -> list[str]:
-        changed = [s.model_copy(update={"method_version": s.method_version + 1}) for s in unrayed.SPECS]
-        monkeypatch.setattr(unrayed, "SPECS", changed)
-        return [spec.version for spec in changed]
-
-    return change
+def versions(edition: int) -> list[str]:
+    """Of the features of :func:`unrayed.run_once`; another edition has other versions."""
+    return [spec.version for spec in unrayed.specs(edition)]
 
 
-def standings(uri: str) -> dict[str, str]:
-    return {f.version: f.standing for f in mmfeat.open(uri).status()}
+def states(uri: str) -> dict[str, str]:
+    return {f.version: f.state for f in mmfeat.open(uri).status()}
 
 
 def current(uri: str) -> list[str]:
     return sorted(f.version for f in mmfeat.open(uri).status() if f.current)
 
 
-def test_a_run_that_passes_makes_its_versions_current_and_says_which(uri, table, next_edition):
-    first = [spec.version for spec in unrayed.SPECS]
+def test_a_run_that_passes_makes_its_versions_current_and_says_which(uri, table):
+    first, second = versions(1), versions(2)
     assert unrayed.run_once(uri, table).promoted == first
     assert unrayed.run_once(uri, table).promoted == []
-    second = next_edition()
-    assert unrayed.run_once(uri, table).promoted == second
-    assert standings(uri) == {
+    assert unrayed.run_once(uri, table, edition=2).promoted == second
+    assert states(uri) == {
         first[0]: "previous", second[0]: "current", first[1]: "previous", second[1]: "current",
     }  # fmt: skip
 
@@ -71,25 +63,25 @@ def test_a_run_that_passes_makes_its_versions_current_and_says_which(uri, table,
     ids=["a gate", "too many failures"],
 )
 def test_one_feature_that_falls_short_keeps_all_versions_of_the_job_candidates(
-    uri, table, next_edition, tables, options, said
+    uri, table, tables, options, said
 ):
     unrayed.run_once(uri, table)
-    before, second = current(uri), next_edition()
+    before, second = current(uri), versions(2)
     with pytest.raises(GateFailed, match=said) as caught:
-        unrayed.run_once(uri, table, tables, **options)
+        unrayed.run_once(uri, table, tables, edition=2, **options)
     assert caught.value.exit_code == 3
     assert current(uri) == before
-    assert {standings(uri)[version] for version in second} == {"candidate"}
+    assert {states(uri)[version] for version in second} == {"candidate"}
     # What was computed is kept: another run under a lower gate has nothing to do but to promote.
-    report = unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.9}})
+    report = unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.9}}, edition=2)
     assert (report.computed, report.promoted) == (0, second)
 
 
-def test_a_candidate_is_readable_by_its_fingerprint_and_not_by_its_name(uri, table, next_edition):
+def test_a_candidate_is_readable_by_its_fingerprint_and_not_by_its_name(uri, table):
     unrayed.run_once(uri, table)
-    old, new = unrayed.SPECS[0].fingerprint, next_edition()[0]
+    old, new = unrayed.specs(1)[0].fingerprint, versions(2)[0]
     with pytest.raises(GateFailed):
-        unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.99}})
+        unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.99}}, edition=2)
     store = mmfeat.open(uri)
     assert store.lookup(["item-001"], [new])["title_vector"].mask.tolist() == [True]
     assert store.lookup(["item-001"], ["title_vector"])["title_vector"].spec.fingerprint == old
@@ -98,31 +90,31 @@ def test_a_candidate_is_readable_by_its_fingerprint_and_not_by_its_name(uri, tab
 def test_the_first_version_of_all_that_falls_short_can_be_read_by_its_fingerprint(uri, table):
     with pytest.raises(GateFailed):
         unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.99}})
-    version = unrayed.SPECS[1].version
-    assert standings(uri)[version] == "candidate"
-    assert mmfeat.open(uri).lookup(["item-001"], [version])["told"].mask.tolist() == [True]
+    version = versions(1)[1]
+    assert states(uri)[version] == "candidate"
+    assert mmfeat.open(uri).lookup(["item-001"], [version])["caption"].mask.tolist() == [True]
 
 
 def test_the_record_of_a_run_says_which_gates_it_passed_and_what_it_promoted(uri, table):
     unrayed.run_once(uri, table, {"gates": {"min_coverage": 0.9}})
     (record,) = mmfeat.open(uri).runs()
-    assert record["report"]["promoted"] == [spec.version for spec in unrayed.SPECS]
+    assert record["report"]["promoted"] == versions(1)
     gates = {gate["version"]: (gate["gate"], gate["passed"]) for gate in record["report"]["gates"]}
-    assert gates == {spec.version: ("min_coverage", True) for spec in unrayed.SPECS}
+    assert gates == dict.fromkeys(versions(1), ("min_coverage", True))
 
 
-def test_a_rollback_of_several_features_is_one_transaction_and_no_run_undoes_it(uri, table, next_edition):
+def test_a_rollback_of_several_features_is_one_transaction_and_no_run_undoes_it(uri, table):
     unrayed.run_once(uri, table)
-    first, second = current(uri), next_edition()
-    unrayed.run_once(uri, table)
+    first, second = current(uri), versions(2)
+    unrayed.run_once(uri, table, edition=2)
     before = lance.dataset(f"{uri}/_current.lance").version
-    assert mmfeat.open(uri).upkeep.rollback(["title_vector", "told"]) == first
+    assert mmfeat.open(uri).lifecycle.rollback(["caption", "title_vector"]) == first
     assert lance.dataset(f"{uri}/_current.lance").version == before + 1
-    assert {standings(uri)[version] for version in second} == {"rolled back"}
-    report = unrayed.run_once(uri, table)
+    assert {states(uri)[version] for version in second} == {"rolled back"}
+    report = unrayed.run_once(uri, table, edition=2)
     assert (report.promoted, current(uri)) == ([], first)
     assert "was rolled back and stays so" in report.notices[0]
-    assert mmfeat.open(uri).upkeep.promote(second) == second
+    assert mmfeat.open(uri).lifecycle.promote(second) == second
     assert current(uri) == sorted(second)
 
 
@@ -153,7 +145,7 @@ def test_a_store_from_before_there_was_a_history_is_read_and_gets_one(store: Sto
     rows = pa.table({"name": ["clip_image"], "fingerprint": [old.fingerprint]})
     lance.write_dataset(rows, f"{store.uri}/_current.lance")
     store.refresh()
-    assert store.promotion.standing_of(old) == "current"
+    assert store.promotion.state_of(old) == "current"
     store.promotion.promote([new])
     assert store.promotion.rollback(["clip_image"]) == [old]
 
@@ -214,12 +206,13 @@ def test_the_caption_reports_gates_are_judged_for_captions(store: Store, tmp_pat
     assert (passed.gate, passed.passed) == ("captions.min_ok_share", True)
 
 
-def test_gates_that_cannot_be_judged_are_refused_before_any_work(uri, table, tmp_path, monkeypatch):
+def test_gates_that_cannot_be_judged_are_refused_before_any_work(uri, table, tmp_path):
     with pytest.raises(ConfigError, match="There is no file"):
         unrayed.run_once(uri, table, {"gates": {"captions": str(tmp_path / "none.toml")}})
-    monkeypatch.setattr(unrayed, "SPECS", unrayed.SPECS[:1])
+    vectors_alone = {"title_vector": unrayed.features()["title_vector"]}
+    gates = {"captions": str(tmp_path / "none.toml")}
     with pytest.raises(ConfigError, match="this job makes no captions"):
-        unrayed.run_once(uri, table, {"gates": {"captions": str(tmp_path / "none.toml")}})
+        unrayed.run_once(uri, table, {"gates": gates, "features": vectors_alone})
     assert not Path(uri).exists()
 
 
@@ -232,7 +225,7 @@ def test_the_commands_promote_and_roll_back_and_status_shows_it(run, uri):
     code, out, _ = run("promote", new.version, *where, "--json")
     assert (code, json.loads(out)) == (0, {"promoted": [new.version]})
     code, out, _ = run("status", *where, "--json")
-    shown = {f["version"]: f["standing"] for f in json.loads(out)["features"]}
+    shown = {f["version"]: f["state"] for f in json.loads(out)["features"]}
     assert shown == {old.version: "previous", new.version: "current"}
     code, out, _ = run("rollback", "clip_image", *where)
     assert (code, out.strip()) == (0, f"Current again: {old.version}.")

@@ -11,6 +11,7 @@ import unrayed
 from storing import make_rows, vector_spec, vectors
 
 import mmfeat
+from mmfeat.schemas.inputs import VECTOR, Input
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import Retention, Store
 
@@ -63,8 +64,8 @@ def test_an_old_version_that_is_current_stays_whatever_the_number(store: Store):
 def test_a_removed_version_is_no_longer_one_to_roll_back_to(store: Store):
     first, second = editions(store, 2)
     store.retaining.collect(store.retaining.survey(Retention(1)))
-    assert store.promotion.standings()["clip_image"].previous == ()
-    assert store.promotion.standing_of(second) == "current"
+    assert store.promotion.histories()["clip_image"].previous == ()
+    assert store.promotion.state_of(second) == "current"
     assert first.version not in [v.version for v in store.versions()]
 
 
@@ -88,7 +89,8 @@ def test_the_newest_snapshots_stay(store: Store):
 
 def test_what_was_made_lately_a_candidate_and_what_others_read_stay(store: Store):
     source, _ = editions(store, 2)
-    reader = vector_spec("reader").model_copy(update={"source": "clip_image", "upstream": source.fingerprint})
+    read = Input(source="clip_image", modality=VECTOR, upstream=source.fingerprint)
+    reader = vector_spec("reader").model_copy(update={"inputs": (read,)})
     filled(store, reader)
     candidate = filled(store, vector_spec(method_version=9), promote=False)
     survey = store.retaining.survey(Retention(1))
@@ -113,14 +115,12 @@ def test_what_a_removal_left_when_it_was_cut_short_goes_next_time(store: Store):
     assert going(store, 1) == [f"_requests/{'ab' * 32}"]
 
 
-def test_a_job_keeps_as_many_versions_as_it_says(tmp_path, monkeypatch):
+def test_a_job_keeps_as_many_versions_as_it_says(tmp_path):
     uri, table = str(tmp_path / "store"), unrayed.write_dataset(tmp_path / "items.csv", 0)
-    for number in (1, 2, 3):
-        specs = [spec.model_copy(update={"method_version": number}) for spec in unrayed.SPECS]
-        monkeypatch.setattr(unrayed, "SPECS", specs)
-        report = unrayed.run_once(uri, table, {"keep": {"versions": 2}})
+    for edition in (1, 2, 3):
+        report = unrayed.run_once(uri, table, {"keep": {"versions": 2}}, edition=edition)
     assert len(report.removed) == 2
-    counts = [len(Store.open(uri).versions(spec.name)) for spec in unrayed.SPECS]
+    counts = [len(Store.open(uri).versions(spec.name)) for spec in unrayed.specs()]
     assert counts == [2, 2]
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmfeat.extract.media.sampling import frame_indices
-from mmfeat.schemas.spec import FrameSampling
+from mmfeat.extract.modalities.decoders.sampling import frame_indices
+from mmfeat.schemas.inputs import FrameSampling
 
 
 def taken(

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from media_samples import AS_IS, CLIP_SIZE, LIMITS, clip, encoded, moov_first, number_of, numbered, picture
 
-from mmfeat.extract.media import video
-from mmfeat.extract.media.hevc import never_referred_to
-from mmfeat.extract.media.image import render_image
-from mmfeat.extract.media.video import render_clip
+from mmfeat.extract.modalities.decoders import video
+from mmfeat.extract.modalities.decoders.hevc import never_referred_to
+from mmfeat.extract.modalities.decoders.image import render_image
+from mmfeat.extract.modalities.decoders.video import render_clip
 from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.inputs import FrameSampling, PixelView
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.spec import FrameSampling, PixelView
 
 QUIET = "log-level=none"
 KINDS = {

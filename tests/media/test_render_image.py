@@ -11,10 +11,10 @@ from media_samples import AS_IS, LIMITS, encoded, opened, picture
 from PIL import Image, ImageOps, features
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 
-from mmfeat.extract.media.image import render_image
+from mmfeat.extract.modalities.decoders.image import render_image
 from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.inputs import PixelView
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.spec import PixelView
 
 CLIP_VIEW = PixelView(mode="shortest", height=224, width=224, resize=224)
 FILTERS = {

@@ -12,12 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mmfeat.extract.media.scenes import first_frames, joined, scene_indices
-from mmfeat.extract.media.video import render_clip
-from mmfeat.extract.options import frame_sampling
+from mmfeat.extract.base import Ask, AskedInput
+from mmfeat.extract.modalities.decoders.scenes import first_frames, joined, scene_indices
+from mmfeat.extract.modalities.decoders.video import render_clip
+from mmfeat.extract.options import FrameOptions, frame_sampling
 from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.inputs import FrameSampling, SceneCuts
 from mmfeat.schemas.media import Scene
-from mmfeat.schemas.spec import FeatureConfig, FrameSampling, SceneCuts
 
 CONTENT = SceneCuts(detector="content", threshold=27.0, min_seconds=0.0, max_scenes=16)
 
@@ -163,16 +164,20 @@ def test_every_scene_is_sampled_as_a_clip_of_its_own(lengths, count):
     assert scene_indices([times[s] for s in starts], count, times, times[-1] + 1) == expected
 
 
+def asked(**options: object) -> FrameSampling:
+    """The sampling of a feature of clips with these options."""
+    ask = Ask("c", "encoder", "m", (AskedInput("video", "video"),), (), FrameOptions(**options))
+    return frame_sampling(ask)
+
+
 def test_options_resolve_to_an_explicit_sampling():
-    config = FeatureConfig(source="video", captioner="m", sampling="scenes")
-    asked = frame_sampling("c", config)
-    assert (asked.count, asked.most) == (3, 48)
-    assert asked.scenes == SceneCuts(detector="content", threshold=27.0, min_seconds=1.0, max_scenes=16)
-    config = config.model_copy(update={"scene_detector": "adaptive", "min_scene_seconds": 0.0, "frames": 1})
-    asked = frame_sampling("c", config)
-    assert (asked.scenes.threshold, asked.scenes.min_seconds, asked.most) == (3.0, 0.0, 16)
+    plain = asked(sampling="scenes")
+    assert (plain.count, plain.most) == (3, 48)
+    assert plain.scenes == SceneCuts(detector="content", threshold=27.0, min_seconds=1.0, max_scenes=16)
+    other = asked(sampling="scenes", scene_detector="adaptive", min_scene_seconds=0.0, frames=1)
+    assert (other.scenes.threshold, other.scenes.min_seconds, other.most) == (3.0, 0.0, 16)
 
 
 def test_scene_options_without_scenes_are_refused():
     with pytest.raises(ConfigError, match="'scene_threshold' goes with sampling"):
-        frame_sampling("c", FeatureConfig(source="video", captioner="m", scene_threshold=3.0))
+        asked(scene_threshold=3.0)

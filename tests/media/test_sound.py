@@ -10,15 +10,16 @@ import pytest
 from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_samples import LIMITS, clip, encoded, moov_first, numbered, picture
+from media_samples import LIMITS, clip, encoded, moov_first, picture
 from pydantic import ValidationError
+from sound_samples import Track, sound, talkie, tone
 
-from mmfeat.extract.media.sound import render_sound
-from mmfeat.extract.media.video import render_clip
+from mmfeat.extract.modalities.decoders.sound import render_sound
+from mmfeat.extract.modalities.decoders.video import render_clip
 from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.inputs import AudioPrepare, FrameSampling, PixelView
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.sound import Sound, SoundPrepare
-from mmfeat.schemas.spec import FrameSampling, PixelView
+from mmfeat.schemas.sound import Sound
 
 # Codec, container and the rate that both allow.
 KINDS = {
@@ -46,12 +47,7 @@ KINDS = {
     "aac, flv": ("aac", "flv", 44100),
     "mp2, mpeg": ("mp2", "mpeg", 44100),
 }
-WHOLE = SoundPrepare(sample_rate=16000)
-
-
-def tone(hertz: float, seconds: float, rate: int, loud: float = 0.5) -> np.ndarray:
-    """float32 ``[samples]``"""
-    return (loud * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+WHOLE = AudioPrepare(sample_rate=16000)
 
 
 def tones(hertz: list[int], rate: int) -> np.ndarray:
@@ -59,62 +55,7 @@ def tones(hertz: list[int], rate: int) -> np.ndarray:
     return np.concatenate([tone(each, 1, rate) for each in hertz])
 
 
-def sound(
-    channels: np.ndarray, rate: int, codec: str = "pcm_s16le", container: str = "wav", layout: str = ""
-) -> bytes:
-    """A file of these channels, float32 ``[channels, samples]`` or ``[samples]``."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        _mux(output, [_Track(np.atleast_2d(channels), rate, codec, layout)])
-    return file.getvalue()
-
-
-class _Track:
-    def __init__(self, channels, rate, codec, layout="", *, delay=0.0, default=None):
-        self.layout = layout or {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}[len(channels)]
-        self.channels, self.rate, self.codec, self.delay = channels, rate, codec, delay
-        self.default = default
-
-    def packets(self, stream: av.AudioStream) -> list[av.Packet]:
-        interleaved = np.ascontiguousarray(self.channels.T.reshape(1, -1))
-        frame = av.AudioFrame.from_ndarray(interleaved, format="flt", layout=self.layout)
-        frame.sample_rate, frame.time_base = self.rate, Fraction(1, self.rate)
-        frame.pts = round(self.delay * self.rate)
-        return [*(stream.encode(frame) if self.channels.size else ()), *stream.encode()]
-
-
-def _mux(output: av.container.OutputContainer, tracks: list[_Track], frames: int = 0) -> None:
-    """``frames`` numbered pictures, 25 a second, beside the tracks."""
-    packets = []
-    if frames:
-        pictures = output.add_stream("mpeg4" if output.format.name == "avi" else "libx264", rate=25)
-        pictures.height, pictures.width, pictures.pix_fmt = 96, 160, "yuv420p"
-    streams = [output.add_stream(t.codec, rate=t.rate, layout=t.layout) for t in tracks]
-    for stream, track in zip(streams, tracks, strict=True):
-        stream.bit_rate = 128_000
-        if track.default is not None:
-            stream.disposition = Disposition.default if track.default else Disposition.dub
-    for i in range(frames):
-        packets += pictures.encode(av.VideoFrame.from_ndarray(numbered(i), format="rgb24"))
-    if frames:
-        packets += pictures.encode()
-    for stream, track in zip(streams, tracks, strict=True):
-        packets += track.packets(stream)
-    if not packets:
-        output.start_encoding()
-    for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
-        output.mux(packet)
-
-
-def talkie(*tracks: _Track, container: str = "mp4", frames: int = 50) -> bytes:
-    """A clip of numbered frames with these sound tracks."""
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        _mux(output, list(tracks), frames)
-    return file.getvalue()
-
-
-def rendered(data: bytes, *wanted: SoundPrepare, limits: MediaLimits = LIMITS) -> list[Sound]:
+def rendered(data: bytes, *wanted: AudioPrepare, limits: MediaLimits = LIMITS) -> list[Sound]:
     sounds = render_sound(data, wanted or [WHOLE], limits)
     assert sounds is not None
     for one, prepare in zip(sounds, wanted or [WHOLE], strict=True):
@@ -126,7 +67,7 @@ def rendered(data: bytes, *wanted: SoundPrepare, limits: MediaLimits = LIMITS) -
     return sounds
 
 
-def refusal(data: bytes, *wanted: SoundPrepare, limits: MediaLimits = LIMITS) -> str:
+def refusal(data: bytes, *wanted: AudioPrepare, limits: MediaLimits = LIMITS) -> str:
     with pytest.raises(ItemError) as caught:
         render_sound(data, wanted or [WHOLE], limits)
     assert caught.value.stage == "decode"
@@ -152,7 +93,7 @@ def test_a_tone_is_heard_at_its_pitch_and_loudness_from_every_kind_of_file(kind)
     wave = tone(440, 2, rate)
     data = sound(np.stack([wave, wave]), rate, codec, container)
     for to in (16000, 48000):
-        one = rendered(data, SoundPrepare(sample_rate=to))[0]
+        one = rendered(data, AudioPrepare(sample_rate=to))[0]
         # Lossy encoders work in blocks; some of their files do not say what was added or left out.
         assert len(one.samples) / to == pytest.approx(2, abs=0.1)
         assert one.windows[0][0] == 0
@@ -221,7 +162,7 @@ def test_windows_are_where_their_rules_say():
     data = sound(np.linspace(-1, 1, 10_500, dtype=np.float32), 1000, "pcm_f32le")
 
     def windows(**prepare):
-        return list(rendered(data, SoundPrepare(sample_rate=1000, **prepare))[0].windows)
+        return list(rendered(data, AudioPrepare(sample_rate=1000, **prepare))[0].windows)
 
     assert windows() == [(0.0, 10.5, 10_500)]
     assert windows(seconds=4) == [(0.0, 4.0, 4000)]
@@ -253,10 +194,10 @@ def test_samples_are_those_of_the_windows_in_order():
     wave = np.linspace(-1, 1, 10_500, dtype=np.float32)
     data = sound(wave, 1000, "pcm_f32le")
     for prepare in (
-        SoundPrepare(sample_rate=1000, seconds=3),
-        SoundPrepare(sample_rate=1000, seconds=3, windows="all", count=3),
-        SoundPrepare(sample_rate=1000, seconds=3, windows="uniform", count=2),
-        SoundPrepare(sample_rate=1000, seconds=3, windows="uniform", count=9),
+        AudioPrepare(sample_rate=1000, seconds=3),
+        AudioPrepare(sample_rate=1000, seconds=3, windows="all", count=3),
+        AudioPrepare(sample_rate=1000, seconds=3, windows="uniform", count=2),
+        AudioPrepare(sample_rate=1000, seconds=3, windows="uniform", count=9),
     ):
         one = rendered(data, prepare)[0]
         starts = [round(start * 1000) for start, _, _ in one.windows]
@@ -269,16 +210,16 @@ def test_uniform_windows_of_a_long_sound_hear_the_right_tones(kind):
     codec, container, rate = KINDS[kind]
     names = [400 + 50 * i for i in range(60)]
     data = sound(tones(names, rate), rate, codec, container)
-    uniform = SoundPrepare(sample_rate=16000, seconds=0.5, windows="uniform", count=4)
+    uniform = AudioPrepare(sample_rate=16000, seconds=0.5, windows="uniform", count=4)
     assert pitches(rendered(data, uniform)[0]) == [names[15 * i + 7] for i in range(4)]
-    every = SoundPrepare(sample_rate=16000, seconds=1, windows="all", count=100)
+    every = AudioPrepare(sample_rate=16000, seconds=1, windows="all", count=100)
     assert pitches(rendered(data, every)[0])[:60] == names
 
 
 def test_uniform_windows_go_by_what_is_decoded_where_the_header_lies():
     rate, names = 8000, [400 + 50 * i for i in range(30)]
     data = bytearray(sound(tones(names, rate), rate, "flac", "flac"))
-    uniform = SoundPrepare(sample_rate=8000, seconds=0.4, windows="uniform", count=5)
+    uniform = AudioPrepare(sample_rate=8000, seconds=0.4, windows="uniform", count=5)
     wanted = [(2.8 + 6 * i, 3.2 + 6 * i, 3200) for i in range(5)]
     assert rendered(bytes(data), uniform)[0].windows == tuple(wanted)
     # The lower 32 bits of the number of samples, in the header of a FLAC file.
@@ -289,13 +230,13 @@ def test_uniform_windows_go_by_what_is_decoded_where_the_header_lies():
 
 
 def test_one_call_for_several_preparations_equals_several_calls():
-    data = talkie(_Track(np.stack([tone(440, 2, 48000)] * 2), 48000, "aac"))
+    data = talkie(Track(np.stack([tone(440, 2, 48000)] * 2), 48000, "aac"))
     wanted = [
-        SoundPrepare(sample_rate=16000),
-        SoundPrepare(sample_rate=48000, seconds=0.5, windows="uniform", count=3),
-        SoundPrepare(sample_rate=16000, seconds=0.3, windows="all", count=4),
-        SoundPrepare(sample_rate=22050, seconds=1),
-        SoundPrepare(sample_rate=16000),
+        AudioPrepare(sample_rate=16000),
+        AudioPrepare(sample_rate=48000, seconds=0.5, windows="uniform", count=3),
+        AudioPrepare(sample_rate=16000, seconds=0.3, windows="all", count=4),
+        AudioPrepare(sample_rate=22050, seconds=1),
+        AudioPrepare(sample_rate=16000),
     ]
     together = rendered(data, *wanted)
     for one, prepare in zip(together, wanted, strict=True):
@@ -315,7 +256,7 @@ def test_a_track_without_a_sample_is_refused():
         codec = "flac" if container == "flac" else "pcm_s16le"
         assert refusal(sound(np.zeros((1, 0), np.float32), 8000, codec, container)) == "sound has no sample"
     for container, codec in (("matroska", "aac"), ("flv", "aac"), ("avi", "libmp3lame")):
-        silent = _Track(np.zeros((1, 0), np.float32), 44100, codec)
+        silent = Track(np.zeros((1, 0), np.float32), 44100, codec)
         assert refusal(talkie(silent, container=container)) == "sound has no sample"
 
 
@@ -330,7 +271,7 @@ def test_a_cover_in_a_sound_file_is_no_clip(codec, container):
         cover.disposition = Disposition.attached_pic
         packet = av.Packet(encoded(picture(64, 64), "JPEG"))
         packet.stream, packet.time_base, packet.pts, packet.dts = cover, Fraction(1, 1000), 0, 0
-        track = _Track(np.atleast_2d(tone(440, 2, 44100)), 44100, codec)
+        track = Track(np.atleast_2d(tone(440, 2, 44100)), 44100, codec)
         packets = track.packets(stream)
         output.mux(packet)
         output.mux(packets)
@@ -345,7 +286,7 @@ def test_a_cover_in_a_sound_file_is_no_clip(codec, container):
 
 def test_of_several_tracks_the_default_one_is_heard_else_the_first():
     def track(hertz, default=None):
-        return _Track(np.atleast_2d(tone(hertz, 2, 48000)), 48000, "aac", default=default)
+        return Track(np.atleast_2d(tone(hertz, 2, 48000)), 48000, "aac", default=default)
 
     for container in ("mp4", "matroska"):
         for tracks, heard in (
@@ -372,7 +313,7 @@ def test_times_are_those_of_the_clips_own_clock(container, codec, error, delay):
     rate = 44100 if container == "flv" else 48000
     wave = tone(440, 1.6, rate)
     wave[: round(0.6 * rate)] = 0
-    data = talkie(_Track(np.atleast_2d(wave), rate, codec, delay=delay), container=container)
+    data = talkie(Track(np.atleast_2d(wave), rate, codec, delay=delay), container=container)
     frames = render_clip(
         data, FrameSampling(count=1000), [PixelView(mode="bound", height=9, width=9)], LIMITS
     )
@@ -382,7 +323,7 @@ def test_times_are_those_of_the_clips_own_clock(container, codec, error, delay):
     assert end - start == pytest.approx(samples / 16000)
     loud = int(np.flatnonzero(np.abs(one.samples) > 0.1)[0])
     assert start + loud / 16000 == pytest.approx(delay + 0.6, abs=error)
-    later = rendered(data, SoundPrepare(sample_rate=16000, seconds=0.5, windows="all", count=3))[0]
+    later = rendered(data, AudioPrepare(sample_rate=16000, seconds=0.5, windows="all", count=3))[0]
     assert [at for at, _, _ in later.windows] == pytest.approx([start, start + 0.5, start + 1.0])
 
 
@@ -407,13 +348,13 @@ def test_a_sound_cut_short_never_passes_as_a_whole_one(kind, kept):
     data = sound(tone(440, 4, rate), rate, codec, container)
     cut = data[: int(len(data) * kept)]
     assert refusal(cut).startswith("sound is cut short")
-    uniform = SoundPrepare(sample_rate=16000, seconds=0.1, windows="uniform")
+    uniform = AudioPrepare(sample_rate=16000, seconds=0.1, windows="uniform")
     assert refusal(cut, uniform).startswith("sound is cut short")
 
 
 def test_a_window_that_was_complete_before_the_cut_is_heard():
-    prepare = SoundPrepare(sample_rate=16000, seconds=0.5, windows="all", count=2)
-    longer = SoundPrepare(sample_rate=16000, seconds=3)
+    prepare = AudioPrepare(sample_rate=16000, seconds=0.5, windows="all", count=2)
+    longer = AudioPrepare(sample_rate=16000, seconds=3)
     mp4 = moov_first(sound(tone(440, 4, 48000), 48000, "aac", "mp4"))
     for data in (sound(tone(440, 4, 48000), 48000), mp4):
         cut = data[: len(data) // 2]
@@ -459,7 +400,7 @@ def test_damage_within_the_sound_is_an_error_unless_it_comes_after_the_windows()
         codec, container, rate = KINDS[kind]
         noise = np.random.default_rng(0).normal(0, 0.2, 4 * rate).clip(-1, 1).astype(np.float32)
         data = bytearray(sound(noise, rate, codec, container))
-        prepare = SoundPrepare(sample_rate=16000, seconds=1)
+        prepare = AudioPrepare(sample_rate=16000, seconds=1)
         early = rendered(bytes(data), prepare)[0]
         at = len(data) * 6 // 10
         data[at : at + 20_000] = bytes(20_000)
@@ -480,7 +421,7 @@ def test_samples_that_are_not_numbers_are_damage(value, codec):
 def test_a_sample_rate_that_no_sound_has_is_damage(rate):
     data = bytearray(sound(tone(440, 1, 16000), 16000))
     data[24:28] = rate.to_bytes(4, "little")
-    short = SoundPrepare(sample_rate=16000, seconds=0.01)
+    short = AudioPrepare(sample_rate=16000, seconds=0.01)
     assert refusal(bytes(data), short) == f"sound is damaged (its sample rate is {rate:,} Hz)"
 
 
@@ -493,14 +434,14 @@ def test_samples_beyond_the_range_are_cut_off():
 def test_limits_are_kept():
     data = sound(tone(440, 3, 8000), 8000)
     reason = "too large: sound is 3.0 s long, over the limit of 2.0 s"
-    short = SoundPrepare(sample_rate=8000, seconds=0.1)
+    short = AudioPrepare(sample_rate=8000, seconds=0.1)
     assert refusal(data, short, limits=MediaLimits(sound_seconds=2)) == reason
     assert refusal(data, limits=MediaLimits(sound_bytes=1000)).startswith("too large: file is 0.0 MB, over")
     assert len(rendered(data, short, limits=MediaLimits(sound_seconds=3))[0].samples) == 800
     # A transport stream says nothing of its length.
     stream = sound(tone(440, 3, 48000), 48000, "aac", "mpegts")
     assert refusal(stream, limits=MediaLimits(sound_seconds=2)).startswith("too large: sound is 2.")
-    talking = talkie(_Track(np.atleast_2d(tone(440, 2, 48000)), 48000, "aac"))
+    talking = talkie(Track(np.atleast_2d(tone(440, 2, 48000)), 48000, "aac"))
     assert rendered(talking, limits=MediaLimits(sound_bytes=1000))
     assert refusal(talking, limits=MediaLimits(clip_bytes=1000)).startswith("too large: file is 0.0 MB")
 
@@ -519,8 +460,8 @@ def test_counts_and_loudness_follow_from_rate_and_length(rate, to, channels, sam
     data = sound(np.stack([wave] * channels), rate, "pcm_f32le")
     one, every = rendered(
         data,
-        SoundPrepare(sample_rate=to, seconds=seconds),
-        SoundPrepare(sample_rate=to, seconds=0.1, windows="all", count=4096),
+        AudioPrepare(sample_rate=to, seconds=seconds),
+        AudioPrepare(sample_rate=to, seconds=0.1, windows="all", count=4096),
     )
     whole = -(-samples * to // rate)
     window = whole if seconds is None else max(1, round(seconds * to))
@@ -548,7 +489,7 @@ def test_counts_and_loudness_follow_from_rate_and_length(rate, to, channels, sam
 )
 def test_a_preparation_without_sense_is_refused(wrong):
     with pytest.raises(ValidationError):
-        SoundPrepare(**{"sample_rate": 16000, **wrong})
+        AudioPrepare(**{"sample_rate": 16000, **wrong})
 
 
 def test_memory_holds_the_windows_and_not_the_sound():
@@ -556,9 +497,9 @@ def test_memory_holds_the_windows_and_not_the_sound():
     program = """
         import io, resource, struct
         import numpy as np
-        from mmfeat.extract.media.sound import render_sound
+        from mmfeat.extract.modalities.decoders.sound import render_sound
         from mmfeat.schemas.media import MediaLimits
-        from mmfeat.schemas.sound import SoundPrepare
+        from mmfeat.schemas.inputs import AudioPrepare, FrameSampling, PixelView
 
         def peak():
             return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
@@ -570,8 +511,8 @@ def test_memory_holds_the_windows_and_not_the_sound():
             head = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", len(body))
             return b"RIFF" + struct.pack("<I", len(head) + len(body)) + head + body
 
-        wanted = [SoundPrepare(sample_rate=48000, seconds=1, windows="uniform", count=5)]
-        wanted.append(SoundPrepare(sample_rate=48000, seconds=10, windows="all", count=2))
+        wanted = [AudioPrepare(sample_rate=48000, seconds=1, windows="uniform", count=5)]
+        wanted.append(AudioPrepare(sample_rate=48000, seconds=10, windows="all", count=2))
         render_sound(wave(60), wanted, MediaLimits())
         data = wave(1800)
         before = peak()

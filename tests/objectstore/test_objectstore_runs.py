@@ -56,7 +56,29 @@ def test_init_writes_a_job_for_a_dataset_in_an_object_store(run, media, lake, tm
     assert code == 0, err
     job = load_job(tmp_path / "job.toml")
     assert (job.dataset.root, job.store.uri) == (media, f"{lake}/features")
-    assert {config.source for config in job.features.values()} == {"cover", "title", "cover_tags"}
+    read = {source for config in job.features.values() for source in config.sources}
+    assert read == {"cover", "title", "cover_tags"}
+
+
+def test_columns_that_are_named_are_read_as_from_a_disk(lake, tmp_path):
+    folder = tmp_path / "media"
+    for name in ("photos/a_2.jpg", "photos/a_1.jpg", "photos/b/x.jpg", "photos/b/deep/y.jpg", "covers/b.jpg"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    (folder / "titles.csv").write_text("item,title,brand\na,A,Acme\n")
+    upload(folder, f"{lake}/shop")
+    asked = {"brand": "text", "photos": "image"}
+    found = datasets.load("folder", f"{lake}/shop", columns=asked)
+    here = datasets.load("folder", folder, columns=asked)
+    assert found.items.schema.equals(here.items.schema, check_metadata=True)
+    assert found.items["brand"].to_pylist() == ["Acme", None]
+    assert found.items["photos"].to_pylist() == [
+        [f"{lake}/shop/photos/a_1.jpg", f"{lake}/shop/photos/a_2.jpg"],
+        [f"{lake}/shop/photos/b/x.jpg"],
+    ]
+    with pytest.raises(DatasetError, match="no folder or archive 'photo'") as refused:
+        datasets.load("folder", f"{lake}/shop", columns={"brand": "text", "photo": "image"})
+    assert "Did you mean 'photos'" in refused.value.hint
 
 
 def test_what_cannot_be_read_as_a_dataset_is_said_with_what_can(lake):
@@ -77,7 +99,7 @@ def test_media_and_store_on_an_object_store_from_extraction_to_export_and_forget
     settings = "\n".join(f'{key} = "{value}"' for key, value in worlds.CLIP.items())
     config.write_text(f"[features.clip]\n{settings}\n")
     extract = ("extract", "--dataset", "folder", "--root", media, "--store", uri, "--config", config)
-    code, out, err = run(*extract, "--workers", 1, "--threads", 1, "--json")
+    code, out, err = run(*extract, "--executor", "ray", "--workers", 1, "--threads", 1, "--json")
     assert code == 0, err
     (feature,) = json.loads(out)["features"]
     assert (feature["ok"], feature["missing"], feature["failed"]) == (N_ITEMS, 1, 0)

@@ -18,7 +18,7 @@ from media_samples import film
 
 import mmfeat
 from mmfeat.export import verify
-from mmfeat.extract.registry import load_model
+from mmfeat.extract.registry import load_method
 
 TESTS = Path(__file__).parents[1]
 N = 12
@@ -76,7 +76,7 @@ def test_clips_are_told_and_what_was_told_becomes_the_items_vector(store):
     found = store.lookup(IDS, ["caption", "caption_text", "title_text", "clip_video"])
     texts = found["caption"].texts
     assert named(SHOWN[:-1], texts[:-1]) >= 0.9
-    encoder = load_model(found["caption_text"].spec, "cpu")
+    encoder = load_method(found["caption_text"].spec)
     np.testing.assert_allclose(found["caption_text"].matrix, encoder.encode_texts(texts), atol=1e-5)
     assert found["clip_video"].matrix.shape == (N, 64)
     assert [i for i, there in zip(IDS, found["title_text"].mask, strict=True) if not there] == [UNTITLED]
@@ -89,7 +89,7 @@ def test_every_caption_records_its_tokens_seconds_and_why_it_ended(store):
         assert (fact["finish_reason"], fact["seconds"] > 0) == ("stop", True)
         assert fact["prompt_tokens"] > fact["new_tokens"] > 0
     spec = store.spec("caption")
-    assert (spec.prompt.name, spec.frames.count, spec.kind) == ("paper", 4, "caption")
+    assert (spec.prompt.name, spec.pixels.sampling.count, spec.kind) == ("paper", 4, "caption")
 
 
 def test_a_changed_title_computes_what_reads_it_and_nothing_else(reports, store):
@@ -101,7 +101,10 @@ def test_a_changed_title_computes_what_reads_it_and_nothing_else(reports, store)
     changed = {name for name, counts in second.items() if counts != (N, 0, 0, 0)}
     assert changed == {"titled", "title_text"}
     assert {second[name] for name in changed} == {(N - 1, 1, 0, 0)}
-    assert store.spec("titled").texts == ("title",)
+    assert [(one.source, one.named) for one in store.spec("titled").inputs] == [
+        ("cover", False),
+        ("title", True),
+    ]
 
 
 def test_a_caption_that_reads_the_title_sees_the_cover_too_and_is_missing_without_a_title(store):

@@ -14,13 +14,15 @@ from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.commit import Committer
 from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash
 from mmfeat.store import FeatureVersion, Store
 
 SPEC = FeatureSpec(
-    name="x", source="title", output="vector", method="m", model="m", dims=1, store_dtype="float32",
-    weights=Weights(origin="random", ref="seed=0"),
+    name="x", inputs=(Input(source="title", modality="text"),), output=VectorOut(dims=1), method="m",
+    model="m", weights=Weights(origin="random", ref="seed=0"),
 )  # fmt: skip
 
 
@@ -38,14 +40,15 @@ def planned(store: Store, version: FeatureVersion, titles: dict[str, str | None]
     return Planner(items, [SPEC], [ledger], store.stamps(), limits=MediaLimits()).plan()
 
 
-def results(units: pa.Table) -> pa.Table:
+def results(work: pa.Table) -> pa.Table:
     """A title's number as its vector."""
     rows = [
         {
-            "unit": unit["unit"], "feature": 0, "status": "ok", "stamp": "", "seconds": 0.0,
-            "content_hash": text_hash(unit["payload"]), "value": np.float32(unit["payload"]).tobytes(),
+            "work": row["work"], "feature": 0, "status": "ok", "stamp": "", "seconds": 0.0,
+            "content_hash": text_hash(row["payload.title"]),
+            "value": np.float32(row["payload.title"]).tobytes(),
         }
-        for unit in units.to_pylist()
+        for row in work.to_pylist()
     ]  # fmt: skip
     return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
 
@@ -57,10 +60,10 @@ def brought_up_to_date(store: Store, titles: dict[str, str | None]) -> tuple[Pla
     committer = Committer(store, [version], plan, committed=lambda feature, rows: groups.append(rows))
     committer.add_known(plan.known)
     committer.add_copies(plan.copies)
-    if len(plan.units):
-        committer.add_results(results(plan.units))
+    if len(plan.work):
+        committer.add_results(results(plan.work))
     committer.flush()
-    assert committer.pending_units() == []
+    assert committer.pending_work() == []
     assert planned(store, version, titles).planned(0) == 0
     return plan, groups
 
@@ -79,7 +82,7 @@ def test_items_that_swap_contents_get_the_values_that_others_had_before_this_run
     after: dict[str, str | None] = {item_id: str((k + 1) % 7) for k, item_id in enumerate(ids)}
     after |= {"i1": None, "i2": None}
     plan, groups = brought_up_to_date(store, after)
-    assert (len(plan.known), len(plan.copies), len(plan.units)) == (2, 5, 0)
+    assert (len(plan.known), len(plan.copies), len(plan.work)) == (2, 5, 0)
     assert max(groups) == 2
     assert vectors(store, ids) == [1.0, None, None, 4.0, 5.0, 6.0, 0.0]
 
@@ -88,7 +91,7 @@ def test_a_content_that_many_items_share_is_committed_in_groups(store, monkeypat
     monkeypatch.setattr(commit, "GROUP_ROWS", 10)
     titles = {f"i{k}": "5" for k in range(35)}
     plan, groups = brought_up_to_date(store, {**titles, "other": "6"})
-    assert (len(plan.units), len(plan.twins)) == (2, 34)
+    assert (len(plan.work), len(plan.duplicates)) == (2, 34)
     assert (sum(groups), max(groups)) == (36, 10)
     assert vectors(store, [*titles, "other"]) == [5.0] * 35 + [6.0]
 
@@ -102,16 +105,16 @@ def test_a_commit_that_was_interrupted_and_is_made_again_stores_every_row_once(
     version, titles = store.add_version(SPEC), {f"i{k}": str(k) for k in range(6)}
     plan = planned(store, version, titles)
     committer = Committer(store, [version], plan)
-    committer.add_results(results(plan.units.slice(0, 2)))
+    committer.add_results(results(plan.work.slice(0, 2)))
     committer.flush()
-    committer.add_results(results(plan.units.slice(2, 2)))
+    committer.add_results(results(plan.work.slice(2, 2)))
     with monkeypatch.context() as patch:
         patch.setattr(Store, "commit", interrupted(Store.commit, when, error))
         with pytest.raises(error):
             committer.flush()
     # What a run does at its end, however it ends; and what goes on after it.
     committer.flush()
-    committer.add_results(results(plan.units.slice(4)))
+    committer.add_results(results(plan.work.slice(4)))
     committer.flush()
     assert sorted(store.ledger(version)["item_id"].to_pylist()) == sorted(titles)
     assert vectors(store, list(titles)) == [0.0, 1.0, 2.0, 3.0, 4.0, 5.0]
@@ -129,9 +132,9 @@ def interrupted(commit, when, error):
     return call
 
 
-def test_units_without_a_result_are_pending(store):
+def test_work_items_without_a_result_are_pending(store):
     version = store.add_version(SPEC)
     plan = planned(store, version, {"a": "1", "b": "22", "c": "333"})
     committer = Committer(store, [version], plan)
-    committer.add_results(results(plan.units.slice(1, 1)))
-    assert committer.pending_units() == [0, 2]
+    committer.add_results(results(plan.work.slice(1, 1)))
+    assert committer.pending_work() == [0, 2]

@@ -14,8 +14,8 @@ import worlds
 
 import mmfeat
 from mmfeat import cli
-from mmfeat.extract.media.image import render_image
-from mmfeat.extract.registry import load_model
+from mmfeat.extract.modalities.decoders.image import render_image
+from mmfeat.extract.registry import load_method
 from mmfeat.pipelines.quantize import quantize
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset.arrow import from_arrow, to_arrow
@@ -40,7 +40,7 @@ def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("states")
     worlds.cover_folder(folder / "media", synthetic.held_out(3))
     covers = folder / "media" / "covers"
-    (covers / "twin.png").write_bytes((covers / "item-001.png").read_bytes())
+    (covers / "same.png").write_bytes((covers / "item-001.png").read_bytes())
     (covers / "broken.png").write_bytes(b"not a picture")
     titles = [f"{path.stem},The title of {path.stem}\n" for path in sorted(covers.iterdir())]
     (folder / "media" / "titles.csv").write_text("".join(titles))
@@ -59,17 +59,17 @@ def test_what_is_looked_up_is_what_the_encoder_gives(store, folder):
     assert column.mask.tolist() == [True, False, True, True]
     assert column.status.tolist() == ["ok", "failed", "ok", "ok"]
     assert np.isnan(column.matrix[1]).all()
-    model = load_model(column.spec, "cpu")
+    model = load_method(column.spec)
     for row, item_id in ((0, IDS[0]), (2, IDS[2]), (3, IDS[3])):
         data = (folder / "media" / "covers" / f"{item_id}.png").read_bytes()
-        frames = render_image(data, [column.spec.image.view], MediaLimits())[0]
+        frames = render_image(data, [column.spec.pixels.view], MediaLimits())[0]
         np.testing.assert_allclose(
             column.matrix[row], model.encode_images(frames.pixels)[0], rtol=1e-3, atol=1e-3
         )
 
 
 def test_equal_pictures_have_equal_vectors(store):
-    column = store.lookup(["item-001", "twin"], ["states"])["states"]
+    column = store.lookup(["item-001", "same"], ["states"])["states"]
     np.testing.assert_array_equal(column.matrix[0], column.matrix[1])
 
 
@@ -107,7 +107,7 @@ def test_people_see_how_many_vectors_of_which_length(folder, monkeypatch, capsys
 
 def test_iisan_gets_the_states_of_both_encoders_of_every_item(store, tmp_path):
     store.export("iisan", tmp_path / "out", missing="drop")
-    kept = ["item-000", "item-001", "item-002", "twin"]
+    kept = ["item-000", "item-001", "item-002", "same"]
     found = store.lookup(kept, ["states", "title_states"])
     for prefix, name, shape in (("vit", "states", (5, 96)), ("bert", "title_states", (7, 384))):
         files = sorted((tmp_path / "out" / f"{prefix}_outputs").iterdir())

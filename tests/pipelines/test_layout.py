@@ -7,35 +7,45 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmfeat.extract.registry import model_class
+from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls
-from mmfeat.pipelines.execution.resources import lay_out, work_of
-from mmfeat.pipelines.planning.work import UNITS_SCHEMA
+from mmfeat.pipelines.execution.resources import covers_of, lay_out
+from mmfeat.pipelines.planning.work import WORK_SCHEMA
+from mmfeat.schemas.inputs import FrameSampling, ImagePrepare, Input, PixelView, VideoPrepare
 from mmfeat.schemas.job import Resources
-from mmfeat.schemas.spec import Decoding, FeatureSpec, FrameSampling, ImagePreprocess, PixelView, Weights
+from mmfeat.schemas.outputs import TextOut, VectorOut
+from mmfeat.schemas.spec import Decoding, FeatureSpec, Weights
 
 
-def spec(source: str, side: int = 224, frames: int | None = None) -> FeatureSpec:
-    image = ImagePreprocess(view=PixelView(mode="squash", height=side, width=side))
+def spec(source: str, side: int = 224, frames: int = 8) -> FeatureSpec:
+    view = PixelView(mode="squash", height=side, width=side)
+    read = {
+        "video": Input(
+            source="video", modality="video",
+            prepare=VideoPrepare(view=view, sampling=FrameSampling(count=frames)),
+        ),
+        "cover": Input(source="cover", modality="image", prepare=ImagePrepare(view=view)),
+        "title": Input(source="title", modality="text"),
+    }[source]  # fmt: skip
     return FeatureSpec(
-        name=f"f_{source}", source=source, output="vector", method="open_clip", model="m", dims=2,
-        store_dtype="float32",
-        weights=Weights(origin="random", ref="seed=0"), image=None if source == "title" else image,
-        frames=FrameSampling(count=frames) if frames else None,
+        name=f"f_{source}", inputs=(read,), output=VectorOut(dims=2), method="open_clip", model="m",
+        weights=Weights(origin="random", ref="seed=0"),
     )  # fmt: skip
 
 
-def units(**counts: int) -> pa.Table:
-    sources = [source for source, count in counts.items() for _ in range(count)]
+def work(*features: int, **counts: int) -> pa.Table:
+    """So many work items of each column, which want its feature of ``SPECS`` or those that are given."""
+    columns = [column for column, count in counts.items() for _ in range(count)]
+    numbers = {"video": 0, "cover": 1, "title": 2}
     rows = [
-        {"unit": n, "item_id": str(n), "source": s, "payload": "", "stamp": "", "features": [0]}
-        for n, s in enumerate(sources)
+        {"work": n, "item_id": str(n), "group": column, "features": list(features) or [numbers[column]]}
+        for n, column in enumerate(columns)
     ]
-    return pa.Table.from_pylist(rows, UNITS_SCHEMA)
+    return pa.Table.from_pylist(rows, WORK_SCHEMA)
 
 
-SPECS = [spec("video", frames=8), spec("cover"), spec("title")]
+SPECS = [spec("video"), spec("cover"), spec("title")]
 GPU = Calls("cuda")
 
 
@@ -43,20 +53,22 @@ GPU = Calls("cuda")
 @given(
     st.integers(0, 300), st.integers(0, 300), st.integers(0, 1500), st.integers(1, 8)
 )  # fmt: skip
-def test_every_unit_is_in_exactly_one_block_in_order_and_no_block_mixes_sources(video, cover, title, workers):
-    table = units(video=video, cover=cover, title=title)
+def test_every_work_item_is_in_exactly_one_block_in_order_and_no_block_mixes_groups(
+    video, cover, title, workers
+):
+    table = work(video=video, cover=cover, title=title)
     if not len(table):
         return
     blocks = split(table, SPECS, workers, Calls())
-    assert [u for b in blocks for u in b["unit"].to_pylist()] == list(range(len(table)))
-    assert all(len(set(b["source"].to_pylist())) == 1 for b in blocks)
+    assert [number for b in blocks for number in b["work"].to_pylist()] == list(range(len(table)))
+    assert all(len(set(b["group"].to_pylist())) == 1 for b in blocks)
     assert len(blocks) >= min(workers, len(table))
 
 
 def test_large_pixels_make_small_blocks():
-    table = units(video=200)
-    small = split(table, [spec("video", side=224, frames=8)], workers=1, calls=GPU)
-    large = split(table, [spec("video", side=2048, frames=8)], workers=1, calls=GPU)
+    table = work(video=200)
+    small = split(table, [spec("video", side=224)], workers=1, calls=GPU)
+    large = split(table, [spec("video", side=2048)], workers=1, calls=GPU)
     assert max(map(len, small)) == 32
     assert max(map(len, large)) == 1
 
@@ -78,7 +90,7 @@ def test_large_pixels_make_small_blocks():
 )
 @pytest.mark.parametrize("number", [3, 64, 1000])
 def test_blocks_are_whole_model_calls_small_ones_at_both_ends(rule, source, call, number):
-    sizes = [len(b) for b in split(units(**{source: number * call + 1}), SPECS, workers=2, calls=rule)]
+    sizes = [len(b) for b in split(work(**{source: number * call + 1}), SPECS, workers=2, calls=rule)]
     assert sum(-(-size // call) for size in sizes) == number + 1
     assert sizes[:2] == [call, call]
     assert sizes[-2:] == [call, 1]
@@ -86,9 +98,8 @@ def test_blocks_are_whole_model_calls_small_ones_at_both_ends(rule, source, call
 
 
 def captioned(source: str, method: str) -> FeatureSpec:
-    decoding = Decoding(max_new_tokens=8)
-    made = spec(source, frames=8 if source == "video" else None)
-    return made.model_copy(update={"output": "text", "method": method, "decoding": decoding})
+    made = spec(source).with_options(decoding=Decoding(max_new_tokens=8).model_dump())
+    return made.model_copy(update={"output": TextOut(role="caption"), "method": method})
 
 
 @pytest.mark.parametrize(("method", "call"), [("transformers", 8), ("openai", 64)])
@@ -97,15 +108,17 @@ def test_a_language_model_is_given_whole_clips_and_a_server_has_many_questions_a
     method, call, source
 ):
     caption = captioned(source, method)
-    assert Calls().rows(caption, model_class(method, "text")) == call
-    sizes = [len(b) for b in split(units(**{source: 1000}), [spec(source), caption], 2, Calls())]
-    assert sizes[:2] == [call, call]
+    assert Calls().rows(caption, class_of(caption)) == call
+    sizes = [len(b) for b in split(work(0, 1, **{source: 1000}), [spec(source), caption], 2, Calls())]
+    # The trial of captions comes first: its eight contents, shared out to two workers.
+    assert sizes[:4] == [4, 4, call, call]
 
 
 @pytest.mark.parametrize(("rule", "call"), [(Calls(), 1), (GPU, 4)])
 def test_tags_of_clips_are_made_in_calls_of_their_frames(rule, call):
-    tags = spec("video", frames=8).model_copy(update={"output": "text", "method": "imagenet_tags"})
-    assert rule.rows(tags, model_class("imagenet_tags", "text")) == call
+    made = {"output": TextOut(role="tags"), "method": "imagenet_tags"}
+    tags = spec("video").model_copy(update=made)
+    assert rule.rows(tags, class_of(tags)) == call
 
 
 @pytest.mark.parametrize("gpus", [0, 2])
@@ -133,9 +146,9 @@ def test_gpus_are_shared_out_and_never_oversubscribed(gpus, models):
     assert {pool.device for pool in layout.pools} == {"cuda"}
 
 
-@pytest.mark.parametrize(("units", "workers"), [(1, 1), (64, 1), (65, 2), (10_000, 8)])
-def test_few_units_get_few_processes_with_more_threads_each(units, workers):
-    (pool,) = lay_out([0], units, nodes=[8], gpus=0, wanted=Resources()).pools
+@pytest.mark.parametrize(("covers", "workers"), [(1, 1), (64, 1), (65, 2), (10_000, 8)])
+def test_little_work_gets_few_processes_with_more_threads_each(covers, workers):
+    (pool,) = lay_out([0], covers, nodes=[8], gpus=0, wanted=Resources()).pools
     assert (pool.workers, pool.threads) == (workers, 8 // workers)
 
 
@@ -168,5 +181,17 @@ def test_servers_and_engines_follow_on_decoding_in_tasks_of_its_own():
 
 
 def test_clips_are_worth_processes_of_their_own_sooner_than_covers():
-    assert work_of(units(video=10, cover=5, title=2)) == 167
-    assert lay_out([0], work_of(units(video=10)), nodes=[2], gpus=0, wanted=Resources()).pools[0].workers == 2
+    assert covers_of(work(video=10, cover=5), SPECS) == 165
+    covers = covers_of(work(video=10), SPECS)
+    assert lay_out([0], covers, nodes=[2], gpus=0, wanted=Resources()).pools[0].workers == 2
+
+
+def test_sixteen_texts_are_worth_a_cover_and_a_work_item_counts_as_its_costliest_input():
+    assert covers_of(work(title=32), SPECS) == 2
+    assert covers_of(work(title=33), SPECS) == 3
+    assert covers_of(work(1, 2, cover=10), SPECS) == 10
+    # Work items of a group may want different things: here one cover and nine titles.
+    mixed = pa.concat_tables([work(2, cover=9), work(1, cover=1)])
+    assert covers_of(mixed, SPECS) == 2
+    assert covers_of(mixed.slice(9), SPECS) == 1
+    assert covers_of(mixed.slice(0, 0), SPECS) == 0

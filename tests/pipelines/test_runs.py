@@ -16,6 +16,7 @@ import mmfeat
 from mmfeat.schemas.errors import GateFailed, UnknownFeature, UnknownItems, UsageError
 
 FEATURES, N_ITEMS = worlds.FEATURES, worlds.N_ITEMS
+RAY = {"executor": "ray"}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,7 @@ def test_every_caption_records_whether_the_token_cap_cut_it(store, tmp_path, sce
     assert {f["finish_reason"] for f in facts.values()} == {"stop"}
     worlds.cover_folder(tmp_path / "media", scenes[:2])
     capped = {"caption": {**worlds.CAPTION, "max_new_tokens": 3}}
-    mmfeat.extract(**worlds.job(tmp_path / "media", tmp_path / "store", capped))
+    mmfeat.extract(**worlds.job(tmp_path / "media", tmp_path / "store", capped, resources=RAY))
     cut = mmfeat.open(tmp_path / "store").facts("caption")
     assert [(f["finish_reason"], f["new_tokens"]) for f in cut.values()] == [("length", 3)] * 2
     assert store.facts("clip") == {}
@@ -90,7 +91,7 @@ def test_unknown_ids_are_named_or_masked(store):
 
 
 def test_a_question_that_the_feature_cannot_answer_is_refused(store):
-    with pytest.raises(UsageError, match="reads no text"):
+    with pytest.raises(UsageError, match="cannot be searched by a text: transformers makes it of cover"):
         store.search("dino", text="a red circle")
     with pytest.raises(UsageError, match="holds texts"):
         store.search("caption", text="a red circle")
@@ -123,11 +124,13 @@ class TestWhatChangedAndNothingElse:
     def place(self, tmp_path_factory):
         folder = tmp_path_factory.mktemp("changes")
         worlds.cover_folder(folder / "media", synthetic.held_out(6))
-        mmfeat.extract(**worlds.job(folder / "media", folder / "store", CHANGING))
+        mmfeat.extract(**worlds.job(folder / "media", folder / "store", CHANGING, resources=RAY))
         return folder
 
     def run(self, place: Path, features=None):
-        return mmfeat.extract(**worlds.job(place / "media", place / "store", features or CHANGING))
+        return mmfeat.extract(
+            **worlds.job(place / "media", place / "store", features or CHANGING, resources=RAY)
+        )
 
     def test_one_changed_cover_recomputes_that_items_features_alone(self, place):
         before = mmfeat.open(place / "store").lookup()
@@ -189,7 +192,7 @@ def test_each_item_of_a_shuffled_run_with_failures_has_the_vector_it_gets_alone(
         (tmp_path / "media" / "covers" / f"{name}.png").write_bytes(b"no picture")
     features = {name: FEATURES[name] for name in ("clip", "dino", "caption")}
     job = worlds.job(tmp_path / "media", tmp_path / "store", features, run={"max_failed": 0.5})
-    report = mmfeat.extract(**{**job, "resources": {"workers": 2, "threads": 1, "batch_size": 7}})
+    report = mmfeat.extract(**{**job, "resources": {"workers": 2, "threads": 1, "batch_size": 7, **RAY}})
     assert [f.failed for f in report.features] == [4, 4, 4]
     shuffled = mmfeat.open(tmp_path / "store").lookup(names)
     ids = [f"item-{n:03d}" for n in range(N_ITEMS)]
@@ -202,7 +205,7 @@ def test_each_item_of_a_shuffled_run_with_failures_has_the_vector_it_gets_alone(
 def test_too_many_failures_are_a_gate_that_fell_short_and_keep_what_succeeded(tmp_path):
     worlds.cover_folder(tmp_path / "media", synthetic.held_out(3))
     (tmp_path / "media" / "covers" / "bad.png").write_bytes(b"")
-    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP})
+    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP}, resources=RAY)
     for _ in range(2):  # a gate that fell short is not forgotten by the next run
         with pytest.raises(GateFailed, match=r"25\.0% of the rows failed"):
             mmfeat.extract(**job)
@@ -218,7 +221,7 @@ def test_a_hopeless_run_stops_early_with_the_commonest_reason(tmp_path):
     covers.mkdir(parents=True)
     for number in range(400):
         (covers / f"{number}.png").write_bytes(b"no picture %d" % number)
-    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP})
+    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP}, resources=RAY)
     with pytest.raises(GateFailed, match=r"[0-9]+ x decode: not an image") as stopped:
         mmfeat.extract(**job)
     assert stopped.value.report is None  # it did not get to the end
@@ -228,7 +231,7 @@ def test_a_hopeless_run_stops_early_with_the_commonest_reason(tmp_path):
 
 def test_every_run_leaves_a_record(tmp_path):
     worlds.cover_folder(tmp_path / "media", synthetic.held_out(2))
-    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP})
+    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP}, resources=RAY)
     report = mmfeat.extract(**job)
     (record,) = mmfeat.open(tmp_path / "store").runs()
     assert (record["run_id"], record["end"]) == (report.run_id, "completed")

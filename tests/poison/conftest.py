@@ -5,8 +5,8 @@ from __future__ import annotations
 import decoding
 import pytest
 
-from mmfeat.extract.media import fence
-from mmfeat.extract.media.decode import Decoded
+from mmfeat.extract.fence import process as fence
+from mmfeat.extract.fence.decode import Decoded
 from mmfeat.schemas.media import MediaLimits
 
 
@@ -21,11 +21,11 @@ def codec():
 
 @pytest.fixture
 def decode(tmp_path):
-    """``decode(data, source="cover", **limits)``: what becomes of a file of these bytes."""
+    """``decode(data, "audio", **limits)``: what becomes of a file of these bytes, a picture by default."""
 
-    def run(data: bytes, source: str = "cover", **limits: float) -> Decoded:
+    def run(data: bytes, *modalities: str, **limits: float) -> Decoded:
         path = tmp_path / "media"
         path.write_bytes(data)
-        return fence.decode_fenced(decoding.request(path, source), MediaLimits(**limits))
+        return fence.decode_fenced(decoding.request(path, *modalities or ("image",)), MediaLimits(**limits))
 
     return run

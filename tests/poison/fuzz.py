@@ -1,4 +1,4 @@
-"""Seeded mutations of valid images and clips: flipped bits, cuts, splices, lies in headers and lengths."""
+"""Seeded mutations of valid images, clips and sounds: flipped bits, cuts, splices, lies in headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,14 @@ from collections.abc import Callable, Iterator
 import media_samples
 import numpy as np
 from PIL import Image
+from sound_samples import sound, tone
 
+#: As what each format is read.
+MODALITIES = {
+    **dict.fromkeys(("jpeg", "png", "webp", "gif"), "image"),
+    **dict.fromkeys(("mp4", "webm"), "video"),
+    **dict.fromkeys(("wav", "flac", "mp3", "aac", "m4a", "ogg", "mka"), "audio"),
+}
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 # What the formats' structures begin with: markers, chunks, boxes and elements.
 _MARKS = {
@@ -19,6 +26,13 @@ _MARKS = {
     "gif": (b"GIF8", b"\x21\xf9\x04", b"\x2c\0\0\0\0"),
     "mp4": (b"ftyp", b"moov", b"mvhd", b"trak", b"mdhd", b"stsd", b"avcC", b"stts", b"stsz", b"mdat"),
     "webm": (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75", b"\xe0"),
+    "wav": (b"RIFF", b"fmt ", b"data"),
+    "flac": (b"fLaC", b"\xff\xf8"),
+    "mp3": (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xe3", b"Info", b"Xing"),
+    "aac": (b"\xff\xf1",),
+    "m4a": (b"ftyp", b"moov", b"mvhd", b"trak", b"mdhd", b"stsd", b"esds", b"stts", b"stsz", b"mdat"),
+    "ogg": (b"OggS", b"OpusHead", b"OpusTags"),
+    "mka": (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75", b"\xe1"),
 }  # fmt: skip
 
 
@@ -48,7 +62,24 @@ def seeds() -> list[tuple[str, bytes]]:
         ("webm", media_samples.clip(8, "libvpx", "webm", **clip)),
         ("webm", media_samples.clip(8, "libvpx-vp9", "webm", **clip)),
     ]
-    return [(kind, bytes(data)) for kind, data in made]
+    return [*((kind, bytes(data)) for kind, data in made), *_sounds()]
+
+
+def _sounds() -> list[tuple[str, bytes]]:
+    """A tone of half a second in every way that is usual, and in two of WAV's."""
+    made = (
+        ("wav", 8_000, "pcm_s16le", "wav"),
+        ("wav", 8_000, "pcm_f32le", "wav"),
+        ("flac", 8_000, "flac", "flac"),
+        ("mp3", 8_000, "libmp3lame", "mp3"),
+        ("aac", 8_000, "aac", "adts"),
+        ("m4a", 8_000, "aac", "ipod"),
+        ("ogg", 48_000, "libopus", "ogg"),
+        ("mka", 8_000, "flac", "matroska"),
+    )
+    return [
+        (kind, sound(tone(440, 0.5, rate), rate, codec, container)) for kind, rate, codec, container in made
+    ]
 
 
 def mutated(number: int, seed: int) -> Iterator[tuple[str, bytes]]:
@@ -60,7 +91,8 @@ def mutated(number: int, seed: int) -> Iterator[tuple[str, bytes]]:
         for _ in range(int(rng.integers(1, 4))):
             change = _CHANGES[int(rng.integers(len(_CHANGES)))]
             data = change(rng, kind, data, valid)
-        yield kind, _with_png_checksums(data) if kind == "png" and rng.random() < 0.8 else data
+        mend = _CHECKSUMS.get(kind)
+        yield kind, mend(data) if mend and rng.random() < 0.8 else data
 
 
 def _flip_bits(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes:
@@ -101,7 +133,7 @@ def _lie(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes
     width = int(rng.choice((1, 2, 4)))
     at = min(max(at, 0), max(0, len(data) - width))
     number = int(rng.choice(_INTERESTING)) & ((1 << 8 * width) - 1)
-    order = "little" if kind in ("gif", "webp") else "big"
+    order = "little" if kind in ("gif", "webp", "wav", "ogg") else "big"
     return data[:at] + number.to_bytes(width, order) + data[at + width :]
 
 
@@ -137,3 +169,30 @@ def _with_png_checksums(data: bytes) -> bytes:
         out[end : end + 4] = struct.pack(">I", zlib.crc32(out[at + 4 : end]))
         at = end + 4
     return bytes(out)
+
+
+def _with_ogg_checksums(data: bytes) -> bytes:
+    """As :func:`_with_png_checksums`, of Ogg's pages (RFC 3533, 6)."""
+    out = bytearray(data)
+    starts = [at for at in range(len(out)) if out.startswith(b"OggS", at)]
+    for at in starts:
+        sizes = out[at + 27 : at + 27 + (out[at + 26] if at + 26 < len(out) else 0)]
+        end = at + 27 + len(sizes) + sum(sizes)
+        if end > len(out):
+            break
+        out[at + 22 : at + 26] = bytes(4)
+        out[at + 22 : at + 26] = _ogg_checksum(out[at:end]).to_bytes(4, "little")
+    return bytes(out)
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """CRC-32 of the polynomial 0x04C11DB7, from 0, the highest bit first."""
+    value = 0
+    for byte in page:
+        value ^= byte << 24
+        for _ in range(8):
+            value = (value << 1 ^ 0x04C11DB7 if value >> 31 else value << 1) & 0xFFFFFFFF
+    return value
+
+
+_CHECKSUMS = {"png": _with_png_checksums, "ogg": _with_ogg_checksums}

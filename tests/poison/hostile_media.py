@@ -8,6 +8,7 @@ import zlib
 import media_samples
 import numpy as np
 from PIL import Image
+from sound_samples import sound, tone
 
 MB = 1 << 20
 
@@ -139,6 +140,62 @@ def mp4_that_claims_frames(frames: int) -> bytes:
     data = media_samples.clip(10)
     at = data.index(b"stsz") + 12
     return data[:at] + struct.pack(">I", frames) + data[at + 4 :]
+
+
+def flac_that_claims_samples() -> bytes:
+    """A second of FLAC whose header says that there are 2^36 - 1 samples: at 16 kHz, seven weeks."""
+    data = bytearray(sound(tone(440, 1, 16_000), 16_000, "flac", "flac"))
+    # The last 36 bits of sample rate, channels, bits and number of samples (RFC 9639, 8.2).
+    data[21] |= 0x0F
+    data[22:26] = b"\xff" * 4
+    return bytes(data)
+
+
+def mp3_that_claims_frames() -> bytes:
+    """A second of MP3 whose first frame says that 2^32 - 1 follow."""
+    data = sound(tone(440, 1, 16_000), 16_000, "libmp3lame", "mp3")
+    at = data.index(b"Info") + 8
+    return data[:at] + b"\xff" * 4 + data[at + 4 :]
+
+
+def mp3_with_cover(cover: bytes) -> bytes:
+    """A second of MP3 with a picture (ID3v2.3, 4.15)."""
+    frame = b"\0image/png\0\3\0" + cover
+    tag = b"APIC" + struct.pack(">IH", len(frame), 0) + frame
+    size = bytes(len(tag) >> 7 * (3 - i) & 0x7F for i in range(4))
+    return b"ID3\3\0\0" + size + tag + sound(tone(440, 1, 16_000), 16_000, "libmp3lame", "mp3")
+
+
+def wave_that_claims(**fields: int) -> bytes:
+    """A second of a WAVE file with other numbers in its header: ``channels``, ``rate``, ``frame`` (bytes of
+    a sample of all channels), ``size`` (bytes of the samples)."""
+    data = bytearray(sound(tone(440, 1, 16_000), 16_000))
+    places = {"channels": (22, 2), "rate": (24, 4), "frame": (32, 2), "size": (data.index(b"data") + 4, 4)}
+    for name, number in fields.items():
+        at, width = places[name]
+        data[at : at + width] = number.to_bytes(width, "little")
+    return bytes(data)
+
+
+def m4a_that_claims_packets(packets: int) -> bytes:
+    """A second of AAC whose table of sizes says that there are so many packets."""
+    data = sound(tone(440, 1, 16_000), 16_000, "aac", "ipod")
+    at = data.index(b"stsz") + 12
+    return data[:at] + struct.pack(">I", packets) + data[at + 4 :]
+
+
+def endless_aac(packets: int) -> bytes:
+    """One packet of silence again and again, each 1,024 samples at 96 kHz in 11 bytes; no header says how
+    many there are."""
+    data = sound(np.zeros(96_000, np.float32), 96_000, "aac", "adts")
+    second = _adts_size(data)
+    third = second + _adts_size(data[second:])
+    return data[second:third] * packets
+
+
+def _adts_size(data: bytes) -> int:
+    """Bytes of the first packet (ISO/IEC 14496-3, 1.A.3.2)."""
+    return (data[3] & 3) << 11 | data[4] << 3 | data[5] >> 5
 
 
 def svg() -> bytes:

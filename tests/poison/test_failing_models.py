@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import weakref
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import faulty_models as faulty
@@ -15,41 +14,45 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from plugins import on_path, write_plugin
 
-from mmfeat.extract import registry
 from mmfeat.extract.failures import ran_out_of_memory
-from mmfeat.pipelines.execution.bisect import Halving
+from mmfeat.extract.registry import resolve_all
+from mmfeat.pipelines.execution.bisect import Bisection
 from mmfeat.pipelines.execution.stages import Decode, Encode
-from mmfeat.pipelines.planning.work import UNITS_SCHEMA
+from mmfeat.pipelines.planning.work import PAYLOAD, STAMP, WORK_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureConfig
 
+WORK_COLUMNS = pa.schema([*WORK_SCHEMA, (f"{PAYLOAD}cover", pa.string()), (f"{STAMP}cover", pa.string())])
+
 
 @pytest.fixture(autouse=True)
-def installed(monkeypatch):
-    point = EntryPoint("faulty", "faulty_models:Faulty", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+def installed(monkeypatch, tmp_path_factory):
     monkeypatch.setattr(faulty.Faulty, "sizes", [])
+    points = {"mmfeat.encoders": {"faulty": "faulty_models:Faulty"}}
+    with on_path(write_plugin(tmp_path_factory.mktemp("site"), points)):
+        yield
 
 
 def encoder() -> Encode:
-    config = FeatureConfig(source="cover", encoder="faulty", model="m")
-    return Encode(registry.resolve_all({"colour": config}), [0], last=True, batch_size=32)
+    config = FeatureConfig(source="cover", encoder="faulty")
+    return Encode(resolve_all({"colour": config}), [0], last=True, batch_size=32)
 
 
 def covers(folder: Path, faults: list[int]) -> pa.Table:
-    """A unit per fault: a picture ``[n, 9]`` in red and green that brings it."""
+    """A work item per fault: a picture ``[n, 9]`` in red and green that brings it."""
     rows = []
     for n, fault in enumerate(faults):
         path = folder / f"{n}.png"
         Image.new("RGB", (16, 16), (n, 9, fault)).save(path)
-        facts = {"unit": n, "item_id": f"item-{n}", "source": "cover", "payload": str(path), "stamp": "s"}
-        rows.append({**facts, "features": [0]})
-    return pa.Table.from_pylist(rows, UNITS_SCHEMA)
+        read = {f"{PAYLOAD}cover": str(path), f"{STAMP}cover": "s"}
+        rows.append({"work": n, "item_id": f"item-{n}", "group": "cover", "features": [0], **read})
+    return pa.Table.from_pylist(rows, WORK_COLUMNS)
 
 
-def run(stage: Encode, units: pa.Table) -> list[dict]:
-    return stage(Decode(stage.specs, MediaLimits())(units)).to_pylist()
+def run(stage: Encode, work: pa.Table) -> list[dict]:
+    return stage(Decode(stage.specs, MediaLimits())(work)).to_pylist()
 
 
 def vector(row: dict) -> list[float] | None:
@@ -60,7 +63,7 @@ def test_every_fault_in_one_batch_costs_its_own_item_and_every_vector_is_its_own
     faults = [faulty.FINE] * 20
     faults[3], faults[4], faults[11] = faulty.RAISES, faulty.NOT_A_NUMBER, faulty.INFINITE
     rows = run(encoder(), covers(tmp_path, faults))
-    assert [row["unit"] for row in rows] == list(range(20))
+    assert [row["work"] for row in rows] == list(range(20))
     assert {n: row["reason"] for n, row in enumerate(rows) if row["status"] == "failed"} == {
         3: "ValueError: cannot do this picture",
         4: "the model gave NaN or infinity",
@@ -71,11 +74,11 @@ def test_every_fault_in_one_batch_costs_its_own_item_and_every_vector_is_its_own
 
 
 def test_a_batch_that_fits_is_found_once_and_kept_for_the_run(tmp_path):
-    stage, units = encoder(), covers(tmp_path, [faulty.FINE] * 24)
-    assert [vector(row) for row in run(stage, units)] == [[n, 9] for n in range(24)]
+    stage, work = encoder(), covers(tmp_path, [faulty.FINE] * 24)
+    assert [vector(row) for row in run(stage, work)] == [[n, 9] for n in range(24)]
     assert faulty.Faulty.sizes == [24, 12, 6, 3, 3, 6, 3, 3, 12, 6, 3, 3, 6, 3, 3]
     faulty.Faulty.sizes.clear()
-    run(stage, units)
+    run(stage, work)
     assert faulty.Faulty.sizes == [3] * 8
 
 
@@ -132,7 +135,7 @@ def test_halves_run_when_the_failed_batch_has_given_its_memory_back():
             raise MemoryError
         return inputs
 
-    assert Halving(call)(list(range(8))) == list(range(8))
+    assert Bisection(call)(list(range(8))) == list(range(8))
 
 
 @pytest.mark.parametrize(

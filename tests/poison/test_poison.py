@@ -9,14 +9,18 @@ from pathlib import Path
 import decoding
 import hostile_media as hostile
 import media_samples
+import numpy as np
 import pytest
+from sound_samples import Track, sound, talkie, tone
 
-from mmfeat.extract.media import fence
-from mmfeat.extract.media.decode import MediaRequest, Rendering, decode_media
+from mmfeat.extract.fence import process as fence
+from mmfeat.extract.fence.decode import MediaRequest, Wanted, decode_media, picture_of
 from mmfeat.schemas.errors import MmfeatError
+from mmfeat.schemas.inputs import AudioPrepare
 from mmfeat.schemas.media import MediaLimits
 
 GOOD = media_samples.encoded(media_samples.picture(60, 80), "PNG")
+GOOD_SOUND = sound(tone(440, 1, 16_000), 16_000)
 
 LIES = {
     "a PNG of 100,000 x 100,000": (
@@ -37,6 +41,25 @@ CLIP_LIES = {
 }
 
 
+SOUND_LIES = {
+    "seven weeks": (hostile.flac_that_claims_samples, "too large: sound is 4,294,967.3 s long"),
+    "four thousand million frames": (hostile.mp3_that_claims_frames, "too large: sound is"),
+    "two thousand million packets": (lambda: hostile.m4a_that_claims_packets(2**31 - 1), "not a sound"),
+    "a million tracks": (lambda: hostile.mp4_of_tracks(1_000_000), "too large"),
+    "65,535 channels": (lambda: hostile.wave_that_claims(channels=65_535), "sound is damaged"),
+    "65,535 channels in frames": (
+        lambda: hostile.wave_that_claims(channels=65_535, frame=65_534),
+        "sound is damaged",
+    ),
+    "889,236,548 samples a second": (lambda: hostile.wave_that_claims(rate=889_236_548), "sound is damaged"),
+    "4,294,967,295 samples a second": (lambda: hostile.wave_that_claims(rate=2**32 - 1), "not a sound"),
+    "2 GB": (lambda: hostile.wave_that_claims(size=0x7FFE0000), "sound is cut short: 32,044 of 2,147,"),
+    "a picture": (lambda: GOOD, "not a sound or clip that can be read"),
+    "a drawing": (hostile.svg, "not a sound or clip that can be read"),
+    "noise": (lambda: hostile.noise(10_000), "not a sound or clip that can be read"),
+}
+
+
 @pytest.mark.parametrize("lie", LIES)
 def test_an_image_that_lies_of_its_size_is_refused_before_it_is_decoded(decode, lie):
     make, reason = LIES[lie]
@@ -49,6 +72,81 @@ def test_a_clip_that_lies_of_its_length_is_refused(decode, lie):
     began = time.monotonic()
     assert decode(make(), "video").failure.reason.startswith(reason)
     assert time.monotonic() - began < 20
+
+
+@pytest.mark.parametrize("lie", SOUND_LIES)
+def test_a_sound_that_lies_is_refused_and_the_next_is_heard(decode, lie):
+    make, reason = SOUND_LIES[lie]
+    assert decode(make(), "audio", item_memory=256 * hostile.MB).failure.reason.startswith(reason)
+    assert decode(GOOD_SOUND, "audio").failure is None
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize(("codec", "container"), [("pcm_s16le", "wav"), ("flac", "flac"), ("aac", "ipod")])
+def test_a_cut_sound_is_refused_as_a_clip_is(decode, codec, container, kept):
+    whole = sound(tone(440, 4, 16_000), 16_000, codec, container)
+    assert decode(whole, "audio").failure is None
+    failure = decode(whole[: int(len(whole) * kept)], "audio").failure
+    assert failure.stage == "decode"
+    assert failure.reason.startswith("sound is cut short")
+
+
+def test_a_sound_that_never_ends_is_refused_when_it_has_lasted_too_long(decode):
+    failure = decode(hostile.endless_aac(100_000), "audio", sound_seconds=60).failure
+    assert failure.reason == "too large: sound is 60.1 s long, over the limit of 60.0 s"
+
+
+def test_a_sound_that_needs_more_memory_than_an_item_may_use_is_too_large_and_the_next_is_heard(decode):
+    long = hostile.endless_aac(60_000)
+    failure = decode(long, "audio", item_memory=32 * hostile.MB).failure
+    assert failure.stage == "decode"
+    assert failure.reason == "too large: out of memory while decoding (an item may use 32 MB)"
+    assert decode(GOOD_SOUND, "audio", item_memory=32 * hostile.MB).failure is None
+
+
+def test_a_cover_that_lies_of_its_size_costs_a_sound_nothing(decode):
+    data = hostile.mp3_with_cover(hostile.png(100_000, 100_000, bytes(1000)))
+    assert decode(data, "audio", item_memory=256 * hostile.MB).failure is None
+
+
+def test_a_clip_whose_sound_is_damaged_keeps_its_frames(decode):
+    rate = 48_000
+    data = bytearray(talkie(Track(np.full((1, rate), 0.25, np.float32), rate, "pcm_f32le"), container="mov"))
+    at = data.index(np.full(100, 0.25, np.float32).tobytes())
+    data[at : at + 4] = np.float32(np.nan).tobytes()
+    outcome = decode(bytes(data), "video", "audio")
+    assert outcome.failure is None
+    frames, *sounds = outcome.values
+    decoding.check_whole(frames)
+    assert [(one.stage, one.reason) for one in sounds] == [
+        ("decode", "sound is damaged (it has samples that are not numbers)")
+    ] * 2
+
+
+def test_a_clip_has_no_sound_where_it_has_no_track(decode):
+    assert decode(media_samples.clip(10), "audio").values == (None, None)
+
+
+def test_the_sound_of_a_clip_may_be_taken_of_any_file_that_a_clip_may_be(decode):
+    data = talkie(Track(np.atleast_2d(tone(440, 1, 48_000)), 48_000, "aac"))
+    assert decode(data, "audio", sound_bytes=1000).failure is None
+    assert decode(data, "audio", clip_bytes=1000).failure.reason.startswith("too large: file is")
+    failure = decode(GOOD_SOUND, "audio", sound_bytes=1000).failure
+    assert failure.reason.startswith("too large: file is")
+
+
+def test_thousands_of_windows_in_many_ways_come_back_whole(decode, tmp_path):
+    (tmp_path / "long").write_bytes(sound(tone(440, 5, 8_000), 8_000))
+    windows = {"windows": "all", "count": 4096}
+    wanted = [
+        Wanted("audio", AudioPrepare(sample_rate=rate, seconds=0.00123, **windows))
+        for rate in range(7_800, 8_000, 20)
+    ]
+    outcome = fence.decode_fenced(MediaRequest(str(tmp_path / "long"), tuple(wanted)), MediaLimits())
+    assert outcome.failure is None
+    for value in outcome.values:
+        assert len(value.windows) > 3_500
+        decoding.check_whole(value)
 
 
 def test_a_picture_that_needs_more_memory_than_an_item_may_use_is_too_large_and_the_next_is_decoded(decode):
@@ -68,12 +166,19 @@ def test_a_gif_of_endless_frames_costs_no_more_than_its_first(decode):
     assert time.monotonic() - began < 5
 
 
-@pytest.mark.parametrize("source", ["cover", "video"])
-def test_a_real_file_that_keeps_its_decoder_busy_for_minutes_is_timed_out(decode, source):
+BUSY = {
+    "image": lambda: hostile.scan_bomb(4000, 3000),
+    "video": lambda: hostile.mp4_of_frames(1_000_000),
+    "audio": lambda: hostile.endless_aac(1_000_000),
+}
+
+
+@pytest.mark.parametrize("modality", ["image", "video", "audio"])
+def test_a_real_file_that_keeps_its_decoder_busy_for_minutes_is_timed_out(decode, modality):
     decode(GOOD)  # the process is there: what is measured is the limit
-    made = hostile.scan_bomb(4000, 3000) if source == "cover" else hostile.mp4_of_frames(1_000_000)
+    made = BUSY[modality]()
     began = time.monotonic()
-    outcome = decode(made, source, item_seconds=1)
+    outcome = decode(made, modality, item_seconds=1)
     assert 1 <= time.monotonic() - began < 5
     assert (outcome.failure.stage, outcome.failure.reason) == ("decode", "decoder timed out after 1 s")
     assert outcome.content_hash == hashlib.sha256(made).hexdigest()
@@ -98,24 +203,24 @@ def test_whatever_a_decoder_does_to_its_process_the_item_says_so_and_the_next_on
     assert outcome.content_hash == hashlib.sha256(poison).hexdigest()
     after = decode(GOOD, **limits)
     assert after.content_hash == hashlib.sha256(GOOD).hexdigest()
-    assert after.frames[0].pixels.shape == (1, 32, 32, 3)
+    assert after.values[0].pixels.shape == (1, 32, 32, 3)
 
 
 def test_a_decoder_killed_by_another_hand_is_no_fault_of_the_item(decode, tmp_path):
     outcome = decode(f"POISON killed_once {tmp_path / 'was-killed'}".encode())
     assert outcome.failure is None
-    assert not outcome.frames[0].pixels.any()
+    assert not outcome.values[0].pixels.any()
     assert (tmp_path / "was-killed").exists()
 
 
-@pytest.mark.parametrize(("source", "data"), [("cover", GOOD), ("video", media_samples.clip(20))])
-def test_the_process_changes_no_pixel_time_or_hash(decode, tmp_path, source, data):
-    fenced = decode(data, source)
-    here = decode_media(decoding.request(tmp_path / "media", source), MediaLimits())
+@pytest.mark.parametrize(
+    ("modality", "data"), [("image", GOOD), ("video", media_samples.clip(20)), ("audio", GOOD_SOUND)]
+)
+def test_the_process_changes_no_pixel_sample_time_or_hash(decode, tmp_path, modality, data):
+    fenced = decode(data, modality)
+    here = decode_media(decoding.request(tmp_path / "media", modality), MediaLimits())
     assert (fenced.content_hash, fenced.stamp) == (here.content_hash, here.stamp)
-    (one,), (other,) = fenced.frames, here.frames
-    assert (one.pixels == other.pixels).all()
-    assert one.times == other.times
+    decoding.check_equal(fenced.values, here.values)
 
 
 def test_media_that_cannot_be_read_fails_in_the_words_of_the_reader(decode, tmp_path):
@@ -161,7 +266,7 @@ def poisoned(folder: Path, **files: bytes) -> list[MediaRequest]:
     """A request for each file, in order."""
     for name, data in files.items():
         (folder / name).write_bytes(data)
-    return [decoding.request(folder / name, "cover") for name in files]
+    return [decoding.request(folder / name, "image") for name in files]
 
 
 def test_many_at_once_come_in_order_and_poison_between_them_costs_itself_alone(decode, tmp_path):
@@ -222,9 +327,8 @@ def test_others_decode_in_between_and_what_nobody_takes_is_nobodys_answer(decode
 
 def test_requests_larger_than_a_socket_wait_for_the_answers_before_them(decode, tmp_path):
     view = decoding.VIEW.model_copy(update={"height": 2000, "width": 2000})
-    rendering = Rendering("cover", None, view)
     (known,) = poisoned(tmp_path, known=GOOD)
-    long = MediaRequest("cover", "/" + "x" * 2_000_000, (rendering,))
-    large = MediaRequest("cover", known.location, (rendering,))
+    long = MediaRequest("/" + "x" * 2_000_000, (picture_of(view),))
+    large = MediaRequest(known.location, (picture_of(view),))
     outcomes = list(fence.decode_fenced_all([large, long, large, long], MediaLimits()))
     assert [o.failure is None for o in outcomes] == [True, False, True, False]

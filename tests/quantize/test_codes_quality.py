@@ -6,18 +6,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from mmfeat.extract.fitted.codes import QUANTIZERS, measure, with_collision_level
+from mmfeat.extract.fitted.codes import ResidualKMeans, measure, number_collisions
 from mmfeat.schemas.codes import to_tokens
 from mmfeat.schemas.errors import UsageError
 
 
 def quantizer(*codebooks):
-    return QUANTIZERS["residual_kmeans"].from_state({"codebooks": np.array(codebooks, np.float32)})
+    return ResidualKMeans.from_state({"codebooks": np.array(codebooks, np.float32)})
 
 
 def test_equal_codes_are_numbered_in_the_order_of_the_rows():
     codes = np.array([[1, 2], [0, 0], [1, 2], [0, 1], [1, 2], [0, 0]])
-    assert with_collision_level(codes).tolist() == [
+    assert number_collisions(codes).tolist() == [
         [1, 2, 0],
         [0, 0, 0],
         [1, 2, 1],
@@ -29,7 +29,7 @@ def test_equal_codes_are_numbered_in_the_order_of_the_rows():
 
 @given(arrays(np.int32, st.tuples(st.integers(1, 40), st.integers(1, 3)), elements=st.integers(0, 2)))
 def test_the_collision_level_makes_all_codes_unique_and_counts_up(codes):
-    full = with_collision_level(codes)
+    full = number_collisions(codes)
     assert len(np.unique(full, axis=0)) == len(codes)
     np.testing.assert_array_equal(full[:, :-1], codes)
     seen: dict[tuple, int] = {}

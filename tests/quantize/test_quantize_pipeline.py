@@ -1,5 +1,6 @@
 """Quantizing a stored feature: right rows, honest statuses, a version per data, nothing computed twice."""
 
+import json
 from datetime import UTC, datetime
 
 import numpy as np
@@ -23,22 +24,29 @@ IDS = [f"item {k}" for k in np.random.default_rng(4).permutation(N)]
 SMALL = {"levels": 2, "codebook_size": 8}
 
 
-def vector_spec(name="clip", output="vector") -> FeatureSpec:
+def vector_spec(name="clip", output="vector", version=1) -> FeatureSpec:
     own = {"dims": DIMS, "store_dtype": "float32"} if output == "vector" else {"text_kind": "caption"}
     weights = Weights(origin="package", ref="x")
     return FeatureSpec(
-        name=name, source="cover", output=output, method="some", model="m", weights=weights, **own
+        name=name,
+        source="cover",
+        output=output,
+        method="some",
+        method_version=version,
+        model="m",
+        weights=weights,
+        **own,
     )
 
 
-def put(store: Store, spec: FeatureSpec, values: dict, replace=False) -> None:
+def put(store: Store, spec: FeatureSpec, values: dict, replace=False, content="a cover") -> None:
     """A value makes an ok row, the words missing and failed make such rows."""
     rows = []
     for item_id, value in values.items():
         status = value if isinstance(value, str) else "ok"
         rows.append({"item_id": item_id, "status": status, "created": datetime.now(UTC)})
         if status == "ok":
-            rows[-1]["vector"] = value.tolist()
+            rows[-1] |= {"vector": value.tolist(), "content_hash": content}
     with store.lease("test"):
         version = store.add_version(spec)
         store.commit(version, pa.Table.from_pylist(rows, schema=rows_schema(spec)), replace)
@@ -118,15 +126,55 @@ def test_the_collision_level_tells_items_apart_in_the_order_of_their_ids(store):
         assert numbers.tolist() == list(range(len(numbers)))
 
 
-def test_new_vectors_make_a_new_version_and_the_old_one_stays(store, vectors):
+def test_a_new_vector_gets_codes_of_the_same_codebooks_and_no_new_version(store, vectors):
+    old = quantize(store, "clip", **SMALL)
+    before = codes_of(store)
+    put(store, vector_spec(), {"new": vectors[IDS[3]]})
+    new = quantize(store, "clip", **SMALL)
+    assert (new.version, new.fitted, new.quality) == (old.version, False, old.quality)
+    assert (new.ok, new.absent, new.committed) == (N + 1, 0, 1)
+    np.testing.assert_array_equal(codes_of(store, [*IDS, "new"]), [*before, before[3]])
+
+
+def test_a_vector_that_changed_changes_its_own_codes_alone(store, vectors):
+    quantize(store, "clip", **SMALL)
+    before = codes_of(store)
+    put(store, vector_spec(), {IDS[0]: vectors[IDS[1]]}, replace=True, content="another cover")
+    again = quantize(store, "clip", **SMALL)
+    assert (again.fitted, again.committed) == (False, 1)
+    np.testing.assert_array_equal(codes_of(store), [before[1], *before[1:]])
+
+
+def test_a_refit_makes_a_new_version_and_the_old_one_stays(store):
     old = quantize(store, "clip", **SMALL)
     before = codes_of(store)
     put(store, vector_spec(), {"new": 5 * np.ones(DIMS, np.float32)})
-    new = quantize(store, "clip", **SMALL)
+    new = quantize(store, "clip", **SMALL, refit=True)
+    assert (new.fitted, new.ok, new.committed) == (True, N + 1, N + 3)
     assert new.version != old.version
-    assert (new.ok, new.absent, new.committed) == (N + 1, 0, N + 3)
     assert store.resolve("clip_codes").version == new.version
     np.testing.assert_array_equal(store.lookup(IDS, [old.version])["clip_codes"].matrix, before)
+
+
+def test_vectors_of_another_version_are_quantized_anew(store, vectors):
+    old = quantize(store, "clip", **SMALL)
+    put(store, vector_spec(version=2), vectors)
+    with store.lease("test"):
+        store.promotion.promote([store.resolve(f"clip@{vector_spec(version=2).fingerprint}")])
+    new = quantize(store, "clip", **SMALL)
+    assert (new.fitted, new.version == old.version) == (True, False)
+    assert store.resolve("clip_codes").spec.upstreams == {"clip": vector_spec(version=2).fingerprint}
+
+
+def test_what_was_rolled_back_stays_so(store):
+    two = quantize(store, "clip", **SMALL)
+    three = quantize(store, "clip", **{**SMALL, "levels": 3})
+    api.open(store.uri).lifecycle.rollback(["clip_codes"])
+    again = quantize(store, "clip", **{**SMALL, "levels": 3})
+    assert (again.version, again.fitted) == (three.version, False)
+    (notice,) = again.notices
+    assert f"{three.version} was rolled back and stays so" in notice
+    assert store.resolve("clip_codes").version == two.version
 
 
 def test_items_without_a_vector_change_no_version(store):
@@ -148,7 +196,7 @@ def test_the_order_of_the_catalog_decides_nothing(store, tmp_path, vectors):
     np.testing.assert_array_equal(codes_of(store), codes_of(other))
 
 
-def test_codebooks_without_rows_as_a_killed_call_leaves_them_are_not_fitted_again(store, tmp_path, vectors):
+def test_a_version_without_rows_as_a_killed_call_leaves_it_is_not_fitted_again(store, tmp_path, vectors):
     first = quantize(store, "clip", **SMALL)
     fingerprint = store.resolve("clip_codes").fingerprint
     killed = Store.open(str(tmp_path / "killed"), create=True)
@@ -156,9 +204,19 @@ def test_codebooks_without_rows_as_a_killed_call_leaves_them_are_not_fitted_agai
     put(killed, vector_spec(), vectors)
     with killed.lease("test"):
         killed.put_codebooks(fingerprint, *store.codebooks(fingerprint))
+        killed.add_version(store.resolve("clip_codes").spec)
     report = quantize(killed, "clip", **SMALL)
     assert (report.version, report.fitted, report.committed) == (first.version, False, N)
     np.testing.assert_array_equal(codes_of(killed), codes_of(store))
+
+
+def test_codebooks_without_a_version_as_a_killed_call_leaves_them_make_the_same_version(store):
+    first = quantize(store, "clip", **SMALL)
+    version = store.resolve("clip_codes")
+    with store.lease("test"):
+        store._versions.remove(version)
+    again = quantize(Store.open(store.uri), "clip", **SMALL)
+    assert (again.version, again.quality) == (first.version, first.quality)
 
 
 def test_every_setting_is_part_of_the_version(store):
@@ -176,7 +234,9 @@ def test_a_run_record_is_left(store):
     report = quantize(store, "clip", **SMALL)
     (record,) = runs(store)
     assert (record["run_id"], record["end"]) == (report.run_id, "completed")
-    assert record["versions"] == [report.version]
+    # What it was to make has no version before it is fitted.
+    assert record["versions"] == ["clip_codes"]
+    assert record["report"]["version"] == report.version
     assert record["packages"]["faiss-cpu"]
     assert record["report"]["quality"]["collision_rate"] == 1.0
 
@@ -195,7 +255,7 @@ def test_codes_survive_a_trip_through_arrow(store):
     [
         ({"method": "vq"}, ConfigError, "no quantizer 'vq'"),
         ({"levels": 0}, ConfigError, "levels: .*greater than 0"),
-        ({"name": "No Name"}, ConfigError, "name: "),
+        ({"name": "No Name"}, ConfigError, "quantize: features.No Name: "),
         ({"name": "clip"}, UsageError, "name of a vector feature"),
         (
             {"codebook_size": 61},
@@ -212,7 +272,9 @@ def test_wrong_settings_are_refused_and_leave_no_version(store, wrong, error, me
 
 def test_only_vectors_can_be_quantized(store):
     quantize(store, "clip", **SMALL)
-    with pytest.raises(UsageError, match="is of kind 'codes'; only 'vector' features"):
+    with pytest.raises(
+        UsageError, match="reads a feature of kind 'vector', and 'clip_codes' is of kind 'codes'"
+    ):
         quantize(store, "clip_codes", **SMALL)
     with pytest.raises(UnknownFeature, match="dino"):
         quantize(store, "dino", **SMALL)
@@ -239,3 +301,16 @@ def test_the_command_prints_the_report_and_lookup_shows_codes(store):
     store.refresh()
     shown = CliRunner().invoke(app, ["lookup", IDS[0], "--feature", "clip_codes", "--store", store.uri])
     assert str(codes_of(store, [IDS[0]])[0].tolist()) in shown.output
+
+
+def test_the_command_refits_where_asked_and_leaves_other_settings_to_the_quantizer(run, store):
+    words = ("quantize", "clip", "--codebook-size", "8", "--store", store.uri, "--json")
+    code, out, err = run(*words)
+    first = json.loads(out)
+    assert (code, first["levels"], first["seed"], first["fitted"]) == (0, 3, 0, True), err
+    put(store, vector_spec(), {"new": 5 * np.ones(DIMS, np.float32)})
+    (again, anew) = (json.loads(run(*words, *more)[1]) for more in ((), ("--refit",)))
+    assert (again["version"], again["fitted"]) == (first["version"], False)
+    assert (anew["version"] == first["version"], anew["fitted"]) == (False, True)
+    code, _, err = run("quantize", "clip", "--method", "residual_kmean", "--store", store.uri)
+    assert (code, "Did you mean 'residual_kmeans'?" in err) == (2, True)

@@ -5,10 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmfeat.extract.fitted.codes import QUANTIZERS
+from mmfeat.extract.fitted.codes import ResidualKMeans as KMeans
 from mmfeat.schemas.errors import UsageError
-
-KMeans = QUANTIZERS["residual_kmeans"]
 
 
 def clusters(n: int, k: int, dims: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mmfeat.extract.fitted.codes import QUANTIZERS, measure
+from mmfeat.extract.fitted.codes import RqVae, measure
 
-RqVae = QUANTIZERS["rqvae"]
 LEVELS, CODES, DIMS = 2, 8, 16
 
 

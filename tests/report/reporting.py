@@ -15,8 +15,8 @@ import pyarrow as pa
 import synthetic
 import worlds
 
-from mmfeat.extract.media.decode import MediaRequest, Rendering, decode_media
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.fence.decode import MediaRequest, decode_media, picture_of
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, Prompt, Weights
@@ -92,10 +92,10 @@ def add_vectors(store: Store, spec: FeatureSpec, ids: Sequence[str], vectors: np
 
 def clip_vectors(spec: FeatureSpec, places: Sequence[str]) -> np.ndarray:
     """What a run would store of these covers."""
-    rendering = Rendering.of(spec)
-    frames = [decode_media(MediaRequest("cover", p, (rendering,)), MediaLimits()).frames[0] for p in places]
-    encoder = load_model(spec, "cpu")
-    return encoder.encode_images(np.concatenate([f.pixels for f in frames]))
+    assert spec.pixels is not None
+    wanted = (picture_of(spec.pixels.view),)
+    rows = [decode_media(MediaRequest(place, wanted), MediaLimits()).values for place in places]
+    return np.asarray(load_method(spec).run(rows))
 
 
 def distinct_scenes() -> list[synthetic.Scene]:
@@ -120,8 +120,8 @@ def _rows(
             "reason": "image is cut short" if value is None else None,
             "content_hash": contents.get(item_id, f"hash of {item_id}"),
             "stamp": None,
-            "facts": json.dumps(facts.get(item_id, STOPPED)) if spec.output == "text" else None,
-            spec.output: value,
+            "facts": json.dumps(facts.get(item_id, STOPPED)) if spec.form == "text" else None,
+            spec.form: value,
             "created": datetime(2026, 1, 2, tzinfo=UTC),
         }
         for item_id, value in values.items()

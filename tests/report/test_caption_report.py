@@ -15,7 +15,9 @@ import worlds
 from mmfeat.report.build import ReportOptions, report_captions
 from mmfeat.report.claims import ClaimModel
 from mmfeat.report.model import Absent
+from mmfeat.report.page import render
 from mmfeat.schemas.errors import ConfigError, UsageError
+from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.spec import FeatureSpec, Weights
 
 TEXTS = {
@@ -78,6 +80,39 @@ def test_without_an_image_text_feature_grounding_says_so_and_a_gate_on_it_fails(
     ]
     assert "CLIP or SigLIP" in report.gates[0].detail
     assert not report.passed
+
+
+def test_a_feature_that_reads_the_captions_of_another_version_is_stale_and_says_so(tmp_path):
+    store = words_store(tmp_path)
+    old = store.resolve("caption")
+    reading = random_spec("caption_text", 4, upstream=old.fingerprint)
+    reporting.add_vectors(store, reading, list(TEXTS), np.eye(3, 4))
+    planted = reporting.Planted(list(TEXTS), TEXTS)
+    new = reporting.write(tmp_path / "store", planted, prompt_version=2).resolve("caption")
+    store.refresh()
+    found = report_captions(store, ReportOptions()).usefulness.near_duplicates
+    assert found.absent == (
+        f"{reading.version} is stale: it reads {old.version}, and {new.version} is current. "
+        "Run its job again."
+    )
+    # Of the version that they read they say what they say.
+    of_old = report_captions(store, ReportOptions(feature=old.version))
+    assert of_old.usefulness.near_duplicates.items == 3
+
+
+def test_captions_that_read_the_texts_of_another_version_are_stale_and_say_so(tmp_path):
+    store = words_store(tmp_path)
+    tags = [reporting.caption_spec(prompt_version=n).model_copy(update={"name": "tags"}) for n in (1, 2)]
+    named = Input(source="tags", modality="text", named=True, upstream=tags[0].fingerprint)
+    spec = reporting.caption_spec()
+    spec = spec.model_copy(update={"inputs": (*spec.inputs, named)})
+    with store.lease("test"):
+        for one in (*tags, spec):
+            store.promotion.promote([store.add_version(one)])
+    report = report_captions(store, ReportOptions(feature="caption"))
+    why = f"it reads {tags[0].version}, and {tags[1].version} is current"
+    assert report.subject.stale == why
+    assert why in render(report)
 
 
 def test_right_captions_pass_the_default_gates_and_the_language_is_one_only_if_stated(tmp_path):

@@ -56,7 +56,7 @@ def test_texts_are_cut_before_an_item_is_left_out():
     assert len(embedded.json) <= 60_000
     assert [row["id"] for row in rows(embedded)] == ids
     assert rows(embedded)[0]["caption"] == ("word " * 100) + "…"
-    assert embedded.told.startswith("All 100 items, texts cut at 500 characters")
+    assert embedded.notice.startswith("All 100 items, texts cut at 500 characters")
 
 
 def test_what_still_does_not_fit_leaves_out_items_without_findings():
@@ -68,7 +68,7 @@ def test_what_still_does_not_fit_leaves_out_items_without_findings():
     assert found[:2] == ["failed", "suspect"]
     assert found[2:] == [f"{n}" for n in range(len(found) - 2)]
     assert 50 < len(found) < 202
-    assert embedded.told.startswith(f"{len(found)} of 202 items, those with findings first")
+    assert embedded.notice.startswith(f"{len(found)} of 202 items, those with findings first")
     assert embedded.total == 202
 
 

@@ -17,7 +17,7 @@ import uvicorn
 import worlds
 from storing import make_rows, text_spec, vector_spec, vectors
 
-from mmfeat.extract.registry import load_model, resolve_all
+from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.spec import FeatureConfig
 from mmfeat.serve.app import create_app
@@ -42,11 +42,11 @@ def make_store(folder: Path) -> Path:
     assert pixels.dtype == np.uint8
     [clip] = resolve_all({"clip": FeatureConfig(**worlds.CLIP)})
     values = _encoded(clip, covers[:6])
-    rows = {
-        clip: [*values, None],
-        vector_spec("noise", DIMS): [*vectors(6, DIMS), None],
-        text_spec("caption"): [*(f"a {s.colour} {s.shape}" for s in scenes[:6]), None],
-    }
+    rows = [
+        (clip, [*values, None]),
+        (vector_spec("noise", DIMS), [*vectors(6, DIMS), None]),
+        (text_spec("caption"), [*(f"a {s.colour} {s.shape}" for s in scenes[:6]), None]),
+    ]
     catalog = [
         {"item_id": i, "title": SCRIPT if i == "item-1" else f"Title of {i}", "cover": cover}
         for i, cover in zip(IDS, covers, strict=True)
@@ -54,7 +54,7 @@ def make_store(folder: Path) -> Path:
     store = Store.open(str(folder / "store"), create=True)
     with store.lease("test"):
         store.put_catalog(pa.Table.from_pylist(catalog, schema=CATALOG_SCHEMA), {"name": "test"})
-        for spec, cells in rows.items():
+        for spec, cells in rows:
             version = store.add_version(spec)
             store.commit(version, make_rows(spec, IDS[:7], cells), replace=False)
             store.finish(version)
@@ -64,10 +64,10 @@ def make_store(folder: Path) -> Path:
 
 
 def _encoded(spec: Any, covers: list[str]) -> list[np.ndarray]:
-    from mmfeat.extract.media.image import render_image
+    from mmfeat.extract.modalities.decoders.image import render_image
     from mmfeat.schemas.media import MediaLimits
 
-    view, model = spec.image.view, load_model(spec, "cpu")
+    view, model = spec.pixels.view, load_method(spec)
     pixels = [render_image(Path(c).read_bytes(), [view], MediaLimits())[0].pixels for c in covers]
     return list(model.encode_images(np.concatenate(pixels)).astype(spec.store_dtype))
 

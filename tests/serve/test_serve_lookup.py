@@ -116,7 +116,7 @@ def test_a_body_that_is_no_request_is_refused_with_a_reason(service, body):
 
 def test_features_say_what_made_them_and_how_many_items_have_them(service, opened):
     listed = service.http.get("/v1/features").json()
-    assert all(f["standing"] == "current" and f["problem"] == "" for f in listed["features"] if f["current"])
+    assert all(f["state"] == "current" and f["problem"] == "" for f in listed["features"] if f["current"])
     noise = next(f for f in listed["features"] if f["version"].startswith("noise@"))
     detail = service.http.get(f"/v1/features/{noise['version']}").json()
 
@@ -124,7 +124,7 @@ def test_features_say_what_made_them_and_how_many_items_have_them(service, opene
     assert (noise["ok"], noise["failed"], noise["missing"], noise["absent"]) == (6, 1, 0, 1)
     assert noise["current"] is True
     assert detail["fingerprint"] == opened.spec("noise").fingerprint
-    assert detail["spec"]["dims"] == 4
+    assert detail["spec"]["output"]["dims"] == 4
 
 
 def test_failures_come_with_stage_and_reason(service):

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import jsonschema
+import pyarrow as pa
 import pytest
+from serving import running
+
+from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.outputs import CodesOut, TextOut, TokensOut, VectorOut, VectorsOut
+from mmfeat.schemas.spec import FeatureSpec, Weights
+from mmfeat.store import Store, rows_schema
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +44,42 @@ def test_answers_are_as_described(service, described):
     }
     for name, answer in answers.items():
         jsonschema.validate(answer.json(), _schema(described, name))
+
+
+def test_a_lookup_of_every_kind_of_feature_is_as_described(tmp_path, described):
+    every = {
+        VectorOut(dims=2): [0.5, -1.0],
+        VectorsOut(count=2, dims=2): [0.5, -1.0, 2.0, 0.0],
+        TokensOut(dims=2): [[0.5, -1.0], [2.0, 0.0], [1.0, 1.0]],
+        CodesOut(levels=2, codebook_size=4): [3, 0],
+        TextOut(role="caption"): "a red cup",
+        TextOut(role="transcript"): "put the cup down",
+    }
+    shown = {VectorsOut: [[0.5, -1.0], [2.0, 0.0]]}
+    store = Store.open(str(tmp_path / "store"), create=True)
+    specs = {
+        f"of_{number}": FeatureSpec(
+            name=f"of_{number}",
+            inputs=(Input(source="title", modality="text"),),
+            output=output,
+            method="some",
+            model="m",
+            weights=Weights(origin="package", ref="x"),
+        )
+        for number, output in enumerate(every)
+    }
+    with store.lease("test"):
+        store.put_catalog(pa.Table.from_pylist([{"item_id": "a"}], schema=CATALOG_SCHEMA), {"name": "test"})
+        for spec, value in zip(specs.values(), every.values(), strict=True):
+            row = {"item_id": "a", "status": "ok", spec.form: value, "created": datetime.now(UTC)}
+            rows = pa.Table.from_pylist([row], schema=rows_schema(spec))
+            store.commit(store.add_version(spec), rows, replace=False)
+    with running(tmp_path / "store") as service:
+        answer = service.http.post("/v1/lookup", json={"ids": ["a"]}).json()
+    jsonschema.validate(answer, _schema(described, "LookupAnswer"))
+    for name, (output, value) in zip(specs, every.items(), strict=True):
+        found = answer["features"][name]
+        assert (found["kind"], found["values"]) == (specs[name].kind, [shown.get(type(output), value)])
 
 
 def test_every_route_says_which_errors_it_answers(described):

@@ -6,9 +6,15 @@ import io
 import re
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from PIL import Image
 from serving import IDS, SCRIPT, running
+from storing import vector_spec
+
+from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.inputs import VECTOR, Input
+from mmfeat.store import Store
 
 PAGES = ["/", "/items", "/search", "/failures", "/item?id=item-1", "/search?feature=clip&text=a+red+circle"]
 
@@ -23,6 +29,23 @@ def test_a_page_runs_no_script_and_loads_nothing_from_elsewhere(service, path):
     assert "default-src 'none'" in policy and "script-src" not in policy and "unsafe" not in policy
     assert "<script" not in answer.text and "style=" not in answer.text
     assert not re.search(r'(?:src|href|action)="(?!/|#)', answer.text)
+
+
+def test_the_overview_says_which_current_version_is_stale(tmp_path):
+    store = Store.open(str(tmp_path / "store"), create=True)
+    old, new = (vector_spec("clip", method_version=n) for n in (1, 2))
+    read = Input(source="clip", modality=VECTOR, upstream=old.fingerprint)
+    reader = vector_spec("reader").model_copy(update={"inputs": (read,)})
+    with store.lease("test"):
+        store.put_catalog(pa.Table.from_pylist([{"item_id": "a"}], schema=CATALOG_SCHEMA), {"name": "test"})
+        for spec in (old, new, reader):
+            store.promotion.promote([store.add_version(spec)])
+    with running(tmp_path / "store", ui=True) as service:
+        page = service.http.get("/").text
+        listed = {f["version"]: f["stale"] for f in service.http.get("/v1/features").json()["features"]}
+    why = f"it reads {old.version}, and {new.version} is current"
+    assert page.count(">stale</span>") == 1 and why in page
+    assert listed == {old.version: "", new.version: "", reader.version: why}
 
 
 def test_a_title_from_a_stranger_is_shown_as_it_is(service):
@@ -53,7 +76,7 @@ def test_neighbours_stand_side_by_side_per_feature_the_nearest_first(service, op
 
 
 def test_a_thumbnail_is_a_small_jpeg_of_the_items_own_cover(service):
-    answer = service.http.get("/thumb", params={"id": "a/b?c&d=e#f", "source": "cover"})
+    answer = service.http.get("/thumb", params={"id": "a/b?c&d=e#f", "column": "cover"})
     picture = Image.open(io.BytesIO(answer.content))
     assert answer.headers["content-type"] == "image/jpeg"
     assert picture.format == "JPEG" and max(picture.size) <= 320
@@ -62,13 +85,16 @@ def test_a_thumbnail_is_a_small_jpeg_of_the_items_own_cover(service):
 @pytest.mark.parametrize(
     ("query", "status"),
     [
-        ({"id": "/etc/passwd", "source": "cover"}, 404),
-        ({"id": "../../etc/passwd", "source": "cover"}, 404),
-        ({"id": "item-0", "source": "/etc/passwd"}, 422),
-        ({"id": "item-0", "source": "title"}, 422),
-        ({"id": "item-0", "source": "video"}, 404),
-        ({"id": "broken", "source": "cover"}, 404),
-        ({"id": "item-0", "source": "cover", "frame": -1}, 422),
+        ({"id": "/etc/passwd", "column": "cover"}, 404),
+        ({"id": "../../etc/passwd", "column": "cover"}, 404),
+        ({"id": "item-0", "column": "/etc/passwd"}, 404),
+        ({"id": "item-0", "column": "title"}, 404),
+        ({"id": "item-0", "column": "video"}, 404),
+        ({"id": "broken", "column": "cover"}, 404),
+        ({"id": "item-0", "column": "cover", "at": 1}, 404),
+        ({"id": "item-0", "column": "cover", "at": -1}, 422),
+        ({"id": "item-0", "column": "cover", "frame": -1}, 422),
+        ({"id": "item-0"}, 422),
     ],
 )
 def test_a_thumbnail_is_of_nothing_but_an_items_readable_media(service, query, status):
@@ -109,4 +135,4 @@ def test_a_search_by_picture_shows_what_is_near(service, opened):
 def test_without_the_option_there_are_no_pages(served_store):
     with running(served_store) as service:
         assert service.http.get("/").status_code == 404
-        assert service.http.get("/thumb", params={"id": "item-0", "source": "cover"}).status_code == 404
+        assert service.http.get("/thumb", params={"id": "item-0", "column": "cover"}).status_code == 404

@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 
+from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.outputs import TokensOut
 from mmfeat.schemas.spec import FeatureSpec, Weights
 from mmfeat.store import rows_schema
 
@@ -42,6 +44,17 @@ def text_spec(name: str = "caption") -> FeatureSpec:
     )
 
 
+def token_spec(name: str = "late", dims: int = 3, dtype: str = "float16") -> FeatureSpec:
+    return FeatureSpec(
+        name=name,
+        inputs=(Input(source="title", modality="text"),),
+        output=TokensOut(dims=dims, dtype=dtype),
+        method="some",
+        model="tiny",
+        weights=Weights(origin="random", ref="seed=0"),
+    )
+
+
 def make_rows(spec: FeatureSpec, ids: Sequence[str], values: Sequence[object]) -> pa.Table:
     """One row per id; a value of None makes it a failed row."""
     rows = [
@@ -52,8 +65,8 @@ def make_rows(spec: FeatureSpec, ids: Sequence[str], values: Sequence[object]) -
             "reason": f"cannot decode {item_id}" if value is None else None,
             "content_hash": f"hash of {item_id}",
             "stamp": f"stamp of {item_id}",
-            "facts": '{"tokens": 3}' if spec.output == "text" else None,
-            "vector" if spec.output == "vector" else "text": value,
+            "facts": '{"tokens": 3}' if spec.form == "text" else None,
+            spec.form: list(value) if isinstance(value, np.ndarray) else value,
             "created": CREATED,
         }
         for item_id, value in zip(ids, values, strict=True)

@@ -6,7 +6,8 @@ import lance
 import pyarrow as pa
 import pytest
 
-from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA
+from mmfeat.datasets.base import build_items
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA, Column, columns_of
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.store import Store
 
@@ -33,6 +34,7 @@ def test_the_catalog_keeps_places_takes_new_values_and_shrinks_nothing(store: St
     found = Store.open(store.uri)
     assert found.catalog().equals(items(b="B", a="A2", c="C", d="D"))
     assert found.catalog().schema.metadata is None
+    assert columns_of(found.catalog().schema) == columns_of(CATALOG_SCHEMA)
     assert found.dataset() == {"name": "second"}
 
 
@@ -102,3 +104,46 @@ def test_run_records_come_back_in_order_and_their_files_stay_few(store: Store) -
     assert [r["run_id"] for r in runs] == [f"r{k}" for k in range(70)]
     assert runs[0] == {"run_id": "r0", "report": None, "who": "Zoë"}
     assert len(lance.dataset(str(Path(store.uri, "_runs.lance"))).get_fragments()) < 20
+
+
+PHOTOS = Column("photos", "image", several=True)
+BRAND = Column("brand", "text")
+
+
+def test_a_catalog_has_any_columns_and_says_what_they_are(store: Store) -> None:
+    values = {"title": {"a": "A"}, "photos": {"a": ["/1.jpg", "/2.jpg"]}, "brand": {"b": "B"}}
+    given = build_items("ab", values, [PHOTOS, BRAND])
+    store.put_catalog(given, {})
+    found = Store.open(store.uri).catalog()
+    assert found.equals(given, check_metadata=True)
+    assert list(columns_of(found.schema).values())[-2:] == [PHOTOS, BRAND]
+    before = lance_version(store, "_items")
+    store.put_catalog(given, {})
+    assert lance_version(store, "_items") == before
+
+
+def test_a_column_that_the_dataset_lost_stays_for_items_that_left_it(store: Store) -> None:
+    photos = {"a": ["/a.jpg"], "b": ["/b.jpg"]}
+    store.put_catalog(build_items("ab", {"photos": photos}, [PHOTOS]), {})
+    store.put_catalog(build_items("bc", {"brand": {"c": "C"}}, [BRAND]), {})
+    assert [
+        (row["item_id"], row["photos"], row["brand"]) for row in Store.open(store.uri).catalog().to_pylist()
+    ] == [("a", ["/a.jpg"], None), ("b", None, None), ("c", None, "C")]
+    store.put_catalog(build_items("abc", {}), {})
+    assert store.catalog().schema.equals(CATALOG_SCHEMA, check_metadata=True)
+
+
+@pytest.mark.parametrize("changed", [Column("photos", "image"), Column("photos", "video", several=True)])
+def test_a_column_is_what_the_dataset_last_said(store: Store, changed: Column) -> None:
+    store.put_catalog(build_items("ab", {"photos": {"a": ["/a.jpg"], "b": ["/b.jpg"]}}, [PHOTOS]), {})
+    new = ["/b.mp4"] if changed.several else "/b.png"
+    store.put_catalog(build_items("b", {"photos": {"b": new}}, [changed]), {})
+    found = store.catalog()
+    assert columns_of(found.schema)["photos"] == changed
+    assert found["photos"].to_pylist() == [None, new]
+
+
+def test_a_new_modality_alone_is_noticed(store: Store) -> None:
+    store.put_catalog(build_items("a", {"x": {"a": "/a"}}, [Column("x", "video")]), {})
+    store.put_catalog(build_items("a", {"x": {"a": "/a"}}, [Column("x", "audio")]), {})
+    assert columns_of(Store.open(store.uri).catalog().schema)["x"].modality == "audio"

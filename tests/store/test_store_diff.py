@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from storing import make_rows, text_spec, vector_spec
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import Store, diff
 from mmfeat.store.diff import FeatureDiff, cosines, spec_changes
@@ -120,18 +122,22 @@ def test_what_has_no_cosine_says_why(store: Store, tmp_path: Path) -> None:
 
 
 def test_spec_changes_name_the_fields_that_decide_values() -> None:
-    old = vector_spec()
-    new = old.model_copy(
+    old = vector_spec().with_options(normalize=False)
+    new = old.with_options(normalize=True, pooling="cls").model_copy(
         update={
-            "dims": 8,
+            "output": VectorOut(dims=8, dtype="float16"),
             "weights": old.weights.model_copy(update={"ref": "seed=1", "location": "/elsewhere"}),
-            "normalize": True,
-            "pooling": "cls",
+            "inputs": (Input(source="cover", modality="image"), Input(source="title", modality="text")),
         }
     )
     assert spec_changes(old, new) == {
-        "dims": (4, 8), "normalize": (False, True), "pooling": (None, "cls"),
+        "inputs.order": (None, ["cover", "title"]),
+        "inputs.title.modality": (None, "text"),
+        "inputs.title.source": (None, "title"),
+        "normalize": (False, True),
+        "output.dims": (4, 8),
+        "pooling": (None, "cls"),
         "weights.ref": ("seed=0", "seed=1"),
-    }  # fmt: skip
+    }
     moved = old.model_copy(update={"weights": old.weights.model_copy(update={"location": "/elsewhere"})})
     assert spec_changes(old, moved) == {}

@@ -16,6 +16,11 @@ def test_adding_a_version_again_changes_nothing(store: Store) -> None:
     assert Store.open(store.uri).versions()[0].created == first.created
 
 
+def test_specs_that_are_equal_are_one_key() -> None:
+    keys = {vector_spec(): 1, text_spec(): 2, vector_spec(): 3, vector_spec(method_version=2): 4}
+    assert list(keys.values()) == [3, 2, 4]
+
+
 def test_a_spec_comes_back_whole(store: Store) -> None:
     for spec in (vector_spec(), text_spec()):
         store.add_version(spec)

@@ -13,7 +13,7 @@ from pydantic import Field
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap
 from mmfeat.export.files import write_each
-from mmfeat.export.ids import NUMBER_THEM, IdOptions, case_twins, is_no_file_name, raw_id, refuse_ids
+from mmfeat.export.ids import NUMBER_THEM, IdOptions, case_clashes, is_no_file_name, raw_id, refuse_ids
 
 _FOLDERS = {"image": "visual_embeddings", "text": "textual_embeddings", "audio": "audio_embeddings"}
 _NAME = r"^[A-Za-z0-9._-]+$"
@@ -57,8 +57,8 @@ class Ducho(Exporter):
         refuse_ids(
             content.ids, lambda i: is_no_file_name(i) or "." in i, "cannot name Ducho's files", NUMBER_THEM
         )
-        twins = case_twins(content.ids)
-        refuse_ids(twins, lambda i: True, "differ from another only in case", NUMBER_THEM)
+        clashes = case_clashes(content.ids)
+        refuse_ids(clashes, lambda i: True, "differ from another only in case", NUMBER_THEM)
 
     def convert(self, role: str, rows: np.ndarray) -> np.ndarray:
         """Ducho's extractors keep the batch axis of one."""

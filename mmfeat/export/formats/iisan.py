@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap
-from mmfeat.export.ids import NUMBER_THEM, IdOptions, case_twins, is_no_file_name, raw_id, refuse_ids
+from mmfeat.export.ids import NUMBER_THEM, IdOptions, case_clashes, is_no_file_name, raw_id, refuse_ids
 from mmfeat.export.tensors import need_torch, read_tensor, write_each_tensor
 
 # Role to the prefix of its files and, with "_outputs", their folder.
@@ -42,8 +42,8 @@ class IISAN(Exporter):
         if content.options.ids == "raw":
             bad = "cannot be part of a file's name"
             refuse_ids(content.ids, lambda i: is_no_file_name(f"bert_{i}"), bad, NUMBER_THEM)
-            twins = case_twins(content.ids)
-            refuse_ids(twins, lambda i: True, "differ from another only in case", NUMBER_THEM)
+            clashes = case_clashes(content.ids)
+            refuse_ids(clashes, lambda i: True, "differ from another only in case", NUMBER_THEM)
 
     def write(self, out: Path, content: Content) -> None:
         """A file per item and modality."""

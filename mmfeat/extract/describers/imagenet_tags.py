@@ -1,25 +1,34 @@
 """A description without a language model: the ImageNet labels that a CNN sees.
 
-These are tags, not captions: the text says so, and so does the spec's ``text_kind``.
+These are tags, not captions: the text says so, and so does the spec's role.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
-from mmfeat.extract.base import ANY_WORK, Caption, Captioner, CaptionInput, Work
-from mmfeat.extract.encoders.efficientnet_lite import EfficientNetLite
-from mmfeat.extract.options import check_options, check_source, frame_sampling
+from mmfeat.extract.base import Ask, Caption, Captioner, Placement, Reads, Row
+from mmfeat.extract.encoders.efficientnet_lite import EfficientNetLite, EfficientNetLiteOptions
+from mmfeat.extract.options import FrameOptions
 from mmfeat.schemas.errors import ItemError
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
+from mmfeat.schemas.outputs import TextOut
+from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
 _DEFAULT_TOP_K = 5
 # Below this a label is a guess. Part of what `method_version` 1 means.
 _LEAST_PROBABILITY = 0.02
+
+
+class ImageNetTagsOptions(FrameOptions):
+    """How many labels at most, and how pictures are decoded."""
+
+    jpeg: Literal["exact", "scaled"] | None = None
+    top_k: int | None = Field(default=None, gt=0)
 
 
 class ImageNetTags(Captioner):
@@ -29,8 +38,9 @@ class ImageNetTags(Captioner):
     always named. For clips the probabilities are averaged over the frames.
     """
 
+    Options: ClassVar[type[ImageNetTagsOptions]] = ImageNetTagsOptions
+    reads: ClassVar[tuple[Reads, ...]] = EfficientNetLite.reads
     batch_size: ClassVar[int] = 32
-    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = EfficientNetLite.example.model_copy(
         update={
             "method": "imagenet_tags",
@@ -40,56 +50,50 @@ class ImageNetTags(Captioner):
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`. Reads ``cover`` or ``video``."""
-        check_source(name, config, upstream)
-        check_options(name, config, ("jpeg", "top_k"))
+    def resolve(cls, ask: Ask[ImageNetTagsOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`."""
+        frames = ask.options.model_dump(include=set(FrameOptions.model_fields))
+        options = EfficientNetLiteOptions(jpeg=ask.options.jpeg, **frames)
         cnn = EfficientNetLite.resolve(
-            name, FeatureConfig(source="cover", encoder="efficientnet_lite", jpeg=config.jpeg), None
+            Ask(ask.name, ask.kind, ask.method, ask.inputs, ask.named, options=options)
         )
-        return FeatureSpec(
-            name=name,
-            source=config.source,
-            output="text",
-            method="imagenet_tags",
+        is_clip = ask.only.modality == "video"
+        return ask.spec(
+            inputs=cnn.inputs,
+            output=TextOut(role="tags"),
             model=cnn.model,
             weights=cnn.weights,
-            image=cnn.image,
-            frames=frame_sampling(name, config),
-            time_pooling="mean" if config.source == "video" else None,
-            text_kind="tags",
-            top_k=config.top_k or _DEFAULT_TOP_K,
+            options={
+                "time_pooling": "mean" if is_clip else None,
+                "top_k": ask.options.top_k or _DEFAULT_TOP_K,
+            },
         )
 
-    @classmethod
-    def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
-        return cls.example
-
-    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         self.spec = spec
-        self._cnn = EfficientNetLite(spec, device, work)
+        self._cnn = EfficientNetLite(spec, place)
         self.runtime, self.notes = self._cnn.runtime, self._cnn.notes
 
-    def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption | ItemError]:
-        """One text per input, in order.
+    def caption(self, rows: Sequence[Row]) -> list[Caption | ItemError]:
+        """One text per row, in order.
 
         Raises:
             ItemError: an item without pixels.
         """
-        if not inputs:
+        if not rows:
             return []
+        clips = [frames for (frames,) in rows]
         began = time.perf_counter()
-        counts = [len(item.frames.pixels) for item in inputs]
+        counts = [len(clip.pixels) for clip in clips]
         if not all(counts):
             raise ItemError("caption", "no frame to describe")
-        flat = self._cnn.classify(np.concatenate([item.frames.pixels for item in inputs]))
+        flat = self._cnn.classify(np.concatenate([clip.pixels for clip in clips]))
         starts = np.cumsum([0, *counts[:-1]])
         means = np.add.reduceat(flat, starts, axis=0) / np.array(counts)[:, None]
-        share = (time.perf_counter() - began) / len(inputs)
+        share = (time.perf_counter() - began) / len(rows)
         return [Caption(self._text(row), "stop", seconds=share) for row in means]
 
     def _text(self, probabilities: np.ndarray) -> str:
-        best = np.argsort(-probabilities, kind="stable")[: self.spec.top_k or _DEFAULT_TOP_K]
+        best = np.argsort(-probabilities, kind="stable")[: self.spec.options["top_k"]]
         named = [i for rank, i in enumerate(best) if rank == 0 or probabilities[i] >= _LEAST_PROBABILITY]
         return "tags: " + ", ".join(self._cnn.labels[i] for i in named)

@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import ANY_WORK, Encoder, Work
-from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, vector_spec
-from mmfeat.extract.options import PICTURES, check_options, check_source
-from mmfeat.extract.runtimes.runtime import Network, picture_network
+from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads
+from mmfeat.extract.encoders.pixels import adjusted, checked, picture_query, picture_tower, to_vectors
+from mmfeat.extract.encoders.vectors import vector_spec
+from mmfeat.extract.options import PictureOptions, VectorOptions, pixel_input
+from mmfeat.extract.runtimes.choice import Network, picture_network
 from mmfeat.extract.weights import Packaged
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ImagePreprocess, ModelCard, PixelView
+from mmfeat.schemas.inputs import PixelView
+from mmfeat.schemas.outputs import VectorOut
+from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
 if TYPE_CHECKING:
     import torch
@@ -33,6 +35,13 @@ _MEAN = (127 / 255, 127 / 255, 127 / 255)
 _STD = (128 / 255, 128 / 255, 128 / 255)
 
 
+_READS = ("image", "video")
+
+
+class EfficientNetLiteOptions(PictureOptions, VectorOptions):
+    """How pictures are shown to the network."""
+
+
 class EfficientNetLite(Encoder):
     """The 1280 averaged activations before the classifier (arXiv 1905.11946, the Lite variant).
 
@@ -40,12 +49,13 @@ class EfficientNetLite(Encoder):
     as the package converted them.
     """
 
+    Options: ClassVar[type[EfficientNetLiteOptions]] = EfficientNetLiteOptions
+    reads: ClassVar[tuple[Reads, ...]] = (Reads(_READS),)
     batch_size: ClassVar[int] = 32
-    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="efficientnet_lite",
         model=_MODEL,
-        reads=PICTURES,
+        reads=_READS,
         dims=_DIMS,
         input_size=(_VIEW.height, _VIEW.width),
         licence="Apache-2.0",
@@ -54,31 +64,28 @@ class EfficientNetLite(Encoder):
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`."""
-        check_source(name, config, upstream)
-        check_options(name, config, (*PICTURE_OPTIONS, *COMMON_OPTIONS))
-        view = adjusted(_VIEW, config.crop, config.jpeg)
+    def resolve(cls, ask: Ask[EfficientNetLiteOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`."""
+        view = adjusted(_VIEW, ask.options.crop, ask.options.jpeg)
         return vector_spec(
-            name,
-            config,
+            ask,
+            pixel_input(ask, ask.only, view, mean=_MEAN, std=_STD),
             model=_MODEL,
-            weights=_WEIGHTS.resolve(name),
-            image=ImagePreprocess(view=view, mean=_MEAN, std=_STD),
+            weights=_WEIGHTS.resolve(ask.name),
             normalize=False,
             dims=_DIMS,
         )
 
-    @classmethod
-    def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
-        return cls.example
-
-    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where the package's file is not the one we know."""
         self.spec = spec
-        self._network = _shared(spec, device, work)
+        self._network = _shared(spec, place)
         self.runtime, self.notes = self._network.runtime, self._network.notes
+
+    def query(self, modality: str) -> Query | None:
+        """See :meth:`Method.query`. By a picture, also where the feature is of clips."""
+        pixels = self.spec.pixels
+        return None if modality != "image" or pixels is None else picture_query(pixels, self.encode_images)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
@@ -133,13 +140,16 @@ class _Remembering:
 _NETWORKS: dict[tuple[object, ...], _Remembering] = {}
 
 
-def _shared(spec: FeatureSpec, device: str, work: Work) -> _Remembering:
+def _shared(spec: FeatureSpec, place: Placement) -> _Remembering:
     """One network for every feature of this process that reads it, in the runtime that suits the first."""
-    key = (spec.compute_dtype, device, work.threads, work.expected is None)
+    key = (spec.compute_dtype, place.device, place.threads, place.expected is None)
     if key not in _NETWORKS:
         # Tags are made by the same network, and are to find the same converted one.
-        own = spec.model_copy(update={"method": EfficientNetLite.example.method, "dims": _DIMS})
-        _NETWORKS[key] = _Remembering(picture_network(own, device, work, lambda spec: _tower(spec, device)))
+        own = spec.model_copy(
+            update={"method": EfficientNetLite.example.method, "output": VectorOut(dims=_DIMS)}
+        )
+        network = picture_network(own, place, lambda spec: _tower(spec, place.device))
+        _NETWORKS[key] = _Remembering(network)
     return _NETWORKS[key]
 
 

@@ -12,13 +12,22 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import ANY_WORK, Encoder, Work
-from mmfeat.extract.encoders.clip_texts import encode_cut
-from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
+from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads
+from mmfeat.extract.encoders.open_clip_texts import encode_cut
+from mmfeat.extract.encoders.pixels import adjusted, checked, picture_query, picture_tower, to_vectors
+from mmfeat.extract.encoders.vectors import card_of, vector_spec
 from mmfeat.extract.localcache import remembered
-from mmfeat.extract.options import PICTURES, TEXTS, check_options, check_source, close_matches, need_model
-from mmfeat.extract.runtimes.runtime import Network, picture_network, torch_runtime, use_torch_threads
+from mmfeat.extract.options import (
+    FRAME_OPTIONS,
+    PICTURE_OPTIONS,
+    PictureOptions,
+    VectorOptions,
+    WeightsOptions,
+    need_model,
+    pixel_input,
+    refuse_options,
+)
+from mmfeat.extract.runtimes.choice import Network, picture_network, torch_runtime, use_torch_threads
 from mmfeat.extract.weights import (
     find_on_hub,
     find_weights,
@@ -29,16 +38,10 @@ from mmfeat.extract.weights import (
     random_weights,
     seeded,
 )
-from mmfeat.schemas.errors import ConfigError, MissingExtra
-from mmfeat.schemas.spec import (
-    FeatureConfig,
-    FeatureSpec,
-    ImagePreprocess,
-    ModelCard,
-    PixelView,
-    TextPreprocess,
-    Weights,
-)
+from mmfeat.schemas.errors import MissingExtra
+from mmfeat.schemas.inputs import Input, PixelView, TextPrepare
+from mmfeat.schemas.spec import FeatureSpec, ModelCard, Weights
+from mmfeat.schemas.validation import near
 
 if TYPE_CHECKING:
     import torch
@@ -58,6 +61,13 @@ _PREPROCESSING: dict[str, Any] = {
 _VIEW_MODES: dict[str, Any] = {"shortest": "shortest", "squash": "squash", "longest": "pad"}
 
 
+_READS = ("image", "video", "text")
+
+
+class OpenClipOptions(WeightsOptions, PictureOptions, VectorOptions):
+    """``crop``, ``jpeg`` and the frames go with pictures and clips."""
+
+
 class OpenClip(Encoder):
     """The image tower for pictures and the text tower for texts; both give ``[n, embed_dim]``.
 
@@ -72,12 +82,13 @@ class OpenClip(Encoder):
     A feature of pictures encodes texts as well: that is text-to-image search.
     """
 
+    Options: ClassVar[type[OpenClipOptions]] = OpenClipOptions
+    reads: ClassVar[tuple[Reads, ...]] = (Reads(_READS),)
     batch_size: ClassVar[int] = 32
-    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="open_clip",
         model="ViT-B-32",
-        reads=(*PICTURES, *TEXTS),
+        reads=_READS,
         dims=512,
         input_size=(224, 224),
         licence="MIT",
@@ -85,41 +96,40 @@ class OpenClip(Encoder):
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`."""
-        check_source(name, config, upstream, (*PICTURES, *TEXTS))
-        pictures = config.source in PICTURES
-        own = ("model", "weights", "revision", *(PICTURE_OPTIONS if pictures else ()))
-        check_options(name, config, (*own, *COMMON_OPTIONS))
-        found = _find(name, config, need_model(name, config, "ViT-B-32"))
-        text = TextPreprocess(max_tokens=found.model["text_cfg"].get("context_length", 77))
+    def resolve(cls, ask: Ask[OpenClipOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`."""
+        found = _find(ask, need_model(ask, "ViT-B-32"))
+        if ask.only.modality == "text":
+            refuse_options(ask, (*PICTURE_OPTIONS, *FRAME_OPTIONS), "pictures")
+            tokens = found.model["text_cfg"].get("context_length", 77)
+            read = ask.only.prepared(TextPrepare(max_tokens=tokens))
+        else:
+            read = found.input(ask)
         return vector_spec(
-            name,
-            config,
+            ask,
+            read,
             model=found.name,
             weights=found.weights,
-            image=found.image(name, config) if pictures else None,
-            text=None if pictures else text,
             normalize=True,
             dims=found.model["embed_dim"],
         )
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
-        return card_of(spec, (*PICTURES, *TEXTS))
+        """See :meth:`Method.card`."""
+        return card_of(spec, _READS)
 
-    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load what the spec reads; ConfigError where the weights are missing or not those of the spec."""
         self.spec = spec
-        self._device = device
-        self._threads = work.threads
+        self._device = place.device
+        self._threads = place.threads
         self._network: Network | None = None
         self.runtime = torch_runtime()
-        if spec.image is None:
+        if spec.pixels is None:
             _ = self._model
             return
-        self._network = picture_network(spec, device, work, self._tower)
+        self._network = picture_network(spec, place, self._tower)
         self.runtime, self.notes = self._network.runtime, self._network.notes
         if self.runtime != torch_runtime():
             # Loaded to be converted, if at all.
@@ -139,6 +149,13 @@ class OpenClip(Encoder):
             tokens = self._tokenizer(list(texts)).to(self._device)
             outputs = encode_cut(self._model, tokens).float().cpu().numpy()
         return to_vectors(outputs, self.spec)
+
+    def query(self, modality: str) -> Query | None:
+        """See :meth:`Method.query`. Texts search pictures and texts; pictures search pictures."""
+        pixels = self.spec.pixels
+        if modality == "text":
+            return Query(None, self.encode_texts)
+        return None if modality != "image" or pixels is None else picture_query(pixels, self.encode_images)
 
     def _tower(self, spec: FeatureSpec) -> torch.nn.Module:
         model = self._model if spec == self.spec else self._loaded(spec)
@@ -171,14 +188,15 @@ class _Found:
     model: dict[str, Any]
     preprocess: dict[str, Any]
 
-    def image(self, name: str, config: FeatureConfig) -> ImagePreprocess:
+    def input(self, ask: Ask[OpenClipOptions]) -> Input:
+        """The picture or clip that is read."""
         cfg = _PREPROCESSING | {k: v for k, v in self.preprocess.items() if v is not None}
         size = self.model["vision_cfg"].get("image_size", 224)
         height, width = (size, size) if isinstance(size, int) else size
         mode = _VIEW_MODES[cfg["resize_mode"]]
         if mode == "shortest" and height != width:
-            raise ConfigError(
-                f"feature {name!r}: {self.name!r} reads {height} x {width} pixels by its shorter side, "
+            raise ask.error(
+                f"{self.name!r} reads {height} x {width} pixels by its shorter side, "
                 "which cannot be expressed"
             )
         fill = cfg["fill_color"]
@@ -191,86 +209,83 @@ class _Found:
             interpolation="bilinear" if cfg["interpolation"] == "bilinear" else "bicubic",
             fill=(fill, fill, fill),
         )
-        return ImagePreprocess(
-            view=adjusted(view, config.crop, config.jpeg), mean=tuple(cfg["mean"]), std=tuple(cfg["std"])
-        )
+        view = adjusted(view, ask.options.crop, ask.options.jpeg)
+        return pixel_input(ask, ask.only, view, mean=tuple(cfg["mean"]), std=tuple(cfg["std"]))
 
 
-def _find(name: str, config: FeatureConfig, model: str) -> _Found:
+def _find(ask: Ask[OpenClipOptions], model: str) -> _Found:
     if is_path(model):
-        found = find_weights(name, config, _CONFIG_FILE)
-        return _from_file(name, found.folder.name, found.weights, found.folder)
+        found = find_weights(ask, _CONFIG_FILE)
+        return _from_file(ask, found.folder.name, found.weights, found.folder)
     if model.startswith(_HUB_PREFIX):
         hub_id = model.removeprefix(_HUB_PREFIX)
-        found = find_weights(name, config.model_copy(update={"model": hub_id}), _CONFIG_FILE)
-        return _from_file(name, hub_id, found.weights, found.folder)
-    return _listed(name, config, model.replace("/", "-"))
+        found = find_weights(ask, _CONFIG_FILE, model=hub_id)
+        return _from_file(ask, hub_id, found.weights, found.folder)
+    return _listed(ask, model.replace("/", "-"))
 
 
-def _from_file(name: str, model: str, weights: Weights, folder: Path) -> _Found:
+def _from_file(ask: Ask[OpenClipOptions], model: str, weights: Weights, folder: Path) -> _Found:
     body = json.loads((folder / _CONFIG_FILE).read_text(encoding="utf-8"))
     if "model_cfg" not in body:
-        raise ConfigError(f"feature {name!r}: {_CONFIG_FILE} of {model!r} has no model_cfg")
+        raise ask.error(f"{_CONFIG_FILE} of {model!r} has no model_cfg")
     return _Found(model, weights, body["model_cfg"], body.get("preprocess_cfg", {}))
 
 
-def _listed(name: str, config: FeatureConfig, model: str) -> _Found:
+def _listed(ask: Ask[OpenClipOptions], model: str) -> _Found:
     """An architecture that comes with open_clip, with pretrained or random weights."""
-    model_cfg = _architecture(name, model)
-    if config.weights is not None and config.weights.startswith("random:"):
-        return _Found(model, random_weights(random_seed_of(name, config)), model_cfg, {})
-    facts = {"open_clip": model, "weights": config.weights}
-    tag_cfg = remembered(facts, lambda: _pretrained(name, model, config.weights))
-    _check_activation(name, model, model_cfg, config.weights, tag_cfg)
+    model_cfg, tag = _architecture(ask, model), ask.options.weights
+    if tag is not None and tag.startswith("random:"):
+        return _Found(model, random_weights(random_seed_of(ask)), model_cfg, {})
+    tag_cfg = remembered({"open_clip": model, "weights": tag}, lambda: _pretrained(ask, model, tag))
+    _check_activation(ask, model, model_cfg, tag, tag_cfg)
     repo, _ = _repo_and_file(tag_cfg)
-    revision = find_on_hub(name, repo, config.revision, needs=None).weights.revision
+    revision = find_on_hub(ask.name, repo, ask.options.revision, needs=None).weights.revision
     # open_clip reads a tag in any case and with either dash: one spelling, one fingerprint.
-    tag = str(config.weights).lower().replace("-", "_")
-    weights = Weights(origin="hub", ref=tag, revision=revision)
-    return _Found(model, weights, model_cfg, tag_cfg)
+    spelt = str(tag).lower().replace("-", "_")
+    return _Found(model, Weights(origin="hub", ref=spelt, revision=revision), model_cfg, tag_cfg)
 
 
-def _architecture(name: str, model: str) -> dict[str, Any]:
+def _architecture(ask: Ask[OpenClipOptions], model: str) -> dict[str, Any]:
     """The configuration that the package has of a model, read without importing it: that takes seconds."""
     package = find_spec("open_clip")
     if package is None or package.origin is None:
         raise MissingExtra("The encoder 'open_clip'", "extract", "open_clip")
     files = {path.stem: path for path in (Path(package.origin).parent / "model_configs").glob("*.json")}
     if model not in files:
-        raise ConfigError(
-            f"feature {name!r}: open_clip has no model {model!r}",
-            hint=f"{close_matches(model, files)}All: open_clip.list_models(). "
+        raise ask.error(
+            f"open_clip has no model {model!r}",
+            hint=f"{near(model, files)}All: open_clip.list_models(). "
             f"A hub model goes by {_HUB_PREFIX}ORG/NAME, a folder by its path.",
         )
     architecture: dict[str, Any] = json.loads(files[model].read_text(encoding="utf-8"))
     return architecture
 
 
-def _pretrained(name: str, model: str, tag: str | None) -> dict[str, Any]:
+def _pretrained(ask: Ask[OpenClipOptions], model: str, tag: str | None) -> dict[str, Any]:
     """What open_clip says of a pretrained tag; ConfigError where it has none of that name."""
     import open_clip
 
     tags = open_clip.list_pretrained_tags_by_model(model)
     found: dict[str, Any] = open_clip.get_pretrained_cfg(model, tag or "")
     if not found:
-        raise ConfigError(
-            f"feature {name!r}: open_clip has no weights {tag!r} for {model!r}",
-            hint=f"{close_matches(tag or '', tags)}"
+        raise ask.error(
+            f"open_clip has no weights {tag!r} for {model!r}",
+            hint=f"{near(tag or '', tags)}"
             f'There are: {", ".join(tags) or "none"}, and "random:0" for measuring speed.',
         )
     return found
 
 
 def _check_activation(
-    name: str, model: str, model_cfg: dict[str, Any], tag: str | None, tag_cfg: dict[str, Any]
+    ask: Ask[OpenClipOptions], model: str, model_cfg: dict[str, Any], tag: str | None, tag_cfg: dict[str, Any]
 ) -> None:
     """open_clip only warns where weights were trained with the other GELU; their values are off."""
     if bool(model_cfg.get("quick_gelu")) == bool(tag_cfg.get("quick_gelu")):
         return
     suffix = "-quickgelu"
     right = model.removesuffix(suffix) if model.endswith(suffix) else model + suffix
-    raise ConfigError(
-        f"feature {name!r}: the weights {tag!r} were trained with another activation than {model!r} has",
+    raise ask.error(
+        f"the weights {tag!r} were trained with another activation than {model!r} has",
         hint=f'Set model = "{right}".',
     )
 

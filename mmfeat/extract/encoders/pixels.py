@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mmfeat.extract.base import Query
+from mmfeat.extract.encoders.vectors import settings_of
 from mmfeat.schemas.errors import MmfeatError
-from mmfeat.schemas.spec import FeatureSpec, PixelView
+from mmfeat.schemas.inputs import ImagePrepare, PixelPrepare, PixelView
+from mmfeat.schemas.spec import FeatureSpec
 
 if TYPE_CHECKING:
     import torch
@@ -35,12 +38,22 @@ def adjusted(
     return PixelView.model_validate(view.model_dump() | changes)
 
 
+def picture_query(pixels: PixelPrepare, encode: Callable[[np.ndarray], np.ndarray]) -> Query:
+    """How a feature of pictures, or of clips, is searched by one picture.
+
+    Args:
+        encode: uint8 ``[n, height, width, 3]`` to float32 ``[n, dims]``.
+    """
+    prepare = ImagePrepare(view=pixels.view, mean=pixels.mean, std=pixels.std)
+    return Query(prepare, lambda frames: encode(np.concatenate([one.pixels for one in frames])))
+
+
 def picture_tower(
     spec: FeatureSpec,
     network: torch.nn.Module,
     read: Callable[[Any, torch.Tensor], torch.Tensor | tuple[torch.Tensor, ...]],
 ) -> torch.nn.Module:
-    """A network behind its preprocessing: what :func:`~mmfeat.extract.runtimes.runtime.picture_network` runs.
+    """A network behind its preprocessing: what :func:`~mmfeat.extract.runtimes.choice.picture_network` runs.
 
     The module takes uint8 ``[n, height, width, 3]`` in the spec's view and gives a tuple of float32
     outputs. Pixels are normalised in float32 as upstream libraries do, whatever the network's type. Its
@@ -52,7 +65,7 @@ def picture_tower(
     """
     import torch
 
-    image = spec.image
+    image = spec.pixels
     if image is None or image.mean is None or image.std is None:
         raise MmfeatError(f"feature {spec.name!r} has no image preprocessing")
     mean, std = (torch.tensor(v).view(3, 1, 1) for v in (image.mean, image.std))
@@ -84,7 +97,7 @@ def checked(pixels: np.ndarray, spec: FeatureSpec) -> np.ndarray:
         MmfeatError: they are not in the spec's view. Some models take any size, and would give other
             values without a word.
     """
-    image = spec.image
+    image = spec.pixels
     if image is None:
         raise MmfeatError(f"feature {spec.name!r} has no image preprocessing")
     if pixels.dtype != np.uint8 or pixels.shape[1:] != (image.view.height, image.view.width, 3):
@@ -98,7 +111,7 @@ def checked(pixels: np.ndarray, spec: FeatureSpec) -> np.ndarray:
 def to_vectors(outputs: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     """A model's float32 ``[n, dims]`` or ``[n, vectors, dims]`` outputs, every vector of length 1 where the
     spec says so."""
-    if not spec.normalize:
+    if not settings_of(spec).normalize:
         return outputs
     lengths = np.linalg.norm(outputs, axis=-1, keepdims=True)
     vectors: np.ndarray = outputs / np.maximum(lengths, _LEAST_LENGTH)

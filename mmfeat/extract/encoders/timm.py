@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import ANY_WORK, Encoder, Work
-from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
+from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads
+from mmfeat.extract.encoders.pixels import adjusted, checked, picture_query, picture_tower, to_vectors
+from mmfeat.extract.encoders.vectors import card_of, vector_spec
 from mmfeat.extract.localcache import remembered
-from mmfeat.extract.options import PICTURES, check_options, check_source, close_matches, need_model
-from mmfeat.extract.runtimes.runtime import picture_network
+from mmfeat.extract.options import PictureOptions, VectorOptions, WeightsOptions, need_model, pixel_input
+from mmfeat.extract.runtimes.choice import picture_network
 from mmfeat.extract.weights import (
     find_on_hub,
     find_weights,
@@ -26,12 +26,18 @@ from mmfeat.extract.weights import (
     seeded,
 )
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ImagePreprocess, ModelCard, PixelView, Weights
+from mmfeat.schemas.inputs import PixelView
+from mmfeat.schemas.spec import FeatureSpec, ModelCard, Weights
+from mmfeat.schemas.validation import near
 
 if TYPE_CHECKING:
     import torch
 
-_OPTIONS = ("model", "weights", "revision", *PICTURE_OPTIONS, *COMMON_OPTIONS)
+_READS = ("image", "video")
+
+
+class TimmOptions(WeightsOptions, PictureOptions, VectorOptions):
+    """Which model, and how pictures are shown to it."""
 
 
 class Timm(Encoder):
@@ -43,12 +49,13 @@ class Timm(Encoder):
     ``timm.data.resolve_model_data_config``'s.
     """
 
+    Options: ClassVar[type[TimmOptions]] = TimmOptions
+    reads: ClassVar[tuple[Reads, ...]] = (Reads(_READS),)
     batch_size: ClassVar[int] = 32
-    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="timm",
         model="resnet50.a1_in1k",
-        reads=PICTURES,
+        reads=_READS,
         dims=2048,
         input_size=(224, 224),
         licence="apache-2.0",
@@ -56,38 +63,41 @@ class Timm(Encoder):
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`."""
-        check_source(name, config, upstream)
-        check_options(name, config, _OPTIONS)
-        found = _find(name, config)
+    def resolve(cls, ask: Ask[TimmOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`."""
+        found = _find(ask)
         facts = {"timm": found.place, "configuration": found.configuration}
         outline = remembered(facts, lambda: _outline(found.place))
         data = outline["data"]
-        view = adjusted(_view(name, found.model, data), config.crop, config.jpeg)
+        view = adjusted(_view(ask, found.model, data), ask.options.crop, ask.options.jpeg)
+        read = pixel_input(ask, ask.only, view, mean=tuple(data["mean"]), std=tuple(data["std"]))
         return vector_spec(
-            name,
-            config,
+            ask,
+            read,
             model=found.model,
             weights=found.weights,
-            image=ImagePreprocess(view=view, mean=tuple(data["mean"]), std=tuple(data["std"])),
             normalize=False,
             dims=outline["dims"],
         )
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
+        """See :meth:`Method.card`."""
         import timm
 
         known = timm.get_pretrained_cfg(spec.model) if spec.weights.origin == "hub" else None
-        return card_of(spec, PICTURES, licence=known.license if known else None)
+        return card_of(spec, _READS, licence=known.license if known else None)
 
-    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where they are missing or not those of the spec."""
         self.spec = spec
-        self._network = picture_network(spec, device, work, lambda own: _tower(own, device))
+        self._network = picture_network(spec, place, lambda own: _tower(own, place.device))
         self.runtime, self.notes = self._network.runtime, self._network.notes
+
+    def query(self, modality: str) -> Query | None:
+        """See :meth:`Method.query`. By a picture, also where the feature is of clips."""
+        pixels = self.spec.pixels
+        return None if modality != "image" or pixels is None else picture_query(pixels, self.encode_images)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
@@ -108,46 +118,46 @@ class _Found:
     configuration: str | None = None
 
 
-def _find(name: str, config: FeatureConfig) -> _Found:
-    model = need_model(name, config, "resnet50.a1_in1k")
+def _find(ask: Ask[TimmOptions]) -> _Found:
+    model = need_model(ask, "resnet50.a1_in1k")
     if is_path(model):
-        found = find_weights(name, config)
+        found = find_weights(ask)
         configuration = folder_digest(found.folder, (".json",))
         return _Found(found.folder.name, f"local-dir:{found.folder}", found.weights, configuration)
-    if config.weights is not None:
-        remembered({"timm": model}, lambda: _architecture(name, model))
-        return _Found(model, model, random_weights(random_seed_of(name, config)))
-    listed = remembered({"timm": model, "pretrained": True}, lambda: _pretrained(name, model))
-    weights = find_on_hub(name, listed["hub_id"], config.revision, needs=None).weights
+    if ask.options.weights is not None:
+        remembered({"timm": model}, lambda: _architecture(ask, model))
+        return _Found(model, model, random_weights(random_seed_of(ask)))
+    listed = remembered({"timm": model, "pretrained": True}, lambda: _pretrained(ask, model))
+    weights = find_on_hub(ask.name, listed["hub_id"], ask.options.revision, needs=None).weights
     return _Found(listed["full"], listed["full"], weights)
 
 
-def _architecture(name: str, model: str) -> dict[str, Any]:
+def _architecture(ask: Ask[TimmOptions], model: str) -> dict[str, Any]:
     """What a model is a variant of; ConfigError where timm has no such."""
     import timm
 
     architecture = model.partition(".")[0]
     if not timm.is_model(architecture):
-        raise ConfigError(
-            f"feature {name!r}: timm has no model {architecture!r}",
-            hint=f"{close_matches(architecture, timm.list_models())}All: timm.list_models().",
+        raise ask.error(
+            f"timm has no model {architecture!r}",
+            hint=f"{near(architecture, timm.list_models())}All: timm.list_models().",
         )
     return {"architecture": architecture}
 
 
-def _pretrained(name: str, model: str) -> dict[str, Any]:
+def _pretrained(ask: Ask[TimmOptions], model: str) -> dict[str, Any]:
     """A model's name with its tag, and where the hub has its weights; ConfigError where it has none."""
     import timm
 
-    architecture = _architecture(name, model)["architecture"]
+    architecture = _architecture(ask, model)["architecture"]
     pretrained = timm.list_models(f"{architecture}.*", pretrained=True)
     try:
         known = timm.get_pretrained_cfg(model)
     except RuntimeError:
         known = None
     if known is None or not known.hf_hub_id:
-        raise ConfigError(
-            f"feature {name!r}: timm has no weights for {model!r}",
+        raise ask.error(
+            f"timm has no weights for {model!r}",
             hint=f'There are: {", ".join(pretrained) or "none"}; weights = "random:0" measures speed.',
         )
     full = f"{architecture}.{known.tag}" if known.tag else architecture
@@ -166,7 +176,7 @@ def _outline(place: str) -> dict[str, Any]:
     return {"data": data, "dims": dims}
 
 
-def _view(name: str, model: str, data: dict[str, Any]) -> PixelView:
+def _view(ask: Ask[TimmOptions], model: str, data: dict[str, Any]) -> PixelView:
     """timm's evaluation transform as a view; ConfigError where one view cannot express it."""
     _, height, width = data["input_size"]
     mode, share = data["crop_mode"], data["crop_pct"]
@@ -178,8 +188,8 @@ def _view(name: str, model: str, data: dict[str, Any]) -> PixelView:
         return PixelView(mode="pad", fill=fill, **shown)
     if mode == "center" and height == width:
         return PixelView(mode="shortest", resize=math.floor(height / share), fill=fill, **shown)
-    raise ConfigError(
-        f"feature {name!r}: the preprocessing of {model!r} cannot be expressed: crop_mode {mode!r}, "
+    raise ask.error(
+        f"the preprocessing of {model!r} cannot be expressed: crop_mode {mode!r}, "
         f"crop_pct {share}, {height} x {width} pixels"
     )
 

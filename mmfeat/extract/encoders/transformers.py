@@ -7,22 +7,30 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from mmfeat.extract.base import ANY_WORK, Encoder, Work
-from mmfeat.extract.encoders.pixels import adjusted, checked, picture_tower, to_vectors
+from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads
+from mmfeat.extract.encoders.pixels import adjusted, checked, picture_query, picture_tower, to_vectors
 from mmfeat.extract.encoders.processor import read_processor
-from mmfeat.extract.encoders.vectors import COMMON_OPTIONS, PICTURE_OPTIONS, card_of, vector_spec
+from mmfeat.extract.encoders.vectors import card_of, settings_of, vector_spec
 from mmfeat.extract.localcache import remembered
-from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
-from mmfeat.extract.runtimes.runtime import picture_network
+from mmfeat.extract.options import PictureOptions, VectorOptions, WeightsOptions, need_model, pixel_input
+from mmfeat.extract.runtimes.choice import picture_network
 from mmfeat.extract.weights import find_weights, folder_digest, loadable_folder, loading, seeded
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard, PixelView, Pooling
+from mmfeat.schemas.inputs import ImagePrepare, PixelView
+from mmfeat.schemas.spec import FeatureSpec, ModelCard, Pooling
 
 if TYPE_CHECKING:
     import torch
 
-_OWN_OPTIONS = ("model", "weights", "revision", "pooling", "layer", "hidden_states")
-_OPTIONS = (*_OWN_OPTIONS, *PICTURE_OPTIONS, *COMMON_OPTIONS)
+_READS = ("image", "video")
+
+
+class TransformersOptions(WeightsOptions, PictureOptions, VectorOptions):
+    """What is read of the model's tokens, and how pictures are shown to it."""
+
+    pooling: Pooling | None = None
+    layer: int | None = None
+    hidden_states: bool | None = None
 
 
 class TransformersEncoder(Encoder):
@@ -47,12 +55,13 @@ class TransformersEncoder(Encoder):
     ``pooling = "mean"`` and for models without a CLS token. A clip's are means over its frames.
     """
 
+    Options: ClassVar[type[TransformersOptions]] = TransformersOptions
+    reads: ClassVar[tuple[Reads, ...]] = (Reads(_READS),)
     batch_size: ClassVar[int] = 32
-    weighs_work: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="transformers",
         model="facebook/dinov2-small",
-        reads=PICTURES,
+        reads=_READS,
         dims=384,
         input_size=(224, 224),
         licence="Apache-2.0",
@@ -60,51 +69,58 @@ class TransformersEncoder(Encoder):
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`."""
-        check_source(name, config, upstream)
-        check_options(name, config, _OPTIONS)
-        if config.hidden_states and config.layer is not None:
-            raise ConfigError(
-                f"feature {name!r}: hidden_states gives every layer, and layer = {config.layer} one of them",
-                hint="Leave one of the two out.",
+    def resolve(cls, ask: Ask[TransformersOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`."""
+        options = ask.options
+        if options.hidden_states and options.layer is not None:
+            raise ask.error(
+                f"hidden_states gives every layer, and layer = {options.layer} one of them",
+                "Leave one of the two out.",
             )
-        model = need_model(name, config, "facebook/dinov2-small")
-        found = find_weights(name, config)
+        model = need_model(ask, "facebook/dinov2-small")
+        found = find_weights(ask)
         shown = found.folder.name if found.weights.location else model
         facts = {
             "transformers": shown,
             "configuration": folder_digest(found.folder, (".json",)),
-            "options": config.model_dump(include={"crop", "jpeg", "pooling", "layer", "hidden_states"}),
+            "options": options.model_dump(include={"crop", "jpeg", "pooling", "layer", "hidden_states"}),
         }
-        outline = remembered(facts, lambda: _outline(name, config, shown, found.folder))
-        return vector_spec(name, config, model=shown, weights=found.weights, normalize=False, **outline)
+        outline = remembered(facts, lambda: _outline(ask, shown, found.folder))
+        image = ImagePrepare.model_validate(outline.pop("image"))
+        read = pixel_input(ask, ask.only, image.view, mean=image.mean, std=image.std)
+        return vector_spec(ask, read, model=shown, weights=found.weights, normalize=False, **outline)
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
-        return card_of(spec, PICTURES)
+        """See :meth:`Method.card`."""
+        return card_of(spec, _READS)
 
-    def __init__(self, spec: FeatureSpec, device: str, work: Work = ANY_WORK) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where some are missing or not those of the spec."""
         self.spec = spec
-        self._network = picture_network(spec, device, work, lambda own: _tower(own, device))
+        self._network = picture_network(spec, place, lambda own: _tower(own, place.device))
         self.runtime, self.notes = self._network.runtime, self._network.notes
+
+    def query(self, modality: str) -> Query | None:
+        """See :meth:`Method.query`. By a picture, also where the feature is of clips."""
+        pixels = self.spec.pixels
+        return None if modality != "image" or pixels is None else picture_query(pixels, self.encode_images)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
         return to_vectors(self._network(checked(pixels, self.spec))[0], self.spec)
 
 
-def _outline(name: str, config: FeatureConfig, model: str, folder: Path) -> dict[str, Any]:
-    """Those fields of the spec for which the model has to be looked into."""
-    image = read_processor(name, model, folder)
-    image = image.model_copy(update={"view": adjusted(image.view, config.crop, config.jpeg)})
-    empty = _Outline(name, model, str(folder), image.view)
-    layer = empty.layer(config.layer)
-    final = layer is None and not config.hidden_states
-    pooling = empty.pooling(config.pooling or "default", final)
-    vectors, dims = empty.shape(pooling, layer, bool(config.hidden_states))
+def _outline(ask: Ask[TransformersOptions], model: str, folder: Path) -> dict[str, Any]:
+    """What of the spec only the model itself shows."""
+    options = ask.options
+    image = read_processor(ask.name, model, folder)
+    image = image.model_copy(update={"view": adjusted(image.view, options.crop, options.jpeg)})
+    empty = _Outline(ask.name, model, str(folder), image.view)
+    layer = empty.layer(options.layer)
+    final = layer is None and not options.hidden_states
+    pooling = empty.pooling(options.pooling or "default", final)
+    vectors, dims = empty.shape(pooling, layer, bool(options.hidden_states))
     fields = {"pooling": pooling, "layer": layer, "vectors": vectors, "dims": dims}
     return {"image": image.model_dump(mode="json"), **fields}
 
@@ -222,13 +238,15 @@ def _vision_config(folder: str) -> Any:
 def _tower(spec: FeatureSpec, device: str) -> torch.nn.Module:
     import torch
 
+    settings = settings_of(spec)
+
     def read(model: Any, inputs: torch.Tensor) -> torch.Tensor:
-        hidden = spec.layer is not None or spec.vectors is not None
+        hidden = settings.layer is not None or spec.vectors is not None
         outputs = model(pixel_values=inputs, output_hidden_states=hidden)
         prefix = _prefix_tokens(model.config, outputs, tuple(inputs.shape[2:]))
         if spec.vectors is None:
-            return _pooled(outputs, spec.pooling, spec.layer, prefix)
-        return torch.stack(_every_layer(outputs, spec.pooling, prefix), dim=1)
+            return _pooled(outputs, settings.pooling, settings.layer, prefix)
+        return torch.stack(_every_layer(outputs, settings.pooling, prefix), dim=1)
 
     model = _load(spec).to(device, getattr(torch, spec.compute_dtype))
     return picture_tower(spec, model.to(memory_format=torch.channels_last), read)
@@ -247,7 +265,7 @@ def _load(spec: FeatureSpec) -> Any:
         model, report = AutoModel.from_pretrained(
             folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-    unused = "pooler." if spec.pooling in ("cls", "mean") else None
+    unused = "pooler." if settings_of(spec).pooling in ("cls", "mean") else None
     missing = sorted(k for k in report["missing_keys"] if unused is None or unused not in k)
     if missing:
         raise ConfigError(

@@ -2,45 +2,79 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from mmfeat.extract.options import frame_sampling
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
-
-#: Options of every encoder.
-COMMON_OPTIONS = ("normalize", "dtype", "store_dtype")
-#: Options of every encoder where it reads pictures.
-PICTURE_OPTIONS = ("crop", "jpeg")
+from mmfeat.extract.base import Ask
+from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.outputs import StoreDtype, VectorOut, VectorsOut
+from mmfeat.schemas.spec import ComputeDtype, FeatureSpec, ModelCard, Pooling, Weights
 
 
-def vector_spec(name: str, config: FeatureConfig, *, normalize: bool, **resolved: Any) -> FeatureSpec:
-    """The spec of feature ``name``.
+class VectorSettings(Frozen):
+    """What decides an encoder's vectors beside its inputs: the options of a resolved spec.
+
+    Attributes:
+        time_pooling: how frames' vectors become a clip's.
+        pooling, layer: what is read of a model's tokens; None where the model decides.
+    """
+
+    normalize: bool = False
+    compute_dtype: ComputeDtype = "float32"
+    time_pooling: str | None = None
+    pooling: Pooling | None = None
+    layer: int | None = None
+
+
+def vector_spec(
+    ask: Ask[Any],
+    read: Input,
+    *,
+    model: str,
+    weights: Weights,
+    normalize: bool,
+    dims: int,
+    vectors: int | None = None,
+    **settings: Any,
+) -> FeatureSpec:
+    """The spec of a feature of one input.
 
     Args:
         normalize: whether the model's usual use divides vectors by their length; the option wins.
-        resolved: the fields of FeatureSpec that the encoder decides.
+        vectors: how many vectors an item has; None for one.
+        settings: further fields of :class:`VectorSettings`.
     """
-    return FeatureSpec(
-        name=name,
-        source=config.source,
-        output="vector",
-        method=config.method,
-        frames=frame_sampling(name, config),
-        time_pooling="mean" if config.source == "video" else None,
-        normalize=normalize if config.normalize is None else config.normalize,
-        compute_dtype=config.dtype or "float32",
-        store_dtype=config.store_dtype or "float32",
-        **resolved,
+    options = ask.options
+    dtype: StoreDtype = options.store_dtype or "float32"
+    one = VectorOut(dims=dims, dtype=dtype)
+    resolved = VectorSettings(
+        normalize=normalize if options.normalize is None else options.normalize,
+        compute_dtype=options.dtype or "float32",
+        time_pooling="mean" if read.modality == "video" else None,
+        **settings,
+    )
+    return ask.spec(
+        inputs=(read,),
+        output=one if vectors is None else VectorsOut(count=vectors, dims=dims, dtype=dtype),
+        model=model,
+        weights=weights,
+        options=resolved.model_dump(mode="json"),
     )
 
 
-def card_of(spec: FeatureSpec, reads: tuple[str, ...], licence: str | None = None) -> ModelCard:
+def settings_of(spec: FeatureSpec) -> VectorSettings:
+    """The settings of a spec that :func:`vector_spec` made."""
+    return spec.settings(VectorSettings)
+
+
+def card_of(spec: FeatureSpec, reads: Sequence[str], licence: str | None = None) -> ModelCard:
     """The card of a model that only its spec is known of; without a licence it says where to look."""
-    view = spec.image.view if spec.image else None
+    view = spec.pixels.view if spec.pixels else None
     return ModelCard(
         method=spec.method,
         model=spec.model,
-        reads=reads,
+        reads=tuple(reads),
         dims=spec.dims,
         input_size=(view.height, view.width) if view else None,
         licence=licence or "see the model's own card",

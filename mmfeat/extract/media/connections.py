@@ -47,7 +47,7 @@ def session(allow_private: bool) -> requests.Session:
         allow_private: without it, connections to addresses that are not public raise ItemError.
     """
     made = _Session()
-    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # no item's visit is told to the next
+    made.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # no item's visit is known to the next
     made.headers["User-Agent"] = USER_AGENT
     made.headers["Accept"] = "image/*,video/*;q=0.9,*/*;q=0.5"
     # A file is to be as long as its server says; compressed bodies could not be held to that.

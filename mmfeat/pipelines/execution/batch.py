@@ -1,4 +1,4 @@
-"""A batch of units on its way through the stages: its cells by row, and the results it collects."""
+"""A batch of work items on its way through the stages: its cells by row, and the results it collects."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmfeat.extract.base import Caption, Usage
+from mmfeat.extract import modalities
+from mmfeat.extract.base import Caption, Row, Usage
 from mmfeat.extract.failures import as_item_error
-from mmfeat.extract.media.decode import Rendering
-from mmfeat.pipelines.planning.contents import joint_hash
-from mmfeat.schemas.catalog import MEDIA_SOURCES
+from mmfeat.extract.fence.decode import Wanted
+from mmfeat.pipelines.planning.columns import UPSTREAM
+from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, joint_hash
+from mmfeat.pipelines.planning.groups import media_columns_of
+from mmfeat.pipelines.planning.hashes import ABSENT
+from mmfeat.pipelines.planning.work import PAYLOAD
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
-from mmfeat.schemas.media import Frames, Scene
+from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.spec import FeatureSpec, text_hash
 
 RESULTS_SCHEMA = pa.schema(
     [
-        pa.field("unit", pa.int64()),
+        pa.field("work", pa.int64()),
         pa.field("feature", pa.int32()),
         pa.field("status", pa.string()),
         pa.field("stage", pa.string()),
         pa.field("reason", pa.string()),
         pa.field("content_hash", pa.string()),
         pa.field("stamp", pa.string()),
-        pa.field("value", pa.large_binary()),  # vector or vectors in the store's dtype, or UTF-8 text
+        pa.field("value", pa.large_binary()),  # numbers in the store's dtype, or UTF-8 text
         pa.field("facts", pa.string()),
         pa.field("seconds", pa.float64()),  # of the model: the row's share of its batch
         pa.field("runtime", pa.string()),  # what computed it
@@ -45,15 +49,42 @@ RESULTS_SCHEMA = pa.schema(
 #: class), ``reason`` and ``facts`` (its hint). No row is written for it.
 NOT_ASKED = "not asked"
 
+#: Columns that decoding adds per media column: what was read, and why it was not.
+HASH, STAMP_READ, STAGE, REASON = "hash.", "read.", "stage.", "reason."
+#: And per way that a file is wanted, by its number: the decoded array, and a JSON object that has its shape.
+DATA, FACTS = "data", "facts"
 
-def renderings(specs: Sequence[FeatureSpec]) -> list[Rendering]:
-    """The distinct renderings that ``specs`` want, in a fixed order: the columns of pixels."""
-    return list(dict.fromkeys(Rendering.of(spec) for spec in specs if spec.source in MEDIA_SOURCES))
+
+@dataclass(frozen=True)
+class Decoding:
+    """One way in which a media column is wanted."""
+
+    column: str
+    wanted: Wanted
+
+    @classmethod
+    def of(cls, read: Input) -> Decoding:
+        """What an input wants."""
+        return cls(read.column, Wanted.of(read))
+
+
+def decodings(specs: Sequence[FeatureSpec]) -> list[Decoding]:
+    """The distinct decodings that ``specs`` want, in a fixed order: the columns of decoded values."""
+    return list(dict.fromkeys(Decoding.of(one) for spec in specs for one in media_inputs(spec)))
+
+
+def media_inputs(spec: FeatureSpec) -> list[Input]:
+    """The inputs of a feature that are read from files."""
+    return [one for one in spec.inputs if _is_media(one)]
+
+
+def _is_media(read: Input) -> bool:
+    return read.upstream is None and modalities.is_media(read.modality)
 
 
 @dataclass(frozen=True)
 class Value:
-    """What one feature holds for one unit after its model ran, or why it does not."""
+    """What one feature holds for one work item after its model ran, or why it does not."""
 
     status: str
     value: bytes | None = None
@@ -72,15 +103,15 @@ class Value:
 class Batch:
     """Access to one batch's cells by row position."""
 
-    def __init__(self, table: pa.Table, kinds: Sequence[Rendering]) -> None:
+    def __init__(self, table: pa.Table, specs: Sequence[FeatureSpec]) -> None:
         self.table = table.combine_chunks()
-        self.kinds = list(kinds)
+        self.specs = list(specs)
+        self.by_name = {spec.name: number for number, spec in enumerate(self.specs)}
+        self.decodings = decodings(specs)
         self.features = [frozenset(f) for f in table["features"].to_pylist()]
-        self.sources = table["source"].to_pylist()
-        self.hashes = table["content_hash"].to_pylist()
-        self.stages = table["stage"].to_pylist()
-        self.reasons = table["reason"].to_pylist()
         self.results: dict[int, dict[int, Value]] = _carried_results(table)
+        # Small columns are read again and again: each is turned into Python objects once.
+        self._cells: dict[str, list[Any]] = {}
 
     def wants(self, row: int, number: int) -> bool:
         """Whether a row is to have a feature."""
@@ -90,43 +121,53 @@ class Batch:
         """The rows that are to have a feature."""
         return [row for row in range(len(self.features)) if self.wants(row, number)]
 
+    def inputs(self, row: int, spec: FeatureSpec) -> tuple[Row, str | None]:
+        """What a feature reads of one row, and the hash of that content.
+
+        A text that is lacking comes before a failure, and a failure before a file that turns out to have no
+        such thing: so the next plan, which looks into no file, comes to the same.
+
+        Raises:
+            ItemError: something that is read failed.
+            NotThere: something that is read is missing, and the item must have it.
+            NotReached: the run stops before something that is read.
+        """
+        values: list[Any] = []
+        failures: list[ItemError] = []
+        for one in spec.inputs:
+            try:
+                values.append(self._input(row, one))
+            except ItemError as error:
+                failures.append(error)
+                values.append(error)
+        lacking = [
+            one for one, value in zip(spec.inputs, values, strict=True) if value is None and not one.optional
+        ]
+        if any(not _is_media(one) for one in lacking) or (lacking and not failures):
+            raise NotThere(self.content_hash(row, spec))
+        if failures:
+            raise failures[0]
+        return tuple(values), self.content_hash(row, spec)
+
     def content_hash(self, row: int, spec: FeatureSpec) -> str | None:
-        """Of what a feature reads of one row; None where its media could not be read."""
-        content: str | None = self.hashes[row]
-        if content is None or not spec.texts:
-            return content
-        return joint_hash(content, *map(text_hash, self.texts(row, spec).values()))
+        """Of what a feature reads of one row, in the order of its inputs; None where some is not there."""
+        parts = [self._hash(row, one) for one in spec.inputs]
+        known = [part for part in parts if part is not None]
+        return joint_hash(*known) if len(known) == len(parts) else None
 
-    def texts(self, row: int, spec: FeatureSpec) -> dict[str, str]:
-        """The item's texts that a feature reads beside its source."""
-        return {name: self.table["texts"][row][name].as_py() for name in spec.texts}
+    def stamp(self, row: int, spec: FeatureSpec) -> str:
+        """Of the files that a feature reads together."""
+        stamps = [self._cell(STAMP_READ + column, row) or "" for column in media_columns_of(spec)]
+        return BETWEEN_STAMPS.join(stamps)
 
-    def payload(self, row: int) -> str:
-        """Where a row's media are, or its text."""
-        text: str = self.table["payload"][row].as_py()
-        return text
-
-    def frames(self, row: int, kind: Rendering) -> Frames:
-        """The decoded pixels of one row, without a copy; ItemError where decoding failed."""
-        if self.stages[row] is not None:
-            raise ItemError(self.stages[row], self.reasons[row])
-        k = self.kinds.index(kind)
-        cell = self.table[f"pixels{k}"][row].as_buffer()
-        shape = self.table[f"shape{k}"][row].as_py()
-        times = tuple(self.table[f"times{k}"][row].as_py())
-        scenes = tuple(Scene(**scene) for scene in self.table[f"scenes{k}"][row].as_py())
-        return Frames(np.frombuffer(cell, dtype=np.uint8).reshape(shape), times, scenes)
-
-    def text(self, row: int, upstream: int) -> str:
-        """The text that an upstream feature produced in this run."""
+    def text(self, row: int, upstream: int) -> str | None:
+        """The text that an upstream feature produced in this run; None where it is missing."""
         value = self.results[upstream][row]
-        if value.status == MISSING:
-            raise NothingUpstream
         if value.status == NOT_ASKED:
             raise NotReached(value)
-        if value.value is None:
-            raise ItemError("upstream", f"{value.stage}: {value.reason}")
-        return value.value.decode()
+        if value.status == FAILED:
+            raise ItemError(UPSTREAM, f"{value.stage}: {value.reason}")
+        return None if value.value is None else value.value.decode()
 
     def carried(self, numbers: Sequence[int]) -> pa.Table:
         """The batch with the new results as columns for the stages that follow."""
@@ -138,30 +179,103 @@ class Batch:
             )
         return with_columns(self.table, columns)
 
-    def flattened(self, n_features: int) -> pa.Table:
-        """RESULTS_SCHEMA: a row per (unit, wanted feature); an error if one was never computed."""
-        units = self.table["unit"].to_pylist()
-        stamps = self.table["stamp"].to_pylist()
+    def flattened(self) -> pa.Table:
+        """RESULTS_SCHEMA: a row per (work item, wanted feature); an error if one was never computed."""
+        work = self.table["work"].to_pylist()
         rows = []
-        for number in range(n_features):
+        for number, spec in enumerate(self.specs):
             done = self.results.get(number, {})
             for row in self.wanting(number):
                 if row not in done:
-                    raise ConservationError(f"unit {units[row]} passed every stage without feature {number}")
-                value = done[row]
-                rows.append({"unit": units[row], "feature": number, "stamp": stamps[row], **vars(value)})
+                    raise ConservationError(
+                        f"work item {work[row]} passed every stage without feature {number}"
+                    )
+                rows.append(
+                    {
+                        "work": work[row],
+                        "feature": number,
+                        "stamp": self.stamp(row, spec),
+                        **vars(done[row]),
+                    }
+                )
         return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+
+    def _input(self, row: int, read: Input) -> Any:
+        """One value; None where the item lacks it."""
+        if _is_media(read):
+            return self._decoded(row, read)
+        number = self.by_name.get(read.source)
+        if number is not None and self.wants(row, number):
+            try:
+                text = self.text(row, number)
+            except ItemError:
+                if read.optional:
+                    return None
+                raise
+        else:
+            text = self._cell(PAYLOAD + read.column, row)
+        # A text of blanks says nothing that a prompt could use.
+        return None if text is None or (read.named and not text.strip()) else text
+
+    def _decoded(self, row: int, read: Input) -> Any:
+        """A file's value, its array without a copy; ItemError where it failed."""
+        if self._cell(PAYLOAD + read.column, row) is None:
+            return None
+        stage = self._cell(STAGE + read.column, row)
+        if stage is not None:
+            raise ItemError(stage, self._cell(REASON + read.column, row))
+        k = self.decodings.index(Decoding.of(read))
+        facts = self._cell(f"{FACTS}{k}", row)
+        if facts is None:
+            return None
+        found = json.loads(facts)
+        if "failure" in found:
+            raise ItemError(*found["failure"])
+        cell = self.table[f"{DATA}{k}"][row].as_buffer()
+        data = np.frombuffer(cell, np.dtype(found.pop("dtype"))).reshape(found.pop("shape"))
+        return modalities.media(read.modality).unpack(modalities.Packed(found, data))
+
+    def _hash(self, row: int, read: Input) -> str | None:
+        """The content hash of one input; of what an item may lack and lacks, zeros."""
+        if _is_media(read):
+            if read.optional and self._cell(PAYLOAD + read.column, row) is None:
+                return ABSENT
+            hashed: str | None = self._cell(HASH + read.column, row)
+            return hashed
+        number = self.by_name.get(read.source)
+        if number is not None and self.wants(row, number):
+            value = self.results[number][row].value
+            text = None if value is None else value.decode()
+        else:
+            text = self._cell(PAYLOAD + read.column, row)
+        if text is None:
+            return ABSENT if read.optional else None
+        return text_hash(text)
+
+    def _cell(self, name: str, row: int) -> Any:
+        if name not in self._cells:
+            there = name in self.table.column_names
+            self._cells[name] = self.table[name].to_pylist() if there else [None] * len(self.features)
+        return self._cells[name][row]
 
 
 _RESULT_STRUCT = pa.struct([RESULTS_SCHEMA.field(name) for name in Value.__annotations__])
 
 
-class NothingUpstream(Exception):
-    """The upstream feature is missing for this item, so this one is too."""
+class NotThere(Exception):
+    """Something that a feature must have is missing for this item, so the feature is too.
+
+    Attributes:
+        content_hash: of what is there; None where the item has no such thing at all.
+    """
+
+    def __init__(self, content_hash: str | None) -> None:
+        super().__init__()
+        self.content_hash = content_hash
 
 
 class NotReached(Exception):
-    """The run stops before the upstream feature, and so before this one."""
+    """The run stops before an upstream feature, and so before this one."""
 
     def __init__(self, value: Value) -> None:
         super().__init__()
@@ -169,20 +283,25 @@ class NotReached(Exception):
 
 
 def encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> Value:
-    """A model's output as it is stored, refused where it is not a value."""
-    stage = "encode" if spec.output == "vector" else "caption"
+    """A method's output as it is stored, refused where it is not a value."""
+    stage = "caption" if spec.form == "text" else "encode"
     try:
         if isinstance(output, Exception):
             raise output
-        if spec.output == "text":
+        if spec.form == "text":
             facts = json.dumps(output.facts())
             return Value(OK, _text(output), content_hash, facts=facts, **asdict(output.usage))
-        return Value(OK, _vector(spec, output), content_hash)
+        return Value(OK, _numbers(spec, output), content_hash)
     except NotAsked as stop:
         return Value(NOT_ASKED, stage=type(stop.why).__name__, reason=stop.why.message, facts=stop.why.hint)
     except Exception as error:
         failure = as_item_error(error, stage)
         return Value(FAILED, content_hash=content_hash, stage=failure.stage, reason=failure.reason)
+
+
+def missing(content_hash: str | None) -> Value:
+    """The value of a feature that lacks something it must have."""
+    return Value(MISSING, content_hash=content_hash)
 
 
 def _text(output: Caption) -> bytes:
@@ -191,10 +310,14 @@ def _text(output: Caption) -> bytes:
     return output.text.encode()
 
 
-def _vector(spec: FeatureSpec, output: Any) -> bytes:
+def _numbers(spec: FeatureSpec, output: Any) -> bytes:
     values = np.asarray(output)
-    if values.shape != spec.shape:
-        raise ItemError("encode", f"the model gave {values.shape} instead of {spec.shape}")
+    several = spec.form == "tokens"
+    if values.shape[several:] != spec.shape or (several and values.ndim != 2):
+        wanted = f"(any, {spec.dims})" if several else str(spec.shape)
+        raise ItemError("encode", f"the model gave {values.shape} instead of {wanted}")
+    if several and not len(values):
+        raise ItemError("encode", "the model gave no vector")
     if values.dtype.kind not in "fiu":
         raise ItemError("encode", f"the model gave {values.dtype.name} values instead of numbers")
     with np.errstate(over="ignore"):

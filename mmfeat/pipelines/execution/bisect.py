@@ -1,4 +1,4 @@
-"""A batch that a model fails on, in halves until the inputs at fault stand alone."""
+"""A batch that a method fails on, bisected until the inputs at fault stand alone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _Input = TypeVar("_Input")
 _Output = TypeVar("_Output")
 
 
-class Halving(Generic[_Input, _Output]):
+class Bisection(Generic[_Input, _Output]):
     """Calls a model with a batch, and where that fails with its halves, down to the inputs at fault.
 
     Attributes:

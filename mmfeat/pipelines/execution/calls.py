@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mmfeat.extract.base import Model
-from mmfeat.schemas.catalog import MEDIA_SOURCES
+from mmfeat.extract import modalities
+from mmfeat.extract.base import Method
+from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.spec import FeatureSpec
 
 # A core is as fast with eight pictures at a time as with more (docs/benchmarks.md), and gives the first
@@ -27,16 +28,21 @@ class Calls:
     threads: int | None = None
     wanted: int | None = None
 
-    def rows(self, spec: FeatureSpec, model: Model | type[Model]) -> int:
-        """Rows of one call of a feature's model: of clips fewer, as each is many pictures to a network.
+    def rows(self, spec: FeatureSpec, method: Method | type[Method]) -> int:
+        """Rows of one call of a feature's method: of clips fewer, as each is many pictures to a network.
 
         A language model is given whole clips, as many as other items.
         """
-        if model.asks_server:
-            return model.batch_size
-        if spec.source not in MEDIA_SOURCES or spec.decoding is not None:
-            return self.wanted or model.batch_size
-        pictures = self.wanted or model.batch_size
+        if method.runs == "server":
+            return method.batch_size
+        each = sum(modalities.modality(one.modality).cost(one.prepare).pictures for one in _columns(spec))
+        if not each or spec.decoding is not None:
+            return self.wanted or method.batch_size
+        pictures = self.wanted or method.batch_size
         if self.device == "cpu" and not self.wanted:
             pictures = min(pictures, _PICTURES_PER_THREAD * (self.threads or 1))
-        return max(1, pictures // (spec.frames.most if spec.frames else 1))
+        return max(1, pictures // each)
+
+
+def _columns(spec: FeatureSpec) -> list[Input]:
+    return [one for one in spec.inputs if one.upstream is None]

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.pipelines.planning.plan import Plan
+from mmfeat.pipelines.planning.rules import rules_of
 from mmfeat.schemas.errors import ConservationError
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.ids import id_hashes, whole
@@ -52,15 +53,15 @@ class Committer:
         self.groups: list[list[pa.Table]] = [[] for _ in versions]
         self.since: list[float | None] = [None] * len(versions)
         self.unsure = [False] * len(versions)
-        self.items = whole(plan.units["item_id"])
-        self.twins = [_twins_of(plan.twins, feature) for feature in range(len(versions))]
+        self.items = whole(plan.work["item_id"])
+        self.duplicates = [_duplicates_of(plan.duplicates, feature) for feature in range(len(versions))]
         self.replaced = [np.sort(id_hashes(ids)) for ids in plan.replaced]
-        # Donors are read as they were planned: this run may replace their rows before their turn comes.
-        self.donors = store
+        # Rows to copy are read as they were planned: this run may replace them before their turn comes.
+        self.origins = store
         if len(plan.copies):
-            self.donors = Store.open(store.uri)
-            self.donors.pin()
-        self.seen = np.zeros((len(versions), len(plan.units)), dtype=bool)
+            self.origins = Store.open(store.uri)
+            self.origins.pin()
+        self.seen = np.zeros((len(versions), len(plan.work)), dtype=bool)
         self.tally: list[dict[str, int]] = [{OK: 0, MISSING: 0, FAILED: 0} for _ in versions]
         self.reasons: list[dict[str, int]] = [{} for _ in versions]
         self.seconds = [0.0] * len(versions)
@@ -73,23 +74,33 @@ class Committer:
     def add_copies(self, copies: pa.Table) -> None:
         """COPIES_SCHEMA rows: their content was computed before for another item."""
         for feature, group in _groups(copies):
-            donors = self.donors.full_rows(self.versions[feature], group["donor"].to_pylist())
+            rows = self.origins.full_rows(self.versions[feature], group["origin"].to_pylist())
             for name in ("item_id", "stamp"):
-                place, column = donors.schema.get_field_index(name), donors.schema.field(name)
-                donors = donors.set_column(place, column, group[name])
-            self._add(feature, donors)
+                place, column = rows.schema.get_field_index(name), rows.schema.field(name)
+                rows = rows.set_column(place, column, group[name])
+            self._add(feature, rows)
+
+    def confirm(self, confirmed: Sequence[pa.Array]) -> None:
+        """Per feature, the ids of items whose row is right by the rules of now: it says so from now on."""
+        for feature, ids in enumerate(confirmed):
+            version = self.versions[feature]
+            for start in range(0, len(ids), GROUP_ROWS):
+                rows = self.store.full_rows(version, ids.slice(start, GROUP_ROWS).to_pylist())
+                at, field = rows.schema.get_field_index("rules"), rows.schema.field("rules")
+                now = pa.repeat(pa.scalar(rules_of(version.spec), field.type), len(rows))
+                self.store.commit(version, rows.set_column(at, field, now), replace=True)
 
     def add_results(self, results: pa.Table) -> None:
-        """RESULTS_SCHEMA rows as they leave the graph; each unit's twins get the same values."""
+        """RESULTS_SCHEMA rows as they come; the duplicates of each work item get the same values."""
         for feature in pc.unique(results["feature"]).to_pylist():
             part = results.filter(pc.equal(results["feature"], feature))
             self._add_feature_results(feature, part)
 
-    def pending_units(self) -> list[int]:
-        """Units with a feature that no result has come for."""
-        wanted = whole(self.plan.units["features"])
-        units, features = wanted.value_parent_indices().to_numpy(), wanted.flatten().to_numpy()
-        found: list[int] = np.unique(units[~self.seen[features, units]]).tolist()
+    def pending_work(self) -> list[int]:
+        """Work items with a feature that no result has come for."""
+        wanted = whole(self.plan.work["features"])
+        work, features = wanted.value_parent_indices().to_numpy(), wanted.flatten().to_numpy()
+        found: list[int] = np.unique(work[~self.seen[features, work]]).tolist()
         return found
 
     def flush(self) -> None:
@@ -98,31 +109,31 @@ class Committer:
             self._flush(feature)
 
     def _add_feature_results(self, feature: int, part: pa.Table) -> None:
-        units = part["unit"].to_numpy()
-        if self.seen[feature, units].any() or len(np.unique(units)) != len(units):
+        work = part["work"].to_numpy()
+        if self.seen[feature, work].any() or len(np.unique(work)) != len(work):
             raise ConservationError(
-                f"{self.versions[feature].version}: a unit's result came twice; it was committed once."
+                f"{self.versions[feature].version}: a work item's result came twice; it was committed once."
             )
-        self.seen[feature, units] = True
+        self.seen[feature, work] = True
         self.seconds[feature] += pc.sum(part["seconds"]).as_py() or 0.0
-        takes, ids, stamps = self._fan_out(feature, units, part["stamp"].combine_chunks())
-        # One unit may have any number of twins.
+        takes, ids, stamps = self._fan_out(feature, work, part["stamp"].combine_chunks())
+        # One work item may have any number of duplicates.
         for start in range(0, len(ids), GROUP_ROWS):
             some = slice(start, start + GROUP_ROWS)
             rows = part.take(pa.array(takes[some]))
             self._add(feature, _from_results(self.versions[feature].spec, rows, ids[some], stamps[some]))
 
     def _fan_out(
-        self, feature: int, units: np.ndarray, stamps: pa.Array
+        self, feature: int, work: np.ndarray, stamps: pa.Array
     ) -> tuple[np.ndarray, pa.Array, pa.Array]:
-        """Which result row each item takes: its own, or that of the unit it is a twin of; with the stamp."""
-        own = np.flatnonzero(self.plan.own[feature, units])
-        of_unit, rows = self.twins[feature]
-        first, end = (np.searchsorted(of_unit, units, side) for side in ("left", "right"))
-        twins = self.plan.twins.take(pa.array(rows[_ranges(first, end)]))
-        ids = pa.concat_arrays([self.items.take(pa.array(units[own])), twins["item_id"].combine_chunks()])
-        of_twins = pa.concat_arrays([stamps.take(pa.array(own)), twins["stamp"].combine_chunks()])
-        return np.concatenate([own, np.repeat(np.arange(len(units)), end - first)]), ids, of_twins
+        """Which result row each item takes, that of the work item it duplicates or its own; and its stamp."""
+        own = np.flatnonzero(self.plan.own[feature, work])
+        of_work, rows = self.duplicates[feature]
+        first, end = (np.searchsorted(of_work, work, side) for side in ("left", "right"))
+        duplicates = self.plan.duplicates.take(pa.array(rows[_ranges(first, end)]))
+        ids = pa.concat_arrays([self.items.take(pa.array(work[own])), duplicates["item_id"].combine_chunks()])
+        of_duplicates = pa.concat_arrays([stamps.take(pa.array(own)), duplicates["stamp"].combine_chunks()])
+        return np.concatenate([own, np.repeat(np.arange(len(work)), end - first)]), ids, of_duplicates
 
     def _add(self, feature: int, rows: pa.Table) -> None:
         for status, count in zip(*_value_counts(rows["status"]), strict=True):
@@ -163,11 +174,11 @@ def _groups(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:
             yield feature, of_feature.slice(start, GROUP_ROWS).combine_chunks()
 
 
-def _twins_of(twins: pa.Table, feature: int) -> tuple[np.ndarray, np.ndarray]:
-    """The units that twins want a feature of, in their order, and the row of each of these twins."""
-    features = twins["features"].combine_chunks()
+def _duplicates_of(duplicates: pa.Table, feature: int) -> tuple[np.ndarray, np.ndarray]:
+    """The work that duplicates want a feature of, in their order, and the row of each duplicate."""
+    features = duplicates["features"].combine_chunks()
     rows = features.value_parent_indices().to_numpy()[features.flatten().to_numpy() == feature]
-    return twins["unit"].to_numpy()[rows], rows
+    return duplicates["work"].to_numpy()[rows], rows
 
 
 def _ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:
@@ -198,9 +209,12 @@ def _from_results(spec: FeatureSpec, results: pa.Table, ids: pa.Array, stamps: p
     schema = rows_schema(spec)
     results = results.combine_chunks()
     columns = {"item_id": ids, "stamp": stamps, "created": _now(len(ids))}
+    columns["rules"] = pa.repeat(pa.scalar(rules_of(spec), schema.field("rules").type), len(ids))
     for name in ("status", "stage", "reason", "content_hash", "facts"):
         columns[name] = results[name]
-    if spec.output == "vector":
+    if spec.form == "tokens":
+        columns["tokens"] = _token_vectors(results["value"].combine_chunks(), schema.field("tokens").type)
+    elif spec.form == "vector":
         columns["vector"] = _vectors(results["value"].combine_chunks(), schema.field("vector").type)
     else:
         columns["text"] = results["value"].cast(pa.large_string()).cast(pa.string())
@@ -214,6 +228,20 @@ def _vectors(values: pa.Array, kind: pa.FixedSizeListType) -> pa.Array:
     flat = b"".join(blank if v is None else v for v in values.to_pylist())
     numbers = pa.Array.from_buffers(kind.value_type, len(values) * kind.list_size, [None, pa.py_buffer(flat)])
     return pa.FixedSizeListArray.from_arrays(numbers, type=kind, mask=pc.is_null(values))
+
+
+def _token_vectors(values: pa.Array, kind: pa.ListType) -> pa.Array:
+    """Binary cells to lists of vectors; null stays null."""
+    vector = kind.value_type
+    width = vector.list_size * vector.value_type.bit_width // 8
+    cells = values.to_pylist()
+    counts = [0 if cell is None else len(cell) // width for cell in cells]
+    flat = b"".join(cell or b"" for cell in cells)
+    n = sum(counts) * vector.list_size
+    numbers = pa.Array.from_buffers(vector.value_type, n, [None, pa.py_buffer(flat)])
+    offsets = pa.array(np.concatenate([[0], np.cumsum(counts)]).astype(np.int32))
+    vectors = pa.FixedSizeListArray.from_arrays(numbers, type=vector)
+    return pa.ListArray.from_arrays(offsets, vectors, type=kind, mask=pc.is_null(values))
 
 
 def _value_counts(column: pa.ChunkedArray) -> tuple[list[str], list[int]]:

@@ -52,11 +52,11 @@ def captioned(specs: Sequence[FeatureSpec]) -> list[int]:
     return [number for number, spec in enumerate(specs) if spec.decoding is not None]
 
 
-def trial(units: pa.Table, specs: Sequence[FeatureSpec]) -> list[int]:
-    """Row positions of the first ``TRIAL`` units of every captioned feature, in order."""
+def trial(work: pa.Table, specs: Sequence[FeatureSpec]) -> list[int]:
+    """Row positions of the first ``TRIAL`` work items of every captioned feature, in order."""
     left = dict.fromkeys(captioned(specs), TRIAL)
     chosen = []
-    for row, wanted in enumerate(units["features"].to_pylist() if left else ()):
+    for row, wanted in enumerate(work["features"].to_pylist() if left else ()):
         mine = left.keys() & set(wanted)
         if mine:
             chosen.append(row)
@@ -73,18 +73,24 @@ class Costs:
     """The costs of one run.
 
     Args:
-        units: all that the run computes; what an estimate is for.
+        work: what the run computes, as far as it is planned; what an estimate is for.
     """
 
-    def __init__(self, units: pa.Table, specs: Sequence[FeatureSpec], spending: SpendingConfig) -> None:
+    def __init__(self, work: pa.Table, specs: Sequence[FeatureSpec], spending: SpendingConfig) -> None:
         self._specs = specs
         self._spending = spending
-        wanted = count_wanted(units)
-        self._planned = {number: wanted.get(number, 0) for number in captioned(specs)}
+        self._planned = dict.fromkeys(captioned(specs), 0)
         self._made: dict[int, list[tuple[Usage, float]]] = {number: [] for number in self._planned}
         self._used: dict[int, Usage] = {number: Usage() for number in self._planned}
         self._captions = dict.fromkeys(self._planned, 0)
         self._seconds = dict.fromkeys(self._planned, 0.0)
+        self.expect(work)
+
+    def expect(self, work: pa.Table) -> None:
+        """Further work of the run, of a later plan."""
+        for number, count in count_wanted(work).items():
+            if number in self._planned:
+                self._planned[number] += count
 
     def add(self, results: pa.Table) -> list[str]:
         """Count RESULTS_SCHEMA rows; gives a line for each estimate that they made possible."""

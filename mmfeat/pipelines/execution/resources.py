@@ -7,17 +7,22 @@ import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmfeat.extract import modalities
+from mmfeat.pipelines.execution.batch import media_inputs
+from mmfeat.schemas.ids import whole
 from mmfeat.schemas.job import Resources
+from mmfeat.schemas.spec import FeatureSpec
 
 # More one-model processes than this use memory faster than they add speed.
 _MAX_CPU_WORKERS = 8
-# A process with fewer covers than this spends longer loading its models than it saves.
-_COVERS_PER_WORKER = 64
-# Decoding a clip takes about as long as all there is to do for so many covers.
-_CLIP_COVERS = 16
+#: A process with fewer covers than this spends longer loading its models than it saves.
+COVERS_PER_WORKER = 64
+# A text takes about this share of a cover.
+_TEXT_COVERS = 1 / 16
 # A process that waits for a server's answers needs next to nothing of a core.
 _ASKING_CPUS = 0.05
 
@@ -55,10 +60,23 @@ def machine_cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def work_of(units: pa.Table) -> int:
-    """How much there is to do, in covers' worth."""
-    clips: int = pc.sum(pc.equal(units["source"], "video")).as_py() or 0
-    return len(units) + (_CLIP_COVERS - 1) * clips
+def covers_of(work: pa.Table, specs: Sequence[FeatureSpec]) -> int:
+    """How much there is to do, in covers' worth: of each work item what its costliest input takes."""
+    if not len(work):
+        return 0
+    of_feature = np.array([_covers(spec) for spec in specs])
+    features = whole(work["features"])
+    # [features of all work items], one work item after the other; every one wants some.
+    each = of_feature[features.flatten().to_numpy()]
+    sizes = pc.list_value_length(features).to_numpy()
+    return math.ceil(float(np.maximum.reduceat(each, np.cumsum(sizes) - sizes).sum()))
+
+
+def _covers(spec: FeatureSpec) -> float:
+    """Of a feature's costliest input."""
+    reads = media_inputs(spec)
+    costs = [modalities.modality(one.modality).cost(one.prepare).covers for one in reads]
+    return max(costs, default=_TEXT_COVERS)
 
 
 def lay_out(
@@ -83,7 +101,7 @@ def lay_out(
     and so much spending are bounds over all of them, and no such feature reads another one.
 
     Args:
-        work: see :func:`work_of`; little of it is not worth many processes.
+        work: see :func:`covers_of`; little of it is not worth many processes.
         served: those of ``numbers`` whose model is on a server.
         in_engines: other features are computed by engines of their own, which follow on decoding.
         nodes: CPUs of each machine; on a cluster they are taken to be alike, and the smallest counts.
@@ -106,13 +124,13 @@ def lay_out(
 def _on_cpus(numbers: tuple[int, ...], work: int, nodes: Sequence[float], wanted: Resources) -> Layout:
     cores = max(1, int(min(nodes)))
     most = len(nodes) * min(cores, _MAX_CPU_WORKERS)
-    workers = wanted.workers or min(most, math.ceil(work / _COVERS_PER_WORKER))
+    workers = wanted.workers or min(most, math.ceil(work / COVERS_PER_WORKER))
     beside = math.ceil(workers / len(nodes))
     threads = wanted.threads or max(1, cores // beside)
     # Reservations stay under each machine's total, so that decode tasks always find room beside the
     # models: a task that fits on no machine would wait for ever.
     num_cpus = math.floor(100 * (cores - min(1.0, cores / 2)) / beside) / 100
-    together = beside >= cores or work <= _COVERS_PER_WORKER
+    together = beside >= cores or work <= COVERS_PER_WORKER
     return Layout(
         None if together else _decode_cpus(nodes), (Pool(numbers, workers, threads, num_cpus, 0, "cpu"),)
     )

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from mmfeat.extract.describers.captions.client import server_address
 from mmfeat.extract.describers.captions.journal import Journal
-from mmfeat.extract.registry import asks_server
+from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.batch import NOT_ASKED
 from mmfeat.schemas.errors import MmfeatError, ServerRefused, ServerUnavailable, SpendingCap, StoreError
 from mmfeat.schemas.job import JobConfig
@@ -26,7 +26,7 @@ def sending_of(job: JobConfig, specs: Sequence[FeatureSpec], store_uri: str, run
         ConfigError: a feature asks a server, and none is named.
     """
     server = job.server
-    if any(map(asks_server, specs)):
+    if any(map(_on_server, specs)):
         # Found here, once: on a cluster, other machines have other environments.
         server = server.model_copy(update={"base_url": server_address(server)})
     return Sending(
@@ -49,5 +49,9 @@ def forget_answers(specs: Sequence[FeatureSpec], sending: Sending) -> None:
     if sending.journal is not None:
         journal = Journal(sending.journal)
         for spec in specs:
-            if asks_server(spec):
+            if _on_server(spec):
                 journal.remove(spec.fingerprint)
+
+
+def _on_server(spec: FeatureSpec) -> bool:
+    return class_of(spec).runs == "server"

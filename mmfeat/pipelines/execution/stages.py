@@ -1,53 +1,64 @@
-"""The stages of the graph as plain callables on Arrow tables, free of Ray.
+"""The stages of a run as plain callables on Arrow tables, free of Ray.
 
-A stage takes a batch of units (UNITS_SCHEMA plus what earlier stages added) and gives the same
-units back with more columns. One item's trouble stays that item's: it is caught before batching,
-and a batch whose model call fails is halved until the item at fault stands alone.
+A stage takes a batch of work items (WORK_SCHEMA plus what earlier stages added) and gives the same work
+items back with more columns. One item's trouble stays that item's: it is caught before batching,
+and a batch whose model call fails is bisected until the item at fault stands alone.
 
-Arrow tables rather than dicts of arrays: pixels of any shape travel as binary cells without a copy,
+Arrow tables rather than dicts of arrays: arrays of any shape travel as binary cells without a copy,
 and a cell without a value is null instead of a filler.
 """
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from mmfeat.extract.base import Captioner, CaptionInput, Encoder, Model, Usage
+from mmfeat.extract import modalities
+from mmfeat.extract.base import Method, Placement, Row, Usage
+from mmfeat.extract.fence.decode import Decoded, MediaRequest, Wanted, decode_media
+from mmfeat.extract.fence.process import decode_fenced_all, start_fence
 from mmfeat.extract.gc_pause import collected_afterwards
-from mmfeat.extract.media.decode import Decoded, MediaRequest, Rendering, decode_media
-from mmfeat.extract.media.fence import decode_fenced_all, start_fence
-from mmfeat.extract.registry import load_model
+from mmfeat.extract.registry import load_method
 from mmfeat.pipelines.execution.batch import (
+    DATA,
+    FACTS,
+    HASH,
+    REASON,
+    STAGE,
+    STAMP_READ,
     Batch,
-    NothingUpstream,
     NotReached,
+    NotThere,
     Value,
+    decodings,
     encoded,
-    renderings,
+    media_inputs,
+    missing,
     with_columns,
 )
-from mmfeat.pipelines.execution.bisect import Halving
+from mmfeat.pipelines.execution.bisect import Bisection
 from mmfeat.pipelines.execution.calls import Calls
-from mmfeat.schemas.catalog import MEDIA_SOURCES
-from mmfeat.schemas.errors import ConservationError, ItemError, MmfeatError
-from mmfeat.schemas.featureset import FAILED, MISSING
-from mmfeat.schemas.media import Frames, MediaLimits
+from mmfeat.pipelines.planning.work import STAMP, payload_of
+from mmfeat.schemas.errors import ConservationError, ItemError
+from mmfeat.schemas.featureset import FAILED
+from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.server import Sending
-from mmfeat.schemas.spec import FeatureSpec, text_hash
+from mmfeat.schemas.spec import FeatureSpec
 
 
 class Decode:
-    """Reads each unit's media once and renders it once for every encoder that wants it.
+    """Reads each work item's files once and decodes each once for every feature that wants it.
 
-    Adds ``content_hash``, ``stamp`` as read, ``stage`` and ``reason`` (null unless it failed) and,
-    per rendering ``k``, ``pixels{k}`` (uint8 bytes), ``shape{k}``, ``times{k}`` and ``scenes{k}``.
+    Adds per media column its content hash, the stamp as read, and stage and reason where it failed; and per
+    decoding ``k`` the decoded array ``data{k}`` and a JSON object ``facts{k}`` with its shape and dtype, null
+    where the item has no such thing.
 
     Args:
         fenced: decode in a process of its own, which keeps the limits of time and memory and which
@@ -58,85 +69,88 @@ class Decode:
         self.specs = list(specs)
         self.limits = limits
         self.fenced = fenced
-        self.renderings = renderings(specs)
+        self.decodings = decodings(specs)
+        self.columns = list(dict.fromkeys(one.column for one in self.decodings))
 
-    def __call__(self, units: pa.Table) -> pa.Table:
-        """One batch of units, decoded."""
-        outcomes = list(self._outcomes(units.to_pylist()))
-        columns: dict[str, pa.Array] = {
-            "content_hash": pa.array([o.content_hash for o in outcomes], pa.string()),
-            "stamp": pa.array([o.stamp for o in outcomes], pa.string()),
-            "stage": pa.array([o.stage for o in outcomes], pa.string()),
-            "reason": pa.array([o.reason for o in outcomes], pa.string()),
+    def __call__(self, work: pa.Table) -> pa.Table:
+        """One batch of work items, decoded."""
+        features = work["features"].to_pylist()
+        columns: dict[str, pa.Array] = {}
+        for column in self.columns:
+            columns |= self._decoded(column, work, features)
+        return with_columns(work, columns)
+
+    def _decoded(self, column: str, work: pa.Table, features: Sequence[Sequence[int]]) -> dict[str, pa.Array]:
+        """What decoding adds for one media column."""
+        locations = payload_of(work, column).to_pylist()
+        numbers = [k for k, one in enumerate(self.decodings) if one.column == column]
+        wanted = [
+            self._wanted(column, row) if place is not None else ()
+            for place, row in zip(locations, features, strict=True)
+        ]
+        media = self._media(
+            [MediaRequest(place, ways) for place, ways in zip(locations, wanted, strict=True) if ways]
+        )
+        outcomes = [next(media) if ways else Decoded() for ways in wanted]
+        stamps = work[STAMP + column].to_pylist() if STAMP + column in work.column_names else []
+        stamps = stamps or [None] * len(work)
+        failures = [one.failure for one in outcomes]
+        texts = {
+            HASH: [one.content_hash for one in outcomes],
+            STAMP_READ: [one.stamp or planned for one, planned in zip(outcomes, stamps, strict=True)],
+            STAGE: [failure and failure.stage for failure in failures],
+            REASON: [failure and failure.reason for failure in failures],
         }
-        for k in range(len(self.renderings)):
-            frames = [o.frames.get(k) for o in outcomes]
-            columns[f"pixels{k}"] = pa.array(
-                [None if f is None else np.ascontiguousarray(f.pixels).data.cast("B") for f in frames],
-                pa.large_binary(),
-            )
-            columns[f"shape{k}"] = pa.array(
-                [None if f is None else list(f.pixels.shape) for f in frames], pa.list_(pa.int32())
-            )
-            columns[f"times{k}"] = pa.array(
-                [None if f is None else list(f.times) for f in frames], pa.list_(pa.float64())
-            )
-            columns[f"scenes{k}"] = pa.array(
-                [None if f is None else [vars(scene) for scene in f.scenes] for f in frames], _SCENES
-            )
-        return with_columns(units, columns)
+        columns = {name + column: pa.array(values, pa.string()) for name, values in texts.items()}
+        for k in numbers:
+            way = self.decodings[k].wanted
+            values = [
+                outcome.values[ways.index(way)] if way in ways and outcome.values else None
+                for outcome, ways in zip(outcomes, wanted, strict=True)
+            ]
+            columns |= _cells(k, way, values)
+        return columns
 
-    def _outcomes(self, units: Sequence[dict[str, Any]]) -> Iterator[_Decoded]:
-        requests = [self._request(unit) for unit in units]
-        media = self._media([request for request in requests if request is not None])
-        for unit, request in zip(units, requests, strict=True):
-            if request is None:
-                yield _Decoded(text_hash(unit["payload"]), unit["stamp"], {})
-            else:
-                yield self._of(next(media), request, unit["stamp"])
-
-    def _request(self, unit: dict[str, Any]) -> MediaRequest | None:
-        """What to decode of a unit; None of a text."""
-        if unit["source"] not in MEDIA_SOURCES:
-            return None
-        wanted = {Rendering.of(self.specs[n]) for n in unit["features"] if self._reads_media(n)}
-        chosen = tuple(rendering for rendering in self.renderings if rendering in wanted)
-        return MediaRequest(unit["source"], unit["payload"], chosen)
+    def _wanted(self, column: str, features: Sequence[int]) -> tuple[Wanted, ...]:
+        """The ways in which a work item's features want a column, in a fixed order."""
+        reads = {
+            Wanted.of(one)
+            for number in features
+            for one in media_inputs(self.specs[number])
+            if one.column == column
+        }
+        return tuple(one.wanted for one in self.decodings if one.column == column and one.wanted in reads)
 
     def _media(self, requests: Sequence[MediaRequest]) -> Iterator[Decoded]:
         if self.fenced:
             return decode_fenced_all(requests, self.limits)
         return (decode_media(request, self.limits) for request in requests)
 
-    def _of(self, media: Decoded, request: MediaRequest, stamp: str) -> _Decoded:
-        stamp = media.stamp or stamp
-        if media.failure is not None:
-            return _Decoded(media.content_hash, stamp, {}, media.failure.stage, media.failure.reason)
-        chosen = map(self.renderings.index, request.renderings)
-        return _Decoded(media.content_hash, stamp, dict(zip(chosen, media.frames, strict=True)))
 
-    def _reads_media(self, number: int) -> bool:
-        return self.specs[number].source in MEDIA_SOURCES
-
-
-_SCENES = pa.list_(pa.struct([("start", pa.float64()), ("end", pa.float64()), ("frames", pa.int32())]))
-
-
-@dataclass(frozen=True)
-class _Decoded:
-    content_hash: str | None
-    stamp: str
-    frames: dict[int, Frames]
-    stage: str | None = None
-    reason: str | None = None
+def _cells(k: int, way: Wanted, values: Sequence[Any]) -> dict[str, pa.Array]:
+    """Decoded values as the columns of their decoding."""
+    modality = modalities.media(way.modality)
+    data: list[Any] = []
+    facts: list[str | None] = []
+    for value in values:
+        if value is None or isinstance(value, ItemError):
+            data.append(None)
+            failed = None if value is None else json.dumps({"failure": [value.stage, value.reason]})
+            facts.append(failed)
+            continue
+        packed = modality.pack(value)
+        data.append(np.ascontiguousarray(packed.data).data.cast("B"))
+        shaped = {"shape": packed.data.shape, "dtype": packed.data.dtype.name, **packed.facts}
+        facts.append(json.dumps(shaped))
+    return {f"{DATA}{k}": pa.array(data, pa.large_binary()), f"{FACTS}{k}": pa.array(facts, pa.string())}
 
 
 class Encode:
-    """Runs the models of some features over each batch, in dependency order.
+    """Runs the methods of some features over each batch, in dependency order.
 
-    On a CPU one stage holds every model, so that no two processes fight for the cores; on GPUs each
-    model has a stage of its own. Results travel on as columns; the last stage drops the pixels and
-    gives one row per (unit, feature), RESULTS_SCHEMA.
+    On a CPU one stage holds every method, so that no two processes fight for the cores; on GPUs each
+    has a stage of its own. Results travel on as columns; the last stage drops what was decoded and
+    gives one row per (work item, feature), RESULTS_SCHEMA.
 
     Args:
         specs: all features of the run.
@@ -144,9 +158,9 @@ class Encode:
         last: whether no stage follows.
         device: ``cpu`` or ``cuda``.
         threads: compute threads of this process.
-        expected: units to come for each feature, on this machine; what is not there is not known.
+        expected: work items to come for each feature, on this machine; what is not there is not known.
         batch_size: rows per model call, of clips their frames; None for what suits the model and the device.
-        sending: how such a model is asked.
+        sending: how a model on a server is asked.
     """
 
     def __init__(
@@ -164,92 +178,82 @@ class Encode:
         self.specs = list(specs)
         self.numbers = list(numbers)
         self.last = last
-        self.device = device
         self.calls = Calls(device, threads, batch_size)
-        self.renderings = renderings(specs)
-        self.by_name = {spec.name: n for n, spec in enumerate(self.specs)}
         self.fitting_batch: dict[int, int] = {}
         # Loaded at once: weights that are not there end the run, they do not fail items.
         with collected_afterwards():
-            self.models = {
-                number: load_model(
-                    self.specs[number], device, sending, threads=threads, expected=expected.get(number)
+            self.methods = {
+                number: load_method(
+                    self.specs[number], Placement(device, threads, expected.get(number), sending)
                 )
                 for number in self.numbers
             }
-        self.untold = {number: list(model.notes) for number, model in self.models.items()}
+        self.new_notes = {number: list(method.notes) for number, method in self.methods.items()}
 
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        """One batch: the same units with results, or their results alone after the last stage."""
-        units = Batch(batch, self.renderings)
+    def __call__(self, table: pa.Table) -> pa.Table:
+        """One batch: the same work items with results, or their results alone after the last stage."""
+        batch = Batch(table, self.specs)
         for number in self.numbers:
-            units.results[number] = self._feature(number, units)
-        if not self.last:
-            return units.carried(self.numbers)
-        return units.flattened(len(self.specs))
+            batch.results[number] = self._feature(number, batch)
+        return batch.flattened() if self.last else batch.carried(self.numbers)
 
-    def _feature(self, number: int, units: Batch) -> dict[int, Value]:
+    def _feature(self, number: int, batch: Batch) -> dict[int, Value]:
         """Row position in the batch to the value of one feature, for the rows that want it."""
         spec = self.specs[number]
         values: dict[int, Value] = {}
-        inputs: dict[int, tuple[Any, str | None]] = {}
-        for row in units.wanting(number):
+        inputs: dict[int, tuple[Row, str | None]] = {}
+        for row in batch.wanting(number):
             try:
-                inputs[row] = self._input(spec, units, row)
+                inputs[row] = batch.inputs(row, spec)
             except ItemError as error:
                 values[row] = Value(
-                    FAILED, content_hash=units.content_hash(row, spec), stage=error.stage, reason=error.reason
+                    FAILED, content_hash=batch.content_hash(row, spec), stage=error.stage, reason=error.reason
                 )
-            except NothingUpstream:
-                values[row] = Value(MISSING)
+            except NotThere as lack:
+                values[row] = missing(lack.content_hash)
             except NotReached as upstream:
                 values[row] = upstream.value
         if inputs:
-            rows = list(inputs)
-            began = time.perf_counter()
-            outputs = self._run(number, [inputs[row][0] for row in rows])
-            share = (time.perf_counter() - began) / len(rows)
-            model = self.models[number]
-            for row, output in zip(rows, outputs, strict=True):
-                value = encoded(spec, output, inputs[row][1])
-                values[row] = replace(value, seconds=share, runtime=model.runtime)
-            for row, note in zip(rows, self._told(number, len(rows)), strict=False):
-                values[row] = replace(values[row], note=note)
-            if isinstance(model, Captioner) and (sent := model.sent()) is not None:
-                values.update({row: replace(values[row], **asdict(Usage())) for row in rows})
-                values[rows[0]] = replace(values[rows[0]], **asdict(sent))
+            values |= self._computed(number, inputs)
         return values
 
-    def _told(self, number: int, most: int) -> list[str]:
-        """Notes of a model that were not told yet, and now are."""
-        told, self.untold[number] = self.untold[number][:most], self.untold[number][most:]
-        return told
+    def _computed(self, number: int, inputs: Mapping[int, tuple[Row, str | None]]) -> dict[int, Value]:
+        """The values of rows whose inputs are there."""
+        spec, method, rows = self.specs[number], self.methods[number], list(inputs)
+        began = time.perf_counter()
+        outputs = self._run(number, [inputs[row][0] for row in rows])
+        share = (time.perf_counter() - began) / len(rows)
+        values = {
+            row: replace(encoded(spec, output, inputs[row][1]), seconds=share, runtime=method.runtime)
+            for row, output in zip(rows, outputs, strict=True)
+        }
+        for row, note in zip(rows, self._take_notes(number, len(rows)), strict=False):
+            values[row] = replace(values[row], note=note)
+        if (sent := method.sent()) is not None:
+            values = {row: replace(value, **asdict(Usage())) for row, value in values.items()}
+            values[rows[0]] = replace(values[rows[0]], **asdict(sent))
+        return values
 
-    def _input(self, spec: FeatureSpec, units: Batch, row: int) -> tuple[Any, str | None]:
-        """The model's input for one row and the hash of the content it was made from."""
-        if spec.source in MEDIA_SOURCES:
-            frames = units.frames(row, Rendering.of(spec))
-            made_of = CaptionInput(frames, units.texts(row, spec)) if spec.output == "text" else frames
-            return made_of, units.content_hash(row, spec)
-        if spec.source in self.by_name and units.wants(row, upstream := self.by_name[spec.source]):
-            text = units.text(row, upstream)
-            return text, text_hash(text)
-        return units.payload(row), units.content_hash(row, spec)
+    def _take_notes(self, number: int, most: int) -> list[str]:
+        """Notes of a method that no result carries yet."""
+        notes = self.new_notes[number]
+        taken, self.new_notes[number] = notes[:most], notes[most:]
+        return taken
 
-    def _run(self, number: int, inputs: list[Any]) -> list[Any]:
-        """One output, or the exception that stands for it, per input, in order."""
-        model, spec = self.models[number], self.specs[number]
+    def _run(self, number: int, rows: list[Row]) -> list[Any]:
+        """One output, or the exception that stands for it, per row, in order."""
+        method, spec = self.methods[number], self.specs[number]
         outputs: list[Any] = []
-        while len(outputs) < len(inputs):
-            halving = Halving[Any, Any](lambda part: _call(model, spec, part))
-            outputs += halving(inputs[len(outputs) :][: self._batch_size(number)])
-            if halving.batch_too_large:
+        while len(outputs) < len(rows):
+            bisection = Bisection[Row, Any](lambda part: _call(method, spec, part))
+            outputs += bisection(rows[len(outputs) :][: self._batch_size(number)])
+            if bisection.batch_too_large:
                 # Remembered for the run: the next batch would not fit either.
-                self.fitting_batch[number] = halving.largest
+                self.fitting_batch[number] = bisection.largest
         return outputs
 
     def _batch_size(self, number: int) -> int:
-        size = self.calls.rows(self.specs[number], self.models[number])
+        size = self.calls.rows(self.specs[number], self.methods[number])
         return min(size, self.fitting_batch.get(number, size))
 
 
@@ -267,28 +271,18 @@ class DecodeEncode:
         self, specs: Sequence[FeatureSpec], numbers: Sequence[int], limits: MediaLimits, **options: Any
     ) -> None:
         self.decode = Decode(specs, limits, fenced=True)
-        if any(specs[number].source in MEDIA_SOURCES for number in numbers):
+        if any(media_inputs(specs[number]) for number in numbers):
             # Its decoders are loaded while the models are.
             start_fence()
         self.encode = Encode(specs, numbers, **options)
 
-    def __call__(self, units: pa.Table) -> pa.Table:
-        """One batch of units: their results, or the units with results for the stages that follow."""
-        return self.encode(self.decode(units))
+    def __call__(self, work: pa.Table) -> pa.Table:
+        """One batch of work items: their results, or themselves with results for the stages that follow."""
+        return self.encode(self.decode(work))
 
 
-def _call(model: Model, spec: FeatureSpec, inputs: list[Any]) -> list[Any]:
-    outputs: Sequence[Any] | np.ndarray
-    if isinstance(model, Captioner):
-        outputs = model.caption(inputs)
-    elif not isinstance(model, Encoder):
-        raise MmfeatError(f"{spec.method} is neither an encoder nor a captioner")
-    elif spec.frames is not None:
-        outputs = model.encode_clips(inputs)
-    elif spec.image is not None and spec.source in MEDIA_SOURCES:
-        outputs = model.encode_images(np.concatenate([frames.pixels for frames in inputs]))
-    else:
-        outputs = model.encode_texts(inputs)
-    if len(outputs) != len(inputs):
-        raise ConservationError(f"{spec.version}: {len(inputs)} items in, {len(outputs)} out")
+def _call(method: Method, spec: FeatureSpec, rows: list[Row]) -> list[Any]:
+    outputs = method.run(rows)
+    if len(outputs) != len(rows):
+        raise ConservationError(f"{spec.version}: {len(rows)} items in, {len(outputs)} out")
     return list(outputs)

@@ -10,13 +10,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.pipelines.planning import hashes
-from mmfeat.pipelines.planning.contents import Source, Texts
+from mmfeat.pipelines.planning.contents import Part, split_stamps
+from mmfeat.pipelines.planning.rules import by_other_rules
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.ids import Places
+from mmfeat.schemas.spec import FeatureSpec
 
 #: Gives batches that together hold the named columns of every committed row of a feature.
 Ledger = Callable[[Sequence[str]], Iterable[pa.RecordBatch]]
 
+#: The stage of a failure that is that of a feature which is read.
+UPSTREAM = "upstream"
 #: A status as a number is its place here.
 STATUSES = (OK, MISSING, FAILED)
 IS_OK, IS_MISSING, IS_FAILED, NO_ROW = 0, 1, 2, -1
@@ -24,17 +28,32 @@ IS_OK, IS_MISSING, IS_FAILED, NO_ROW = 0, 1, 2, -1
 
 @dataclass(frozen=True)
 class Moved:
-    """Rows of media whose stamp is another by now: the content that they were made from.
+    """Rows some of whose media have another stamp by now: the content that they were made from.
 
     Attributes:
         items: ``[m]``, positions in the catalog.
-        content: ``[m, 4]`` uint64.
-        same_texts: ``[m]`` bool, whether the texts read beside the media are the same.
+        parts: which inputs of the feature are media.
+        moved: ``[m, parts]`` bool, whether the stamp is another.
+        content: ``[m, parts, 4]`` uint64.
+        rest_same: ``[m]`` bool, whether everything else that is read is the same.
     """
 
     items: np.ndarray
+    parts: tuple[int, ...]
+    moved: np.ndarray
     content: np.ndarray
-    same_texts: np.ndarray
+    rest_same: np.ndarray
+
+    def items_of(self, part: int) -> np.ndarray:
+        """The items whose media of one input have another stamp."""
+        return np.asarray(self.items[self.moved[:, self.parts.index(part)]])
+
+    def same(self, parts: Sequence[Part]) -> np.ndarray:
+        """``[m]`` bool: whether the content is the same, whatever the stamp."""
+        same = self.rest_same.copy()
+        for at, part in enumerate(self.parts):
+            same &= ~self.moved[:, at] | parts[part].same(self.items, self.content[:, at])
+        return same
 
 
 @dataclass
@@ -45,19 +64,23 @@ class Column:
         had_row: ``[n]`` bool.
         status: ``[n]`` int8, the place in ``STATUSES`` or ``NO_ROW``.
         same: ``[n]`` bool, whether the row was made from what the item holds now.
-        unit: ``[n]`` int32, the unit that computes the item's value, -1 for none.
+        work: ``[n]`` int32, the work item that computes the item's value, -1 for none.
         done: ``[n]`` bool, whether there is nothing to do.
+        deferred: ``[n]`` bool, whether it waits for another feature's values; None where nothing does.
         rows: how many are committed, those of other items among them.
         moved: rows of media that are the same if the content is.
+        other_rules: rows that were read by other rules than those of now: items and what the rows say.
     """
 
     had_row: np.ndarray
     status: np.ndarray
     same: np.ndarray
-    unit: np.ndarray
+    work: np.ndarray
     done: np.ndarray
+    deferred: np.ndarray | None = None
     rows: int = 0
     moved: list[Moved] = field(default_factory=list)
+    other_rules: list[tuple[np.ndarray, list[str | None]]] = field(default_factory=list)
 
     @classmethod
     def empty(cls, n: int) -> Column:
@@ -65,38 +88,59 @@ class Column:
         had_row, same, done = (np.zeros(n, dtype=bool) for _ in range(3))
         return cls(had_row, np.full(n, NO_ROW, np.int8), same, np.full(n, -1, np.int32), done)
 
-    def read(self, ledger: Ledger, places: Places, source: Source, texts: Texts) -> None:
-        """Take in the committed rows; a source's content becomes known where a row's stamp is its own."""
-        for batch in ledger(["item_id", "status", "content_hash", "stamp"]):
+    def read(self, ledger: Ledger, places: Places, spec: FeatureSpec, parts: Sequence[Part]) -> None:
+        """Take in the committed rows; media's content becomes known where a row's stamp is their own.
+
+        Args:
+            parts: the feature's inputs, in order.
+        """
+        more = ["stage"] if any(part.content.is_media for part in parts) else []
+        for batch in ledger(["item_id", "status", "content_hash", "stamp", "rules", *more]):
             self.rows += len(batch)
             items, rows = placed(batch, places)
             self.had_row[items] = True
             self.status[items] = pc.index_in(rows["status"], value_set=pa.array(STATUSES)).fill_null(NO_ROW)
-            content, there = hashes.from_hex(rows["content_hash"])
-            same_texts = ~there
-            same_texts[there] = _same_texts(rows["content_hash"].filter(pa.array(there)), items[there], texts)
-            if source.file_stamps is None:
-                self.same[items[there]] = _same_content(source, items[there], content)
-            else:
-                unmoved = same_stamp(source, items, rows["stamp"])
-                self.same[items] = unmoved
-                source.learn(items[there & unmoved], content[unmoved[there]])
-                moved = ~unmoved[there]
-                if moved.any():
-                    at = items[there][moved]
-                    self.moved.append(Moved(at, content[moved], same_texts[there][moved]))
-            self.same[items] &= same_texts
+            self._compare(items, rows, parts)
+            others = by_other_rules(rows["rules"], spec)
+            if others.any():
+                self.other_rules.append((items[others], rows["rules"].filter(pa.array(others)).to_pylist()))
 
-    def recognise(self, source: Source) -> None:
+    def _compare(self, items: np.ndarray, rows: pa.RecordBatch, parts: Sequence[Part]) -> None:
+        """Whether rows were made from what their items hold now.
+
+        A failed row without a content hash is of media that could not be read: its stamp alone is compared.
+        Other rows without one lack something, or something that they read failed: where it is there now,
+        they are out of date.
+        """
+        media = tuple(at for at, part in enumerate(parts) if part.content.is_media)
+        whole, there = hashes.joint_from_hex(rows["content_hash"], len(parts))
+        # [rows with a hash, parts, 4]
+        content = whole.reshape(-1, len(parts), hashes.WORDS)
+        rest_same = _unreadable(rows) if media else np.zeros(len(items), dtype=bool)
+        rest_same[there] = True
+        for at, part in enumerate(parts):
+            if not part.content.is_media:
+                rest_same[there] &= part.same(items[there], content[:, at])
+        moved = np.zeros((len(items), len(media)), dtype=bool)
+        # One stamp for each file, however many inputs read it.
+        files = list(dict.fromkeys(parts[at].column for at in media))
+        stamps = dict(zip(files, split_stamps(rows["stamp"], len(files)), strict=True))
+        for column, at in enumerate(media):
+            moved[:, column] = ~parts[at].same_stamp(items, stamps[parts[at].column])
+            unmoved = there & ~moved[:, column]
+            parts[at].content.learn(items[unmoved], content[unmoved[there], at])
+        any_moved = moved.any(axis=1)
+        self.same[items] = rest_same & ~any_moved
+        if (again := there & any_moved).any():
+            self.moved.append(
+                Moved(items[again], media, moved[again], content[again[there]][:, media], rest_same[again])
+            )
+
+    def recognise(self, parts: Sequence[Part]) -> None:
         """Rows of media are the same, whatever the stamp, where the content is."""
         for moved in self.moved:
-            same = moved.same_texts & _same_content(source, moved.items, moved.content)
-            self.same[moved.items[same]] = True
+            self.same[moved.items[moved.same(parts)]] = True
         self.moved = []
-
-    def settled(self, retry_failed: bool) -> np.ndarray:
-        """``[n]`` bool: whether the row stands while the item stays the same."""
-        return np.asarray((self.status == IS_OK) | ((self.status == IS_FAILED) & (not retry_failed)))
 
     def counts(self) -> dict[str, int]:
         """Items with nothing to do, by status."""
@@ -106,28 +150,14 @@ class Column:
         }
 
 
+def _unreadable(rows: pa.RecordBatch) -> np.ndarray:
+    """``[n]`` bool: rows of media that could not be read or decoded."""
+    failed = pc.and_(pc.equal(rows["status"], FAILED), pc.not_equal(rows["stage"], UPSTREAM))
+    return np.asarray(failed.fill_null(False).to_numpy(zero_copy_only=False))
+
+
 def placed(batch: pa.RecordBatch, places: Places) -> tuple[np.ndarray, pa.RecordBatch]:
     """A batch's rows of items of the catalog, and where in it these are."""
     items = places.of(batch.column("item_id"))
     known = items >= 0
     return items[known], batch if known.all() else batch.filter(pa.array(known))
-
-
-def same_stamp(source: Source, items: np.ndarray, stamps: pa.Array) -> np.ndarray:
-    """Whether ``items`` have media of these stamps now."""
-    equal = pc.equal(source.stamps(items), stamps).fill_null(False).to_numpy(zero_copy_only=False)
-    return np.asarray(equal & source.present[items])
-
-
-def _same_content(source: Source, items: np.ndarray, content: np.ndarray) -> np.ndarray:
-    return np.asarray(source.known[items] & hashes.same(source.content[items], content))
-
-
-def _same_texts(joint: pa.Array, items: np.ndarray, texts: Texts) -> np.ndarray:
-    """Whether the texts behind rows' joint hashes are those that the items hold now."""
-    same = np.ones(len(items), dtype=bool)
-    for part, source in enumerate(texts.sources, start=1):
-        content, there = hashes.from_hex(joint, part)
-        same[~there] = False
-        same[there] &= _same_content(source, items[there], content)
-    return same

@@ -1,4 +1,4 @@
-"""What items' sources hold at present, as far as that is known without reading media."""
+"""What items hold at present in each column, as far as that is known without reading media."""
 
 from __future__ import annotations
 
@@ -11,20 +11,26 @@ import pyarrow.compute as pc
 
 from mmfeat.extract.media.read import location_stamp, stamp_of
 from mmfeat.pipelines.planning import hashes
-from mmfeat.schemas.catalog import MEDIA_SOURCES, TEXT_SOURCES
+from mmfeat.schemas.catalog import columns_of
 from mmfeat.schemas.ids import slices, whole
+
+#: Between the stamps of several files that are read together. No file stamp and no address holds it.
+BETWEEN_STAMPS = "\x1e"
 
 
 @dataclass
-class Source:
-    """Per item, the present state of one source.
+class Content:
+    """Per item, the present state of one column, or of a feature's texts.
+
+    ``n`` is the number of items in the catalog, an item its position there.
 
     Attributes:
         present: ``[n]`` bool, whether the item has it.
-        payload: a media location or a text.
-        file_stamps: of media, the stamp of a local file, null where there is none; None for texts.
-        content: ``[n, 4]`` uint64, the hash of the content where it is known without reading.
+        payload: ``[n]``, a media location or a text; null where it is not present or not needed.
+        file_stamps: of media, ``[n]`` the stamp of a local file, null where there is none; None for texts.
+        content: ``[n, 4]`` uint64, the hash of the content where it is known; zeros elsewhere.
         known: ``[n]`` bool, where it is.
+        blank: of a feature's texts, ``[n]`` bool, whether it is blanks alone; None of columns.
     """
 
     present: np.ndarray
@@ -32,6 +38,18 @@ class Source:
     file_stamps: pa.LargeStringArray | None
     content: np.ndarray
     known: np.ndarray
+    blank: np.ndarray | None = None
+
+    @property
+    def is_media(self) -> bool:
+        """Whether its values are files."""
+        return self.file_stamps is not None
+
+    def with_words(self) -> np.ndarray:
+        """``[n]`` bool: the items that have a text of more than blanks."""
+        if self.blank is not None:
+            return np.asarray(self.present & ~self.blank)
+        return has_words(self.payload)
 
     def stamps(self, rows: np.ndarray) -> pa.StringArray:
         """The stamps of the items at ``rows``; empty for texts and where an item has no media."""
@@ -49,58 +67,106 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Texts:
-    """Per item, the texts that a feature reads beside its source.
+class Part:
+    """One input of a feature: a content, and what the feature makes of its absence.
+
+    Several inputs may be one column: a clip's frames and its sound.
+
+    A content that an item may lack has the hash of zeros where it does.
 
     Attributes:
-        present: ``[n]`` bool, whether the item has all of them.
-        sources: of each of them.
+        column: the name of the column, or of the feature whose texts these are.
+        optional: whether an item without it still has the feature.
+        needs_words: whether a text of blanks counts as none: it says nothing that a prompt could use.
     """
 
-    present: np.ndarray
-    sources: Sequence[Source]
+    column: str
+    content: Content
+    optional: bool = False
+    needs_words: bool = False
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """Inputs with the same key hold the same content for every item."""
+        return self.column, self.optional
+
+    def present(self) -> np.ndarray:
+        """``[n]`` bool: the items that have it, or may lack it."""
+        if self.optional:
+            return np.ones(len(self.content.present), dtype=bool)
+        return self.has_value()
+
+    def has_value(self) -> np.ndarray:
+        """``[n]`` bool: the items that have it."""
+        return self.content.with_words() if self.needs_words else self.content.present
+
+    def known(self, items: np.ndarray) -> np.ndarray:
+        """Whether the content of each of ``items`` is known, that it is absent included."""
+        known = self.content.known[items]
+        return np.asarray(known | ~self.content.present[items]) if self.optional else known
+
+    def hashes(self, items: np.ndarray) -> np.ndarray:
+        """``[len(items), 4]`` uint64 of those whose content is known."""
+        return np.asarray(self.content.content[items])
+
+    def same(self, items: np.ndarray, content: np.ndarray) -> np.ndarray:
+        """``[len(items)]`` bool: whether the content is known to be this."""
+        return np.asarray(self.known(items) & hashes.same(self.hashes(items), content))
+
+    def same_stamp(self, items: np.ndarray, stamps: pa.Array) -> np.ndarray:
+        """``[len(items)]`` bool: whether the media have these stamps now, or are absent as they were."""
+        equal = pc.equal(self.content.stamps(items), stamps).fill_null(False).to_numpy(zero_copy_only=False)
+        return np.asarray(equal & (self.content.present[items] | self.optional))
 
 
-class Sources:
-    """The sources of a catalog (CATALOG_SCHEMA), each looked at once."""
+class Contents:
+    """The columns of a catalog, each looked at once. Of a list the first value is looked at."""
 
     def __init__(self, catalog: pa.Table) -> None:
         self.ids = whole(catalog["item_id"])
+        self._columns = columns_of(catalog.schema)
         self._catalog = catalog
-        self._known: dict[str, Source] = {}
+        self._known: dict[str, Content] = {}
 
-    def of(self, name: str) -> Source:
-        """The present state of one source; of media its stamp alone is looked up."""
+    def of(self, name: str) -> Content:
+        """The present state of one column; of media its stamp alone is looked up."""
         if name not in self._known:
             self._known[name] = self._look(name)
         return self._known[name]
 
-    def stamps(self, name: str, rows: np.ndarray) -> pa.StringArray:
-        """The stamps of a source of the items at ``rows``; empty for texts, those of a feature too."""
-        return self.of(name).stamps(rows) if name in MEDIA_SOURCES else pa.repeat("", len(rows))
+    def is_media(self, name: str) -> bool:
+        """Whether a column's values are files; False of what is no column."""
+        return name in self._columns and self._columns[name].is_media
 
-    def texts(self, names: Sequence[str]) -> Texts:
-        """The texts of these sources together.
+    def is_text(self, name: str) -> bool:
+        """Whether a column's values are texts; False of what is no column."""
+        return name in self._columns and not self._columns[name].is_media
 
-        A text of blanks is none: it says nothing that a prompt could use.
-        """
-        present = np.ones(len(self.ids), dtype=bool)
-        for name in names:
-            words = pc.utf8_trim_whitespace(self.of(name).payload)
-            present &= pc.not_equal(words, "").fill_null(False).to_numpy(zero_copy_only=False)
-        return Texts(present, [self.of(name) for name in names])
+    def stamps(self, names: Sequence[str], rows: np.ndarray) -> pa.StringArray:
+        """The stamps of columns that are read together, of the items at ``rows``; empty where none is of
+        media."""
+        return joint_stamps([self.of(name).stamps(rows) for name in names], len(rows))
 
-    def _look(self, name: str) -> Source:
+    def _look(self, name: str) -> Content:
         payload = whole(self._catalog[name])
+        if self._columns[name].several:
+            empty = pc.equal(pc.list_value_length(payload), 0)
+            payload = pc.list_element(pc.if_else(empty, pa.scalar(None, payload.type), payload), 0)
         present = payload.is_valid().to_numpy(zero_copy_only=False)
         content, known = hashes.none_yet(len(payload)), np.zeros(len(payload), dtype=bool)
-        if name not in TEXT_SOURCES:
-            return Source(present, payload, _file_stamps(payload), content, known)
-        source = Source(present, payload, None, content, known)
+        if self.is_media(name):
+            return Content(present, payload, _file_stamps(payload), content, known)
+        found = Content(present, payload, None, content, known)
         for start, some in slices(payload):
             rows = start + np.flatnonzero(present[start : start + len(some)])
-            source.learn(rows, hashes.of_texts(some.drop_null()))
-        return source
+            found.learn(rows, hashes.of_texts(some.drop_null()))
+        return found
+
+
+def has_words(texts: pa.Array) -> np.ndarray:
+    """``[n]`` bool: which of ``texts`` are more than blanks; not those that are null."""
+    words = pc.utf8_trim_whitespace(texts)
+    return np.asarray(pc.not_equal(words, "").fill_null(False).to_numpy(zero_copy_only=False))
 
 
 def _file_stamps(locations: pa.Array) -> pa.LargeStringArray:
@@ -112,5 +178,21 @@ def _file_stamps(locations: pa.Array) -> pa.LargeStringArray:
 
 
 def joint_hash(*hashes: str) -> str:
-    """Content hash of what is read together, such as media and then the item's texts."""
+    """Content hash of what is read together, in the order of the inputs."""
     return "+".join(hashes)
+
+
+def joint_stamps(stamps: Sequence[pa.Array], n: int) -> pa.StringArray:
+    """The stamps of ``n`` items' media that are read together."""
+    if len(stamps) == 1:
+        return stamps[0]
+    return pc.binary_join_element_wise(*stamps, BETWEEN_STAMPS) if stamps else pa.repeat("", n)
+
+
+def split_stamps(stamps: pa.Array, parts: int) -> list[pa.Array]:
+    """What :func:`joint_stamps` joined; null where it was not so many."""
+    if parts <= 1:
+        return [stamps] * parts
+    split = pc.split_pattern(stamps, BETWEEN_STAMPS)
+    fitting = pc.if_else(pc.equal(pc.list_value_length(split), parts), split, pa.scalar(None, split.type))
+    return [pc.list_element(fitting, part) for part in range(parts)]

@@ -47,21 +47,21 @@ def sizes_of(stamps: pa.Array) -> np.ndarray:
     return np.fromiter(named, np.int64, len(stamps))
 
 
-def likely_copies(locations: pa.Array, rows: np.ndarray, sizes: np.ndarray, stored: np.ndarray) -> np.ndarray:
-    """Positions in ``rows`` of files that may hold the same bytes as another, or as a committed one.
+def likely_copies(locations: pa.Array, rows: np.ndarray, sizes: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Positions in ``rows`` of files that may hold the same bytes as another, or as a known content.
 
     Args:
         locations, rows: of all media, and which of them to look at.
-        sizes: ``[len(rows)]`` int64, in bytes; 0 for those that have no twin.
-        stored: sizes of files whose features are in the store.
+        sizes: ``[len(rows)]`` int64, in bytes; 0 for those that have no duplicate.
+        known: sizes of files whose content is known.
     """
     found, often = np.unique(sizes, return_counts=True)
-    alike = (sizes > 0) & (np.isin(sizes, found[often > 1]) | np.isin(sizes, stored))
+    alike = (sizes > 0) & (np.isin(sizes, found[often > 1]) | np.isin(sizes, known))
     some = np.flatnonzero(alike)
     # Of the edges their hash alone is kept: should two be equal by chance, a file more is read.
     edges = np.fromiter(_each(locations.take(pa.array(rows[some])), _edges), np.int64, len(some))
     _, group, repeated = np.unique(sizes[some] ^ edges, return_inverse=True, return_counts=True)
-    return np.asarray(some[(repeated[group] > 1) | np.isin(sizes[some], stored)])
+    return np.asarray(some[(repeated[group] > 1) | np.isin(sizes[some], known)])
 
 
 def _each(locations: pa.Array, read: Callable[[str], _Read]) -> Iterator[_Read]:

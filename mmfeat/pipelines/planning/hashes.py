@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 WORDS = 4
 _HEX = 64
+#: The hash of what an item may lack and lacks.
+ABSENT = "0" * _HEX
 
 
 def none_yet(n: int) -> np.ndarray:

@@ -10,16 +10,18 @@ import pyarrow.compute as pc
 
 from mmfeat.pipelines.planning import hashes
 from mmfeat.pipelines.planning.columns import Ledger
+from mmfeat.pipelines.planning.rules import by_other_rules
 from mmfeat.schemas.featureset import OK
+from mmfeat.schemas.spec import FeatureSpec
 
 
 @dataclass(frozen=True)
-class Donors:
+class Reusable:
     """Rows to copy from.
 
     Attributes:
-        of: ``[m]`` int64, for each content asked for the position of its donor below, -1 for none.
-        ids: of the donors.
+        of: ``[m]`` int64, for each content asked for the position of its row below, -1 for none.
+        ids: of the items whose rows these are.
         texts: what a text feature holds for them; of other features null.
     """
 
@@ -28,21 +30,24 @@ class Donors:
     texts: pa.Array
 
 
-def find_donors(ledger: Ledger, contents: np.ndarray, has_text: bool) -> Donors:
-    """An ``ok`` row for each of ``[m, 4 * parts]`` distinct joint hashes, where the ledger has one."""
+def find_reusable(ledger: Ledger, contents: np.ndarray, spec: FeatureSpec) -> Reusable:
+    """An ``ok`` row, read by the rules of now, for each of ``[m, 4 * parts]`` distinct joint hashes, where
+    the feature's ledger has one."""
+    has_text = spec.form == "text"
     finder = hashes.Finder(contents)
     of = np.full(len(contents), -1, dtype=np.int64)
     found, count = [], 0
-    for batch in ledger(["item_id", "status", "content_hash", *(["text"] if has_text else [])]):
+    for batch in ledger(["item_id", "status", "content_hash", "rules", *(["text"] if has_text else [])]):
         ok = batch.filter(pc.equal(batch.column("status"), OK))
+        ok = ok.filter(pa.array(~by_other_rules(ok.column("rules"), spec)))
         rows, there = hashes.joint_from_hex(ok.column("content_hash"), contents.shape[1] // hashes.WORDS)
         asked = finder.find(rows)
         there[there] = asked >= 0
-        donors = ok.filter(pa.array(there))
-        of[asked[asked >= 0]] = np.arange(count, count + len(donors))
-        count += len(donors)
-        found.append((donors.column("item_id"), donors.column("text") if has_text else None))
+        fitting = ok.filter(pa.array(there))
+        of[asked[asked >= 0]] = np.arange(count, count + len(fitting))
+        count += len(fitting)
+        found.append((fitting.column("item_id"), fitting.column("text") if has_text else None))
     ids = pa.chunked_array([ids for ids, _ in found], pa.string()).combine_chunks()
     if not has_text:
-        return Donors(of, ids, pa.nulls(count, pa.string()))
-    return Donors(of, ids, pa.chunked_array([texts for _, texts in found], pa.string()).combine_chunks())
+        return Reusable(of, ids, pa.nulls(count, pa.string()))
+    return Reusable(of, ids, pa.chunked_array([texts for _, texts in found], pa.string()).combine_chunks())

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pyarrow.compute as pc
+from pydantic import BaseModel
 
-from mmfeat.schemas.errors import ConfigError
+from mmfeat.pipelines.run_report import RunReport
+from mmfeat.pipelines.steps.base import RunContext, Step
+from mmfeat.schemas.errors import ConfigError, GateFailed
 from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn
+from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.operations import GateResult, GatesConfig
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store
@@ -23,21 +28,15 @@ _NEIGHBOURS = 10
 _SEED = 0
 
 
-@dataclass(frozen=True)
-class Gates:
-    """The gates of a job.
+class Gates(Step[GatesConfig]):
+    """Judges the job's versions; where one falls short, none of them becomes current."""
 
-    Args:
-        config: the job's ``[gates]``.
-    """
+    Config: ClassVar[type[BaseModel]] = GatesConfig
 
-    config: GatesConfig
-
-    def check(self, specs: Sequence[FeatureSpec]) -> None:
-        """Refuse gates that cannot be judged, before any work.
+    def check(self, job: JobConfig, specs: Sequence[FeatureSpec]) -> None:
+        """See :meth:`Step.check`: no such file, or a wrong one, or no feature that a gate is about.
 
         Raises:
-            ConfigError: no such file, or a wrong one; or no feature that a gate is about.
             MissingExtra: the packages of the caption report are not installed.
         """
         if self.config.captions is None:
@@ -45,12 +44,19 @@ class Gates:
         from mmfeat.report.build import need_packages
         from mmfeat.report.rules import read_gates
 
-        if not any(spec.text_kind == "caption" for spec in specs):
+        if not any(spec.role == "caption" for spec in specs):
             raise ConfigError(
                 "[gates] captions: this job makes no captions.", hint="Take the gate out of the job."
             )
         need_packages()
         read_gates(Path(self.config.captions), None)
+
+    def run(self, context: RunContext) -> Iterator[RunReport]:
+        """See :meth:`Step.run`."""
+        report = replace(context.so_far, gates=self.judge(context.store, context.versions))
+        yield report
+        if short := [gate for gate in report.gates if not gate.passed]:
+            raise _fell_short(short, report)
 
     def judge(self, store: Store, versions: Sequence[FeatureVersion]) -> list[GateResult]:
         """Every gate of every version, in their order.
@@ -63,11 +69,11 @@ class Gates:
     def _judge(self, store: Store, version: FeatureVersion) -> Iterator[GateResult]:
         if self.config.min_coverage is not None:
             yield _coverage(store, version, self.config.min_coverage)
-        if self.config.captions is not None and version.spec.text_kind == "caption":
+        if self.config.captions is not None and version.spec.role == "caption":
             yield from self._captions(store, version, Path(self.config.captions))
-        standing = store.promotion.standings().get(version.name)
-        if standing is not None and standing.fingerprint != version.fingerprint:
-            yield from self._drift(store, store.resolve(f"{version.name}@{standing.fingerprint}"), version)
+        current = store.promotion.histories().get(version.name)
+        if current is not None and current.fingerprint != version.fingerprint:
+            yield from self._drift(store, store.resolve(f"{version.name}@{current.fingerprint}"), version)
 
     def _captions(self, store: Store, version: FeatureVersion, path: Path) -> Iterator[GateResult]:
         from mmfeat.report.build import ReportOptions, report_captions
@@ -79,7 +85,7 @@ class Gates:
 
     def _drift(self, store: Store, old: FeatureVersion, new: FeatureVersion) -> Iterator[GateResult]:
         gates = self.config
-        is_vector = new.spec.output == "vector"
+        is_vector = new.spec.form == "vector"
         if is_vector and (gates.min_mean_cosine, gates.min_neighbour_overlap) != (None, None):
             before, after = _both(store, old, new)
             a, b = (_vectors(column) for column in (before, after))
@@ -89,6 +95,15 @@ class Gates:
                 yield _neighbour_overlap(a, b, new, least)
         elif not is_vector and (most := gates.max_changed) is not None:
             yield _changed(*_both(store, old, new), new, most)
+
+
+def _fell_short(short: Sequence[GateResult], report: RunReport) -> GateFailed:
+    return GateFailed(
+        f"{'; '.join(map(str, short))}. The versions of this job stay candidates.",
+        hint="All rows are committed, and what was current still is. `mmfeat promote NAME@FINGERPRINT` "
+        "makes a version current all the same.",
+        report=report,
+    )
 
 
 def _coverage(store: Store, version: FeatureVersion, least: float) -> GateResult:

@@ -11,27 +11,49 @@ import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
+from mmfeat.pipelines.run_report import RunReport
+from mmfeat.pipelines.steps.base import RunContext, Step
 from mmfeat.schemas.errors import ConfigError, GateFailed, MmfeatError
 from mmfeat.schemas.job import JobConfig, load_job, read_toml
 from mmfeat.schemas.operations import Event, NotifyConfig
 from mmfeat.schemas.redact import redact
+from mmfeat.schemas.spec import FeatureSpec
 
 _MAX_SAID = 200
 
 
-def check(config: NotifyConfig | None) -> None:
-    """ConfigError where nobody could be told as the job says; before any work."""
-    if config is not None and config.webhook_env is not None:
-        _address(config.webhook_env)
+class Notify(Step[NotifyConfig]):
+    """Tells how the run ended, however it did."""
+
+    Config: ClassVar[type[BaseModel]] = NotifyConfig
+
+    def check(self, job: JobConfig, specs: Sequence[FeatureSpec]) -> None:
+        """See :meth:`Step.check`: nobody could be told as the job says."""
+        if self.config.webhook_env is not None:
+            _address(self.config.webhook_env)
+
+    def run(self, context: RunContext) -> Iterator[RunReport]:
+        """Nothing: the run has not ended yet."""
+        return
+        yield
+
+    def ended(self, context: RunContext | None, error: BaseException | None) -> list[str]:
+        """See :meth:`Step.ended`."""
+        if context is None:
+            return notify(self.config, message(error, None, None, None, None))
+        report = None if context.report is None else context.report.to_dict()
+        where = (context.run_id, context.job.store.uri, context.job.dataset.name)
+        return notify(self.config, message(error, *where, report))
 
 
-def load_or_tell(path: Path) -> JobConfig:
-    """The job in a TOML file. Where it is wrong, those whom a right ``[notify]`` names are told.
+def load_or_notify(path: Path) -> JobConfig:
+    """The job in a TOML file. Where it is wrong, those whom a right ``[notify]`` names are notified.
 
     Raises:
         ConfigError: the file cannot be read, or what it says cannot be carried out.

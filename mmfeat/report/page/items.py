@@ -55,7 +55,7 @@ class Embedded:
 
     json: Markup
     total: int
-    told: str
+    notice: str
     statuses: tuple[str, ...]
     kinds: tuple[str, ...]
 
@@ -64,19 +64,19 @@ def embed(items: Sequence[Item], kinds: Sequence[str], most_bytes: int = _MOST_B
     """The items as JSON that is safe inside a script element, and cut to fit where they are very many.
 
     Long texts are cut first; where that is not enough, items that are ok and no suspect are left out from
-    the end. ``told`` says so.
+    the end. ``notice`` says so.
 
     Args:
         items: in the order they are listed.
         kinds: names of the kinds of suspect; ``Item.suspects`` counts in it.
         most_bytes: what the data may take of the page.
     """
-    kept, told = _fitting([_row(item) for item in items], most_bytes)
+    kept, notice = _fitting([_row(item) for item in items], most_bytes)
     value = {"columns": COLUMNS, "kinds": [visible(kind) for kind in kinds], "rows": kept}
     return Embedded(
         json=Markup(_json(value)),
         total=len(items),
-        told=told,
+        notice=notice,
         statuses=tuple(sorted({item.status for item in items})),
         kinds=tuple(kinds),
     )
@@ -107,11 +107,11 @@ def _fitting(rows: list[Row], most_bytes: int) -> tuple[list[Row], str]:
     while _size(rows) > most_bytes and longest >= _SHORTEST:
         rows = [_cut(row, longest) for row in rows]
         longest //= 2
-    told = f"All {total:,} items, texts cut at {longest * 2:,} characters to keep the page small"
+    notice = f"All {total:,} items, texts cut at {longest * 2:,} characters to keep the page small"
     if _size(rows) > most_bytes:
         rows = _most_telling(rows, most_bytes)
-        told = f"{len(rows):,} of {total:,} items, those with findings first, to keep the page small"
-    return rows, told + "; the JSON of the report has all in full."
+        notice = f"{len(rows):,} of {total:,} items, those with findings first, to keep the page small"
+    return rows, notice + "; the JSON of the report has all in full."
 
 
 def _most_telling(rows: list[Row], most_bytes: int) -> list[Row]:

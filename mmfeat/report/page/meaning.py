@@ -110,20 +110,20 @@ def _neighbours(report: CaptionReport) -> list[Part]:
     found = report.usefulness.neighbours
     if isinstance(found, Absent):
         return [Text(found.absent)]
-    told = (
+    sentence = (
         f"Of an item's {found.k} nearest by {found.pictures}, {percent(found.overlap)} are among "
         f"its {found.k} nearest by {found.captions}; by chance {percent(found.chance)}. "
         f"Looked at {found.sampled:,} of {found.items:,} items."
     )
-    return [Text(told)]
+    return [Text(sentence)]
 
 
 def _near_duplicates(report: CaptionReport) -> list[Part]:
     found = report.usefulness.near_duplicates
     if isinstance(found, Absent):
         return [Text(found.absent)]
-    told = (
+    sentence = (
         f"{found.count:,} of {found.items:,} captions ({percent(found.share)}) have a vector of "
         f"{found.captions} within a cosine of {number(found.threshold)} of another item's."
     )
-    return [Text(told)]
+    return [Text(sentence)]

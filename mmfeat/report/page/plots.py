@@ -94,7 +94,9 @@ def histogram(title: str, unit: str, series: Sequence[Series], *, whole: bool = 
         (f"{number(low)} to {number(high)}", *(f"{one.counts[i]:,}" for one in series))
         for i, (low, high) in enumerate(pairwise(edges))
     )
-    return Chart(title, inline_svg(figure, _told(title, series)), (unit, *(s.name for s in series)), rows)
+    return Chart(
+        title, inline_svg(figure, _description(title, series)), (unit, *(s.name for s in series)), rows
+    )
 
 
 def _plain_axes(axes: Axes, unit: str) -> None:
@@ -107,7 +109,7 @@ def _plain_axes(axes: Axes, unit: str) -> None:
     axes.set_xlabel(unit, fontsize=11, color=stand_in("muted"))
 
 
-def _told(title: str, series: Sequence[Series]) -> str:
+def _description(title: str, series: Sequence[Series]) -> str:
     """The histogram in a sentence: how many, and where the middle lies."""
     return f"{title}. " + " ".join(
         f"{one.name}: {sum(one.counts):,} values, the middle one between {' and '.join(_middle(one))}."

@@ -193,4 +193,6 @@ def _subject(report: CaptionReport) -> Terms:
         ("store", subject.store),
         ("seed of samples", str(subject.seed)),
     ]
+    if subject.stale:
+        terms.append(("stale", subject.stale))
     return Terms(tuple(terms))

@@ -10,10 +10,10 @@ _MINUS = "\N{MINUS SIGN}"
 def number(value: float) -> str:
     """A number at the precision a reader needs: 1,234, 12.5, 0.0312."""
     if value == int(value) and abs(value) < 1e15:
-        told = f"{int(value):,}"
+        shown = f"{int(value):,}"
     else:
-        told = f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
-    return told.replace("-", _MINUS)
+        shown = f"{value:,.1f}" if abs(value) >= 10 else f"{value:.3g}"
+    return shown.replace("-", _MINUS)
 
 
 def decimals(value: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 # Status of one item in one feature. "absent" is only ever an answer to a lookup: the item has no
 # row in this version yet (not extracted), or its id is unknown and masked rows were asked for.
 OK, MISSING, FAILED, ABSENT = "ok", "missing", "failed", "absent"
+
+
+# What a column holds: an array of vectors or codes, texts, or one array of vectors per item.
+Values = np.ndarray | list[str | None] | list[np.ndarray | None]
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,8 @@ class FeatureColumn:
             ``[n, m, dims]``; of the spec's store dtype unless a step changed it; where the mask is
             False NaN, or 0 for an integer dtype. For a text feature a list of ``n`` texts, None
             where the mask is False. For a codes feature int32 ``[n, levels]``, -1 where the mask is
-            False.
+            False. For a feature of ``tokens`` (any number of vectors per item) a list of ``n`` arrays
+            ``[m, dims]`` of the spec's store dtype, ``m`` of each item's own, None where the mask is False.
         mask: ``[n]`` bool, True where the item has a value.
         status: ``[n]`` of ``ok``, ``missing``, ``failed`` or ``absent``.
         reason: ``[n]``, why a row failed; empty otherwise.
@@ -59,7 +64,7 @@ class FeatureColumn:
     """
 
     spec: FeatureSpec
-    values: np.ndarray | list[str | None]
+    values: Values
     mask: np.ndarray
     status: np.ndarray
     reason: np.ndarray
@@ -68,17 +73,29 @@ class FeatureColumn:
 
     @property
     def matrix(self) -> np.ndarray:
-        """The ``[n, dims]`` or ``[n, m, dims]`` array of a vector feature; TypeError for a text feature."""
-        if not isinstance(self.values, np.ndarray):
-            raise TypeError(f"{self.spec.name} holds texts, not vectors")
-        return self.values
+        """The ``[n, dims]`` or ``[n, m, dims]`` array of vectors, or the ``[n, levels]`` of codes.
+
+        TypeError for texts, and for token vectors, whose number differs from item to item.
+        """
+        if isinstance(self.values, np.ndarray):
+            return self.values
+        if self.spec.form == "tokens":
+            raise TypeError(f"{self.spec.name} holds any number of vectors per item: see .tokens")
+        raise TypeError(f"{self.spec.name} holds texts, not vectors")
 
     @property
     def texts(self) -> list[str | None]:
-        """The list of texts of a text feature; TypeError for a vector feature."""
-        if isinstance(self.values, np.ndarray):
+        """The list of texts of a text feature; TypeError for any other."""
+        if isinstance(self.values, np.ndarray) or self.spec.form == "tokens":
             raise TypeError(f"{self.spec.name} holds vectors, not texts")
-        return self.values
+        return cast("list[str | None]", self.values)
+
+    @property
+    def tokens(self) -> list[np.ndarray | None]:
+        """One ``[m, dims]`` array per item of a feature of ``tokens``; TypeError for any other."""
+        if self.spec.form != "tokens":
+            raise TypeError(f"{self.spec.name} holds no token vectors but {self.spec.kind}")
+        return cast("list[np.ndarray | None]", self.values)
 
     def to_embedding(
         self, missing: Literal["error", "zero", "mean"] = "error", padding: bool = False, freeze: bool = True

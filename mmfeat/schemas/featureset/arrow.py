@@ -8,13 +8,15 @@ column             type and meaning
 ``item_id``        string, not null
 ``<feature>``      ``fixed_size_list<float|halffloat|int8|...>[dims]`` for vectors,
                    ``fixed_size_list<fixed_size_list<...>[dims]>[m]`` for several vectors per
-                   item, ``string`` for texts; null where the item has no value
+                   item, ``list<fixed_size_list<...>[dims]>`` for any number of vectors per item,
+                   ``string`` for texts; null where the item has no value
 ``<feature>.status``  ``ok``, ``missing``, ``failed`` or ``absent``
 ``<feature>.reason``  why it failed, else empty
 =================  =====================================================================
 
-The schema's metadata holds ``mmfeat.featureset.version`` (``1``) and ``mmfeat.featureset``, a JSON
-document that says what made each feature; ``featureset.schema.json`` beside this file describes it.
+The schema's metadata holds ``mmfeat.featureset.version`` (``2``; in ``1``, which is read too, specs had one
+source and flat fields) and ``mmfeat.featureset``, a JSON document that says what made each feature;
+``featureset.schema.json`` in ``mmfeat/schemas`` describes it.
 
     >>> import pyarrow.parquet as pq                                     # doctest: +SKIP
     >>> table = pq.read_table("features.parquet")                        # doctest: +SKIP
@@ -29,13 +31,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.featureset import FeatureColumn, FeatureSet, Step
+from mmfeat.schemas.featureset import FeatureColumn, FeatureSet, Step, Values
 from mmfeat.schemas.spec import FeatureSpec, canonical_json
 
-VERSION = "1"
+VERSION = "2"
+_READ = ("1", VERSION)
 VERSION_KEY, DOCUMENT_KEY = b"mmfeat.featureset.version", b"mmfeat.featureset"
 
 
@@ -48,14 +52,19 @@ def json_schema() -> dict[str, Any]:
 
 def describe(column: FeatureColumn) -> dict[str, Any]:
     """What made a column, as plain JSON types: spec, fingerprint, licence, shape and steps."""
-    is_text = isinstance(column.values, list)
+    if isinstance(column.values, np.ndarray):
+        dtype, shape = str(column.values.dtype), list(column.values.shape[1:])
+    elif column.spec.form == "tokens":
+        dtype, shape = str(column.spec.store_dtype), [None, column.spec.dims]
+    else:
+        dtype, shape = "string", []
     return {
         "version": column.spec.version,
         "fingerprint": column.spec.fingerprint,
         "spec": column.spec.model_dump(mode="json"),
         "licence": column.licence,
-        "dtype": "string" if is_text else str(column.matrix.dtype),
-        "shape": [] if is_text else list(column.matrix.shape[1:]),
+        "dtype": dtype,
+        "shape": shape,
         "steps": [
             {
                 "op": step.op,
@@ -107,9 +116,9 @@ def from_arrow(table: pa.Table) -> FeatureSet:
     metadata = table.schema.metadata or {}
     if VERSION_KEY not in metadata:
         raise UsageError("This table is no FeatureSet.", hint="Its schema has no mmfeat.featureset.version.")
-    if metadata[VERSION_KEY] != VERSION.encode():
+    if (version := metadata[VERSION_KEY].decode()) not in _READ:
         raise UsageError(
-            f"This FeatureSet has version {metadata[VERSION_KEY].decode()}, and this mmfeat reads {VERSION}.",
+            f"This FeatureSet has version {version}, and this mmfeat reads up to {VERSION}.",
             hint="Read it with a newer mmfeat.",
         )
     document = json.loads(metadata[DOCUMENT_KEY])
@@ -120,6 +129,8 @@ def from_arrow(table: pa.Table) -> FeatureSet:
 
 def value_array(column: FeatureColumn) -> pa.Array:
     """A column's values as one Arrow array, null where the mask is False."""
+    if column.spec.form == "tokens":
+        return _token_array(column)
     if isinstance(column.values, list):
         return pa.array(column.values, pa.string())
     return vector_array(column.matrix, column.mask)
@@ -134,6 +145,26 @@ def vector_array(matrix: np.ndarray, mask: np.ndarray) -> pa.Array:
             array, matrix.shape[axis], mask=None if outer is None else pa.array(~outer)
         )
     return array
+
+
+def token_arrays(lists: pa.ListArray) -> list[np.ndarray]:
+    """Per row the ``[m, dims]`` array of a list of vectors; none of the rows is null. No copy."""
+    if not len(lists):
+        return []
+    vectors = lists.flatten()
+    flat = vectors.flatten().to_numpy(zero_copy_only=False)
+    ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False))
+    return np.split(flat.reshape(len(vectors), vectors.type.list_size), ends[:-1])
+
+
+def _token_array(column: FeatureColumn) -> pa.Array:
+    """Lists of fixed-size lists, null where an item has none."""
+    none = np.empty((0, *column.spec.shape), column.spec.store_dtype)
+    own = [none if vectors is None else vectors for vectors in column.tokens]
+    vectors = vector_array(np.concatenate([none, *own]), np.array(True))
+    offsets = np.cumsum([0, *map(len, own)], dtype=np.int32)
+    mask = None if column.mask.all() else pa.array(~column.mask)
+    return pa.ListArray.from_arrays(pa.array(offsets), vectors, mask=mask)
 
 
 def array_matrix(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
@@ -161,12 +192,16 @@ def _column(table: pa.Table, name: str, entry: dict[str, Any]) -> FeatureColumn:
     if isinstance(array, pa.ChunkedArray):
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     spec = FeatureSpec.model_validate(entry["spec"])
-    values: np.ndarray | list[str | None]
+    values: Values
     if pa.types.is_string(array.type):
         values, mask = array.to_pylist(), array.is_valid().to_numpy(zero_copy_only=False)
+    elif pa.types.is_list(array.type):
+        mask = array.is_valid().to_numpy(zero_copy_only=False)
+        found = iter(token_arrays(array.drop_null()))
+        values = [next(found) if there else None for there in mask]
     else:
         matrix, mask = array_matrix(array)
-        if spec.output == "codes" and not mask.all():
+        if spec.form == "codes" and not mask.all():
             matrix[~mask] = NO_CODE
         values = matrix
     return FeatureColumn(

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 
 def to_pandas(features: FeatureSet) -> pandas.DataFrame:
-    """The columns of :func:`to_arrow`, indexed by ``item_id``; a vector is one NumPy array per cell."""
+    """The columns of :func:`to_arrow`, indexed by ``item_id``; a vector is one NumPy array per cell.
+
+    Token vectors are one array of such arrays.
+    """
     try:
         import pandas  # noqa: F401 - pyarrow's own error would name no extra
     except ImportError:
@@ -23,7 +26,9 @@ def to_pandas(features: FeatureSet) -> pandas.DataFrame:
 
 
 def to_polars(features: FeatureSet) -> polars.DataFrame:
-    """The columns of :func:`to_arrow`; a vector feature has the type ``Array`` of its dims."""
+    """The columns of :func:`to_arrow`; a vector feature has the type ``Array`` of its dims, and token
+    vectors ``List`` of that.
+    """
     try:
         import polars
     except ImportError:

@@ -20,12 +20,14 @@ class ItemDataset(torch.utils.data.Dataset[dict[str, Any]]):
 
     An element holds ``item_id`` (str) and per feature its value: a tensor ``[dims]`` or
     ``[vectors, dims]`` of the stored dtype (codes: int32), or a str. ``NAME.mask`` is False where the
-    item has none; the value is then NaN, -1 for codes, or an empty text.
+    item has none; the value is then NaN, -1 for codes, or an empty text. Of token vectors it is a tensor
+    ``[m, dims]`` (``[0, dims]`` where there is none), for which a ``DataLoader`` needs a ``collate_fn``:
+    ``m`` differs from item to item.
     """
 
     def __init__(self, features: FeatureSet) -> None:
         self._ids = features.ids
-        self._values: dict[str, torch.Tensor | list[str]] = {}
+        self._values: dict[str, torch.Tensor | list[str] | list[torch.Tensor]] = {}
         for name, column in features.items():
             self._values[name] = _values(column)
             self._values[f"{name}.mask"] = torch.from_numpy(np.array(column.mask))
@@ -72,7 +74,10 @@ def embedding_table(
     return table
 
 
-def _values(column: FeatureColumn) -> torch.Tensor | list[str]:
+def _values(column: FeatureColumn) -> torch.Tensor | list[str] | list[torch.Tensor]:
     if isinstance(column.values, np.ndarray):
         return torch.from_numpy(np.array(column.values))
+    if column.spec.form == "tokens":
+        none = np.empty((0, *column.spec.shape), column.spec.store_dtype)
+        return [torch.from_numpy(np.array(none if own is None else own)) for own in column.tokens]
     return [text or "" for text in column.texts]

@@ -1,4 +1,4 @@
-"""Items of the catalog as pages show them."""
+"""Items of the catalog as pages show them: by the modality of their columns, whatever these are called."""
 
 from __future__ import annotations
 
@@ -8,31 +8,56 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmfeat.schemas.catalog import ITEM_ID, Column, columns_of
 from mmfeat.schemas.errors import UnknownItems
 
-_SHOWN = ("item_id", "title", "description", "cover", "video")
+# Of a list so many pictures are shown.
+_MOST_SHOWN = 4
+# What can be drawn, the one that stands for an item first.
+_DRAWN = ("image", "video")
+
+
+@dataclass(frozen=True)
+class Media:
+    """Files of one column; locations are for the thumbnailer and appear on no page."""
+
+    column: str
+    modality: str
+    locations: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Item:
-    """One item; locations are for the thumbnailer and appear on no page."""
+    """One item.
+
+    Attributes:
+        title: its first text column.
+        texts: its other texts: column and text.
+        media: what can be drawn of it, pictures before clips; of a list its first few.
+    """
 
     item_id: str
     title: str | None
-    description: str | None = None
-    cover: str | None = None
-    video: str | None = None
+    texts: tuple[tuple[str, str], ...] = ()
+    media: tuple[Media, ...] = ()
 
     @property
-    def source(self) -> str | None:
-        """What its picture is made of."""
-        return "cover" if self.cover else "video" if self.video else None
+    def picture(self) -> Media | None:
+        """What its thumbnail is made of."""
+        return self.media[0] if self.media else None
+
+    def location(self, column: str, at: int) -> tuple[str, str] | None:
+        """``(modality, location)`` of one file of a column; None where it has no such file."""
+        found = next((media for media in self.media if media.column == column), None)
+        if found is None or at >= len(found.locations):
+            return None
+        return found.modality, found.locations[at]
 
 
 def some(items: pa.Table, ids: Sequence[str]) -> list[Item]:
     """Those of ``ids`` that the catalog holds, in their order."""
     asked = pa.array(ids, pa.string())
-    rows = _taken(items, pc.indices_nonzero(pc.is_in(items["item_id"], value_set=asked)))
+    rows = _taken(items, pc.indices_nonzero(pc.is_in(items[ITEM_ID], value_set=asked)))
     by_id = {item.item_id: item for item in rows}
     return [by_id[i] for i in ids if i in by_id]
 
@@ -49,9 +74,18 @@ def page(items: pa.Table, words: str, offset: int, limit: int) -> tuple[list[Ite
     """``limit`` items from ``offset`` on of those whose id or title contains ``words``, and their number."""
     if not words:
         return _taken(items, pa.array(range(offset, min(offset + limit, len(items))), pa.int64())), len(items)
-    found = pc.or_(*(_contains(items[column], words) for column in ("item_id", "title")))
+    title = title_column(items)
+    found = _contains(items[ITEM_ID], words)
+    if title is not None and not title.several:
+        found = pc.or_(found, _contains(items[title.name], words))
     rows = pc.indices_nonzero(found)
     return _taken(items, rows.slice(offset, limit)), len(rows)
+
+
+def title_column(items: pa.Table) -> Column | None:
+    """The first text column in which any item has a text; None where there is none."""
+    texts = (column for column in columns_of(items.schema).values() if not column.is_media)
+    return next((column for column in texts if items[column.name].null_count < len(items)), None)
 
 
 def _contains(column: pa.ChunkedArray, words: str) -> pa.ChunkedArray:
@@ -59,4 +93,28 @@ def _contains(column: pa.ChunkedArray, words: str) -> pa.ChunkedArray:
 
 
 def _taken(items: pa.Table, rows: pa.Array) -> list[Item]:
-    return [Item(**row) for row in items.select(list(_SHOWN)).take(rows).to_pylist()]
+    columns, title = columns_of(items.schema), title_column(items)
+    return [_item(row, columns, title) for row in items.take(rows).to_pylist()]
+
+
+def _item(row: dict[str, str | list[str] | None], columns: dict[str, Column], title: Column | None) -> Item:
+    values = {name: _listed(row[name]) for name in columns}
+    texts = (
+        (name, "\n".join(values[name]))
+        for name, column in columns.items()
+        if column.modality == "text" and column != title and values[name]
+    )
+    media = (
+        Media(name, column.modality, tuple(values[name][:_MOST_SHOWN]))
+        for modality in _DRAWN
+        for name, column in columns.items()
+        if column.modality == modality and values[name]
+    )
+    own_title = None if title is None else ", ".join(values[title.name]) or None
+    return Item(str(row[ITEM_ID]), own_title, tuple(texts), tuple(media))
+
+
+def _listed(cell: str | list[str] | None) -> list[str]:
+    if cell is None:
+        return []
+    return [cell] if isinstance(cell, str) else cell

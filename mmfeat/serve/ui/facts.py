@@ -41,6 +41,7 @@ class Value:
 
     version: str
     kind: str
+    is_text: bool
     status: str
     reason: str
     text: str = ""
@@ -91,13 +92,16 @@ def reasons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
 def _value(column: FeatureColumn) -> Value:
     spec, text = column.spec, ""
     if column.mask[0]:
-        if spec.output == "text":
+        if spec.form == "text":
             text = str(column.texts[0])
-        elif spec.output == "codes":
+        elif spec.form == "codes":
             text = " ".join(map(str, column.matrix[0].tolist()))
+        elif (vectors := column.tokens[0] if spec.form == "tokens" else None) is not None:
+            text = " x ".join(map(str, vectors.shape)) + f" {spec.store_dtype}"
         else:
             text = " x ".join(map(str, spec.shape)) + f" {spec.store_dtype}"
-    return Value(spec.version, spec.kind, str(column.status[0]), str(column.reason[0]), text)
+    is_text = spec.form == "text"
+    return Value(spec.version, spec.kind, is_text, str(column.status[0]), str(column.reason[0]), text)
 
 
 def _near(view: View, item_id: str, column: FeatureColumn) -> Neighbours:

@@ -52,8 +52,8 @@ def ui_router(service: Service) -> APIRouter:
             html = await service.ask(drawn)
         except MmfeatError as error:
             status = status_of(error)
-            told = {"message": error.message, "hint": error.hint}
-            html = templates.get_template("error.html").render(here="", store=service.live.uri, **told)
+            context = {"message": error.message, "hint": error.hint}
+            html = templates.get_template("error.html").render(here="", store=service.live.uri, **context)
         return HTMLResponse(
             html, status, {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
         )
@@ -128,23 +128,24 @@ def ui_router(service: Service) -> APIRouter:
             failed = [f for f in view.status if f.failed]
             chosen = feature or (failed[0].version if failed else "")
             rows = view.features.failures(chosen).to_pylist() if chosen else []
-            told = {"rows": rows[:_SHOWN_FAILURES], "total": len(rows), "reasons": facts.reasons(rows)}
-            return {"failed": failed, "chosen": chosen, **told}
+            context = {"rows": rows[:_SHOWN_FAILURES], "total": len(rows), "reasons": facts.reasons(rows)}
+            return {"failed": failed, "chosen": chosen, **context}
 
         return await page("failures", prepared)
 
     @router.get("/thumb")
     async def thumb(
         id: str,
-        source: Annotated[str, Query(pattern="^(cover|video)$")],
+        column: str,
+        at: Annotated[int, Query(ge=0)] = 0,
         frame: Annotated[int, Query(ge=0)] = 0,
     ) -> Response:
         def made(view: View) -> bytes | str:
-            location = getattr(catalog.one(view.items, id), source)
-            if location is None:
-                return f"this item has no {source}"
+            file = catalog.one(view.items, id).location(column, at)
+            if file is None:
+                return f"this item has no such picture in {column!r}"
             try:
-                frames = thumbnails.frames(source, location)
+                frames = thumbnails.frames(*file)
             except ItemError as error:
                 return error.reason
             return frames[min(frame, len(frames) - 1)]

@@ -1,4 +1,4 @@
-"""Small JPEGs of covers and frames of clips: bounded in size, made where hostile media can do no harm."""
+"""Small JPEGs of pictures and frames of clips: bounded in size, made where hostile media can do no harm."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from importlib.util import find_spec
 
 import numpy as np
 
-from mmfeat.extract.media.decode import MediaRequest, Rendering
-from mmfeat.extract.media.fence import decode_fenced
+from mmfeat.extract.fence.decode import MediaRequest, clip_of, picture_of
+from mmfeat.extract.fence.process import decode_fenced
 from mmfeat.extract.media.read import stamp_of
 from mmfeat.schemas.errors import ItemError, MissingExtra
+from mmfeat.schemas.inputs import FrameSampling, PixelView
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.spec import FrameSampling, PixelView
 
 FRAMES = 4
 _SIDE = 320
@@ -23,28 +23,31 @@ _KEPT = 1000
 # A picture beside a text is not worth what a run spends on an item.
 _LIMITS = MediaLimits(clip_bytes=256 << 20, item_seconds=20, item_memory=1 << 30)
 _VIEW = PixelView(mode="bound", height=_SIDE, width=_SIDE, interpolation="lanczos", jpeg="scaled")
-_SAMPLING = {"cover": None, "video": FrameSampling(mode="uniform", count=FRAMES)}
+_WANTED = {"image": picture_of(_VIEW), "video": clip_of(FrameSampling(mode="uniform", count=FRAMES), _VIEW)}
 
 
 class Thumbnails:
     """Makes thumbnails and keeps the last 1,000 files' in memory. May be used from several threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str | None], tuple[bytes, ...] | ItemError] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, str | None], tuple[bytes, ...] | ItemError] = OrderedDict()
         self._lock = threading.Lock()
 
-    def frames(self, source: str, location: str) -> tuple[bytes, ...]:
-        """JPEGs of at most 320 pixels a side: one of a cover, up to four of a clip.
+    def frames(self, modality: str, location: str) -> tuple[bytes, ...]:
+        """JPEGs of at most 320 pixels a side: one of a picture, up to four of a clip.
+
+        Args:
+            modality: ``image`` or ``video``.
 
         Raises:
             ItemError: the file cannot be read or decoded, or is larger than a thumbnail is worth.
         """
-        key = (location, stamp_of(location))
+        key = (modality, location, stamp_of(location))
         # One at a time: there is one process that decodes, and a page asks for a clip's frames at once.
         with self._lock:
             made = self._kept.get(key)
             if made is None:
-                made = self._kept[key] = _made(source, location)
+                made = self._kept[key] = _made(modality, location)
                 if len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
@@ -53,14 +56,13 @@ class Thumbnails:
         return made
 
 
-def _made(source: str, location: str) -> tuple[bytes, ...] | ItemError:
+def _made(modality: str, location: str) -> tuple[bytes, ...] | ItemError:
     if find_spec("simplejpeg") is None:
         raise MissingExtra("A picture on a page", "extract", "simplejpeg")
-    request = MediaRequest(source, location, (Rendering(source, _SAMPLING[source], _VIEW),))
-    decoded = decode_fenced(request, _LIMITS)
+    decoded = decode_fenced(MediaRequest(location, (_WANTED[modality],)), _LIMITS)
     if decoded.failure is not None:
         return decoded.failure
-    return tuple(_jpeg(pixels) for pixels in decoded.frames[0].pixels)
+    return tuple(_jpeg(pixels) for pixels in decoded.values[0].pixels)
 
 
 def _jpeg(pixels: np.ndarray) -> bytes:

@@ -16,9 +16,10 @@ _MEDIA = os.environ["MMFEAT_MEDIA"]
 
 # Module, where in it a function is, and what its call is about, from the arguments.
 _COUNTED = {
-    "mmfeat.extract.media.decode": ("render", lambda request, *_: request.location),
-    "mmfeat.pipelines.execution.stages": ("_call", lambda model, spec, *_: spec.name),
-    "mmfeat.extract.registry": ("load_model", lambda spec, *_, **__: spec.name),
+    "mmfeat.extract.fence.decode": ("render", lambda request, *_: request.location),
+    "mmfeat.pipelines.execution.stages": ("_call", lambda method, spec, *_: spec.name),
+    "mmfeat.extract.modalities.image": ("ImageModality.decode", lambda modality, *_: modality.name),
+    "mmfeat.extract.registry": ("load_method", lambda spec, *_, **__: spec.name),
     "mmfeat.store.store": ("Store.commit", lambda store, version, rows, **_: len(rows)),
 }
 

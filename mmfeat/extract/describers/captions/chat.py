@@ -6,29 +6,26 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from functools import cached_property
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field
 
-from mmfeat.extract.base import Caption, Captioner, CaptionInput, SceneCaption
+from mmfeat.extract.base import Ask, Caption, Captioner, Reads, Row, SceneCaption
 from mmfeat.extract.describers.captions.replies import InvalidReply, parse_reply
 from mmfeat.extract.describers.prompts import PromptFile, load_prompt
-from mmfeat.extract.options import frame_sampling
-from mmfeat.schemas.errors import ConfigError, ItemError, NotAsked
+from mmfeat.extract.options import FrameOptions, Place, pixel_input
+from mmfeat.schemas.errors import ItemError, NotAsked
+from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.inputs import PictureFormat, PixelView
 from mmfeat.schemas.media import Frames
-from mmfeat.schemas.spec import (
-    ITEM_TEXTS,
-    Decoding,
-    FeatureConfig,
-    ImagePreprocess,
-    PixelView,
-    Prompt,
-    Summary,
-)
+from mmfeat.schemas.outputs import TextOut
+from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, Prompt, Summary
 from mmfeat.schemas.templates import fill
 
-#: Options of a job that :func:`chat_fields` reads, beside those of frame sampling.
-CHAT_OPTIONS = ("jpeg", "max_side", "prompt", "summary_prompt", "max_new_tokens", "temperature")
+#: What a prompt can name that is not the item's: see :class:`PromptFile`.
+_OF_CLIPS = ("times", "scenes")
 
 _DEFAULT_MAX_SIDE = 768
 
@@ -74,6 +71,41 @@ class Reply:
     seconds: float = field(default=0.0, compare=False)
 
 
+class ChatOptions(FrameOptions):
+    """What every chat captioner can be asked, and how it answers."""
+
+    jpeg: Literal["exact", "scaled"] | None = None
+    max_side: int | None = Field(default=None, gt=0)
+    prompt: Place = None
+    summary_prompt: Place = None
+    max_new_tokens: int | None = Field(default=None, gt=0)
+    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+
+class ChatSettings(Frozen):
+    """What decides an answer beside what is shown: the options of a resolved spec.
+
+    Attributes:
+        summary: how the captions of a clip's scenes become one text; None where it is asked as a whole.
+    """
+
+    prompt: Prompt
+    decoding: Decoding
+    summary: Summary | None = None
+    compute_dtype: ComputeDtype = "float32"
+
+
+@dataclass(frozen=True)
+class Item:
+    """One item as a question is made of it: its frames (one of an image), and the texts that prompts name.
+
+    An optional text that the item lacks is empty.
+    """
+
+    frames: Frames
+    texts: dict[str, str] = field(default_factory=dict)
+
+
 class ChatCaptioner(Captioner):
     """One text per item by a chat model that sees pictures. Engines say how it is asked: ``answer``.
 
@@ -81,6 +113,23 @@ class ChatCaptioner(Captioner):
     what was wrong, when the reply does not fit it; after that the item has failed. A clip sampled by
     scenes is one question per scene, and then one without pictures for the summary of the answers.
     """
+
+    reads: ClassVar[tuple[Reads, ...]] = (Reads(("image", "video")),)
+
+    @classmethod
+    def named(cls, options: Any) -> dict[str, bool]:
+        """See :meth:`Method.named`."""
+        files = [load_prompt(name) for name in (options.prompt, options.summary_prompt) if name]
+        found: dict[str, bool] = {}
+        for file in files:
+            for name, optional in file.prompt.variables.items():
+                found[name] = found.get(name, True) and optional
+        return {name: optional for name, optional in found.items() if name not in _OF_CLIPS}
+
+    @cached_property
+    def settings(self) -> ChatSettings:
+        """Of the spec."""
+        return self.spec.settings(ChatSettings)
 
     @abstractmethod
     def answer(
@@ -97,48 +146,53 @@ class ChatCaptioner(Captioner):
         """An item's text, made unable to end its turn or to stand for a picture."""
         return text
 
-    def caption(self, inputs: Sequence[CaptionInput]) -> list[Caption | ItemError]:
+    def caption(self, rows: Sequence[Row]) -> list[Caption | ItemError]:
         """See :meth:`Captioner.caption`.
 
         An item without a frame, or without a text that a prompt reads, is an ItemError.
         """
-        if not inputs:
+        if not rows:
             return []
-        at_once = len(inputs)
-        turns = [_caught(self.turns, item) for item in inputs]
+        at_once = len(rows)
+        items = [self.item(row) for row in rows]
+        turns = [_caught(self.turns, item) for item in items]
         answers = _of_those_left(turns, lambda left: self._ask_each(left, at_once))
-        if self.spec.summary is None:
+        summary = self.settings.summary
+        if summary is None:
             return [of_item if isinstance(of_item, ItemError) else of_item[0] for of_item in answers]
-        summary = self.spec.summary
-        told = [_caught(_Told.of, item, of_item) for item, of_item in zip(inputs, answers, strict=True)]
-        questions = [_caught(self._summary_turn, summary.prompt, of_item) for of_item in told]
+        described = [
+            _caught(_Described.of, item, of_item) for item, of_item in zip(items, answers, strict=True)
+        ]
+        questions = [_caught(self._summary_turn, summary.prompt, of_item) for of_item in described]
         said = _of_those_left(
             questions, lambda left: self._ask(summary.prompt, left, summary.decoding, at_once)
         )
-        return [_caught(_summarised, of_item, text) for of_item, text in zip(told, said, strict=True)]
+        return [_caught(_summarised, of_item, text) for of_item, text in zip(described, said, strict=True)]
 
-    @property
-    def prompt(self) -> Prompt:
-        """What is asked about pictures."""
-        if self.spec.prompt is None:
-            raise ConfigError(f"feature {self.spec.name!r} has no prompt")
-        return self.spec.prompt
+    def item(self, row: Row) -> Item:
+        """The frames and the named texts of a row."""
+        frames, *texts = row
+        names = (one.source for one in self.spec.inputs[1:])
+        return Item(frames, {name: (text or "").strip() for name, text in zip(names, texts, strict=True)})
 
-    def turns(self, item: CaptionInput) -> list[Turn]:
+    def turns(self, item: Item) -> list[Turn]:
         """What is asked about the item's pictures: one question, or one per scene."""
         if not len(item.frames.pixels):
             raise ItemError("caption", "no frame to describe")
-        parts = [item.frames] if self.spec.summary is None else list(_scenes(item.frames))
+        parts = [item.frames] if self.settings.summary is None else list(_scenes(item.frames))
         return [
-            Turn("user", self._filled(self.prompt, item, times=_times(part)), part.pixels) for part in parts
+            Turn("user", self._filled(self.settings.prompt, item, times=_times(part)), part.pixels)
+            for part in parts
         ]
 
-    def _filled(self, prompt: Prompt, item: CaptionInput, **values: str) -> str:
-        for variable in prompt.variables & ITEM_TEXTS:
-            text = item.texts.get(variable, "").strip()
-            if not text:
-                raise ItemError("caption", f"the prompt reads the {variable}, and the item has none")
-            values[variable] = self.sanitised(text)
+    def _filled(self, prompt: Prompt, item: Item, **values: str) -> str:
+        for name, optional in prompt.variables.items():
+            if name in _OF_CLIPS:
+                continue
+            text = item.texts.get(name, "")
+            if not text and not optional:
+                raise ItemError("caption", f"the prompt reads the {name}, and the item has none")
+            values[name] = self.sanitised(text)
         return fill(prompt.text, values)
 
     def _ask(
@@ -163,28 +217,28 @@ class ChatCaptioner(Captioner):
     def _ask_each(self, turns: Sequence[list[Turn]], at_once: int) -> list[list[Caption | ItemError]]:
         """The answers to each item's questions, all of which are asked together."""
         flat = [turn for of_item in turns for turn in of_item]
-        said = iter(self._ask(self.prompt, flat, self.spec.decoding or Decoding(), at_once))
+        said = iter(self._ask(self.settings.prompt, flat, self.settings.decoding, at_once))
         return [[next(said) for _ in of_item] for of_item in turns]
 
-    def _summary_turn(self, prompt: Prompt, told: _Told | ItemError) -> Turn:
-        if isinstance(told, ItemError):
-            raise told
+    def _summary_turn(self, prompt: Prompt, described: _Described | ItemError) -> Turn:
+        if isinstance(described, ItemError):
+            raise described
         lines = (
             f"{number}. {scene.start:.1f} s to {scene.end:.1f} s: {self.sanitised(scene.text)}"
-            for number, scene in enumerate(told.scenes, start=1)
+            for number, scene in enumerate(described.scenes, start=1)
         )
-        return Turn("user", self._filled(prompt, told.item, scenes="\n".join(lines)))
+        return Turn("user", self._filled(prompt, described.item, scenes="\n".join(lines)))
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Described:
     """A clip whose scenes are described."""
 
-    item: CaptionInput
+    item: Item
     captions: list[Caption]
 
     @classmethod
-    def of(cls, item: CaptionInput, answers: list[Caption | ItemError] | ItemError) -> _Told:
+    def of(cls, item: Item, answers: list[Caption | ItemError] | ItemError) -> _Described:
         """ItemError where one of the scenes has no caption: a summary must not leave it out unsaid."""
         if isinstance(answers, ItemError):
             raise answers
@@ -208,67 +262,75 @@ class _Told:
         )
 
 
-def _summarised(told: _Told | ItemError, said: Caption | ItemError) -> Caption:
+def _summarised(described: _Described | ItemError, said: Caption | ItemError) -> Caption:
     """The summary with its scenes, and with what those cost."""
-    if isinstance(told, ItemError):
-        raise told
+    if isinstance(described, ItemError):
+        raise described
     if isinstance(said, ItemError):
         raise said
-    retries = said.retries + sum(caption.retries for caption in told.captions)
-    return replace(_adding(said, told.captions), scenes=told.scenes, retries=retries)
+    retries = said.retries + sum(caption.retries for caption in described.captions)
+    return replace(_adding(said, described.captions), scenes=described.scenes, retries=retries)
 
 
-def chat_fields(name: str, config: FeatureConfig) -> dict[str, Any]:
-    """What every chat engine puts into its FeatureSpec: ``image``, ``frames``, ``prompt``, ``decoding``,
-    ``summary`` and ``text_kind``.
+def chat_spec(ask: Ask[Any], sent_as: PictureFormat | None = None, **resolved: Any) -> FeatureSpec:
+    """The spec of a feature that a chat model writes.
+
+    Args:
+        sent_as: how pictures travel to it; None where it is in this process.
+        resolved: further fields of the spec: model and weights, and ``compute_dtype`` of the settings.
 
     Raises:
-        ConfigError: no such prompt, one with a variable that such a question has no value for, or an
-            option that the sampling has no use for.
+        ConfigError: no such prompt, one with a name that such a question has no value for, or an option
+            that the sampling has no use for.
     """
-    frames = frame_sampling(name, config)
-    by_scenes = frames is not None and frames.mode == "scenes"
-    if config.summary_prompt is not None and not by_scenes:
-        raise ConfigError(f"feature {name!r}: 'summary_prompt' goes with sampling = \"scenes\"")
-    default = "describe-scene" if by_scenes else "describe-video" if frames else "describe"
-    asked = load_prompt(config.prompt or default)
-    _check_variables(name, asked, ITEM_TEXTS | {"times"} if frames else ITEM_TEXTS)
-    summary = _summary(name, config) if by_scenes else None
+    options, is_clip = ask.options, ask.only.modality == "video"
+    by_scenes = is_clip and options.sampling == "scenes"
+    if options.summary_prompt is not None and not by_scenes:
+        raise ask.error("'summary_prompt' goes with sampling = \"scenes\"")
+    default = "describe-scene" if by_scenes else "describe-video" if is_clip else "describe"
+    asked = load_prompt(options.prompt or default)
+    _refuse_names(ask, asked, {"scenes"} if is_clip else set(_OF_CLIPS))
+    summary = _summary(ask) if by_scenes else None
     final = summary.prompt if summary else asked.prompt
-    side = config.max_side or _DEFAULT_MAX_SIDE
-    return {
-        "image": ImagePreprocess(
-            view=PixelView(mode="bound", height=side, width=side, jpeg=config.jpeg or "exact")
+    side = options.max_side or _DEFAULT_MAX_SIDE
+    view = PixelView(mode="bound", height=side, width=side, jpeg=options.jpeg or "exact")
+    settings = ChatSettings(
+        prompt=asked.prompt,
+        decoding=_decoding(ask, asked),
+        summary=summary,
+        compute_dtype=resolved.pop("compute_dtype", "float32"),
+    )
+    return ask.spec(
+        inputs=(
+            pixel_input(ask, ask.only, view, sent_as=sent_as),
+            *(one.prepared(named=True) for one in ask.named),
         ),
-        "frames": frames,
-        "prompt": asked.prompt,
-        "decoding": _decoding(config, asked),
-        "summary": summary,
-        "text_kind": "json" if final.reply_schema else "caption",
-    }
-
-
-def _summary(name: str, config: FeatureConfig) -> Summary:
-    asked = load_prompt(config.summary_prompt or "summarise-scenes")
-    _check_variables(name, asked, ITEM_TEXTS | {"scenes"})
-    if "scenes" not in asked.variables:
-        raise ConfigError(
-            f"feature {name!r}: the prompt {asked.name!r} does not use {{scenes}}, which it is to summarise"
-        )
-    return Summary(prompt=asked.prompt, decoding=_decoding(config, asked))
-
-
-def _decoding(config: FeatureConfig, asked: PromptFile) -> Decoding:
-    return Decoding(
-        max_new_tokens=config.max_new_tokens or asked.max_new_tokens, temperature=config.temperature or 0.0
+        output=TextOut(role="json" if final.reply_schema else "caption"),
+        options=settings.model_dump(mode="json"),
+        **resolved,
     )
 
 
-def _check_variables(name: str, asked: PromptFile, known: frozenset[str]) -> None:
-    if strange := sorted(set(asked.variables) - known):
-        raise ConfigError(
-            f"feature {name!r}: the prompt {asked.name!r} uses {{{strange[0]}}}, which it has no value for",
-            hint=f"Here it can use: {', '.join(f'{{{v}}}' for v in sorted(known))}.",
+def _summary(ask: Ask[Any]) -> Summary:
+    asked = load_prompt(ask.options.summary_prompt or "summarise-scenes")
+    _refuse_names(ask, asked, {"times"})
+    if "scenes" not in asked.variables:
+        raise ask.error(f"the prompt {asked.name!r} does not use {{scenes}}, which it is to summarise")
+    return Summary(prompt=asked.prompt, decoding=_decoding(ask, asked))
+
+
+def _decoding(ask: Ask[Any], asked: PromptFile) -> Decoding:
+    options = ask.options
+    return Decoding(
+        max_new_tokens=options.max_new_tokens or asked.max_new_tokens, temperature=options.temperature or 0.0
+    )
+
+
+def _refuse_names(ask: Ask[Any], asked: PromptFile, useless: set[str]) -> None:
+    if strange := sorted(set(asked.variables) & useless):
+        raise ask.error(
+            f"the prompt {asked.name!r} uses {{{strange[0]}}}, which it has no value for",
+            "{times} goes with a clip, {scenes} with the summary of its scenes.",
         )
 
 

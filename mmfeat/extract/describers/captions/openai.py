@@ -8,35 +8,27 @@ import io
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from mmfeat.extract.base import Usage
+from mmfeat.extract.base import Ask, Placement, Usage
 from mmfeat.extract.describers.captions.chat import (
-    CHAT_OPTIONS,
     ChatCaptioner,
+    ChatOptions,
     Conversation,
     Reply,
     Turn,
-    chat_fields,
+    chat_spec,
 )
 from mmfeat.extract.describers.captions.client import Request, client_of
-from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
+from mmfeat.extract.options import need_model
 from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.inputs import PictureFormat
 from mmfeat.schemas.server import Sending
-from mmfeat.schemas.spec import (
-    Decoding,
-    FeatureConfig,
-    FeatureSpec,
-    ModelCard,
-    PictureFormat,
-    Weights,
-    canonical_json,
-)
+from mmfeat.schemas.spec import Decoding, FeatureSpec, ModelCard, Weights, canonical_json
 
 _EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
-_OPTIONS = ("model", "revision", "send_as", *CHAT_OPTIONS)
 _NOTES = "Captions by a model on a server; what the server runs under that name is its own affair."
 
 # Words that chat templates use to end a turn or to stand for a picture, in the models that are served.
@@ -44,6 +36,14 @@ _CONTROL = re.compile(
     r"<\|[^<>|]*\|>|<[|]?(?:/?s|bos|eos|pad|image|video|audio|img|im_start|im_end|(?:start|end)_of_turn"
     r"|(?:image|video)_soft_token|end_of_utterance|fake_token_around_image)[|]?>|\[/?(?:INST|IMG)\]"
 )
+
+
+class OpenAICaptionerOptions(ChatOptions):
+    """What the server calls the model, what stands behind that name, and how pictures travel."""
+
+    model: str | None = None
+    revision: str | None = None
+    send_as: PictureFormat | None = None
 
 
 class OpenAICaptioner(ChatCaptioner):
@@ -55,54 +55,43 @@ class OpenAICaptioner(ChatCaptioner):
     as far as the server keeps to it; above, a seed made from the question is sent along.
     """
 
+    Options: ClassVar[type[OpenAICaptionerOptions]] = OpenAICaptionerOptions
     # A block of the graph: with fewer at a time, slots would stand empty at every batch's end.
     batch_size: ClassVar[int] = 64
-    asks_server: ClassVar[bool] = True
+    runs: ClassVar[Literal["here", "server", "engine"]] = "server"
     example: ClassVar[ModelCard] = ModelCard(
         method="openai",
         model=_EXAMPLE,
-        reads=PICTURES,
+        reads=("image", "video"),
         licence="see the model's own card",
         weights_from=f"server: {_EXAMPLE}",
         notes=_NOTES,
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`. ``model`` is the server's name for it; no server is asked."""
-        check_source(name, config, upstream)
-        check_options(name, config, _OPTIONS)
-        model = need_model(name, config, _EXAMPLE)
-        fields = chat_fields(name, config)
-        sent_as = {"sent_as": config.send_as or "png"}
-        return FeatureSpec(
-            name=name,
-            source=config.source,
-            output="text",
-            method="openai",
-            model=model,
-            weights=Weights(origin="server", ref=model, revision=config.revision),
-            **{**fields, "image": fields["image"].model_copy(update=sent_as)},
-        )
+    def resolve(cls, ask: Ask[OpenAICaptionerOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`. ``model`` is the server's name for it; no server is asked."""
+        model = need_model(ask, _EXAMPLE)
+        weights = Weights(origin="server", ref=model, revision=ask.options.revision)
+        return chat_spec(ask, sent_as=ask.options.send_as or "png", model=model, weights=weights)
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
+        """See :meth:`Method.card`."""
         return cls.example.model_copy(update={"model": spec.model, "weights_from": f"server: {spec.model}"})
 
-    def __init__(self, spec: FeatureSpec, device: str, sending: Sending | None = None) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Prepare to ask.
 
         Args:
-            device: of no use: the server has its own.
-            sending: which server, how often, and where answers are kept; by default the one that the
+            place: says which server, how often, and where answers are kept; by default the server that the
                 environment names, with no cap and no journal.
 
         Raises:
             ConfigError: no server is named.
         """
         self.spec = spec
-        self._client = client_of(sending or Sending())
+        self._client = client_of(place.sending or Sending())
 
     def answer(
         self, conversations: Sequence[Conversation], decoding: Decoding, at_once: int
@@ -163,11 +152,11 @@ def _pixel_digest(pictures: np.ndarray | None) -> str:
 
 def _body(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> dict[str, Any]:
     """A chat completion request but for its limit of new tokens, which has two names."""
-    assert spec.image is not None, "resolve gives a view"
-    assert spec.image.sent_as is not None, "resolve gives a format"
+    assert spec.pixels is not None, "resolve gives a view"
+    assert spec.pixels.sent_as is not None, "resolve gives a format"
     body: dict[str, Any] = {
         "model": spec.weights.ref,
-        "messages": [message(turn, spec.image.sent_as) for turn in turns],
+        "messages": [message(turn, spec.pixels.sent_as) for turn in turns],
         "temperature": decoding.temperature,
     }
     return body if decoding.temperature == 0 else {**body, "seed": seed_of(spec, turns, decoding)}

@@ -12,22 +12,28 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from mmfeat.extract.base import Ask, Placement
 from mmfeat.extract.describers.captions.chat import (
-    CHAT_OPTIONS,
     ChatCaptioner,
+    ChatOptions,
     Conversation,
     Reply,
-    chat_fields,
+    chat_spec,
 )
-from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
+from mmfeat.extract.options import WeightsOptions, need_model
+from mmfeat.extract.runtimes.choice import use_torch_threads
 from mmfeat.extract.weights import find_weights, loadable_folder, loading, seeded
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
-from mmfeat.schemas.spec import Decoding, FeatureConfig, FeatureSpec, ModelCard
+from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, ModelCard
 
 if TYPE_CHECKING:
     import torch
 
-_OPTIONS = ("model", "weights", "revision", "dtype", *CHAT_OPTIONS)
+
+class TransformersCaptionerOptions(WeightsOptions, ChatOptions):
+    """Which model, and the number type it computes in."""
+
+    dtype: ComputeDtype | None = None
 
 
 class TransformersCaptioner(ChatCaptioner):
@@ -42,57 +48,53 @@ class TransformersCaptioner(ChatCaptioner):
     Weights are read from safetensors only, and no code from the model's folder is run.
     """
 
+    Options: ClassVar[type[TransformersCaptionerOptions]] = TransformersCaptionerOptions
     batch_size: ClassVar[int] = 8
     example: ClassVar[ModelCard] = ModelCard(
         method="transformers",
         model="HuggingFaceTB/SmolVLM-256M-Instruct",
-        reads=PICTURES,
+        reads=("image", "video"),
         licence="Apache-2.0",
         weights_from="hub: HuggingFaceTB/SmolVLM-256M-Instruct",
         notes="Captions by a multimodal LLM; the model's processor decides the input size.",
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`. Reads ``cover`` or ``video``; ``model`` is a hub id or a folder."""
-        check_source(name, config, upstream)
-        check_options(name, config, _OPTIONS)
-        model = need_model(name, config, "HuggingFaceTB/SmolVLM-256M-Instruct")
-        weights = find_weights(name, config).weights
-        return FeatureSpec(
-            name=name,
-            source=config.source,
-            output="text",
-            method="transformers",
+    def resolve(cls, ask: Ask[TransformersCaptionerOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`. ``model`` is a hub id or a folder."""
+        model = need_model(ask, "HuggingFaceTB/SmolVLM-256M-Instruct")
+        weights = find_weights(ask).weights
+        return chat_spec(
+            ask,
             # A folder goes by its name: where it lies on this machine decides no value.
             model=Path(weights.location).name if weights.location else model,
             weights=weights,
-            compute_dtype=config.dtype or "float32",
-            **chat_fields(name, config),
+            compute_dtype=ask.options.dtype or "float32",
         )
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
+        """See :meth:`Method.card`."""
         return ModelCard(
             method="transformers",
             model=spec.model,
-            reads=PICTURES,
+            reads=("image", "video"),
             licence="see the model's own card",
             weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
             notes="Captions by a multimodal LLM; the model's processor decides the input size.",
         )
 
-    def __init__(self, spec: FeatureSpec, device: str) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load processor and model.
 
         Raises:
             ConfigError: weights that differ from the spec's digest, that are not safetensors, or a
                 model that is not a decoder-only chat model for images.
         """
+        use_torch_threads(place.threads)
         folder = loadable_folder(spec)
         self.spec = spec
-        self._device = device
+        self._device = place.device
         self._processor = _load_processor(spec, folder)
         self._tokenizer = self._processor.tokenizer
         # Prompts of a batch must end where the answers begin. Many tokenizers pad on the right by
@@ -100,7 +102,7 @@ class TransformersCaptioner(ChatCaptioner):
         self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._model = _load_model(spec, folder).to(device).eval()
+        self._model = _load_model(spec, folder).to(place.device).eval()
         self._end_ids = _end_ids(self._model, self._tokenizer)
 
     def answer(
@@ -187,7 +189,7 @@ class TransformersCaptioner(ChatCaptioner):
             return_tensors="pt",
         ).to(self._device, self._model.dtype)
         if not bool(batch["attention_mask"][:, -1].all()):
-            raise MmfeatError(f"the processor of {self.spec.model!r} pads on the right whatever it is told")
+            raise MmfeatError(f"the processor of {self.spec.model!r} pads on the right though asked not to")
         return dict(batch)
 
     def _lacks_room(self, tokens: int, decoding: Decoding) -> ItemError | None:

@@ -9,25 +9,32 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
-from mmfeat.extract.base import Caption, CaptionInput
+from mmfeat.extract.base import Ask, Caption, Placement, Row
 from mmfeat.extract.describers.captions.chat import (
-    CHAT_OPTIONS,
     ChatCaptioner,
+    ChatOptions,
     Conversation,
     Reply,
     accepted,
-    chat_fields,
+    chat_spec,
 )
 from mmfeat.extract.describers.captions.openai import message, sanitised, seed_of
-from mmfeat.extract.options import PICTURES, check_options, check_source, need_model
+from mmfeat.extract.options import Place, need_model
 from mmfeat.extract.weights import find_weights
-from mmfeat.schemas.errors import ConfigError, ItemError
-from mmfeat.schemas.spec import Decoding, FeatureConfig, FeatureSpec, ModelCard
+from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, ModelCard
 
 _EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
-_OPTIONS = ("model", "revision", "dtype", *CHAT_OPTIONS)
+
+
+class VllmCaptionerOptions(ChatOptions):
+    """Which model, and the number type it computes in."""
+
+    model: Place = None
+    revision: str | None = None
+    dtype: ComputeDtype | None = None
 
 
 class VllmCaptioner(ChatCaptioner):
@@ -36,63 +43,59 @@ class VllmCaptioner(ChatCaptioner):
     Of the model's own generation settings none is used but its end tokens: what decodes is in the spec.
     """
 
+    Options: ClassVar[type[VllmCaptionerOptions]] = VllmCaptionerOptions
+    runs: ClassVar[Literal["here", "server", "engine"]] = "engine"
     example: ClassVar[ModelCard] = ModelCard(
         method="vllm",
         model=_EXAMPLE,
-        reads=PICTURES,
+        reads=("image", "video"),
         licence="see the model's own card",
         weights_from=f"hub: {_EXAMPLE}",
         notes="Captions by a multimodal LLM in vLLM, on the GPUs of a Ray cluster.",
     )
 
     @classmethod
-    def resolve(cls, name: str, config: FeatureConfig, upstream: FeatureSpec | None) -> FeatureSpec:
-        """See :meth:`Model.resolve`. ``model`` is a hub id or a folder that every node can read."""
-        check_source(name, config, upstream)
-        check_options(name, config, _OPTIONS)
-        model = need_model(name, config, _EXAMPLE)
-        fields = chat_fields(name, config)
-        if fields["summary"] is not None:
-            raise ConfigError(
-                f"feature {name!r}: captioner 'vllm' asks one question per item, so no clip scene by scene",
-                hint='Serve the model with `vllm serve` and take captioner = "openai".',
+    def resolve(cls, ask: Ask[VllmCaptionerOptions]) -> FeatureSpec:
+        """See :meth:`Method.resolve`. ``model`` is a hub id or a folder that every node can read."""
+        model = need_model(ask, _EXAMPLE)
+        if ask.options.sampling == "scenes":
+            raise ask.error(
+                "captioner 'vllm' asks one question per item, so no clip scene by scene",
+                'Serve the model with `vllm serve` and take captioner = "openai".',
             )
-        weights = find_weights(name, config).weights
-        return FeatureSpec(
-            name=name,
-            source=config.source,
-            output="text",
-            method="vllm",
+        weights = find_weights(ask).weights
+        return chat_spec(
+            ask,
+            sent_as="png",
             model=Path(weights.location).name if weights.location else model,
             weights=weights,
-            compute_dtype=config.dtype or "bfloat16",
-            **{**fields, "image": fields["image"].model_copy(update={"sent_as": "png"})},
+            compute_dtype=ask.options.dtype or "bfloat16",
         )
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
-        """See :meth:`Model.card`."""
+        """See :meth:`Method.card`."""
         weights_from = f"{spec.weights.origin}: {spec.weights.ref}"
         return cls.example.model_copy(update={"model": spec.model, "weights_from": weights_from})
 
-    def __init__(self, spec: FeatureSpec, device: str) -> None:
+    def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Prepare to ask; the engine loads the weights."""
         self.spec = spec
 
-    def question(self, item: CaptionInput) -> dict[str, Any]:
+    def question(self, row: Row) -> dict[str, Any]:
         """The columns that Ray Data's processor reads: ``messages`` and ``sampling_params``.
 
         Raises:
             ItemError: there is nothing to ask about.
         """
-        turns = self.turns(item)
-        decoding = self.spec.decoding or Decoding()
+        turns = self.turns(self.item(row))
+        decoding = self.settings.decoding
         sampling: dict[str, Any] = {
             "temperature": decoding.temperature,
             "max_tokens": decoding.max_new_tokens,
             "seed": seed_of(self.spec, tuple(turns), decoding),
         }
-        if (schema := self.prompt.reply_schema) is not None:
+        if (schema := self.settings.prompt.reply_schema) is not None:
             sampling["structured_outputs"] = {"json": json.loads(schema)}
         return {"messages": [message(turn, "png") for turn in turns], "sampling_params": sampling}
 
@@ -104,9 +107,9 @@ class VllmCaptioner(ChatCaptioner):
         Raises:
             ItemError: the answer does not fit the prompt's schema.
         """
-        cut = new_tokens >= (self.spec.decoding or Decoding()).max_new_tokens
+        cut = new_tokens >= self.settings.decoding.max_new_tokens
         reply = Reply(text.strip(), "length" if cut else "stop", prompt_tokens, new_tokens, seconds)
-        return accepted(self.prompt, reply)
+        return accepted(self.settings.prompt, reply)
 
     def answer(
         self, conversations: Sequence[Conversation], decoding: Decoding, at_once: int

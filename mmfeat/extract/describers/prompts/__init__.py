@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     BaseModel,
@@ -19,7 +19,7 @@ from pydantic import (
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import read_toml
 from mmfeat.schemas.spec import Prompt, canonical_json
-from mmfeat.schemas.templates import variables_of
+from mmfeat.schemas.templates import names_of
 
 _HERE = Path(__file__).parent
 
@@ -30,9 +30,10 @@ class PromptFile(BaseModel):
     Attributes:
         name, version: what the prompt is called; the version is raised with every change of the text.
         text: what is asked; a literal brace is written twice. What a name in braces stands for:
-            ``{title}``, ``{description}`` the item's texts; ``{times}`` when each frame of a clip is
-            shown (``0.5 s, 1.5 s``); ``{scenes}``, in a prompt for a summary, the scenes' captions.
-        variables: which of these names the text uses.
+            ``{times}`` when each frame of a clip is shown (``0.5 s, 1.5 s``); ``{scenes}``, in a prompt for
+            a summary, the scenes' captions; any other name that column of text, or that feature's text
+            (``{title}``, ``{brand?}``: a question mark for what an item may lack).
+        variables: the names that the text uses, without question marks.
         max_new_tokens: the token cap, unless the job sets one.
         reply_schema: ``[schema]`` in the file, the JSON Schema (draft 2020-12) that a reply must satisfy.
     """
@@ -42,14 +43,14 @@ class PromptFile(BaseModel):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]*$")]
     version: int = Field(ge=1)
     text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-    variables: tuple[Literal["title", "description", "times", "scenes"], ...] = ()
+    variables: tuple[str, ...] = ()
     max_new_tokens: int = Field(default=128, gt=0)
     reply_schema: dict[str, Any] | None = Field(default=None, alias="schema")
 
     @model_validator(mode="after")
     def _variables_are_those_declared(self) -> PromptFile:
-        used = variables_of(self.text)
-        if used != set(self.variables):
+        used = names_of(self.text)
+        if set(used) != set(self.variables):
             raise ValueError(
                 f"the text uses {sorted(used)} in braces and variables declares {sorted(self.variables)}"
             )

@@ -2,33 +2,64 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from typing import ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 
+from mmfeat.extract.base import Ask
+from mmfeat.extract.fitted.base import Fitted
 from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.outputs import CodesOut
+from mmfeat.schemas.spec import FeatureSpec, Quantization, Weights
 
 # Rows handled at a time: bounds what encoding needs beside the vectors.
 BLOCK_ROWS = 16_384
 
 
-class Quantizer(ABC):
+class QuantizerOptions(Frozen):
+    """How fine codes are."""
+
+    levels: int = Field(default=3, gt=0)
+    codebook_size: int = Field(default=256, gt=0)
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    collision_level: bool = False
+
+
+class Quantizer(Fitted):
     """A fitted quantizer: ``levels`` codes per vector, coarse to fine, each below ``codebook_size``.
 
     The same vectors in the same order and the same seed give the same quantizer on the same machine
     and library versions.
     """
 
+    Options: ClassVar[type[QuantizerOptions]] = QuantizerOptions
     #: What specs and the command line call it.
     method: ClassVar[str]
-    #: Raised whenever the code would give other codes for the same data and settings.
-    method_version: ClassVar[int] = 1
 
     def __init__(self, dims: int, levels: int, codebook_size: int) -> None:
         self.dims = dims
         self.levels = levels
         self.codebook_size = codebook_size
+
+    @classmethod
+    def resolve(cls, ask: Ask[QuantizerOptions]) -> FeatureSpec:
+        """See :meth:`Fitted.resolve`."""
+        cls.need_vectors(ask)
+        quantization = Quantization(**ask.options.model_dump())
+        return ask.spec(
+            inputs=(ask.only.prepared(),),
+            output=CodesOut(
+                levels=quantization.levels + quantization.collision_level,
+                codebook_size=quantization.codebook_size,
+            ),
+            method_version=cls.method_version,
+            model=f"{quantization.levels}x{quantization.codebook_size}",
+            weights=Weights(origin="fitted", ref=f"seed={quantization.seed}"),
+            options={"quantization": quantization.model_dump(mode="json")},
+        )
 
     @classmethod
     def fit(cls, vectors: np.ndarray, *, levels: int, codebook_size: int, seed: int) -> Self:

@@ -8,6 +8,8 @@ import numpy as np
 
 from mmfeat.extract.fitted.codes.base import Quantizer
 from mmfeat.schemas.errors import MissingExtra
+from mmfeat.schemas.inputs import VECTOR
+from mmfeat.schemas.spec import ModelCard
 
 # The iterations end once the objective falls by less than this share: half the time for the same
 # clusters on large sets.
@@ -24,6 +26,14 @@ class ResidualKMeans(Quantizer):
     """
 
     method = "residual_kmeans"
+    example = ModelCard(
+        method="residual_kmeans",
+        model="3x256",
+        reads=(VECTOR,),
+        licence="Apache-2.0",
+        weights_from="fitted to the vectors that are read",
+        notes="FAISS k-means, level by level.",
+    )
 
     def __init__(self, codebooks: np.ndarray) -> None:
         levels, codebook_size, dims = codebooks.shape

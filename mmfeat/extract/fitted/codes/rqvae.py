@@ -11,6 +11,8 @@ import numpy as np
 
 from mmfeat.extract.fitted.codes.base import Quantizer
 from mmfeat.schemas.errors import MissingExtra
+from mmfeat.schemas.inputs import VECTOR
+from mmfeat.schemas.spec import ModelCard
 
 if TYPE_CHECKING:
     import torch
@@ -45,6 +47,14 @@ class RqVae(Quantizer):
     """
 
     method = "rqvae"
+    example = ModelCard(
+        method="rqvae",
+        model="3x256",
+        reads=(VECTOR,),
+        licence="Apache-2.0",
+        weights_from="fitted to the vectors that are read",
+        notes="RQ-VAE (TIGER).",
+    )
 
     def __init__(self, state: dict[str, np.ndarray]) -> None:
         _need_extra()

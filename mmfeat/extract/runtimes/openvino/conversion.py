@@ -28,12 +28,12 @@ LEAST_COSINE = 0.99999
 Arrays = tuple[np.ndarray, ...]
 
 
-class NotExported(Exception):
+class NotConverted(Exception):
     """A network that OpenVINO does not run as torch does; the message says why."""
 
 
 @dataclass(frozen=True)
-class Source:
+class Original:
     """A network in torch, on the CPU, and what is needed to convert it.
 
     Attributes:
@@ -42,7 +42,7 @@ class Source:
         probes: makes calls of several sizes. The graph is traced with the first, which has two rows.
         varying: how many axes of an input, from the first, may have any length: rows, or rows and tokens.
         reading: makes what has to be known to make inputs, of JSON's types, which is kept with the graph. It
-            may raise NotExported.
+            may raise NotConverted.
     """
 
     tower: Callable[[ComputeDtype], torch.nn.Module]
@@ -51,32 +51,32 @@ class Source:
     reading: Callable[[], dict[str, Any]] = dict
 
 
-def convert(source: Source, threads: int | None) -> tuple[Any, dict[str, Any]]:
-    """OpenVINO's graph of a network, whose float32 outputs are torch's, and the source's ``reading``.
+def convert(original: Original, threads: int | None) -> tuple[Any, dict[str, Any]]:
+    """OpenVINO's graph of a network, whose float32 outputs are torch's, and the original's ``reading``.
 
     Raises:
-        NotExported: there is none, or its outputs are others.
+        NotConverted: there is none, or its outputs are others.
         MemoryError: memory ran out.
     """
     # Before torch.export, which imports it as well.
     openvino()
     try:
-        reading, probes = source.reading(), source.probes()
-        graph = _traced(source.tower("float32"), probes[0], source.varying)
+        reading, probes = original.reading(), original.probes()
+        graph = _traced(original.tower("float32"), probes[0], original.varying)
         network = OpenVino(graph, "float32", threads, {})
-        least = min(_cosines(network(*p), _outputs(source.tower("float32"), p)).min() for p in probes)
-    except NotExported:
+        least = min(_cosines(network(*p), _outputs(original.tower("float32"), p)).min() for p in probes)
+    except NotConverted:
         raise
     except Exception as error:
         if ran_out_of_memory(error):
             raise MemoryError from error
-        raise NotExported(f"its network cannot be converted: {reason_of(error)}") from error
+        raise NotConverted(f"its network cannot be converted: {reason_of(error)}") from error
     if not least >= LEAST_COSINE:
-        raise NotExported(f"its converted network gives other values (cosine {least:.6f})")
+        raise NotConverted(f"its converted network gives other values (cosine {least:.6f})")
     return graph, reading
 
 
-def refusal(source: Source, graph: Any, dtype: ComputeDtype, threads: int | None) -> str | None:
+def refusal(original: Original, graph: Any, dtype: ComputeDtype, threads: int | None) -> str | None:
     """Why a graph is not to be computed in a dtype other than float32; None if it may be.
 
     Raises:
@@ -84,10 +84,10 @@ def refusal(source: Source, graph: Any, dtype: ComputeDtype, threads: int | None
     """
     try:
         network = OpenVino(graph, dtype, threads, {})
-        probes = source.probes()
-        exact = [_outputs(source.tower("float32"), p) for p in probes]
+        probes = original.probes()
+        exact = [_outputs(original.tower("float32"), p) for p in probes]
         ours = _mean_cosine([network(*p) for p in probes], exact)
-        theirs = _mean_cosine([_outputs(source.tower(dtype), p) for p in probes], exact)
+        theirs = _mean_cosine([_outputs(original.tower(dtype), p) for p in probes], exact)
     except Exception as error:
         if ran_out_of_memory(error):
             raise MemoryError from error

@@ -19,9 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.extract.localcache import is_ours, place_of
-from mmfeat.extract.runtimes.openvino.conversion import NotExported, Source, convert, reason_of, refusal
+from mmfeat.extract.runtimes.openvino.conversion import NotConverted, Original, convert, reason_of, refusal
 from mmfeat.extract.runtimes.openvino.network import PRECISIONS, OpenVino, openvino
 from mmfeat.extract.weights import file_digest, identity
+from mmfeat.schemas.inputs import TextPrepare
 from mmfeat.schemas.spec import ComputeDtype, FeatureSpec
 
 #: Other versions of a library or of mmfeat have networks of their own, and leave the old ones behind.
@@ -31,40 +32,41 @@ KEPT_FOR_DAYS = 60
 _FORMAT = 2
 _RECORD, _GRAPH, _VALUES = "entry.json", "model.xml", "model.bin"
 # What of a spec decides its network. Vectors get their length and their mean over time behind it.
-_DECIDING = {"method", "model", "pooling", "layer", "vectors", "dims", "method_version"}
+_DECIDING = ("method", "model", "vectors", "dims", "method_version")
+_DECIDING_OPTIONS = ("pooling", "layer")
 
 
-def find(spec: FeatureSpec, source: Source | None, threads: int | None) -> OpenVino | None:
+def find(spec: FeatureSpec, original: Original | None, threads: int | None) -> OpenVino | None:
     """The converted network of a spec: the one that is kept, or else a new one.
 
     Processes that want the same one at the same time wait for the first to have converted it. Where the
     cache cannot be used each converts its own, and a note says so.
 
     Args:
-        source: the network in torch, to convert it; None to convert nothing.
+        original: the network in torch, to convert it; None to convert nothing.
 
     Returns:
         None where none is kept and none was to be made.
 
     Raises:
-        NotExported: it cannot be converted, or gives other values than torch does.
+        NotConverted: it cannot be converted, or gives other values than torch does.
         ConfigError: the weights cannot be loaded.
     """
     place, dtype = _place(spec), spec.compute_dtype
     entry = _read(place)
-    if source is not None and not _decided(entry, dtype):
+    if original is not None and not _decided(entry, dtype):
         with _turn(place):
             entry = _read(place)
             if not _decided(entry, dtype):
-                entry = _made(place, entry, spec, source, threads)
+                entry = _made(place, entry, spec, original, threads)
     if entry is None or not _decided(entry, dtype):
         return None
     if (refused := entry.refused[dtype]) is not None:
-        raise NotExported(refused)
+        raise NotConverted(refused)
     try:
         return OpenVino(entry.graph, dtype, threads, entry.reading, entry.notes)
     except RuntimeError as error:
-        raise NotExported(f"its converted network cannot be loaded: {reason_of(error)}") from error
+        raise NotConverted(f"its converted network cannot be loaded: {reason_of(error)}") from error
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class _Entry:
 
     Attributes:
         graph: a path, or what could not be kept; None where no dtype has one.
-        reading: see :class:`~mmfeat.extract.runtimes.openvino.conversion.Source`.
+        reading: see :class:`~mmfeat.extract.runtimes.openvino.conversion.Original`.
         refused: for the dtypes that were tried: why it is not used, or None.
     """
 
@@ -89,13 +91,15 @@ def _decided(entry: _Entry | None, dtype: ComputeDtype) -> bool:
 
 def _place(spec: FeatureSpec) -> Path:
     """The folder of the networks that are this spec's."""
-    image, text = spec.image, spec.text
+    image, prepare = spec.pixels, spec.inputs[0].prepare
+    text = prepare if isinstance(prepare, TextPrepare) else None
     facts = {
         "format": _FORMAT,
-        "network": spec.model_dump(mode="json", include=_DECIDING),
+        "network": {name: getattr(spec, name) for name in _DECIDING}
+        | {name: spec.options.get(name) for name in _DECIDING_OPTIONS},
         "weights": identity(spec.weights),
         "pixels": image and (image.view.height, image.view.width, image.mean, image.std),
-        "texts": text and text.model_dump(mode="json"),
+        "texts": text and text.model_dump(mode="json", exclude={"kind"}),
     }
     return place_of("models", facts)
 
@@ -133,7 +137,7 @@ def _turn(place: Path) -> Iterator[None]:
 
 
 def _made(
-    place: Path, entry: _Entry | None, spec: FeatureSpec, source: Source, threads: int | None
+    place: Path, entry: _Entry | None, spec: FeatureSpec, original: Original, threads: int | None
 ) -> _Entry:
     """A network with a verdict on a spec's dtype, kept if that can be.
 
@@ -142,10 +146,12 @@ def _made(
     """
     dtype = spec.compute_dtype
     try:
-        made = entry or _converted(source, threads)
+        made = entry or _converted(original, threads)
         if not _decided(made, dtype):
-            source.tower(dtype)
-            made = replace(made, refused={**made.refused, dtype: refusal(source, made.graph, dtype, threads)})
+            original.tower(dtype)
+            made = replace(
+                made, refused={**made.refused, dtype: refusal(original, made.graph, dtype, threads)}
+            )
     except MemoryError:
         # Next time there may be more of it.
         return _Entry(refused={dtype: "memory ran out while its network was converted"})
@@ -156,13 +162,13 @@ def _made(
         return replace(made, notes=(note,))
 
 
-def _converted(source: Source, threads: int | None) -> _Entry:
+def _converted(original: Original, threads: int | None) -> _Entry:
     """A new network, with a verdict on float32; MemoryError where memory ran out."""
     try:
         # Weights that cannot be loaded are an error, and no refusal that would stay when they can be.
-        source.tower("float32")
-        return _Entry(*convert(source, threads), {"float32": None})
-    except NotExported as reason:
+        original.tower("float32")
+        return _Entry(*convert(original, threads), {"float32": None})
+    except NotConverted as reason:
         return _Entry(refused={dtype: str(reason) for dtype in PRECISIONS})
 
 

@@ -15,14 +15,14 @@ PRECISIONS: dict[ComputeDtype, str] = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVino:
-    """A converted network; see :class:`~mmfeat.extract.runtimes.runtime.Network`.
+    """A converted network; see :class:`~mmfeat.extract.runtimes.choice.Network`.
 
     Args:
         graph: the path of its graph, or the graph itself.
         dtype: ``float32`` or ``bfloat16``, of the arithmetic.
         threads: compute threads; None for one per core.
         reading: what has to be known to make its inputs
-            (:class:`~mmfeat.extract.runtimes.openvino.conversion.Source`).
+            (:class:`~mmfeat.extract.runtimes.openvino.conversion.Original`).
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class OpenVino:
         self._compiled: Any = self._compile()
 
     def __call__(self, *inputs: np.ndarray) -> tuple[np.ndarray, ...]:
-        """See :class:`~mmfeat.extract.runtimes.runtime.Network`.
+        """See :class:`~mmfeat.extract.runtimes.choice.Network`.
 
         Raises:
             RuntimeError: the network failed, for example because memory ran out.

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from mmfeat.extract.media.read import stamp_of
-from mmfeat.schemas.catalog import MEDIA_SOURCES, split_zip_location
+from mmfeat.pipelines.planning.work import STAMP, payload_of
+from mmfeat.schemas.catalog import split_zip_location
 from mmfeat.schemas.errors import MmfeatError
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -71,7 +73,7 @@ def working_nodes() -> dict[str, tuple[str, float]]:
     }
 
 
-def check_nodes(units: pa.Table, specs: Sequence[FeatureSpec]) -> None:
+def check_nodes(work: pa.Table, specs: Sequence[FeatureSpec]) -> None:
     """Every node sees the local files that the run reads: one file of each folder, and the weights.
 
     Raises:
@@ -81,7 +83,7 @@ def check_nodes(units: pa.Table, specs: Sequence[FeatureSpec]) -> None:
     from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    paths = [*_samples(units), *_weights(specs)]
+    paths = [*_samples(work), *_weights(specs)]
     look = ray.remote(num_cpus=0, max_retries=0)(_unseen)
     nodes = working_nodes()
     asked = [
@@ -105,12 +107,12 @@ def check_nodes(units: pa.Table, specs: Sequence[FeatureSpec]) -> None:
             )
 
 
-def _samples(units: pa.Table) -> Iterator[str]:
+def _samples(work: pa.Table) -> Iterator[str]:
     """One local file of each folder or archive."""
     seen: set[str] = set()
-    for source, location in zip(units["source"].to_pylist(), units["payload"].to_pylist(), strict=True):
-        if source not in MEDIA_SOURCES:
-            continue
+    stamps = [name for name in work.column_names if name.startswith(STAMP)]
+    places = [payload_of(work, name.removeprefix(STAMP)).drop_null().to_pylist() for name in stamps]
+    for location in chain.from_iterable(places):
         member = split_zip_location(location)
         place = member[0] if member else location.rpartition("/")[0]
         # A file that is not here either is its item's failure, and no node's.

@@ -1,4 +1,4 @@
-"""The Ray Data graph: units -> decode tasks -> actor pools -> results at the driver."""
+"""The Ray Data graph: work items -> decode tasks -> actor pools -> results at the driver."""
 
 from __future__ import annotations
 
@@ -8,26 +8,24 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from mmfeat.extract.registry import asks_server
+from mmfeat.extract.registry import class_of
+from mmfeat.pipelines.execution.base import Task
 from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls
 from mmfeat.pipelines.execution.ray import cluster
 from mmfeat.pipelines.execution.ray.vllm import in_engine, processor, with_captions
-from mmfeat.pipelines.execution.resources import lay_out, machine_cpus, work_of
+from mmfeat.pipelines.execution.resources import covers_of, lay_out, machine_cpus
 from mmfeat.pipelines.execution.stages import Decode, DecodeEncode, Encode
 from mmfeat.pipelines.planning.work import count_wanted
 from mmfeat.schemas.errors import MissingExtra, MmfeatError
 from mmfeat.schemas.job import Resources
-from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.server import Sending, VllmConfig
-from mmfeat.schemas.spec import FeatureSpec
 
-# A worker that dies is tried again this often before its units are retried alone.
+# A worker that dies is tried again this often before its work is retried alone.
 _RETRIES = 1
 
 # Beyond what results in flight need, memory is better left to the models.
@@ -98,10 +96,7 @@ def _held_back_stderr() -> Iterator[None]:
 
 
 class Graph:
-    """Units through decoding and every model, laid out on what Ray has, inside :func:`ray_session`.
-
-    Args:
-        units: UNITS_SCHEMA.
+    """Work items through decoding and every model, laid out on what Ray has, inside :func:`ray_session`.
 
     Attributes:
         workers: processes of each pool that computes.
@@ -110,30 +105,23 @@ class Graph:
         MmfeatError: a node of a cluster lacks files.
     """
 
-    def __init__(
-        self,
-        units: pa.Table,
-        specs: Sequence[FeatureSpec],
-        limits: MediaLimits,
-        resources: Resources,
-        sending: Sending,
-        vllm: VllmConfig,
-    ) -> None:
+    def __init__(self, task: Task) -> None:
         import ray
 
         _quiet_ray_data()
+        work, specs, resources = task.work, task.specs, task.resources
         if resources.ray_address:
-            cluster.check_nodes(units, specs)
-        self.specs, self.limits = specs, limits
-        wanted = count_wanted(units)
+            cluster.check_nodes(work, specs)
+        self.specs, self.limits = specs, task.limits
+        wanted = count_wanted(work)
         numbers = sorted(wanted)
         # First, while nothing has started: what it lacks is said at once.
-        self.engines = {n: processor(specs[n], n, specs, vllm) for n in numbers if in_engine(specs[n])}
+        self.engines = {n: processor(specs[n], n, specs, task.vllm) for n in numbers if in_engine(specs[n])}
         nodes = [cpus for _, cpus in cluster.working_nodes().values()] or [1]
         self.layout = lay_out(
             [n for n in numbers if n not in self.engines],
-            work_of(units),
-            served={n for n in numbers if asks_server(specs[n])},
+            covers_of(work, specs),
+            served={n for n in numbers if class_of(specs[n]).runs == "server"},
             in_engines=bool(self.engines),
             nodes=nodes,
             gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
@@ -143,17 +131,17 @@ class Graph:
         computing = self.layout.pools[-1]
         self.workers = computing.workers
         calls = Calls(computing.device, computing.threads, resources.batch_size)
-        self.blocks = split(units, specs, self.workers, calls)
+        self.blocks = split(work, specs, self.workers, calls)
         self.loading = {
             "expected": {number: count // len(nodes) for number, count in wanted.items()},
             "batch_size": resources.batch_size,
-            "sending": sending,
+            "sending": task.sending,
         }
 
     def results(self) -> Generator[pa.Table]:
         """RESULTS_SCHEMA tables, one for a block, as they finish.
 
-        Units whose worker died twice are not among them: the caller retries them alone.
+        Work items whose worker died twice are not among them: the caller retries them alone.
 
         Raises:
             MmfeatError: a model could not be loaded in its worker.
@@ -217,7 +205,7 @@ def _quiet_ray_data() -> None:
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    # A block whose worker died is left out instead of ending the run; its units are retried alone.
+    # A block whose worker died is left out instead of ending the run; its work are retried alone.
     context.max_errored_blocks = -1
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     logging.getLogger("ray").setLevel(logging.CRITICAL)

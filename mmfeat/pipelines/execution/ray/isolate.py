@@ -1,9 +1,9 @@
-"""Units that vanished with their worker, one by one in a process of their own.
+"""Work items that vanished with their worker, one by one in a process of their own.
 
-A model that crashes on one item takes its worker, and with it every unit of that batch. Here each unit
+A model that crashes on one item takes its worker, and with it every work item of that batch. Here each
 runs alone in an actor that may die: what works is kept, and what kills or hangs the actor is recorded
-as failed. The actor keeps its models from one unit to the next and is replaced only when it died.
-Decoders crash no worker: they have a process of their own (``extract/media/fence.py``).
+as failed. The actor keeps its models from one work item to the next and is replaced only when it died.
+Decoders crash no worker: they have a process of their own (``extract/fence/process.py``).
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ import pyarrow as pa
 from mmfeat.extract.media.remote import is_remote
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS
+from mmfeat.pipelines.planning.groups import media_columns_of
+from mmfeat.pipelines.planning.work import PAYLOAD, STAMP
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.featureset import FAILED
 from mmfeat.schemas.media import MediaLimits
@@ -24,35 +27,35 @@ from mmfeat.schemas.spec import FeatureSpec
 
 # Beside the limits of fetching and decoding, which the stage keeps itself: starting the process.
 START_SECONDS = 120.0
-# Covers loading the weights, which the first unit waits for.
+# Covers loading the weights, which the first work item waits for.
 ENCODE_SECONDS = 900.0
 
 
 def retry_alone(
-    units: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits, sending: Sending
+    work: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits, sending: Sending
 ) -> Generator[pa.Table]:
-    """RESULTS_SCHEMA rows for every unit, computed alone; Ray must be running.
+    """RESULTS_SCHEMA rows for every work item, computed alone; Ray must be running.
 
     Raises:
         MmfeatError: a model could not be loaded.
     """
-    numbers = sorted({n for row in units["features"].to_pylist() for n in row})
+    numbers = sorted({n for row in work["features"].to_pylist() for n in row})
     lone = None
-    for start in range(len(units)):
-        unit = units.slice(start, 1)
+    for start in range(len(work)):
+        one = work.slice(start, 1)
         lone = lone or _Lone(specs, numbers, limits, sending)
         try:
-            yield lone.run(unit)
+            yield lone.run(one)
         except ItemError as error:
             lone.kill()
             lone = None
-            yield _failed(unit, error)
+            yield _failed(one, specs, error)
     if lone is not None:
         lone.kill()
 
 
 class _Lone:
-    """One actor that runs one unit at a time through every stage."""
+    """One actor that runs one work item at a time through every stage."""
 
     def __init__(
         self, specs: Sequence[FeatureSpec], numbers: Sequence[int], limits: MediaLimits, sending: Sending
@@ -64,11 +67,11 @@ class _Lone:
         self.limits = limits
         self.actor: Any = actor.remote(list(specs), numbers, limits, sending, "cuda" if gpus else "cpu")
 
-    def run(self, unit: pa.Table) -> pa.Table:
-        """The unit's results; ItemError when it crashed or hung the process."""
-        fetch_seconds = self.limits.fetch.seconds if is_remote(unit["payload"][0].as_py()) else 0.0
+    def run(self, one: pa.Table) -> pa.Table:
+        """The work item's results; ItemError when it crashed or hung the process."""
+        fetch_seconds = self.limits.fetch.seconds if any(map(is_remote, _locations(one))) else 0.0
         seconds = START_SECONDS + fetch_seconds + self.limits.item_seconds
-        decoded = self._wait(self.actor.decode.remote(unit), "decode", "decoder", seconds)
+        decoded = self._wait(self.actor.decode.remote(one), "decode", "decoder", seconds)
         return self._wait(self.actor.encode.remote(decoded), "encode", "model", ENCODE_SECONDS)
 
     def kill(self) -> None:
@@ -104,8 +107,8 @@ class _Stages:
         self.encoder: Encode | None = None
         self.build = (specs, numbers, sending, device)
 
-    def decode(self, unit: pa.Table) -> pa.Table:
-        return self.decoder(unit)
+    def decode(self, one: pa.Table) -> pa.Table:
+        return self.decoder(one)
 
     def encode(self, decoded: pa.Table) -> pa.Table:
         if self.encoder is None:
@@ -114,8 +117,23 @@ class _Stages:
         return self.encoder(decoded)
 
 
-def _failed(unit: pa.Table, error: ItemError) -> pa.Table:
-    row = unit.to_pylist()[0]
-    failure = {"status": FAILED, "stage": error.stage, "reason": error.reason, "stamp": row["stamp"]}
-    rows = [{"unit": row["unit"], "feature": number, **failure} for number in row["features"]]
+def _locations(one: pa.Table) -> list[str]:
+    """Where the files of a work item are."""
+    columns = [name for name in one.column_names if name.startswith(STAMP)]
+    places = [one[PAYLOAD + name.removeprefix(STAMP)][0].as_py() for name in columns]
+    return [place for place in places if place is not None]
+
+
+def _failed(one: pa.Table, specs: Sequence[FeatureSpec], error: ItemError) -> pa.Table:
+    row = one.to_pylist()[0]
+    failure = {"status": FAILED, "stage": error.stage, "reason": error.reason}
+    rows = [
+        {
+            "work": row["work"],
+            "feature": number,
+            "stamp": BETWEEN_STAMPS.join(row[STAMP + c] or "" for c in media_columns_of(specs[number])),
+            **failure,
+        }
+        for number in row["features"]
+    ]
     return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)

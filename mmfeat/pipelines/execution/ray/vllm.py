@@ -13,15 +13,28 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmfeat.extract.base import CaptionInput
+from mmfeat.extract.base import Placement
 from mmfeat.extract.describers.captions.vllm import VllmCaptioner
-from mmfeat.extract.media.decode import Rendering
-from mmfeat.pipelines.execution.batch import Batch, Value, encoded, renderings
+from mmfeat.extract.registry import class_of
+from mmfeat.pipelines.execution.batch import (
+    DATA,
+    FACTS,
+    HASH,
+    REASON,
+    STAGE,
+    STAMP_READ,
+    Batch,
+    NotReached,
+    NotThere,
+    Value,
+    encoded,
+    missing,
+)
+from mmfeat.pipelines.planning.work import PAYLOAD, STAMP, WORK_SCHEMA
 from mmfeat.schemas.errors import ItemError, MissingExtra
 from mmfeat.schemas.server import VllmConfig
 from mmfeat.schemas.spec import FeatureSpec
 
-METHOD = "vllm"
 # The processor's own name for why a row failed; it passes by every stage where it is not empty.
 _ERROR = "__inference_error__"
 _NOTHING_TO_ASK = "nothing to ask"
@@ -29,7 +42,7 @@ _NOTHING_TO_ASK = "nothing to ask"
 
 def in_engine(spec: FeatureSpec) -> bool:
     """Whether a feature is computed here and not in a stage of models."""
-    return spec.method == METHOD and spec.output == "text"
+    return class_of(spec).runs == "engine"
 
 
 def processor(spec: FeatureSpec, number: int, specs: Sequence[FeatureSpec], options: VllmConfig) -> Any:
@@ -68,54 +81,54 @@ def processor(spec: FeatureSpec, number: int, specs: Sequence[FeatureSpec], opti
 
 
 def with_captions(dataset: Any, ask: Any, specs: Sequence[FeatureSpec], number: int) -> Any:
-    """A dataset of decoded units with one more result, by the processor ``ask``."""
+    """A dataset of decoded work with one more result, by the processor ``ask``."""
     return ask(dataset).map_batches(Take(specs, number), batch_size=None, batch_format="pyarrow")
 
 
 class Ask:
-    """One decoded unit to the columns that the processor reads."""
+    """One decoded work item to the columns that the processor reads."""
 
     def __init__(self, specs: Sequence[FeatureSpec], number: int) -> None:
         self.number = number
+        self.specs = list(specs)
         self.spec = specs[number]
-        self.renderings = renderings(specs)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
         """``messages`` and ``sampling_params``; or the sign to pass this row by."""
-        units = Batch(pa.Table.from_pylist([row]), self.renderings)
-        if not units.wants(0, self.number):
+        work = Batch(pa.Table.from_pylist([row]), self.specs)
+        if not work.wants(0, self.number):
             return {_ERROR: _NOTHING_TO_ASK}
         try:
-            question = VllmCaptioner(self.spec, "").question(_input(units, 0, self.spec))
-        except ItemError:
+            question = VllmCaptioner(self.spec, Placement()).question(work.inputs(0, self.spec)[0])
+        except (ItemError, NotThere, NotReached):
             # The same trouble is met again, and told, where the answers are taken.
             return {_ERROR: _NOTHING_TO_ASK}
         return {**question, _ERROR: ""}
 
 
 class Take:
-    """The processor's rows to decoded units with the feature's result, in the units' own columns."""
+    """The processor's rows to decoded work items with the feature's result, in their own columns."""
 
     def __init__(self, specs: Sequence[FeatureSpec], number: int) -> None:
         self.number = number
+        self.specs = list(specs)
         self.spec = specs[number]
-        self.renderings = renderings(specs)
-        self.captioner = VllmCaptioner(self.spec, "")
+        self.captioner = VllmCaptioner(self.spec, Placement())
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """One batch."""
-        units = Batch(table, self.renderings)
+        work = Batch(table, self.specs)
         answers = table.select([c for c in _ANSWER if c in table.column_names]).to_pylist()
-        units.results[self.number] = {
-            row: self._value(units, row, answers[row]) for row in units.wanting(self.number)
+        work.results[self.number] = {
+            row: self._value(work, row, answers[row]) for row in work.wanting(self.number)
         }
-        carried = units.carried([self.number])
+        carried = work.carried([self.number])
         return carried.select([name for name in carried.column_names if _is_ours(name)])
 
-    def _value(self, units: Batch, row: int, answer: dict[str, Any]) -> Value:
-        content = units.content_hash(row, self.spec)
+    def _value(self, work: Batch, row: int, answer: dict[str, Any]) -> Value:
+        content = work.content_hash(row, self.spec)
         try:
-            _input(units, row, self.spec)
+            work.inputs(row, self.spec)
             if error := answer.get(_ERROR):
                 raise ItemError("caption", error)
             seconds = float(answer["time_taken_llm"])
@@ -125,27 +138,15 @@ class Take:
             return replace(encoded(self.spec, caption, content), seconds=seconds)
         except ItemError as error:
             return encoded(self.spec, error, content)
+        except NotThere as lack:
+            return missing(lack.content_hash)
+        except NotReached as upstream:
+            return upstream.value
 
 
 _ANSWER = ("generated_text", "num_input_tokens", "num_generated_tokens", "time_taken_llm", _ERROR)
-_OURS = (
-    "unit",
-    "item_id",
-    "source",
-    "payload",
-    "stamp",
-    "features",
-    "texts",
-    "content_hash",
-    "stage",
-    "reason",
-)
-_OURS_NUMBERED = ("pixels", "shape", "times", "scenes", "result")
+_OURS = (*WORK_SCHEMA.names, PAYLOAD, STAMP, HASH, STAMP_READ, STAGE, REASON, DATA, FACTS, "result")
 
 
 def _is_ours(name: str) -> bool:
-    return name in _OURS or name.rstrip("0123456789") in _OURS_NUMBERED
-
-
-def _input(units: Batch, row: int, spec: FeatureSpec) -> CaptionInput:
-    return CaptionInput(units.frames(row, Rendering.of(spec)), units.texts(row, spec))
+    return name not in _ANSWER and name.startswith(_OURS)

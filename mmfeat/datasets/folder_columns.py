@@ -1,0 +1,48 @@
+"""What the dataset ``folder``, on a disk and on an object store, makes of the columns that are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from mmfeat.datasets.titles import Titles
+from mmfeat.schemas.columns import ColumnConfig
+from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.validation import near
+
+TITLES = "titles.csv"
+
+
+def folders_of(asked: Mapping[str, ColumnConfig]) -> dict[str, str]:
+    """The columns of media that are asked for, to what their folders are called."""
+    return {name: config.source(name) for name, config in asked.items() if config.modality != "text"}
+
+
+def texts_of(asked: Mapping[str, ColumnConfig]) -> dict[str, str]:
+    """The columns of texts that are asked for, to what ``titles.csv`` calls them."""
+    return {name: config.source(name) for name, config in asked.items() if config.modality == "text"}
+
+
+def refuse_lacking(root: str, called: Mapping[str, str], found: Iterable[str], there: list[str]) -> None:
+    """DatasetError where a column of media that is asked for has no folder.
+
+    Args:
+        called: column to what its folder is called.
+        found: columns that have one.
+        there: names of what the root holds.
+    """
+    if lacking := [name for name in called if name not in set(found)]:
+        word = called[lacking[0]]
+        raise DatasetError(
+            f"There is no folder or archive {word!r} in {root} for the column {lacking[0]!r}.",
+            hint=f"{near(word, there)}It holds: {', '.join(there[:20]) or 'nothing'}.",
+        )
+
+
+def no_titles(root: str, further: Mapping[str, str]) -> Titles:
+    """What stands for the titles where there is no file of them; DatasetError where it is needed."""
+    if further:
+        raise DatasetError(
+            f"There is no {TITLES} in {root} for the column {next(iter(further))!r}.",
+            hint=f"Texts are read from it: item_id,title,{','.join(further.values())} in its first line.",
+        )
+    return Titles(TITLES)

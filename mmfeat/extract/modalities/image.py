@@ -1,0 +1,40 @@
+"""Pictures: one frame each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mmfeat.extract.modalities.base import Cost
+from mmfeat.extract.modalities.pixels import PixelModality
+from mmfeat.schemas.inputs import ImagePrepare, PixelView, Prepare
+from mmfeat.schemas.media import Frames, MediaLimits
+
+
+class ImageModality(PixelModality):
+    """A decoding is a view."""
+
+    name = "image"
+
+    def max_bytes(self, limits: MediaLimits) -> int:
+        """See :meth:`MediaModality.max_bytes`."""
+        return limits.image_bytes
+
+    def decoding(self, prepare: ImagePrepare) -> PixelView:
+        """See :meth:`MediaModality.decoding`."""
+        return prepare.view
+
+    def decode(self, data: bytes, wanted: Sequence[PixelView], limits: MediaLimits) -> list[Frames]:
+        """See :meth:`MediaModality.decode`."""
+        # Imported where it is used: a run of titles alone needs no decoder.
+        from mmfeat.extract.modalities.decoders.image import render_image
+
+        return render_image(data, wanted, limits)
+
+    def cost(self, prepare: Prepare | None) -> Cost:
+        """See :meth:`Modality.cost`."""
+        if not isinstance(prepare, ImagePrepare):
+            return Cost()
+        return Cost(bytes=3 * prepare.view.height * prepare.view.width)
+
+
+IMAGE = ImageModality()

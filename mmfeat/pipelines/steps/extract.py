@@ -1,0 +1,374 @@
+"""``extract``: what a job's features lack is planned, computed and committed, and every row accounted for."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
+from functools import partial
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from mmfeat.pipelines.execution.base import Task
+from mmfeat.pipelines.execution.choice import choose
+from mmfeat.pipelines.execution.commit import Committer
+from mmfeat.pipelines.execution.cost import Costs, captioned, trial
+from mmfeat.pipelines.execution.pace import Pace
+from mmfeat.pipelines.execution.runtimes import Runtimes
+from mmfeat.pipelines.execution.servers import forget_answers, reached, sending_of
+from mmfeat.pipelines.fitted import FittedReport, bring_up_to_date
+from mmfeat.pipelines.planning.plan import Plan, Planner
+from mmfeat.pipelines.planning.work import count_wanted
+from mmfeat.pipelines.run_report import FeatureReport, RunReport
+from mmfeat.pipelines.steps.base import RunContext, Step
+from mmfeat.schemas.errors import ConfigError, ConservationError, GateFailed, SpendingCap
+from mmfeat.schemas.featureset import FAILED, MISSING, OK
+from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.job import JobConfig
+from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.validation import near
+from mmfeat.store import FeatureVersion
+
+# Below this many failures a run goes on whatever their share: a handful of bad files in a small
+# folder must not keep the good ones from being extracted. The share is still judged at the end.
+_FAILURES_BEFORE_STOP = 100
+
+
+class Extract(Step[Frozen]):
+    """Brings the job's versions up to date. Safe to start again at any moment.
+
+    Features that are computed item by item come first, in as many plans as it takes: a feature of several
+    inputs may read what an earlier plan has committed. Features that are fitted to others follow.
+    """
+
+    always: ClassVar[bool] = True
+
+    def check(self, job: JobConfig, specs: Sequence[FeatureSpec]) -> None:
+        """See :meth:`Step.check`: a feature to fit anew that is not fitted, or that there is not."""
+        fitted = [spec.name for spec in specs if spec.is_fitted]
+        if strange := [name for name in job.run.refit if name not in fitted]:
+            there = strange[0] in job.features
+            raise ConfigError(
+                f"{strange[0]!r} cannot be fitted anew: "
+                + ("it is not fitted to another feature." if there else "this job has no such feature."),
+                hint=f"{near(strange[0], fitted)}Fitted ones are: {', '.join(fitted) or 'none'}.",
+            )
+
+    def run(self, context: RunContext) -> Iterator[RunReport]:
+        """See :meth:`Step.run`."""
+        extraction = _Extraction(context)
+        try:
+            extraction.compute()
+        finally:
+            # However the run ends, its record says what came of it.
+            context.report = extraction.report()
+        extraction.check_failed()
+        yield context.so_far
+
+
+class _Extraction:
+    def __init__(self, context: RunContext) -> None:
+        self.context = context
+        self.job, self.store, self.reporter = context.job, context.store, context.reporter
+        self.began = time.monotonic()
+        self.pace = Pace()
+        self.runtimes = Runtimes()
+        self.tallies = [_Tally() for spec in context.specs]
+        self.fitted: dict[int, FittedReport] = {}
+        self.computed = self.copied = 0
+        self.notices: list[str] = []
+        self.costs: Costs | None = None
+
+    def compute(self) -> None:
+        """Everything that the store lacks.
+
+        Raises:
+            GateFailed: the share of failures cannot come back under the job's bound.
+            SpendingCap, ServerRefused, ServerUnavailable: a server may be asked no more, or answers nobody.
+            ConservationError: rows planned and rows committed do not add up.
+        """
+        context = self.context
+        computed = [n for n, spec in enumerate(context.specs) if not spec.is_fitted]
+        specs = [context.specs[n] for n in computed]
+        self.sending = sending_of(self.job, specs, self.store.uri, context.run_id)
+        versions = [self.store.add_version(spec) for spec in specs]
+        context.versions = versions
+        self._compute_all(versions, computed)
+        if self.job.run.estimate:
+            return
+        forget_answers(specs, self.sending)
+        self._fit(versions)
+
+    def _compute_all(self, versions: list[FeatureVersion], numbers: list[int]) -> None:
+        """In as many plans as it takes: at most one for each feature, as each reads others before it.
+
+        Args:
+            numbers: the place in the job of each version.
+        """
+        plan = None
+        for _ in versions:
+            plan = self._plan(versions, plan)
+            self._carry_out(plan, versions, numbers)
+            if self.job.run.estimate or not any(map(len, plan.deferred)):
+                return
+        self.reporter.say("some items changed while the run was at work: run it again for the rest of them")
+
+    def _plan(self, versions: list[FeatureVersion], before: Plan | None) -> Plan:
+        plan = Planner(
+            self.context.dataset.items,
+            [version.spec for version in versions],
+            [partial(self.store.ledger_batches, version) for version in versions],
+            self.store.stamps(),
+            limits=self.job.limits,
+            retry_failed=self.job.run.retry_failed,
+            after=before,
+            report=self.reporter.say,
+        ).plan()
+        outdated = zip(plan.specs, plan.outdated, strict=True)
+        self.notices += [_outdated(spec, rows) for spec, rows in outdated if rows]
+        if len(plan.touched):
+            self.store.put_stamps(plan.touched)
+        self.context.log(_planned(plan))
+        return plan
+
+    def _carry_out(self, plan: Plan, versions: list[FeatureVersion], numbers: list[int]) -> None:
+        """Compute and commit one plan.
+
+        Args:
+            numbers: the place in the job of each of the plan's features.
+        """
+        committer = Committer(
+            self.store,
+            versions,
+            plan,
+            committed=lambda feature, rows: self.context.log(
+                f"{versions[feature].version}: {rows:,} rows committed"
+            ),
+        )
+        if self.costs is None:
+            self.costs = Costs(plan.work, plan.specs, self.job.spending)
+        else:
+            self.costs.expect(plan.work)
+        try:
+            self._commit_all(committer, plan)
+        except SpendingCap as cap:
+            raise _capped(cap, plan, committer) from None
+        finally:
+            self.computed += len(plan.work)
+            self.copied += len(plan.copies) + len(plan.duplicates)
+            for n, number in enumerate(numbers):
+                self.tallies[number].add(plan, committer, n)
+        if not self.job.run.estimate:
+            _check_conserved(plan, committer)
+            for n, version in enumerate(versions):
+                if plan.planned(n):
+                    self.store.finish(version)
+
+    def _commit_all(self, committer: Committer, plan: Plan) -> None:
+        try:
+            committer.confirm(plan.confirmed)
+            committer.add_known(plan.known)
+            committer.add_copies(plan.copies)
+            if len(plan.work):
+                self._compute(committer, plan)
+        finally:
+            # On Ctrl-C or an error, what came out of the models is kept: it was paid for.
+            committer.flush()
+
+    def _compute(self, committer: Committer, plan: Plan) -> None:
+        job, work = self.job, plan.work
+        if job.run.estimate:
+            work = work.take(pa.array(trial(work, plan.specs), pa.int64()))
+        executor = self.context.executor or choose(
+            job.resources, work, plan.specs, after_kill=self.context.after_kill
+        )
+        self.context.log(f"computed by the executor {executor.name}")
+        self.reporter.start(sum(count_wanted(work).values()))
+        try:
+            task = Task(work, plan.specs, job.limits, job.resources, self.sending, job.vllm)
+            with executor.start(task) as execution:
+                self.pace.workers = execution.workers
+                self._take(committer, plan, execution.results())
+                if len(lost := np.intersect1d(work["work"], committer.pending_work())):
+                    self.reporter.say(f"{len(lost)} items were lost with their worker: trying each alone")
+                    self._take(committer, plan, execution.alone(plan.work.take(pa.array(lost))))
+        finally:
+            self.reporter.stop()
+
+    def _take(self, committer: Committer, plan: Plan, tables: Generator[pa.Table]) -> None:
+        assert self.costs is not None, "made with the plan"
+        # Closed at once when a run stops early: an executor must end its work before it is shut down.
+        with closing(tables):
+            for table in tables:
+                for line in (*self.costs.add(table), *self.runtimes.add(table)):
+                    self.reporter.say(line)
+                rows, stop = reached(table)
+                self.pace.count(len(rows))
+                committer.add_results(rows)
+                self.reporter.advance(len(rows))
+                if stop is not None:
+                    raise stop
+                self._stop_if_hopeless(committer, plan)
+
+    def _stop_if_hopeless(self, committer: Committer, plan: Plan) -> None:
+        """Stop early once the share of failures cannot come back under the bound."""
+        for number, spec in enumerate(plan.specs):
+            failed = committer.tally[number][FAILED]
+            if failed >= _FAILURES_BEFORE_STOP and failed > self.job.run.max_failed * plan.n_items:
+                raise _too_many_failed(
+                    spec.version, failed / plan.n_items, self.job.run.max_failed, committer.reasons[number]
+                )
+
+    def _fit(self, versions: list[FeatureVersion]) -> None:
+        """The features that are fitted to others, in the job's order beside these."""
+        by_name = {version.name: version for version in versions}
+        for number, spec in enumerate(self.context.specs):
+            if spec.is_fitted:
+                refit = spec.name in self.job.run.refit
+                done = bring_up_to_date(self.store, spec, refit=refit, say=self.reporter.say)
+                self.fitted[number], by_name[spec.name] = done, done.codes
+        self.context.versions = [by_name[spec.name] for spec in self.context.specs]
+
+    def report(self) -> RunReport:
+        """What came of it so far."""
+        context, pace = self.context, self.pace
+        return RunReport(
+            run_id=context.run_id,
+            store=self.job.store.uri,
+            dataset=context.dataset.name,
+            items=len(context.dataset.items),
+            forgotten=context.forgotten,
+            computed=self.computed,
+            copied=self.copied,
+            start_seconds=round(pace.first - self.began, 3) if pace.tables else None,
+            rows_per_second=pace.rows_per_second,
+            seconds=time.monotonic() - self.began,
+            features=[self._feature(n, spec) for n, spec in enumerate(context.specs)],
+            notices=list(self.notices),
+        )
+
+    def check_failed(self) -> None:
+        """GateFailed where more of a feature's rows failed than the job allows."""
+        report, most = self.context.so_far, self.job.run.max_failed
+        for feature in report.features:
+            if feature.failed_share > most:
+                raise _too_many_failed(feature.version, feature.failed_share, most, feature.reasons, report)
+
+    def _feature(self, number: int, spec: FeatureSpec) -> FeatureReport:
+        if (done := self.fitted.get(number)) is not None:
+            return done.feature
+        tally = self.tallies[number]
+        order = [n for n, one in enumerate(self.context.specs) if not one.is_fitted]
+        at = order.index(number) if number in order else None
+        return FeatureReport(
+            version=spec.name if spec.is_fitted else spec.version,
+            source=spec.source,
+            kind=spec.kind,
+            dims=spec.dims,
+            vectors=spec.vectors,
+            up_to_date=tally.up_to_date,
+            ok=tally.rows[OK],
+            missing=tally.rows[MISSING],
+            failed=tally.rows[FAILED],
+            seconds=round(tally.seconds, 3),
+            runtimes=[] if at is None else self.runtimes.of(at),
+            reasons=dict(tally.reasons.most_common()),
+            failed_share=tally.failed_share,
+            estimate=None if at is None or self.costs is None else self.costs.estimate(at),
+            cost=None if at is None or self.costs is None else self.costs.actual(at),
+        )
+
+
+class _Tally:
+    """What a run found and did for one feature, over all its plans.
+
+    Attributes:
+        rows: that the run committed, by status.
+        settled: items that had nothing to do when the run came to them, by status.
+    """
+
+    def __init__(self) -> None:
+        self.settled: Counter[str] = Counter()
+        self.rows: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
+        self.seconds = 0.0
+
+    def add(self, plan: Plan, committer: Committer, feature: int) -> None:
+        """Take in what one plan found settled, what earlier ones committed left out, and what it did."""
+        self.settled = Counter(plan.settled[feature])
+        self.settled.subtract(self.rows)
+        self.rows.update(committer.tally[feature])
+        self.reasons.update(committer.reasons[feature])
+        self.seconds += committer.seconds[feature]
+
+    @property
+    def up_to_date(self) -> int:
+        return self.settled.total()
+
+    @property
+    def failed_share(self) -> float:
+        ok, failed = (self.settled[status] + self.rows[status] for status in (OK, FAILED))
+        return failed / (ok + failed) if failed else 0.0
+
+
+def _planned(plan: Plan) -> str:
+    rows = ", ".join(f"{plan.planned(number):,} of {spec.version}" for number, spec in enumerate(plan.specs))
+    waiting = sum(map(len, plan.deferred))
+    later = f"; {waiting:,} rows wait for the next plan" if waiting else ""
+    return f"{plan.n_items:,} items; rows planned: {rows}; {len(plan.work):,} contents to compute{later}"
+
+
+def _outdated(spec: FeatureSpec, rows: int) -> str:
+    return (
+        f"{spec.version}: {rows:,} rows were out of date, since {' and '.join(spec.modalities)} is read by "
+        "other rules than when they were made; they are replaced"
+    )
+
+
+def _capped(cap: SpendingCap, plan: Plan, committer: Committer) -> SpendingCap:
+    """The cap's error, with what is left to do."""
+    left = [
+        f"{plan.planned(number) - sum(committer.tally[number].values()):,} of {plan.specs[number].version}"
+        for number in captioned(plan.specs)
+    ]
+    return SpendingCap(
+        f"{cap.message}; rows left: {', '.join(left)}.",
+        hint="What was answered is committed. Run the job again to go on; no answer is paid for twice.",
+    )
+
+
+def _check_conserved(plan: Plan, committer: Committer) -> None:
+    """Planned, counted on the way and found in the store must be the same."""
+    for number, (spec, version_) in enumerate(zip(plan.specs, committer.versions, strict=True)):
+        planned, committed = plan.planned(number), sum(committer.tally[number].values())
+        if planned != committed:
+            raise _not_conserved(
+                f"{spec.version}: {planned:,} rows were planned and {committed:,} committed."
+            )
+        expected = plan.rows[number] + planned - len(plan.replaced[number])
+        found = sum(committer.store.counts(version_).values())
+        if expected != found:
+            raise _not_conserved(
+                f"{spec.version}: the store should hold {expected:,} rows and holds {found:,}."
+            )
+
+
+def _not_conserved(message: str) -> ConservationError:
+    return ConservationError(
+        message, hint="Please report this with the run's record: `mmfeat runs show --json`."
+    )
+
+
+def _too_many_failed(
+    version_: str, share: float, most: float, reasons: Any, report: RunReport | None = None
+) -> GateFailed:
+    commonest = "; ".join(f"{n} x {why}" for why, n in Counter(reasons).most_common(3))
+    return GateFailed(
+        f"{version_}: {share:.1%} of the rows failed, more than {most:.1%}"
+        + (f" ({commonest})." if commonest else "."),
+        hint="See `mmfeat failures`; raise --max-failed to accept them. What succeeded is committed.",
+        report=report,
+    )

@@ -1,0 +1,73 @@
+"""Settings that a person wrote, checked; what is wrong is said with the name that was probably meant."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from mmfeat.schemas.errors import ConfigError
+
+_Model = TypeVar("_Model", bound=BaseModel)
+
+_UNKNOWN = "extra_forbidden"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """``Did you mean ...? `` for a misspelt name; empty where no known name is near."""
+    close = difflib.get_close_matches(word, list(known), n=3)
+    return f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+
+
+def validated(
+    model: type[_Model], data: Mapping[str, Any], where: str, context: Mapping[str, Any] | None = None
+) -> _Model:
+    """``data`` as a ``model``.
+
+    Args:
+        where: what the data are, for the error: a file's name, or ``feature 'x'``.
+        context: what the model's own validators need to know (pydantic's validation context).
+
+    Raises:
+        ConfigError: names every key that is wrong and why; of an unknown key the nearest known ones.
+    """
+    try:
+        return model.model_validate(data, context=dict(context or {}))
+    except ValidationError as error:
+        problems = "; ".join(_problem(model, one) for one in error.errors())
+        raise ConfigError(f"{where}: {problems}") from None
+
+
+def _problem(model: type[BaseModel], error: Any) -> str:
+    where = [part for part in error["loc"] if part != "[key]"]
+    key = ".".join(map(str, where))
+    if error["type"] != _UNKNOWN:
+        said = error["msg"].removeprefix("Value error, ")
+        return f"{key}: {said}" if key else said
+    known = _keys_beside(model, where)
+    guess = near(str(where[-1]), known)
+    return f"{key}: there is no such key. {guess or _listed(known)}".rstrip()
+
+
+def _keys_beside(model: type[BaseModel], where: list[Any]) -> list[str]:
+    """The keys that a model knows at the place of ``where``; none where that cannot be said."""
+    for part in where[:-1]:
+        field = model.model_fields.get(str(part))
+        found = None if field is None else _model_in(field.annotation)
+        if found is None:
+            return []
+        model = found
+    return [field.alias or name for name, field in model.model_fields.items()]
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    """The pydantic model in an annotation such as ``Model | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := _model_in(part)) is not None), None)
+
+
+def _listed(known: list[str]) -> str:
+    return f"There are: {', '.join(known)}." if known else ""

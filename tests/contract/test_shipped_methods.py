@@ -1,0 +1,102 @@
+"""Every method that comes with mmfeat keeps the contract that a plug-in's is held to.
+
+The captioner that asks a server is checked beside its server (``tests/engines``); what needs an engine or
+learns from a store is checked as far as its spec.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+import worlds
+
+from mmfeat.extract.base import Placement
+from mmfeat.extract.registry import METHODS
+from mmfeat.extract.testing import check_method, check_resolve
+from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.media import Frames
+from mmfeat.schemas.outputs import VectorOut
+from mmfeat.schemas.spec import FeatureSpec, Weights
+
+MINILM = {"encoder": "sentence_transformers", "model": "all-MiniLM-L6-v2", "weights": "package"}
+RESNET = {"encoder": "timm", "model": "test_resnet", "weights": "random:0"}
+CLIP, DINO, VLM = worlds.CLIP, worlds.DINO, worlds.CAPTION
+VIDEO = {"source": "video", "frames": 2}
+ONE_THREAD = Placement(threads=1)
+
+COMPUTED: dict[str, dict[str, Any]] = {
+    "open_clip of pictures": CLIP,
+    "open_clip of clips": {**CLIP, **VIDEO},
+    "open_clip of texts": {**CLIP, "source": "title"},
+    "open_clip with random weights": {**CLIP, "weights": "random:0"},
+    "transformers": DINO,
+    "transformers, every layer": {**DINO, "hidden_states": True, "normalize": True},
+    "timm": {**RESNET, "source": "cover"},
+    "timm of clips": {**RESNET, **VIDEO},
+    "sentence_transformers": {**MINILM, "source": "title"},
+    "sentence_transformers, every layer": {**MINILM, "source": "title", "hidden_states": True},
+    "efficientnet_lite": {"source": "cover", "encoder": "efficientnet_lite"},
+    "imagenet_tags": {"source": "cover", "captioner": "imagenet_tags"},
+    "imagenet_tags of clips": {**VIDEO, "captioner": "imagenet_tags"},
+}
+CAPTIONED: dict[str, dict[str, Any]] = {
+    "pictures": VLM,
+    "clips": {**VLM, **VIDEO},
+    "clips scene by scene": {**VLM, "source": "video", "sampling": "scenes", "frames": 2, "max_scenes": 2},
+    "pictures with their title": {**VLM, "prompt": "describe-titled"},
+}
+RESOLVED: dict[str, dict[str, Any]] = {
+    "openai": {"source": "cover", "captioner": "openai", "model": "m"},
+    "vllm": {**VLM, "captioner": "vllm"},
+    "residual_kmeans": {"source": "vectors", "quantizer": "residual_kmeans", "levels": 2},
+    "rqvae": {"source": "vectors", "quantizer": "rqvae"},
+}
+VECTORS = FeatureSpec(
+    name="vectors", inputs=[Input(source="title", modality="text")], output=VectorOut(dims=8),
+    method="m", model="m", weights=Weights(origin="random", ref="seed=0"),
+)  # fmt: skip
+
+
+def method_of(table: dict[str, Any]) -> tuple[str, str]:
+    return next((kind, table[kind]) for kind in METHODS if kind in table)
+
+
+def class_named(table: dict[str, Any]) -> Any:
+    kind, name = method_of(table)
+    return METHODS[kind].get(name)
+
+
+def test_every_shipped_method_is_checked():
+    tables = [*COMPUTED.values(), *CAPTIONED.values(), *RESOLVED.values()]
+    shipped = {(kind, name) for kind, registry in METHODS.items() for name in registry.own}
+    assert {method_of(table) for table in tables} == shipped
+
+
+@pytest.mark.parametrize("table", COMPUTED.values(), ids=list(COMPUTED))
+def test_the_contract_is_kept(table):
+    other_size = Frames(np.zeros((2, 7, 5, 3), np.uint8), (0.0, 1.0))
+    failing = [] if table["source"] == "title" else [(other_size,)]
+    check_method(class_named(table), table, failing=failing, place=ONE_THREAD)
+
+
+@pytest.mark.parametrize("table", CAPTIONED.values(), ids=list(CAPTIONED))
+def test_captions_of_a_language_model_keep_the_contract(table):
+    scenes = synthetic.held_out(4, seed=11)
+    nothing = Frames(np.zeros((0, 8, 8, 3), np.uint8), ())
+    titled = "prompt" in table
+    # What the model was trained on: it has more to say of it than of blocks of colours.
+    pictures = [(Frames(synthetic.render(scene)[None], (0.0,)),) for scene in scenes]
+    titles = [("a kettle",), ("x",), ("The title is: a day by the river with the red fox!",), ("a bag",)]
+    rows = [picture + title for picture, title in zip(pictures, titles, strict=True)] if titled else pictures
+    failing = [(nothing, "a kettle"), (*pictures[0], " ")] if titled else [(nothing,)]
+    rows = None if "sampling" in table else rows
+    check_method(class_named(table), table, rows, failing=failing, place=ONE_THREAD)
+
+
+@pytest.mark.parametrize("table", RESOLVED.values(), ids=list(RESOLVED))
+def test_a_spec_keeps_the_contract_before_anything_is_loaded(table):
+    upstreams = {"vectors": VECTORS} if table["source"] == "vectors" else None
+    check_resolve(class_named(table), table, upstreams=upstreams)
