@@ -87,7 +87,7 @@ def bring_up_to_date(
         store: open for writing.
         recipe: as the quantizer resolves it; the feature that it reads is in the store.
         refit: fit it anew whatever there is.
-        say: told what a person should know.
+        say: called with what a person should know.
 
     Raises:
         UsageError: no item has a vector, or there are too few for the codebook; the name is that of

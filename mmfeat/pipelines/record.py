@@ -1,7 +1,7 @@
 """What everything which writes features leaves in the store, however it ends: a record and a log.
 
 The record is written twice: when the work starts and when it ends. So a run that was killed left one
-too, and is told from one that is running by who holds the store's lease.
+too, and is distinguished from one that is running by who holds the store's lease.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def test_a_content_that_many_items_share_is_committed_in_groups(store, monkeypat
 def test_a_commit_that_was_interrupted_and_is_made_again_stores_every_row_once(
     store, monkeypatch, when, error
 ):
-    """Ctrl-C comes as an exception at any moment, also when the rows are in the store and nobody was told."""
+    """Ctrl-C comes as an exception at any moment, also when the rows are in the store and nobody knows."""
     version, titles = store.add_version(SPEC), {f"i{k}": str(k) for k in range(6)}
     plan = planned(store, version, titles)
     committer = Committer(store, [version], plan)
@@ -123,7 +123,7 @@ def test_a_commit_that_was_interrupted_and_is_made_again_stores_every_row_once(
 def interrupted(commit, when, error):
     def call(store, *args, **options):
         if when == "after":
-            # By another object: Ctrl-C comes before Lance has told this one.
+            # By another object: Ctrl-C comes before this one knows.
             other = Store.open(store.uri)
             other._check_lease = lambda: None
             commit(other, *args, **options)

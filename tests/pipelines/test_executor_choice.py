@@ -75,8 +75,10 @@ def test_after_a_run_that_was_killed_ray_does_the_work():
     ],
 )
 def test_what_only_ray_can_run_is_refused_where_the_local_one_is_named(resources, says):
-    with pytest.raises(ConfigError, match=f"'local' cannot run this job: {says}"):
+    with pytest.raises(ConfigError, match=f"'local' cannot run this job: {says}") as refused:
         chosen(executor="local", **resources)
+    # A GPU may also be left alone.
+    assert ("gpus = 0" in refused.value.hint) == ("gpus" in resources)
 
 
 def test_an_engine_is_refused_where_the_local_one_is_named():

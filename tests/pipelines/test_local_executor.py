@@ -57,7 +57,7 @@ print(json.dumps({"end": end, "ray": "ray" in sys.modules, "report": report.to_d
 
 
 def job(folder: Path, features: dict[str, Any], media: Path | None = None, **tables: Any) -> dict[str, Any]:
-    """What a child process is told to extract; by default with the local executor."""
+    """What a child process is to extract; by default with the local executor."""
     return {
         "dataset": "folder",
         "root": str(media or folder / "media"),
@@ -90,7 +90,7 @@ class Child:
                 return
         raise AssertionError(f"the run ended first: {self.process.communicate()[1]}")
 
-    def told(self) -> dict[str, Any]:
+    def outcome(self) -> dict[str, Any]:
         """What it says at its end, which comes by itself and cleanly."""
         try:
             out, err = self.process.communicate(timeout=120)
@@ -122,9 +122,9 @@ def installed(tmp_path_factory, monkeypatch) -> Iterator[None]:
 
 
 def test_a_local_run_gives_the_values_of_one_with_ray_and_never_loads_ray(tmp_path, world):
-    told = Child(job(tmp_path, worlds.FEATURES, media=world / "media")).told()
-    assert (told["end"], told["ray"]) == ("completed", False)
-    assert [f["ok"] for f in told["report"]["features"]] == [worlds.N_ITEMS] * len(worlds.FEATURES)
+    outcome = Child(job(tmp_path, worlds.FEATURES, media=world / "media")).outcome()
+    assert (outcome["end"], outcome["ray"]) == ("completed", False)
+    assert [f["ok"] for f in outcome["report"]["features"]] == [worlds.N_ITEMS] * len(worlds.FEATURES)
     found, wanted = (mmfeat.open(place / "store").lookup() for place in (tmp_path, world))
     assert found.ids == wanted.ids
     for name in worlds.FEATURES:
@@ -154,9 +154,9 @@ def test_a_failing_batch_a_decoder_that_crashes_and_one_that_hangs_cost_their_ow
         3: colours.RAISES, 12: b"POISON crash ", 13: b"POISON hang ", 20: colours.RAISES, 21: b"no picture",
     }  # fmt: skip
     colours.write_covers(tmp_path / "media", 40, faults)
-    told = Child(job(tmp_path, colours.FEATURES, limits={"item_seconds": 3})).told()
-    assert told["ray"] is False
-    (feature,) = told["report"]["features"]
+    outcome = Child(job(tmp_path, colours.FEATURES, limits={"item_seconds": 3})).outcome()
+    assert outcome["ray"] is False
+    (feature,) = outcome["report"]["features"]
     assert (feature["ok"], feature["failed"]) == (40 - len(faults), len(faults))
     found = mmfeat.open(tmp_path / "store").lookup(features=["colour"])["colour"]
     reasons = {
@@ -185,17 +185,17 @@ def test_ctrl_c_keeps_what_was_computed_and_waits_for_no_decoder(tmp_path, insta
         child.wait_for_line("computed 8")
         wait_until(gate.exists)
         child.process.send_signal(signal.SIGINT)
-        told = child.told()
+        outcome = child.outcome()
     finally:
         child.kill()
-    assert (told["end"], told["report"]["features"][0]["ok"]) == ("interrupted", 16)
+    assert (outcome["end"], outcome["report"]["features"][0]["ok"]) == ("interrupted", 16)
     assert rows(tmp_path / "store") == 16
 
     for file in (media / "covers").glob("*.bmp"):
         file.unlink()
     colours.write_covers(media, 24, {})
-    told = Child(job(tmp_path, colours.FEATURES)).told()
-    (feature,) = told["report"]["features"]
+    outcome = Child(job(tmp_path, colours.FEATURES)).outcome()
+    (feature,) = outcome["report"]["features"]
     assert (feature["up_to_date"], feature["ok"]) == (16, 8)
     assert [record["end"] for record in mmfeat.open(tmp_path / "store").runs()] == [
         "interrupted",
@@ -228,8 +228,8 @@ def test_a_run_killed_in_the_middle_is_gone_on_with_by_ray_which_loses_the_item_
     kept = rows(tmp_path / "store")
     assert kept == 16
 
-    told = Child(auto).told()
-    (feature,) = told["report"]["features"]
+    outcome = Child(auto).outcome()
+    (feature,) = outcome["report"]["features"]
     assert (feature["up_to_date"], feature["ok"], feature["failed"]) == (kept, 7, 1)
     found = mmfeat.open(tmp_path / "store").lookup(features=["colour"])["colour"]
     assert "model crashed its process" in found.reason[20]
@@ -238,7 +238,7 @@ def test_a_run_killed_in_the_middle_is_gone_on_with_by_ray_which_loses_the_item_
     ]
     # Nobody killed this one, so the next one is small again.
     colours.write_covers(tmp_path / "media", 25, {20: colours.DIES})
-    assert Child(auto).told()["ray"] is False
+    assert Child(auto).outcome()["ray"] is False
     assert executors(tmp_path / "store") == ["local", "ray", "local"]
 
 

@@ -16,6 +16,8 @@ from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.spec import FeatureSpec
 
+_GPU = "there is a GPU"
+
 
 def choose(
     resources: Resources, work: pa.Table, specs: Sequence[FeatureSpec], *, after_kill: bool = False
@@ -36,8 +38,10 @@ def choose(
     wanted = [specs[number] for number in count_wanted(work)]
     for_ray = _only_ray(resources, wanted)
     if resources.executor == "local" and for_ray:
+        leave_it = " With gpus = 0 it is left alone." if for_ray == _GPU else ""
         raise ConfigError(
-            f"The executor 'local' cannot run this job: {for_ray}.", hint='Take executor = "ray" or "auto".'
+            f"The executor 'local' cannot run this job: {for_ray}.",
+            hint=f'Take executor = "ray" or "auto".{leave_it}',
         )
     small = covers_of(work, specs) <= COVERS_PER_WORKER
     sooner = small and not for_ray and not after_kill
@@ -58,7 +62,7 @@ def _only_ray(resources: Resources, specs: Sequence[FeatureSpec]) -> str:
     if (resources.workers or 1) > 1:
         return f"it wants {resources.workers} workers"
     gpu = resources.gpus if resources.gpus is not None else _has_gpu()
-    return "there is a GPU" if gpu else ""
+    return _GPU if gpu else ""
 
 
 def _has_gpu() -> bool:

@@ -36,7 +36,7 @@ class Committer:
         store: where rows go; the caller holds its writer lease.
         versions: the version of each feature, in the plan's order.
         plan: what this run must commit; every row is checked against it.
-        committed: told ``(feature, rows)`` after each transaction.
+        committed: called with ``(feature, rows)`` after each transaction.
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class Committer:
         rows = pa.concat_tables(self.groups[feature])
         # Another id with such a hash does no harm: a row that replaces none is added all the same.
         replace = self.unsure[feature] or _any_in(self.replaced[feature], id_hashes(rows["item_id"]))
-        # Ctrl-C or an error may come when the rows are there and nobody was told. What is committed again
+        # Ctrl-C or an error may come when the rows are there and nobody knows. What is committed again
         # after that takes the place of what is there, or every row of the group would be there twice.
         self.unsure[feature] = True
         self.store.commit(self.versions[feature], rows, replace=replace)

@@ -117,7 +117,7 @@ class Planner:
         limits: no file above them is read for its hash.
         retry_failed: plan failed rows again.
         after: the plan before of the same run, over the same catalog. What it computed is not tried again.
-        report: told how many files are being re-read, for a progress display.
+        report: called with how many files are being re-read, for a progress display.
     """
 
     def __init__(
