@@ -23,6 +23,7 @@ from work_items import work_items
 
 from mmfeat.extract.base import Caption, Captioner, Encoder, Placement
 from mmfeat.pipelines.execution.bisect import Bisection
+from mmfeat.pipelines.execution.ray.isolate import failed_results
 from mmfeat.pipelines.execution.stages import Decode, Encode
 from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, joint_hash
 from mmfeat.schemas.errors import ConservationError, ItemError
@@ -390,6 +391,24 @@ def test_a_blank_text_is_none_where_a_prompt_names_it_also_of_a_feature(tmp_path
     decoded = Decode(specs, MediaLimits())(work_items(rows, (1,)))
     (row,) = Encode(specs, [1], last=True)(decoded).to_pylist()
     assert row["status"] == "missing"
+
+
+@pytest.mark.parametrize("is_decoded", [False, True])
+def test_a_work_item_that_took_its_process_with_it_fails_with_the_content_that_is_known(tmp_path, is_decoded):
+    """So it is not tried again until that changes."""
+    rows = [{**row, "title": "t"} for row in covers(tmp_path, [9])]
+    texts = described(TITLE, name="texts")
+    specs = described(cover(), name="seen"), described(TITLE, UPSTREAM, name="item"), texts
+    table = work_items(rows, (0, 1, 2))
+    whole = run(table, *specs)
+    given = Decode(specs, MediaLimits())(table) if is_decoded else table
+    lost = failed_results(given, specs, ItemError("encode", "model crashed its process")).to_pylist()
+    assert {(r["status"], r["stage"], r["reason"]) for r in lost} == {
+        ("failed", "encode", "model crashed its process")
+    }
+    seen = whole[0]["content_hash"] if is_decoded else None
+    assert [r["content_hash"] for r in lost] == [seen, None, text_hash("t")]
+    assert lost[0]["stamp"] == (whole[0]["stamp"] if is_decoded else "planned")
 
 
 def test_a_feature_that_no_stage_computed_is_an_error_and_not_a_gap(tmp_path):

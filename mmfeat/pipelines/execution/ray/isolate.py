@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmfeat.extract.media.remote import is_remote
-from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
+from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA, STAMP_READ, Batch
 from mmfeat.pipelines.execution.stages import Decode, Encode
 from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS
 from mmfeat.pipelines.planning.groups import media_columns_of
@@ -44,12 +44,11 @@ def retry_alone(
     for start in range(len(work)):
         one = work.slice(start, 1)
         lone = lone or _Lone(specs, numbers, limits, sending)
-        try:
-            yield lone.run(one)
-        except ItemError as error:
+        results, alive = lone.run(one)
+        if not alive:
             lone.kill()
             lone = None
-            yield _failed(one, specs, error)
+        yield results
     if lone is not None:
         lone.kill()
 
@@ -64,15 +63,18 @@ class _Lone:
 
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # type: ignore[no-untyped-call]
         actor = ray.remote(num_cpus=0.5, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Stages)
-        self.limits = limits
+        self.specs, self.limits = specs, limits
         self.actor: Any = actor.remote(list(specs), numbers, limits, sending, "cuda" if gpus else "cpu")
 
-    def run(self, one: pa.Table) -> pa.Table:
-        """The work item's results; ItemError when it crashed or hung the process."""
+    def run(self, one: pa.Table) -> tuple[pa.Table, bool]:
+        """The work item's results, and whether the process is alive: it may have crashed or hung."""
         fetch_seconds = self.limits.fetch.seconds if any(map(is_remote, _locations(one))) else 0.0
         seconds = START_SECONDS + fetch_seconds + self.limits.item_seconds
-        decoded = self._wait(self.actor.decode.remote(one), "decode", "decoder", seconds)
-        return self._wait(self.actor.encode.remote(decoded), "encode", "model", ENCODE_SECONDS)
+        try:
+            one = self._wait(self.actor.decode.remote(one), "decode", "decoder", seconds)
+            return self._wait(self.actor.encode.remote(one), "encode", "model", ENCODE_SECONDS), True
+        except ItemError as error:
+            return failed_results(one, self.specs, error), False
 
     def kill(self) -> None:
         import ray
@@ -124,16 +126,33 @@ def _locations(one: pa.Table) -> list[str]:
     return [place for place in places if place is not None]
 
 
-def _failed(one: pa.Table, specs: Sequence[FeatureSpec], error: ItemError) -> pa.Table:
-    row = one.to_pylist()[0]
-    failure = {"status": FAILED, "stage": error.stage, "reason": error.reason}
+def failed_results(one: pa.Table, specs: Sequence[FeatureSpec], error: ItemError) -> pa.Table:
+    """RESULTS_SCHEMA rows of a work item that took its process with it, with the content where it is known:
+    that of its texts, and once it is decoded that of its files."""
+    batch = Batch(one, specs)
     rows = [
         {
-            "work": row["work"],
+            "work": one["work"][0].as_py(),
             "feature": number,
-            "stamp": BETWEEN_STAMPS.join(row[STAMP + c] or "" for c in media_columns_of(specs[number])),
-            **failure,
+            "status": FAILED,
+            "stage": error.stage,
+            "reason": error.reason,
+            "content_hash": _content_hash(batch, specs[number]),
+            "stamp": _stamp(batch, specs[number]),
         }
-        for number in row["features"]
+        for number in one["features"][0].as_py()
     ]
     return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
+
+
+def _content_hash(batch: Batch, spec: FeatureSpec) -> str | None:
+    """None of what reads a feature of the same work item, which has no value."""
+    above = [batch.by_name[name] for name in spec.upstreams]
+    return None if any(batch.wants(0, number) for number in above) else batch.content_hash(0, spec)
+
+
+def _stamp(batch: Batch, spec: FeatureSpec) -> str:
+    if any(STAMP_READ + column in batch.table.column_names for column in media_columns_of(spec)):
+        return batch.stamp(0, spec)
+    planned = [batch.table[STAMP + column][0].as_py() or "" for column in media_columns_of(spec)]
+    return BETWEEN_STAMPS.join(planned)
