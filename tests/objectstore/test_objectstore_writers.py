@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,8 @@ import lance
 import pyarrow as pa
 import pytest
 import unrayed
-from flaky_s3 import FlakyS3
+from flaky_s3 import BUCKET, FlakyS3
+from pyarrow import fs
 from storing import vector_spec
 
 import mmfeat
@@ -98,25 +101,48 @@ def append_groups(uri: str, name: str) -> None:
         database.append("numbers", pa.table({"name": [f"{name}{n}"]}, schema=SCHEMA))
 
 
-def test_a_server_that_ignores_the_condition_of_a_write_is_refused_before_a_row_is_written(monkeypatch):
-    server = FlakyS3(conditional=False)
-    for name, value in {
-        "AWS_ENDPOINT_URL": server.url,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }.items():
+@pytest.fixture
+def flaky(monkeypatch, request) -> Iterator[FlakyS3]:
+    """A server that honours conditions or not, as the test's parameter says."""
+    server = FlakyS3(conditional=request.param)
+    for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
-    store = Store.open(server.store, create=True)
-    with (
-        pytest.raises(StoreError, match=r"let [234] of 4 writers make the same table") as raised,
-        store.lease("t"),
-    ):
-        store.add_version(vector_spec())
-    assert "If-None-Match" in raised.value.hint
-    assert Store.open(server.store).versions() == []
+    yield server
     server.stop()
+
+
+def manifests_put_twice(server: FlakyS3) -> set[str]:
+    puts = Counter(path for method, path in server.requests if method == "PUT" and ".manifest" in path)
+    return {path for path, times in puts.items() if times > 1}
+
+
+@pytest.mark.parametrize("flaky", [False], indirect=True)
+def test_a_server_that_ignores_the_condition_of_a_write_is_refused_before_a_row_is_written(flaky):
+    store = Store.open(flaky.store, create=True)
+    for _ in range(5):  # each time, and not by chance
+        with (
+            pytest.raises(StoreError, match="let the same version of a table be written twice") as raised,
+            store.lease("t"),
+        ):
+            store.add_version(vector_spec())
+    assert "If-None-Match" in raised.value.hint
+    assert Store.open(flaky.store).versions() == []
+    assert "_probe_" not in str(fs.FileSystem.from_uri(f"s3://{BUCKET}")[0].get_file_info(everything(flaky)))
+
+
+@pytest.mark.parametrize("flaky", [True], indirect=True)
+def test_the_condition_is_tried_by_two_writes_of_one_object_before_anything_else_is_written(flaky):
+    store = Store.open(flaky.store, create=True)
+    flaky.requests.clear()
+    with store.lease("t"):
+        (twice,) = manifests_put_twice(flaky)
+        assert "/_probe_" in twice
+        put = [path for method, path in flaky.requests if method == "PUT" and ".manifest" in path]
+        assert ["/_probe_" in path for path in put[:3]] == [True] * 3 and put.count(twice) == 2
+
+
+def everything(server: FlakyS3) -> fs.FileSelector:
+    return fs.FileSelector(server.store.removeprefix("s3://"), recursive=True)
 
 
 @pytest.mark.parametrize("uri", ["hdfs://host/store", "http://host/store", "memory://store"])

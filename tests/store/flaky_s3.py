@@ -59,6 +59,17 @@ class FlakyS3:
         # All of moto's servers in one process hold the same objects.
         self.store = f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to find it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test",
+            "AWS_REGION": "us-east-1",
+        }
+
     def stop(self) -> None:
         self._proxy.shutdown()
         self._moto.stop()

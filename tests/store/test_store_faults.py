@@ -208,13 +208,7 @@ def in_a_process(what, uri: str, version: FeatureVersion) -> str:
 @pytest.fixture
 def s3(monkeypatch) -> Iterator[FlakyS3]:
     server = FlakyS3()
-    for name, value in {
-        "AWS_ENDPOINT_URL": server.url,
-        "AWS_ALLOW_HTTP": "true",
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-    }.items():
+    for name, value in server.environment.items():
         monkeypatch.setenv(name, value)
     yield server
     server.stop()
