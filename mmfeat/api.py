@@ -10,6 +10,7 @@ from mmfeat.feature_store import FeatureStore
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import JobConfig, parse_job, read_toml
 from mmfeat.schemas.spec import FeatureConfig
+from mmfeat.schemas.validation import listed
 
 if TYPE_CHECKING:
     from mmfeat.pipelines.progress import Reporter
@@ -79,16 +80,20 @@ def make_job(
 
     if preset is not None and features is not None:
         raise ConfigError("Give a preset or features, not both.")
+    if features is not None and not isinstance(features, Mapping):
+        raise ConfigError(
+            f"features are tables by their names, and {features!r} is a {type(features).__name__}.",
+            hint='Write {"NAME": {"source": ..., "encoder": ...}}, or name a set of them: preset="small".',
+        )
     chosen = features if features is not None else presets.load(preset or DEFAULT_PRESET)
     plain = {
-        n: {**c.table(), "base": c.base} if isinstance(c, FeatureConfig) else dict(c)
-        for n, c in chosen.items()
+        n: {**c.table(), "base": c.base} if isinstance(c, FeatureConfig) else c for n, c in chosen.items()
     }
     where = {
         "name": dataset,
         "root": None if root is None else str(root),
-        "options": dict(dataset_options or {}),
-        "columns": dict(dataset_columns or {}),
+        "options": dataset_options or {},
+        "columns": dataset_columns or {},
     }
     data = {"store": {"uri": store}, "dataset": where, "features": plain, **tables}
     return parse_job(data, "this call")
@@ -116,7 +121,7 @@ def run(
     from mmfeat.pipelines.steps.notify import load_or_notify
 
     loaded = job if isinstance(job, JobConfig) else load_or_notify(Path(job))
-    options = loaded.run.model_copy(update={"refit": (*loaded.run.refit, *refit)})
+    options = loaded.run.model_copy(update={"refit": (*loaded.run.refit, *listed(refit, "feature"))})
     resources = loaded.resources.model_copy(update={} if executor is None else {"executor": executor})
     return run_job(loaded.model_copy(update={"run": options, "resources": resources}), reporter)
 
@@ -165,12 +170,12 @@ def select_features(configs: Mapping[str, FeatureConfig], names: Collection[str]
     Raises:
         ConfigError: a name that is not among them.
     """
-    if unknown := [name for name in names if name not in configs]:
+    waiting = listed(names, "feature")
+    if unknown := [name for name in waiting if name not in configs]:
         raise ConfigError(
             f"There is no feature {unknown[0]!r} in this job.", hint=f"There are: {', '.join(configs)}."
         )
     wanted: set[str] = set()
-    waiting = list(names)
     while waiting:
         name = waiting.pop()
         if name not in wanted:

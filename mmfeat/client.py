@@ -24,6 +24,7 @@ from mmfeat.schemas.errors import MissingExtra, MmfeatError, UnknownFeature, Unk
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 from mmfeat.schemas.featureset.arrow import from_arrow
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.validation import listed
 from mmfeat.store import Hit
 
 try:
@@ -110,15 +111,17 @@ class Client:
 
         Many ids are asked for in parts of 10,000, all in the versions that the first part had.
         """
-        if isinstance(ids, str) or not ids:
+        asked = listed(ids, "item id")
+        wanted = None if features is None else listed(features, "feature")
+        if not asked:
             raise UsageError("A lookup takes a list of one or more item ids.")
         parts: list[FeatureSet] = []
-        for start in range(0, len(ids), _IDS_PER_REQUEST):
-            body: dict[str, Any] = {"ids": list(ids[start : start + _IDS_PER_REQUEST]), "unknown": unknown}
-            body |= {"features": None if features is None else list(features), "snapshot": snapshot}
+        for start in range(0, len(asked), _IDS_PER_REQUEST):
+            body: dict[str, Any] = {"ids": asked[start : start + _IDS_PER_REQUEST], "unknown": unknown}
+            body |= {"features": wanted, "snapshot": snapshot}
             answer = self._ask("POST", "/v1/lookup", json=body, headers={"Accept": _ARROW})
             parts.append(from_arrow(pa.ipc.open_stream(answer.content).read_all()))
-            features = [f"{name}@{column.spec.fingerprint}" for name, column in parts[0].items()]
+            wanted = [f"{name}@{column.spec.fingerprint}" for name, column in parts[0].items()]
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def search(

@@ -14,7 +14,7 @@ from mmfeat.export import missing
 from mmfeat.export.base import Exporter, Policy
 from mmfeat.export.interactions import SplitRule
 from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.validation import near
+from mmfeat.schemas.validation import listed, near, refuse_unnamed
 
 # Features to choose from, or role to feature; a feature is NAME or, of a store, NAME@PREFIX.
 Chosen = Mapping[str, str] | Sequence[str]
@@ -38,6 +38,12 @@ class Shaping:
     cut: Mapping[str, int] = field(default_factory=dict)
     project: Mapping[str, int] = field(default_factory=dict)
     quantize: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        for setting in ("join", "cut", "project"):
+            refuse_unnamed(getattr(self, setting), setting)
+        for refs in (self.quantize, *self.join.values()):
+            listed(refs, "feature")
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,12 @@ class Request:
     def __post_init__(self) -> None:
         if isinstance(self.items, str):
             _refuse_other("items", self.items, get_args(Items), " or a list of item ids")
+        else:
+            listed(self.items, "item id")
+        if self.features is not None:
+            refs_of(self.features)
+        if self.options is not None:
+            refuse_unnamed(self.options, "options")
         _refuse_other("unmatched", self.unmatched, get_args(Unmatched))
         if self.k_core is not None and self.k_core < 1:
             raise UsageError(f"k_core is {self.k_core}.", hint="Give a number from 1 on, or none.")
@@ -145,7 +157,7 @@ def settle(request: Request, exporter: Exporter) -> Terms:
 
 def refs_of(chosen: Chosen) -> list[str]:
     """The features that were chosen, without their roles."""
-    return list(chosen.values() if isinstance(chosen, Mapping) else chosen)
+    return listed(chosen.values() if isinstance(chosen, Mapping) else chosen, "feature")
 
 
 def name_of(ref: str) -> str:

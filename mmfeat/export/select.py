@@ -18,15 +18,17 @@ from mmfeat.schemas.featureset import FeatureColumn, FeatureSet, Step
 from mmfeat.schemas.inputs import VECTOR, Input
 from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.spec import FeatureSpec, Weights
+from mmfeat.schemas.validation import listed
 
 
 def take(features: FeatureSet, ids: Sequence[str]) -> FeatureSet:
     """The items ``ids``, in that order. UnknownItems names the ids that the set lacks."""
     position = {item_id: k for k, item_id in enumerate(features.ids)}
-    if unknown := [i for i in ids if i not in position]:
+    wanted = listed(ids, "item id")
+    if unknown := [i for i in wanted if i not in position]:
         raise UnknownItems(unknown, "the feature set")
-    rows = np.array([position[i] for i in ids], np.int64)
-    return FeatureSet(list(ids), {name: _take(column, rows) for name, column in features.items()})
+    rows = np.array([position[i] for i in wanted], np.int64)
+    return FeatureSet(wanted, {name: _take(column, rows) for name, column in features.items()})
 
 
 def join(features: FeatureSet, names: Sequence[str], into: str) -> FeatureSet:
@@ -38,13 +40,14 @@ def join(features: FeatureSet, names: Sequence[str], into: str) -> FeatureSet:
         UsageError: fewer than two features, a name that is taken, or a feature without one vector
             per item.
     """
-    if len(names) < 2:
+    wanted = listed(names, "feature")
+    if len(wanted) < 2:
         raise UsageError("A join needs at least two features.")
     if into in features:
         raise UsageError(
             f"There is a feature {into!r} already.", hint="Give the joined feature another name."
         )
-    parts = [_vector_column(features, name) for name in names]
+    parts = [_vector_column(features, name) for name in wanted]
     mask = np.logical_and.reduce([part.mask for part in parts])
     status, reason = parts[0].status.astype(object), parts[0].reason.astype(object)
     for part in reversed(parts):  # a joined row is missing for the reason that its first missing part is
@@ -59,7 +62,7 @@ def join(features: FeatureSet, names: Sequence[str], into: str) -> FeatureSet:
         status=status,
         reason=reason,
         licence=" and ".join(dict.fromkeys(x for x in licences if x)) if all(licences) else None,
-        steps=(_join_step(names, parts),),
+        steps=(_join_step(wanted, parts),),
     )
     return FeatureSet(features.ids, {**features.columns, into: column})
 

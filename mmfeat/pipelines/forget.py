@@ -11,6 +11,7 @@ from typing import Any
 from mmfeat.extract.media.webcache import WebCache, default_cache
 from mmfeat.schemas.catalog import ITEM_ID, media_columns
 from mmfeat.schemas.errors import UnknownItems, UsageError
+from mmfeat.schemas.validation import listed
 from mmfeat.store import Exported, Store, Tombstone
 
 
@@ -76,13 +77,13 @@ def forget(store: Store, ids: Sequence[str], reason: str, cache: Path | None = N
         cache: the URL cache's folder; the user's default when None.
 
     Raises:
-        UsageError: no reason is given.
+        UsageError: no reason is given, or a string for the list of ids.
         UnknownItems: an id that the store does not hold; nothing was forgotten then.
         StoreError: another process is writing, or the removal failed: it goes on with the next call.
     """
     if not reason.strip():
         raise UsageError("Forgetting needs a reason.", hint="For example --reason 'taken down by its owner'.")
-    began, wanted = time.monotonic(), list(dict.fromkeys(ids))
+    began, wanted = time.monotonic(), list(dict.fromkeys(listed(ids, "item id")))
     with store.lease(owner="forget"):
         _refuse_unknown(store, wanted)
         resumed = any(not tombstone.done for tombstone in store.forgetting.tombstones())

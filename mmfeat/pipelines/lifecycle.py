@@ -10,6 +10,7 @@ from typing import Any
 
 from mmfeat.pipelines.record import Recording, recorded
 from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.validation import listed
 from mmfeat.store import FeatureVersion, Retention, Store, Survey
 
 
@@ -33,11 +34,12 @@ class Lifecycle:
             UsageError: a name without a fingerprint, or two versions of one feature.
             StoreError: a run is writing to the store.
         """
-        if bare := [ref for ref in versions if "@" not in ref]:
+        refs = listed(versions, "version")
+        if bare := [ref for ref in refs if "@" not in ref]:
             raise UsageError(
                 f"{bare[0]!r} names no version.", hint="Give NAME@FINGERPRINT; `mmfeat status` lists them."
             )
-        found = [self._store.resolve(ref) for ref in versions]
+        found = [self._store.resolve(ref) for ref in refs]
         names = [version.name for version in found]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise UsageError(f"One version of {twice[0]!r} can be current, and several are named.")
@@ -56,12 +58,12 @@ class Lifecycle:
             UsageError: none of its versions was current before, or it was removed.
             StoreError: a run is writing to the store.
         """
-        if versions := [name for name in features if "@" in name]:
+        names = list(dict.fromkeys(listed(features, "feature")))
+        if versions := [name for name in names if "@" in name]:
             raise UsageError(
                 f"A rollback takes a feature's name, not the version {versions[0]!r}.",
                 hint="`mmfeat promote NAME@FINGERPRINT` makes a given version current.",
             )
-        names = list(dict.fromkeys(features))
         with self._recorded("rollback", [self._store.resolve(name) for name in names]) as recording:
             current = [version.version for version in self._store.promotion.rollback(names)]
             recording.report = {"promoted": current}

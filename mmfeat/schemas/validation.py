@@ -8,7 +8,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.errors import ConfigError, UsageError
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -19,6 +19,42 @@ def near(word: str, known: Iterable[str]) -> str:
     """``Did you mean ...? `` for a misspelt name; empty where no known name is near."""
     close = difflib.get_close_matches(word, list(known), n=3)
     return f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
+
+
+def listed(given: Iterable[str], what: str) -> list[str]:
+    """Names or ids that a caller gave, as a list.
+
+    A lone string is refused: Python would take it for a list of its letters.
+
+    Args:
+        what: what one of them is: ``item id``.
+
+    Raises:
+        UsageError: a string, something that is no list at all, or a member that is no string.
+    """
+    if isinstance(given, str | bytes):
+        raise UsageError(
+            f"{given!r} is one {what}, where a list of them is meant.", hint=f"Write [{given!r}]."
+        )
+    if not isinstance(given, Iterable):
+        raise UsageError(f"A list of {what}s is meant, and {given!r} is a {type(given).__name__}.")
+    members = list(given)
+    if strange := [member for member in members if not isinstance(member, str)]:
+        raise UsageError(
+            f"{what.capitalize()}s are strings; {strange[0]!r} is a {type(strange[0]).__name__}.",
+            hint=f"Write it as {str(strange[0])!r}.",
+        )
+    return members
+
+
+def refuse_unnamed(given: object, what: str) -> None:
+    """UsageError where something is given that is no mapping of names to values.
+
+    Args:
+        what: the setting.
+    """
+    if not isinstance(given, Mapping):
+        raise UsageError(f"{what} is a mapping, and {given!r} is a {type(given).__name__}.")
 
 
 def validated(

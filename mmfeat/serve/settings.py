@@ -40,6 +40,11 @@ class Settings:
     ui: bool = False
     local: bool = False
 
+    def __post_init__(self) -> None:
+        if isinstance(self.keys, str):
+            # Its letters would be keys, and the message must not show them.
+            raise ConfigError("keys is one string, where a tuple of keys is meant.")
+
 
 def read_keys(environment: Mapping[str, str], file: Path | None = None) -> tuple[str, ...]:
     """API keys of ``MMFEAT_API_KEYS`` (spaces or commas between them) and of a file.

@@ -103,11 +103,6 @@ def _taken(column: FeatureColumn, rows: np.ndarray) -> FeatureColumn:
 
 
 def _id_array(ids: Sequence[str]) -> pa.Array:
-    if strange := [i for i in ids if not isinstance(i, str)]:
-        raise UsageError(
-            f"Item ids are strings; {strange[0]!r} is a {type(strange[0]).__name__}.",
-            hint=f"Write it as {str(strange[0])!r}, exactly as the dataset does.",
-        )
     try:
         return pa.array(ids, pa.string())
     except UnicodeEncodeError:

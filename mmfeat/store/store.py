@@ -13,6 +13,7 @@ import pyarrow as pa
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.validation import listed
 from mmfeat.store import catalog, codebooks, digests, maintenance, rows, versions
 from mmfeat.store.catalog import Catalog
 from mmfeat.store.database import Database
@@ -367,11 +368,11 @@ class Store:
         Raises:
             UnknownItems: naming every unknown id.
             UnknownFeature: a feature that the store does not hold.
-            UsageError: two versions of one feature, or an id that is no string.
+            UsageError: two versions of one feature, an id that is no string, or a string for a list.
         """
-        names = sorted({v.name for v in self.versions()}) if features is None else features
+        names = sorted({v.name for v in self.versions()}) if features is None else listed(features, "feature")
         found = [self.resolve(name) for name in names]
-        asked = self._catalog.ids().to_pylist() if ids is None else ids
+        asked = self._catalog.ids().to_pylist() if ids is None else listed(ids, "item id")
         return lookup(self._database, asked, found, None if unknown == "mask" else self._catalog.ids)
 
     def search(
