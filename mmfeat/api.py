@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from mmfeat.feature_store import FeatureStore
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.job import JobConfig, parse_job, read_toml
+from mmfeat.schemas.job import JobConfig, RunOptions, parse_job, read_toml
 from mmfeat.schemas.spec import FeatureConfig
-from mmfeat.schemas.validation import listed
+from mmfeat.schemas.validation import listed, validated
 
 if TYPE_CHECKING:
     from mmfeat.pipelines.progress import Reporter
@@ -49,7 +49,8 @@ def extract(
 
     Raises:
         UsageError: the job cannot be carried out as written.
-        GateFailed: more rows failed than ``run.max_failed`` allows.
+        GateFailed: more rows failed than ``run.max_failed`` allows, or the store would lose more than
+            ``run.max_lost`` allows.
     """
     job = make_job(
         dataset,
@@ -105,6 +106,7 @@ def run(
     *,
     refit: Collection[str] = (),
     executor: str | None = None,
+    **options: Any,
 ) -> RunReport:
     """Run a job, given as such or as the path of its TOML file. Safe to start again at any moment.
 
@@ -112,18 +114,21 @@ def run(
         refit: features of the job that are fitted to others and are to be fitted anew, beside those that
             its ``[run]`` names.
         executor: ``auto``, ``local`` or ``ray``, in the place of what its ``[resources]`` say.
+        options: keys of its ``[run]``, in the place of what it says there: ``add``, ``max_lost``, ...
 
     Raises:
         UsageError: the job cannot be carried out as written.
-        GateFailed: more rows failed than ``run.max_failed`` allows, or a gate fell short.
+        GateFailed: more rows failed than ``run.max_failed`` allows, the store would lose more than
+            ``run.max_lost`` allows, or a gate fell short.
     """
     from mmfeat.pipelines.run import run_job
     from mmfeat.pipelines.steps.notify import load_or_notify
 
     loaded = job if isinstance(job, JobConfig) else load_or_notify(Path(job))
-    options = loaded.run.model_copy(update={"refit": (*loaded.run.refit, *listed(refit, "feature"))})
+    said = {**loaded.run.model_dump(), **options, "refit": (*loaded.run.refit, *listed(refit, "feature"))}
+    wanted = validated(RunOptions, said, "[run] of this call")
     resources = loaded.resources.model_copy(update={} if executor is None else {"executor": executor})
-    return run_job(loaded.model_copy(update={"run": options, "resources": resources}), reporter)
+    return run_job(loaded.model_copy(update={"run": wanted, "resources": resources}), reporter)
 
 
 def quantize(

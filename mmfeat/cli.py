@@ -18,6 +18,7 @@ from mmfeat.commands import (
     jobs,
     lists,
     promote,
+    prune,
     quantize,
     read,
     report,
@@ -45,6 +46,7 @@ app.command("run")(jobs.run)
 app.command("promote")(promote.promote)
 app.command("rollback")(promote.rollback)
 app.command("gc")(promote.gc)
+app.command("prune")(prune.prune)
 app.command("status")(read.status)
 app.command("failures")(read.failures)
 app.command("lookup")(read.lookup)

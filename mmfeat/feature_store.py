@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from mmfeat.report.build import ReportOptions
     from mmfeat.report.model import CaptionReport
     from mmfeat.report.pictures import Progress
-    from mmfeat.store import Damage, FeatureVersion, Hit, Snapshot, Store, StoreDiff
+    from mmfeat.store import Damage, FeatureVersion, Gone, Hit, Snapshot, Store, StoreDiff
 
 
 class FeatureStore:
@@ -41,14 +41,28 @@ class FeatureStore:
 
     @property
     def ids(self) -> list[str]:
-        """Every item id of the catalog, in its order."""
-        found: list[str] = self._store.catalog()["item_id"].to_pylist()
+        """Every item id of the catalog, in its order; without those that are :attr:`gone`."""
+        found: list[str] = self._store.present_ids().to_pylist()
         return found
 
     @property
     def items(self) -> pa.Table:
-        """The catalog of items; :func:`mmfeat.schemas.catalog.columns_of` tells its columns."""
-        return self._store.catalog()
+        """The catalog of items; :func:`mmfeat.schemas.catalog.columns_of` tells its columns.
+
+        Items that are :attr:`gone` are not in it.
+        """
+        return self._store.present()
+
+    @property
+    def gone(self) -> list[str]:
+        """Ids of items that left their dataset: a lookup by id still finds them, until they are pruned."""
+        found: list[str] = self._store.gone_ids().to_pylist()
+        return found
+
+    @property
+    def datasets(self) -> list[dict[str, Any]]:
+        """``name`` (of the adapter), ``root`` and perhaps ``id`` of every dataset that the store has."""
+        return self._store.datasets()
 
     @property
     def interactions(self) -> pa.Table | None:
@@ -66,12 +80,13 @@ class FeatureStore:
         current = self._store.current()
         counted = [(version, *self._counts(version)) for version in self._store.versions()]
         # The catalog last: a run under way adds items to it before their rows.
-        n_items = len(self._store.catalog())
+        n_items, gone = len(self._store.present_ids()), self._store.gone_ids()
         state_of = self._store.promotion.state_of
         return [
             status_of(
                 version,
                 counts,
+                self._gone(version, gone, problem),
                 problem,
                 current,
                 state_of(version),
@@ -117,7 +132,7 @@ class FeatureStore:
         """Features of items, in the order asked.
 
         Args:
-            ids: item ids; all of the catalog when None.
+            ids: item ids; all of the catalog that are not gone when None.
             features: names or ``name@fingerprint``; every feature's current version when None.
             unknown: an id that the store does not hold is an error that names it, or a masked row.
 
@@ -189,6 +204,20 @@ class FeatureStore:
         from mmfeat.pipelines.forget import forget
 
         return forget(self._store, ids, reason, cache)
+
+    def prunable(self) -> Gone:
+        """What :meth:`prune` would remove; changes nothing."""
+        return self._store.pruning.survey()
+
+    def prune(self) -> Gone:
+        """Remove the rows of items that left their dataset, from the catalog and every feature version.
+
+        Snapshots keep them. Unlike a forgotten one, such an item is extracted again if it comes back.
+
+        Raises:
+            StoreError: a run is writing to the store.
+        """
+        return self.lifecycle.prune()
 
     def verify_forgotten(self) -> ForgottenReport:
         """Look for forgotten items in every file of every table, and name exports that may hold them."""
@@ -307,6 +336,10 @@ class FeatureStore:
             return self._store.counts(version), ""
         except StoreError as error:
             return {}, error.message
+
+    def _gone(self, version: FeatureVersion, gone: pa.Array, problem: str) -> dict[str, int]:
+        """Rows of items that are gone, by status."""
+        return self._store.counts(version, gone) if len(gone) and not problem else {}
 
     def _query(
         self, version: FeatureVersion, text: str | None, image: str | Path | bytes | None, item: str | None

@@ -27,7 +27,9 @@ class FeatureStatus:
             or what a text is: ``caption`` (by a multimodal LLM), ``tags``, ``transcript``, ...
         dims: length of a vector, or number of codes; None for texts.
         vectors: how many vectors an item has, where a feature holds several; None otherwise.
-        ok, missing, failed: items by status; ``absent``: catalog items without a row.
+        ok, missing, failed: items by status; ``absent``: catalog items without a row. Those that left
+            their dataset are not among them.
+        gone: rows of items that did.
         problem: why the rows cannot be read, and so not counted; empty where they can.
         stale: which features it reads in another version than the current one; empty where none.
     """
@@ -45,6 +47,7 @@ class FeatureStatus:
     missing: int
     failed: int
     absent: int
+    gone: int = 0
     problem: str = ""
     stale: str = ""
 
@@ -52,6 +55,7 @@ class FeatureStatus:
 def status_of(
     version: FeatureVersion,
     counts: Mapping[str, int],
+    gone: Mapping[str, int],
     problem: str,
     current: Mapping[str, str],
     state: str,
@@ -61,13 +65,14 @@ def status_of(
     """The status of a version, of which ``counts`` rows are in the store by status.
 
     Args:
+        gone: those of them that are of items that left their dataset.
         problem: why its rows cannot be counted; empty where they can.
         current: name to the fingerprint that it means.
-        n_items: in the catalog.
+        n_items: in the catalog, without those that are gone.
         stale: see :attr:`FeatureStatus.stale`.
     """
     spec = version.spec
-    ok, missing, failed = (counts.get(s, 0) for s in (OK, MISSING, FAILED))
+    ok, missing, failed = (counts.get(s, 0) - gone.get(s, 0) for s in (OK, MISSING, FAILED))
     return FeatureStatus(
         version=version.version,
         current=current.get(version.name) == version.fingerprint,
@@ -82,6 +87,7 @@ def status_of(
         missing=missing,
         failed=failed,
         absent=0 if problem else max(0, n_items - ok - missing - failed),
+        gone=sum(gone.values()),
         problem=problem,
         stale=stale,
     )

@@ -23,6 +23,7 @@ _SHOWN = 5
 class Items(StrEnum):
     """Which items are exported."""
 
+    present = "present"
     all = "all"
     interacted = "interacted"
 
@@ -41,7 +42,11 @@ def export(
         typer.Option(help="Items without a value: mask, mean, zero, drop, error [default: the format's]."),
     ] = None,
     items: Annotated[
-        Items | None, typer.Option(help="All items, or those with interactions.", show_default="all")
+        Items | None,
+        typer.Option(
+            help="Items that the dataset has; all, with those gone from it; or those with interactions.",
+            show_default="present",
+        ),
     ] = None,
     k_core: Annotated[
         int | None, typer.Option(min=1, help="Only users and items with N interactions among them.")

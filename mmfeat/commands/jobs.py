@@ -23,6 +23,15 @@ ColumnOption = Annotated[
     list[str] | None,
     typer.Option("--column", help="A column that the dataset's adapter can't know of: NAME=MODALITY."),
 ]
+AddOption = Annotated[
+    bool, typer.Option("--add", help="Put the dataset beside another one that the store has.")
+]
+ReplaceOption = Annotated[
+    bool, typer.Option("--replace", help="Put the dataset in the place of all that the store has.")
+]
+AcceptOption = Annotated[
+    bool, typer.Option("--accept-loss", help="Go on although the store loses more than [run] max_lost of it.")
+]
 _DEMO_NEIGHBOURS = 5
 
 
@@ -58,6 +67,9 @@ def extract(
         float | None,
         typer.Option(min=0, max=1, help="Share of failed rows that is too many [default: 0.05]."),
     ] = None,
+    add: AddOption = False,
+    replace: ReplaceOption = False,
+    accept_loss: AcceptOption = False,
     retry_failed: Annotated[bool, typer.Option(help="Try items again that failed before.")] = False,
     wait: Annotated[
         float | None,
@@ -95,6 +107,7 @@ def extract(
             limit=limit,
             max_failed=max_failed,
             retry_failed=retry_failed or None,
+            **_given_of_store(add, replace, accept_loss),
             wait_seconds=wait,
             estimate=estimate or None,
         ),
@@ -118,10 +131,14 @@ def run(
         typer.Option(help="A feature that is fitted to another, to be fitted anew: a new version of it."),
     ] = None,
     executor: ExecutorOption = None,
+    add: AddOption = False,
+    replace: ReplaceOption = False,
+    accept_loss: AcceptOption = False,
     json: console.Json = False,
 ) -> None:
     """Run a job from its file, for schedulers. Safe to start at any time, and twice."""
-    _run(job, json, refit=refit or (), executor=executor and executor.value)
+    options = _given_of_store(add, replace, accept_loss)
+    _run(job, json, refit=refit or (), executor=executor and executor.value, **options)
 
 
 def demo(
@@ -222,7 +239,7 @@ def _print_demo(uri: str) -> None:
     console.say(f"  mmfeat status --store {uri}")
     console.say(f"  mmfeat search --store {uri} --feature title_text --text 'a cup of coffee'")
     console.say(f"  mmfeat lookup {query} --store {uri} --feature title_text")
-    console.say("  mmfeat extract --dataset folder --root YOUR_MEDIA --store features")
+    console.say("  mmfeat extract --dataset folder --root YOUR_MEDIA --store my_features")
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
@@ -246,6 +263,11 @@ def _pairs(pairs: list[str], takes: str) -> Iterator[tuple[str, str]]:
         if not separator or not key:
             raise UsageError(f"{takes}, not {pair!r}.")
         yield key, value
+
+
+def _given_of_store(add: bool, replace: bool, accept_loss: bool) -> dict[str, Any]:
+    """What of ``[run]`` is about what a store has and may lose."""
+    return _given(add=add or None, replace=replace or None, max_lost=1.0 if accept_loss else None)
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import typer
 from mmfeat import api, console
 
 if TYPE_CHECKING:
+    from mmfeat.feature_store import FeatureStore
     from mmfeat.schemas.featureset import FeatureColumn
 
 _SHOWN_VALUES = 4
@@ -33,7 +34,14 @@ def status(
     opened = api.open(store, snapshot)
     found = opened.status()
     if json:
-        console.print_json({"items": len(opened.ids), "features": [asdict(f) for f in found]})
+        console.print_json(
+            {
+                "items": len(opened.ids),
+                "gone": len(opened.gone),
+                "datasets": opened.datasets,
+                "features": [asdict(f) for f in found],
+            }
+        )
         return
     rows = [
         (
@@ -60,7 +68,7 @@ def status(
         console.paragraph(f"{stale.version} is stale: {stale.stale}. Run its job again.")
     if any(f.kind == "tags" for f in found):
         console.say("kind 'tags': labels that a classifier saw, not captions by a multimodal LLM.")
-    console.say(f"{len(opened.ids):,} items in the catalog of {store}.")
+    _print_items(opened, store)
 
 
 def failures(
@@ -149,6 +157,19 @@ def index(
         console.print_json({"version": version})
     else:
         console.say(f"{version} is indexed; `mmfeat search` uses the index from now on.")
+
+
+def _print_items(opened: FeatureStore, store: str) -> None:
+    gone, datasets = len(opened.gone), opened.datasets
+    console.say(f"{len(opened.ids):,} items in the catalog of {store}.")
+    if len(datasets) > 1:
+        named = (f"{one.get('name')} ({one.get('root')})" for one in datasets)
+        console.say(f"They are of the datasets {', '.join(named)}.")
+    if gone:
+        console.say(
+            f"{gone:,} more are gone from their dataset: they are not counted here and left out of exports. "
+            "`mmfeat prune` removes their rows."
+        )
 
 
 def _value(column: FeatureColumn, row: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -25,6 +25,7 @@ class ExportInput:
         interactions: ``INTERACTIONS_SCHEMA``, None where there are none.
         dataset: name of the dataset, for the manifest.
         snapshot: name of the snapshot that was read, None for the current versions.
+        gone: ids of items that are left out because the dataset has them no more.
     """
 
     features: FeatureSet
@@ -32,6 +33,7 @@ class ExportInput:
     interactions: pa.Table | None = None
     dataset: str = ""
     snapshot: str | None = None
+    gone: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -101,15 +101,24 @@ def _refuse_stale_codes(store: Store, refs: Sequence[str]) -> None:
 
 
 def _read(store: Store, refs: Sequence[str], items: str | Sequence[str]) -> ExportInput:
-    found = store.lookup(None if isinstance(items, str) else items, refs)
+    gone = store.gone_ids().to_pylist() if items == "present" else []
+    found = store.lookup(_asked(store, items), refs)
     licensed = {name: replace(column, licence=licence_of(column.spec)) for name, column in found.items()}
     return ExportInput(
         features=FeatureSet(found.ids, licensed),
         items=store.catalog(),
         interactions=store.interactions(),
-        dataset=str((store.dataset() or {}).get("name", "")),
+        dataset=", ".join(dict.fromkeys(str(said.get("name", "")) for said in store.datasets())),
         snapshot=store.snapshot,
+        gone=gone,
     )
+
+
+def _asked(store: Store, items: str | Sequence[str]) -> Sequence[str] | None:
+    """Ids of the items to read; None for those that are present."""
+    if not isinstance(items, str):
+        return items
+    return None if items == "present" else store.catalog()["item_id"].to_pylist()
 
 
 def _names(chosen: Chosen) -> Chosen:

@@ -47,6 +47,8 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
 
     table, counts = _interactions(data, exporter, request, [data.features.ids[i] for i in index])
     selections: list[dict[str, Any]] = []
+    if data.gone:
+        selections.append({"items": "present", "kept": len(data.features.ids), "left_out": list(data.gone)})
     if not isinstance(request.items, str):
         selections.append({"items": "listed", "kept": len(request.items)})
     if table is not None:

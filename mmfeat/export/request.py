@@ -18,7 +18,7 @@ from mmfeat.schemas.validation import listed, near, refuse_unnamed
 
 # Features to choose from, or role to feature; a feature is NAME or, of a store, NAME@PREFIX.
 Chosen = Mapping[str, str] | Sequence[str]
-Items = Literal["all", "interacted"]
+Items = Literal["present", "all", "interacted"]
 Unmatched = Literal["count", "error"]
 
 
@@ -57,7 +57,8 @@ class Request:
         features: role to feature, or the features to choose among; of a store ``name`` or
             ``name@fingerprint``. All (current) ones that the format can hold when None, a joined one
             in the place of its parts. A role is guessed where only one feature fits.
-        items: all items, those with interactions, or these, in this order.
+        items: ``present``, those that the dataset has; ``all``, also those that are gone from it;
+            ``interacted``, of all those with interactions; or these, in this order.
         missing: ``mask``, ``mean``, ``zero``, ``drop`` or ``error``; the format's default when None.
         k_core: keep users and items with at least so many interactions, until all have; all stay
             when None.
@@ -76,7 +77,7 @@ class Request:
     format: str
     out: str | Path
     features: Chosen | None = None
-    items: Items | Sequence[str] = "all"
+    items: Items | Sequence[str] = "present"
     missing: str | None = None
     k_core: int | None = None
     split: str | None = None

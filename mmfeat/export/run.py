@@ -24,7 +24,7 @@ class ExportReport:
         items: items in it.
         features: role to ``name@fingerprint``.
         missing: role to the ids that the missing policy was applied to.
-        left_out: items of the feature set that are not in the export.
+        left_out: items of the feature set that are not in the export, and those that are gone.
         interactions: how many were written and why others were not; None without interactions.
         files: every file's name and bytes, the manifest left out.
         unrecorded: why the store could not note that the export was made; None where it did, or where
@@ -62,7 +62,7 @@ def export(data: ExportInput, request: Request) -> ExportReport:
         items=len(prepared.content.ids),
         features={role: rows.column.spec.version for role, rows in prepared.content.features.items()},
         missing=written["missing"]["items"],
-        left_out=len(data.features.ids) - len(prepared.content.ids),
+        left_out=len(data.gone) + len(data.features.ids) - len(prepared.content.ids),
         interactions=written["interactions"],
         files={name: entry["bytes"] for name, entry in written["files"].items()},
     )

@@ -122,7 +122,7 @@ class _Rows:
     """The source's rows by item id, so that the catalog's order decides nothing.
 
     Attributes:
-        ids: of the catalog, sorted; ``n`` of them.
+        ids: of the items that are not gone, sorted; ``n`` of them.
         status: ``[n]`` as a lookup gives it.
         contents: ``[n]`` what a vector was made from: content hash, and the rules by which it was read.
         ok: positions of the items that have a vector.
@@ -137,7 +137,7 @@ class _Rows:
 
     @classmethod
     def of(cls, store: Store, source: FeatureVersion) -> _Rows:
-        ids = sorted(store.forgetting.without(store.catalog())["item_id"].to_pylist())
+        ids = sorted(store.forgetting.without(store.present())["item_id"].to_pylist())
         status, contents = _placed(store, source, ids)
         ok = np.flatnonzero(status == OK)
         if not len(ok):

@@ -11,7 +11,7 @@ from typing import Any
 from mmfeat.pipelines.record import Recording, recorded
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.validation import listed
-from mmfeat.store import FeatureVersion, Retention, Store, Survey
+from mmfeat.store import FeatureVersion, Gone, Retention, Store, Survey
 
 
 class Lifecycle:
@@ -84,6 +84,18 @@ class Lifecycle:
             freed = self._store.retaining.collect(survey)
             recording.report = {"removed": [one.name for one in survey.garbage], "bytes": freed}
         return survey, freed
+
+    def prune(self) -> Gone:
+        """Remove the rows of items that left their dataset; what that was.
+
+        Raises:
+            StoreError: a run is writing to the store.
+        """
+        with self._recorded("prune", []) as recording:
+            gone = self._store.pruning.remove()
+            # No ids: what is forgotten later must not live on in a record.
+            recording.report = {"items": len(gone.items), "rows": gone.rows}
+        return gone
 
     @contextmanager
     def _recorded(self, kind: str, versions: Sequence[FeatureVersion]) -> Iterator[Recording]:

@@ -8,11 +8,13 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pyarrow as pa
+
 from mmfeat import datasets
-from mmfeat.datasets import Dataset
 from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution.base import Executor
 from mmfeat.pipelines.forget import finish as finish_forgetting
+from mmfeat.pipelines.intake import take_in
 from mmfeat.pipelines.progress import Logged, Reporter, Silent
 from mmfeat.pipelines.record import Recording, recorded, was_killed
 from mmfeat.pipelines.run_report import RunReport
@@ -30,9 +32,11 @@ def run_job(job: JobConfig, reporter: Reporter | None = None, executor: Executor
         executor: what computes; None to choose by the job and the work.
 
     Raises:
-        ConfigError, DatasetError, StoreError: the job can't be carried out as written.
-        GateFailed: more than ``run.max_failed`` of a feature's rows failed, or a version fell short of
-            ``[gates]``. All rows are committed; no version of the job became current.
+        ConfigError, DatasetError, StoreError: the job can't be carried out as written, or the store belongs
+            to another dataset.
+        GateFailed: the run would take away more than ``run.max_lost`` of what the store has, and wrote
+            nothing. Or more than ``run.max_failed`` of a feature's rows failed, or a version fell short of
+            ``[gates]``: all rows are committed then, and no version of the job became current.
         SpendingCap: a server may be asked no more. What it answered is committed; run again to go on.
         ServerRefused, ServerUnavailable: a server answers nobody; as above.
         ConservationError: rows planned and rows committed do not add up.
@@ -69,7 +73,12 @@ class _Run:
         return None if self.context is None else self.context.report
 
     def execute(self) -> RunReport:
-        dataset = _load(self.job)
+        dataset = datasets.load(
+            self.job.dataset.name,
+            self.job.dataset.root,
+            columns=self.job.dataset.columns,
+            **self.job.dataset.options,
+        )
         specs = resolve_all(self.job.features, columns_of(dataset.items.schema))
         for step in self.steps:
             step.check(self.job, specs)
@@ -85,10 +94,8 @@ class _Run:
         ):
             context.after_kill = was_killed(store, before=self.run_id)
             self.reporter.log = context.log = recording.say
-            self._leave_out_forgotten(context)
-            store.put_catalog(dataset.items, {"name": dataset.name, "root": dataset.root})
-            if dataset.interactions is not None:
-                store.put_interactions(dataset.interactions)
+            listed = self._without_forgotten(context)
+            take_in(context, listed)
             for step in self._wanted_steps():
                 self._take(step, context, recording)
         return context.so_far
@@ -124,24 +131,22 @@ class _Run:
             "job": self.job.model_dump(mode="json", exclude_none=True, exclude={"features"}),
         }
 
-    def _leave_out_forgotten(self, context: RunContext) -> None:
-        """Forgotten items do not come back; a removal that was cut short is finished first."""
+    def _without_forgotten(self, context: RunContext) -> pa.Table:
+        """Forgotten items do not come back; a removal that was cut short is finished first.
+
+        Returns:
+            All items of the dataset that were not forgotten; ``context.dataset`` has those that the run
+            covers.
+        """
         store, dataset = context.store, context.dataset
         if done := finish_forgetting(store, self.job.limits.fetch.cache):
             self.reporter.say(f"finished what was cut short: {len(done.forgotten):,} items are forgotten")
-        given = len(dataset.items)
-        dataset.items = store.forgetting.without(dataset.items)
+        covered = dataset.items.slice(0, self.job.run.limit)
+        listed = store.forgetting.without(dataset.items)
+        dataset.items = store.forgetting.without(covered)
         if dataset.interactions is not None:
             dataset.interactions = store.forgetting.without(dataset.interactions)
-        context.forgotten = given - len(dataset.items)
+        context.forgotten = len(covered) - len(dataset.items)
         if context.forgotten:
             self.reporter.say(f"{context.forgotten:,} items were forgotten and are left out")
-
-
-def _load(job: JobConfig) -> Dataset:
-    dataset = datasets.load(
-        job.dataset.name, job.dataset.root, columns=job.dataset.columns, **job.dataset.options
-    )
-    if job.run.limit is not None:
-        dataset.items = dataset.items.slice(0, job.run.limit)
-    return dataset
+        return listed

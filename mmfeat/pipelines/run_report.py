@@ -55,6 +55,8 @@ class RunReport:
 
     Attributes:
         forgotten: items of the dataset that are left out because they were forgotten.
+        left: items that left the dataset since the run before.
+        gone: items of the store that no dataset has any more, these among them.
         computed: contents that went through a model.
         copied: rows whose content was known from another item.
         start_seconds: until the models' first results, start-up included; None where nothing ran.
@@ -72,6 +74,8 @@ class RunReport:
     dataset: str
     items: int
     forgotten: int
+    left: int
+    gone: int
     computed: int
     copied: int
     start_seconds: float | None

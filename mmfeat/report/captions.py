@@ -70,7 +70,7 @@ def read_captions(store: Store, version: FeatureVersion) -> Captions:
             f"{version.version} holds no captions but {spec.kind} of {spec.source}.",
             hint=f"Captions and tags in this store: {', '.join(texts) or 'none'}.",
         )
-    items = store.catalog()
+    items = store.present()
     ids = items["item_id"].to_pylist()
     column = store.lookup(ids, [version.version], unknown="mask")[version.name]
     contents = dict(_pairs(store.ledger(version), "content_hash"))

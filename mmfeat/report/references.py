@@ -36,7 +36,7 @@ def measure_references(store: Store, captions: Captions, reference: str | None) 
 
 
 def _texts(store: Store, captions: Captions, reference: str) -> list[str | None]:
-    items = store.catalog()
+    items = store.present()
     column = columns_of(items.schema).get(reference)
     if column is not None and column.modality == "text" and not column.several:
         found: list[str | None] = items[reference].to_pylist()

@@ -28,9 +28,15 @@ class StoreConfig(Frozen):
 
 
 class DatasetConfig(Frozen):
-    """``[dataset]``: the adapter's name, its root, its own options, and columns that it can't know of."""
+    """``[dataset]``: the adapter's name, its root, its own options, and columns that it can't know of.
+
+    Attributes:
+        id: what tells the dataset from others, whatever its root, its form and its items; the adapter and
+            the items tell it where none is given.
+    """
 
     name: str
+    id: str | None = Field(default=None, min_length=1)
     root: str | None = None
     columns: ColumnConfigs = Field(default_factory=dict)
     options: dict[str, Any] = Field(default_factory=dict)
@@ -70,6 +76,10 @@ class RunOptions(Frozen):
     Attributes:
         max_failed: share of failed rows above which the run stops with exit code 3.
         retry_failed: compute rows again that failed before on the same content.
+        max_lost: share of what a store has (``ok`` rows of a feature, items, interactions) above which a
+            run that would take it away stops before it writes, with exit code 3.
+        add: put the dataset beside another one that the store has.
+        replace: put the dataset in the place of all that the store has.
         limit: only the first ``limit`` items of the dataset.
         wait_seconds: how long to wait for another process that is writing to the store. With 0 the
             run ends at once and says who is writing.
@@ -78,11 +88,22 @@ class RunOptions(Frozen):
     """
 
     max_failed: float = Field(default=0.05, ge=0, le=1)
+    max_lost: float = Field(default=0.2, ge=0, le=1)
+    add: bool = False
+    replace: bool = False
     retry_failed: bool = False
     limit: int | None = Field(default=None, gt=0)
     wait_seconds: float = Field(default=0, ge=0)
     refit: tuple[str, ...] = ()
     estimate: bool = False
+
+    @model_validator(mode="after")
+    def _add_or_replace(self) -> RunOptions:
+        if self.add and self.replace:
+            raise ValueError(
+                "add puts the dataset beside others and replace in their place: give one of them"
+            )
+        return self
 
 
 class JobConfig(Frozen):

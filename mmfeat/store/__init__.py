@@ -1,10 +1,12 @@
 """The store: feature versions, their rows, the catalog, lookup, search and snapshots. See :class:`Store`."""
 
+from mmfeat.store.belonging import Owned, Place, named
 from mmfeat.store.damage import Damage, examine, repair
 from mmfeat.store.diff import FeatureDiff, StoreDiff, diff
 from mmfeat.store.exported import Exported
 from mmfeat.store.garbage import Garbage, Retention, Survey
 from mmfeat.store.promotion import ROLLED_BACK
+from mmfeat.store.prune import Gone
 from mmfeat.store.schema import rows_schema
 from mmfeat.store.search import Hit, refuse_unsearchable
 from mmfeat.store.snapshots import Snapshot
@@ -20,7 +22,10 @@ __all__ = [
     "FeatureDiff",
     "FeatureVersion",
     "Garbage",
+    "Gone",
     "Hit",
+    "Owned",
+    "Place",
     "Retention",
     "Snapshot",
     "Store",
@@ -29,6 +34,7 @@ __all__ = [
     "Tombstone",
     "diff",
     "examine",
+    "named",
     "refuse_unsearchable",
     "repair",
     "rows_schema",

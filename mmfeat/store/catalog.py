@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,20 @@ from mmfeat.schemas.catalog import (
 )
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.ids import Places, id_hashes, whole
+from mmfeat.store.belonging import Owned, Place, place_of, refuse_clashing_columns
 from mmfeat.store.database import Database
 from mmfeat.store.schema import RUNS_SCHEMA
 
 ITEMS, INTERACTIONS, STAMPS, RUNS = "_items", "_interactions", "_stamps", "_runs"
 _DATASET_KEY = b"mmfeat.dataset"
+# Number to dataset, where there is more to say than that all items are of that one.
+_DATASETS_KEY = b"mmfeat.datasets"
+# Beside a catalog's columns, and none of them: the number of an item's dataset, and since when it is gone.
+# Lacking in a table whose rows are all of dataset 0 and present, as in stores of older formats.
+NUMBER = pa.field("_mmfeat_dataset", pa.int32())
+GONE = pa.field("_mmfeat_gone", pa.timestamp("us", "UTC"))
+_BELONGING = (NUMBER, GONE)
+_NUMBERED_INTERACTIONS = pa.schema([*INTERACTIONS_SCHEMA, NUMBER])
 OF_ITEMS = (ITEMS, INTERACTIONS, STAMPS)
 TABLES = (*OF_ITEMS, RUNS)
 
@@ -36,56 +46,167 @@ class Catalog:
         self._database = database
 
     def items(self) -> pa.Table:
-        """All items with all columns; the schema says what they are."""
+        """All items with all columns, those among them that are gone; the schema says what they are."""
         # Tables of format 1 do not say it, and have the usual columns.
         schema = catalog_schema(self._columns().values())
         return self._database.read(ITEMS, schema).cast(schema)
+
+    def present(self) -> pa.Table:
+        """The items that a dataset has, with all columns."""
+        if self._is_simple(ITEMS):
+            return self.items()
+        return self.items().filter(pa.array(self.owned().present()))
 
     def ids(self) -> pa.Array:
         """All item ids, without reading the other columns."""
         schema = pa.schema([CATALOG_SCHEMA.field(ITEM_ID)])
         return self._database.read(ITEMS, schema)[ITEM_ID].combine_chunks()
 
+    def present_ids(self, number: int | None = None) -> pa.Array:
+        """The ids of the items that a dataset has, or that the dataset ``number`` has."""
+        owned = self.owned()
+        return owned.ids.filter(pa.array(owned.present(number)))
+
+    def gone_ids(self) -> pa.Array:
+        """The ids of the items that no dataset has any more."""
+        if self._is_simple(ITEMS):
+            return pa.array([], pa.string())
+        owned = self.owned()
+        return owned.ids.filter(pa.array(~owned.present()))
+
+    def owned(self) -> Owned:
+        """Whose each item is, and since when it is gone."""
+        datasets = self.datasets()
+        if self._is_simple(ITEMS):
+            ids = self.ids()
+            return Owned(ids, np.zeros(len(ids), np.int32), np.zeros(len(ids), np.int64), datasets)
+        read = self._database.read_small(ITEMS, pa.schema([CATALOG_SCHEMA.field(ITEM_ID), *_BELONGING]))
+        numbers, gone = (read[field.name].combine_chunks() for field in _BELONGING)
+        return Owned(
+            read[ITEM_ID].combine_chunks(),
+            numbers.fill_null(0).to_numpy(zero_copy_only=False),
+            gone.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False),
+            datasets,
+        )
+
     def _columns(self) -> dict[str, Column]:
         table = self._database.table(ITEMS)
-        return columns_of(CATALOG_SCHEMA if table is None else table.schema)
+        if table is None:
+            return columns_of(CATALOG_SCHEMA)
+        own = {field.name for field in _BELONGING}
+        return columns_of(pa.schema([field for field in table.schema if field.name not in own]))
+
+    def _is_simple(self, name: str) -> bool:
+        """Whether all rows of a table are of the store's first dataset, and none is gone."""
+        table = self._database.table(name)
+        return table is None or NUMBER.name not in table.schema.names
 
     def dataset(self) -> dict[str, Any] | None:
         """What :meth:`put_items` was last told of the dataset."""
+        return self._said(_DATASET_KEY)
+
+    def datasets(self) -> dict[int, dict[str, Any]]:
+        """Number to what is known of every dataset that the store has; one until others are added."""
+        several = self._said(_DATASETS_KEY)
+        if several is not None:
+            return {int(number): said for number, said in several.items()}
+        return {} if self._database.table(ITEMS) is None else {0: self.dataset() or {}}
+
+    def _said(self, key: bytes) -> dict[str, Any] | None:
         table = self._database.table(ITEMS)
-        found = (table.schema.metadata or {}).get(_DATASET_KEY) if table is not None else None
+        found = (table.schema.metadata or {}).get(key) if table is not None else None
         return None if found is None else dict(json.loads(found))
 
-    def put_items(self, items: pa.Table, dataset: dict[str, Any]) -> None:
+    def place_of(self, items: pa.Table, said: dict[str, Any], add: bool, replace: bool) -> Place:
+        """Where a dataset goes; see :func:`mmfeat.store.belonging.place_of`."""
+        owned, uri = self.owned(), self._database.uri
+        place = place_of(owned, items, said, add, replace, uri)
+        if len(place.datasets) > 1:
+            refuse_clashing_columns(owned, self.items(), items, place, uri)
+        return place
+
+    def put_items(self, items: pa.Table, place: Place, whole_dataset: bool) -> None:
         """Bring the catalog up to date with a dataset; writes nothing where it already is.
 
         Items that are known keep their place and take the new values, new ones follow in the
-        dataset's order, and items that the dataset no longer names stay. A column that it no longer
-        has stays for these, and is null for the others; one that it has another way (another modality,
-        one value instead of a list) is as it says, and null for items that it does not name.
+        dataset's order, and items that the dataset no longer names stay; of a whole dataset, they are
+        gone from then on. A column that it no longer has stays for these, and is null for the others; one
+        that it has another way (another modality, one value instead of a list) is as it says, and null for
+        items that it does not name.
         """
         items = _conformed(items, catalog_schema(columns_of(items.schema).values()))
         _refuse_repeated_ids(items)
-        same_dataset = dataset == self.dataset()
-        if same_dataset and self._columns() == columns_of(items.schema) and self._holds(ITEMS, items):
+        metadata = _metadata(place)
+        same_dataset = metadata == {
+            key: json.loads(found) for key in (_DATASET_KEY, _DATASETS_KEY) if (found := self._raw(key))
+        }
+        simple = place.number == 0 and self._is_simple(ITEMS)
+        if (
+            same_dataset
+            and simple
+            and self._columns() == columns_of(items.schema)
+            and self._holds(ITEMS, items)
+        ):
             return
-        present = self.items()
-        merged = _merged(present, items)
-        if not same_dataset or not merged.equals(present, check_metadata=True):
-            metadata = {_DATASET_KEY: json.dumps(dataset).encode()}
-            self._database.overwrite(ITEMS, merged.replace_schema_metadata(metadata))
+        present, owned = self.items(), self.owned()
+        now = int(datetime.now(UTC).timestamp() * 1e6)
+        merged, numbers, gone = _merged(present, owned, items, place, now if whole_dataset else 0)
+        changed = (
+            not same_dataset
+            or not merged.equals(present, check_metadata=True)
+            or not np.array_equal(numbers, owned.numbers)
+            or not np.array_equal(gone, owned.gone)
+        )
+        if changed:
+            written = {key: json.dumps(value).encode() for key, value in metadata.items()}
+            rows = _belonging_to(merged, numbers, gone)
+            self._database.overwrite(ITEMS, rows.replace_schema_metadata(written))
+
+    def _raw(self, key: bytes) -> bytes | None:
+        table = self._database.table(ITEMS)
+        return None if table is None else (table.schema.metadata or {}).get(key)
 
     def interactions(self) -> pa.Table | None:
-        """The dataset's interactions, INTERACTIONS_SCHEMA; None where it has none."""
-        found = self._database.read(INTERACTIONS, INTERACTIONS_SCHEMA)
+        """The interactions of the store's datasets, INTERACTIONS_SCHEMA; None where they have none."""
+        datasets = self.datasets()
+        if self._is_simple(INTERACTIONS) and (0 in datasets or not datasets):
+            found = self._database.read(INTERACTIONS, INTERACTIONS_SCHEMA)
+        else:
+            # Those of a dataset that was replaced are nobody's until the next run writes anew.
+            rows = self._numbered_interactions()
+            known = pa.array(list(datasets), pa.int32())
+            found = rows.filter(pc.is_in(rows[NUMBER.name], value_set=known)).drop_columns([NUMBER.name])
         return found if len(found) else None
 
-    def put_interactions(self, interactions: pa.Table | None) -> None:
-        """Replace all interactions; writes nothing where they are the same."""
+    def count_interactions(self, number: int) -> int:
+        """How many interactions the dataset ``number`` has in the store."""
+        table = self._database.table(INTERACTIONS)
+        if table is None:
+            return 0
+        with self._database.errors(f"read {INTERACTIONS}"):
+            if self._is_simple(INTERACTIONS):
+                return int(table.count_rows()) if number == 0 else 0
+            return int(table.count_rows(f"{NUMBER.name} = {number}"))
+
+    def put_interactions(self, interactions: pa.Table | None, place: Place) -> None:
+        """Replace the interactions of a dataset; writes nothing where they are the same."""
         new = INTERACTIONS_SCHEMA.empty_table() if interactions is None else interactions
         new = _conformed(new, INTERACTIONS_SCHEMA)
-        if not self._holds(INTERACTIONS, new):
-            self._database.overwrite(INTERACTIONS, new)
+        if self._is_simple(INTERACTIONS) and set(place.datasets) <= {0}:
+            if not self._holds(INTERACTIONS, new):
+                self._database.overwrite(INTERACTIONS, new)
+            return
+        before = self._numbered_interactions()
+        others = [number for number in place.datasets if number != place.number]
+        kept = before.filter(pc.is_in(before[NUMBER.name], value_set=pa.array(others, pa.int32())))
+        after = pa.concat_tables([kept, _numbered(new, place.number)])
+        if not after.equals(before):
+            self._database.overwrite(INTERACTIONS, after)
+
+    def _numbered_interactions(self) -> pa.Table:
+        if self._is_simple(INTERACTIONS):
+            return _numbered(self._database.read(INTERACTIONS, INTERACTIONS_SCHEMA), 0)
+        return self._database.read(INTERACTIONS, _NUMBERED_INTERACTIONS)
 
     def _holds(self, name: str, rows: pa.Table) -> bool:
         """Whether a table is exactly ``rows``; never holds all of it in memory."""
@@ -119,21 +240,64 @@ class Catalog:
         self._database.tidy(RUNS)
 
 
-def _merged(present: pa.Table, items: pa.Table) -> pa.Table:
+def _merged(
+    present: pa.Table, owned: Owned, items: pa.Table, place: Place, now: int
+) -> tuple[pa.Table, np.ndarray, np.ndarray]:
+    """The catalog with a dataset's items in it, and of each item its dataset and since when it is gone.
+
+    Args:
+        now: the time at which items that are not named are gone; 0 where that says nothing of them.
+    """
+    given = Places(whole(items[ITEM_ID])).of(present[ITEM_ID])
+    known = Places(whole(present[ITEM_ID])).of(items[ITEM_ID])
+    new = np.flatnonzero(known < 0)
+    lost = (given < 0) & (place.replaces | (owned.numbers == place.number)) & (owned.gone == 0)
+    gone = np.where(given >= 0, 0, np.where(lost, now, owned.gone))
+    numbers = np.where(given >= 0, np.int32(place.number), owned.numbers)
+    numbers = np.concatenate([numbers, np.full(len(new), place.number, np.int32)])
+    gone = np.concatenate([gone, np.zeros(len(new), np.int64)])
+    return _with_values(present, items, given, new), numbers, gone
+
+
+def _with_values(present: pa.Table, items: pa.Table, given: np.ndarray, new: np.ndarray) -> pa.Table:
+    """The catalog with the values of ``items``.
+
+    Args:
+        given: of each present item, its row in ``items``, -1 where it has none.
+        new: the rows of ``items`` that are not present.
+    """
     if not len(present):
         return items
-    given = Places(whole(items[ITEM_ID])).of(present[ITEM_ID])
     # Places in both tables put one after the other: of each present item its new row where it has one.
     old = np.where(given >= 0, len(present) + given, np.arange(len(present)))
-    known = Places(whole(present[ITEM_ID])).of(items[ITEM_ID])
-    new = len(present) + np.flatnonzero(known < 0)
     own, others = columns_of(items.schema), columns_of(present.schema)
     gone = [column for name, column in others.items() if name not in own]
     schema = catalog_schema([*own.values(), *gone])
     both = pa.concat_tables([_with_columns(present, schema), _with_columns(items, schema)])
-    merged = both.take(pa.array(np.concatenate([old, new])))
+    merged = both.take(pa.array(np.concatenate([old, len(present) + new])))
     # What no item has any more is no column.
     return merged.drop_columns([c.name for c in gone if merged[c.name].null_count == len(merged)])
+
+
+def _belonging_to(items: pa.Table, numbers: np.ndarray, gone: np.ndarray) -> pa.Table:
+    """The rows as they are written: what there is to say of nothing but one dataset's items is not said."""
+    if not numbers.any() and not gone.any():
+        return items
+    times = pa.array(gone, pa.int64(), mask=gone == 0).cast(GONE.type)
+    return items.append_column(NUMBER, pa.array(numbers, NUMBER.type)).append_column(GONE, times)
+
+
+def _numbered(interactions: pa.Table, number: int) -> pa.Table:
+    numbers = pa.array(np.full(len(interactions), number), NUMBER.type)
+    return interactions.append_column(NUMBER, numbers)
+
+
+def _metadata(place: Place) -> dict[bytes, dict[str, Any]]:
+    """What the catalog's schema says of its datasets."""
+    said: dict[bytes, dict[str, Any]] = {_DATASET_KEY: place.said}
+    if set(place.datasets) != {0}:
+        said[_DATASETS_KEY] = {str(number): one for number, one in place.datasets.items()}
+    return said
 
 
 def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:

@@ -58,11 +58,14 @@ def ledger_batches(
     return _with_rules(database.batches(version.table, _there(table, columns)), columns)
 
 
-def counts(database: Database, version: FeatureVersion) -> dict[str, int]:
-    """Rows by status."""
+def counts(database: Database, version: FeatureVersion, ids: pa.Array | None = None) -> dict[str, int]:
+    """Rows by status, of ``ids`` alone where they are given."""
+    columns = ["status"] if ids is None else ["status", "item_id"]
     with database.errors(f"read {version.version}"):
-        status = table_of(database, version).to_table(columns=["status"])["status"]
-    found = pc.value_counts(status.combine_chunks())
+        rows = table_of(database, version).to_table(columns=columns)
+    if ids is not None:
+        rows = rows.filter(pc.is_in(rows["item_id"], value_set=ids))
+    found = pc.value_counts(rows["status"].combine_chunks())
     return dict(zip(found.field("values").to_pylist(), found.field("counts").to_pylist(), strict=True))
 
 

@@ -10,7 +10,7 @@ from mmfeat.schemas.outputs import TokensOut
 from mmfeat.schemas.spec import FeatureSpec
 
 # Raised when a store written from now on could be misread by an older mmfeat.
-FORMAT = 2
+FORMAT = 3
 
 _TIME = pa.timestamp("us", "UTC")
 _FLOATS = {"float16": pa.float16(), "float32": pa.float32()}

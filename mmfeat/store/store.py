@@ -15,6 +15,7 @@ from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import listed
 from mmfeat.store import catalog, codebooks, digests, maintenance, rows, versions
+from mmfeat.store.belonging import Owned, Place
 from mmfeat.store.catalog import Catalog
 from mmfeat.store.database import Database
 from mmfeat.store.exported import Exports
@@ -34,6 +35,7 @@ from mmfeat.store.places import (
     refuse_foreign_files,
 )
 from mmfeat.store.promotion import Promotion
+from mmfeat.store.prune import Pruning
 from mmfeat.store.schema import FORMAT, STORE_SCHEMA
 from mmfeat.store.search import Hit, build_vector_index, search
 from mmfeat.store.snapshots import Snapshot, Snapshots, pinned
@@ -55,6 +57,7 @@ class Store:
         forgetting: which items were forgotten, and the removal of them.
         promotion: which version of a feature is current, which were, and the change of that.
         retaining: which versions and snapshots may go, and the removal of them.
+        pruning: which items are gone from their datasets, and the removal of their rows.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class Store:
         self.forgetting = Forgetting(self._snapshots, self._versions, self._check_lease)
         owned = (self._snapshots, self._versions, self.promotion)
         self.retaining = Retaining(*owned, self._tables, self._check_lease)
+        self.pruning = Pruning(database, self._catalog, self._versions, self._check_lease)
         self.snapshot = snapshot
         self._lease: Lease | None = None
 
@@ -223,9 +227,13 @@ class Store:
         """Whole rows of ``ids`` in their order; StoreError when one has none."""
         return rows.full_rows(self._database, version, ids)
 
-    def counts(self, version: FeatureVersion) -> dict[str, int]:
-        """Rows by status; a status that no row has is left out."""
-        return rows.counts(self._database, version)
+    def counts(self, version: FeatureVersion, ids: pa.Array | None = None) -> dict[str, int]:
+        """Rows by status; a status that no row has is left out.
+
+        Args:
+            ids: only of these items; of all when None.
+        """
+        return rows.counts(self._database, version, ids)
 
     def failures(self, version: FeatureVersion) -> pa.Table:
         """``item_id, stage, reason`` of every failed row, by item id."""
@@ -294,19 +302,70 @@ class Store:
     # Items, interactions, runs
 
     def catalog(self) -> pa.Table:
-        """All items with all columns, which :func:`mmfeat.schemas.catalog.columns_of` tells of its schema."""
+        """All items with all columns, which :func:`mmfeat.schemas.catalog.columns_of` tells of its schema.
+
+        Those are among them that no dataset has any more; see :meth:`present`.
+        """
         return self._catalog.items()
+
+    def present(self) -> pa.Table:
+        """The items that are not gone, as :meth:`catalog` has them."""
+        return self._catalog.present()
+
+    def present_ids(self, place: Place | None = None) -> pa.Array:
+        """The ids of the items that are not gone, in the catalog's order.
+
+        Args:
+            place: of the dataset whose items they are; of all datasets when None.
+        """
+        return self._catalog.present_ids(None if place is None else place.number)
+
+    def gone_ids(self) -> pa.Array:
+        """The ids of the items that no dataset has any more, in the catalog's order."""
+        return self._catalog.gone_ids()
 
     def dataset(self) -> dict[str, Any] | None:
         """What the last :meth:`put_catalog` said of the dataset; None before the first."""
         return self._catalog.dataset()
 
-    def put_catalog(self, items: pa.Table, dataset: dict[str, Any]) -> None:
+    def datasets(self) -> list[dict[str, Any]]:
+        """What is known of every dataset that the store has, the first of them first."""
+        return list(self._catalog.datasets().values())
+
+    def owned(self) -> Owned:
+        """Whose the items are, and since when those are gone that no dataset has any more."""
+        return self._catalog.owned()
+
+    def place_of(
+        self, items: pa.Table, dataset: dict[str, Any], add: bool = False, replace: bool = False
+    ) -> Place:
+        """Where a dataset goes in this store.
+
+        Args:
+            items: of the whole dataset.
+            dataset: what is known of it: ``name``, ``root``, and ``id`` where it has one.
+            add: put it beside the store's own.
+            replace: put it in the place of all that the store holds.
+
+        Raises:
+            ConfigError: it is another dataset than the store's, and neither is wanted; or an item or a
+                column of it clashes with those of another dataset of the store.
+        """
+        return self._catalog.place_of(items, dataset, add, replace)
+
+    def put_catalog(
+        self, items: pa.Table, dataset: dict[str, Any], place: Place | None = None, whole: bool = False
+    ) -> None:
         """Bring the catalog up to date with a dataset, in one transaction, or none if it already is.
 
         Known items keep their place and take the new values, new ones follow, and items that the
         dataset no longer names stay: a run over a part of a dataset shrinks nothing. A column that the
         dataset no longer has stays for these, and is null for the others.
+
+        Args:
+            dataset: what is known of it.
+            place: where it goes, by :meth:`place_of`; in that of the store's first one when None.
+            whole: these are all items of the dataset: others of it are gone from now on.
 
         Raises:
             DatasetError: an item id comes twice.
@@ -314,18 +373,28 @@ class Store:
         """
         self._check_lease()
         self.forgetting.refuse(items)
-        self._catalog.put_items(items, dataset)
+        place = place or Place(0, {**self._catalog.datasets(), 0: dataset})
+        self._catalog.put_items(items, place, whole)
 
     def interactions(self) -> pa.Table | None:
-        """The dataset's interactions (``INTERACTIONS_SCHEMA``), None where it has none."""
+        """The interactions (``INTERACTIONS_SCHEMA``) of the datasets, None where they have none."""
         return self._catalog.interactions()
 
-    def put_interactions(self, interactions: pa.Table | None) -> None:
-        """Replace the interactions; writes nothing where they are the same."""
+    def count_interactions(self, place: Place) -> int:
+        """How many interactions the store has of a dataset."""
+        return self._catalog.count_interactions(place.number)
+
+    def put_interactions(self, interactions: pa.Table | None, place: Place | None = None) -> None:
+        """Replace the interactions of a dataset; writes nothing where they are the same.
+
+        Args:
+            place: where the dataset is; in that of the store's first one when None.
+        """
         self._check_lease()
         if interactions is not None:
             self.forgetting.refuse(interactions)
-        self._catalog.put_interactions(interactions)
+        place = place or Place(0, {**self._catalog.datasets(), 0: {}})
+        self._catalog.put_interactions(interactions, place)
 
     def stamps(self) -> pa.Table:
         """Stamps of files known to have unchanged content (``STAMPS_SCHEMA``)."""
@@ -356,7 +425,7 @@ class Store:
         """Features of items, in the order asked; an id may come more than once.
 
         Args:
-            ids: item ids; the whole catalog in its order when None.
+            ids: item ids; all that are not gone, in the catalog's order, when None.
             features: names or ``name@prefix``; every feature's current version when None.
             unknown: an id that is neither in the catalog nor in any of the features is an error,
                 or a row of status ``absent``.
@@ -372,7 +441,7 @@ class Store:
         """
         names = sorted({v.name for v in self.versions()}) if features is None else listed(features, "feature")
         found = [self.resolve(name) for name in names]
-        asked = self._catalog.ids().to_pylist() if ids is None else listed(ids, "item id")
+        asked = self._catalog.present_ids().to_pylist() if ids is None else listed(ids, "item id")
         return lookup(self._database, asked, found, None if unknown == "mask" else self._catalog.ids)
 
     def search(
@@ -381,7 +450,7 @@ class Store:
         """The ``k`` items with the highest cosine similarity, the highest first, equal ones by id.
 
         Exact, over every row, unless :meth:`build_vector_index` was called. A stored vector that is
-        all zero has no direction and is never a hit.
+        all zero has no direction and is never a hit, and neither is that of an item that is gone.
 
         Args:
             vector: ``[dims]``.
@@ -390,7 +459,14 @@ class Store:
         Raises:
             UsageError: the query's shape is not the feature's, or it has no direction.
         """
-        return search(self._database, version, vector, k, exclude)
+        gone, wanted = set(self._catalog.gone_ids().to_pylist()), k
+        while True:
+            found = search(self._database, version, vector, wanted, exclude)
+            hits = [hit for hit in found if hit.item_id not in gone]
+            if len(hits) >= k or len(found) < wanted:
+                return hits[:k]
+            # Most items are not gone, so that this is seldom done twice.
+            wanted += k + len(gone)
 
     def build_vector_index(self, version: FeatureVersion) -> None:
         """Index the vectors for approximate search; worth it from some hundred thousand rows on.

@@ -17,6 +17,7 @@ from mmfeat.schemas.featureset.arrow import describe, from_arrow, to_arrow
 from mmfeat.schemas.featureset.frames import to_pandas
 from mmfeat.schemas.featureset.json import to_json
 from mmfeat.store import Store, rows_schema
+from mmfeat.store.schema import FORMAT
 
 VECTORS = [np.float16([[1, 2, 3], [4, 5, 6]]), None, np.float16([[7, 8, 9]]), np.empty((0, 3), "float16")]
 
@@ -50,15 +51,15 @@ def test_reading_leaves_the_format_and_the_first_writer_raises_it(old: Path) -> 
     }  # fmt: skip
     assert format_of(old) == [before]
     with store.lease("test"):
-        assert format_of(old) == [before | {"format": 2}]
+        assert format_of(old) == [before | {"format": FORMAT}]
     with store.lease("again"):
         assert lance.dataset(str(old / "_store.lance")).count_rows() == 1
 
 
 def test_a_store_that_got_a_newer_format_since_it_was_opened_is_not_written_to(old: Path) -> None:
     store = Store.open(str(old))
-    lance.dataset(str(old / "_store.lance")).update({"format": "3"})
-    with pytest.raises(StoreError, match="has format 3"), store.lease("test"):
+    lance.dataset(str(old / "_store.lance")).update({"format": str(FORMAT + 1)})
+    with pytest.raises(StoreError, match=f"has format {FORMAT + 1}"), store.lease("test"):
         pass
     assert store.writer() is None
 

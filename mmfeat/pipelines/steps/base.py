@@ -16,7 +16,7 @@ from mmfeat.pipelines.run_report import RunReport
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import FeatureVersion, Store
+from mmfeat.store import FeatureVersion, Place, Store
 
 C = TypeVar("C", bound=BaseModel)
 
@@ -28,7 +28,11 @@ class RunContext:
     Attributes:
         store: open for writing; the run holds its lease.
         dataset: without the items that were forgotten.
+        place: where the dataset's items are in the store, once it has them.
         forgotten: how many these were.
+        left: how many items left the dataset since the run before.
+        gone: how many items of the store no dataset has any more.
+        notices: what a person should know of that.
         specs: the job's features; of fitted ones what is to be fitted.
         versions: the job's versions, once ``extract`` has brought them up to date.
         report: what came of the run so far.
@@ -44,7 +48,11 @@ class RunContext:
     dataset: Dataset
     specs: Sequence[FeatureSpec]
     reporter: Reporter
+    place: Place | None = None
     forgotten: int = 0
+    left: int = 0
+    gone: int = 0
+    notices: list[str] = field(default_factory=list)
     versions: list[FeatureVersion] = field(default_factory=list)
     report: RunReport | None = None
     promoted: bool = False

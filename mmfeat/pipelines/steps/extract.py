@@ -241,13 +241,15 @@ class _Extraction:
             dataset=context.dataset.name,
             items=len(context.dataset.items),
             forgotten=context.forgotten,
+            left=context.left,
+            gone=context.gone,
             computed=self.computed,
             copied=self.copied,
             start_seconds=round(pace.first - self.began, 3) if pace.tables else None,
             rows_per_second=pace.rows_per_second,
             seconds=time.monotonic() - self.began,
             features=[self._feature(n, spec) for n, spec in enumerate(context.specs)],
-            notices=list(self.notices),
+            notices=[*context.notices, *self.notices],
         )
 
     def check_failed(self) -> None:

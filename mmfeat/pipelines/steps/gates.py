@@ -18,7 +18,7 @@ from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn
 from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.operations import GateResult, GatesConfig
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import FeatureVersion, Store
+from mmfeat.store import FeatureVersion, Place, Store
 from mmfeat.store.diff import cosines
 
 # Drift is a mean: more items than these change its third digit and take minutes of a large store.
@@ -53,22 +53,27 @@ class Gates(Step[GatesConfig]):
 
     def run(self, context: RunContext) -> Iterator[RunReport]:
         """See :meth:`Step.run`."""
-        report = replace(context.so_far, gates=self.judge(context.store, context.versions))
+        report = replace(context.so_far, gates=self.judge(context.store, context.versions, context.place))
         yield report
         if short := [gate for gate in report.gates if not gate.passed]:
             raise _fell_short(short, report)
 
-    def judge(self, store: Store, versions: Sequence[FeatureVersion]) -> list[GateResult]:
+    def judge(
+        self, store: Store, versions: Sequence[FeatureVersion], place: Place | None = None
+    ) -> list[GateResult]:
         """Every gate of every version, in their order.
 
         A gate on the drift is about versions that differ from the current one; the first version of a
         feature has nothing to drift from.
-        """
-        return [result for version in versions for result in self._judge(store, version)]
 
-    def _judge(self, store: Store, version: FeatureVersion) -> Iterator[GateResult]:
+        Args:
+            place: of the dataset whose items must be covered; those of all datasets when None.
+        """
+        return [result for version in versions for result in self._judge(store, version, place)]
+
+    def _judge(self, store: Store, version: FeatureVersion, place: Place | None) -> Iterator[GateResult]:
         if self.config.min_coverage is not None:
-            yield _coverage(store, version, self.config.min_coverage)
+            yield _coverage(store, version, place, self.config.min_coverage)
         if self.config.captions is not None and version.spec.role == "caption":
             yield from self._captions(store, version, Path(self.config.captions))
         current = store.promotion.histories().get(version.name)
@@ -106,9 +111,10 @@ def _fell_short(short: Sequence[GateResult], report: RunReport) -> GateFailed:
     )
 
 
-def _coverage(store: Store, version: FeatureVersion, least: float) -> GateResult:
-    counts = store.counts(version)
-    able = len(store.catalog()) - counts.get(MISSING, 0)
+def _coverage(store: Store, version: FeatureVersion, place: Place | None, least: float) -> GateResult:
+    ids = store.present_ids(place)
+    counts = store.counts(version, ids)
+    able = len(ids) - counts.get(MISSING, 0)
     if not able:
         return GateResult("min_coverage", version.version, least, None, True, "no item has the source")
     share = counts.get(OK, 0) / able

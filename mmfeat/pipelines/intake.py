@@ -1,0 +1,93 @@
+"""Taking a dataset into a store: whether it belongs there, what that would cost, and what has left it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import numpy as np
+import pyarrow as pa
+
+from mmfeat.datasets import Dataset
+from mmfeat.pipelines.planning.loss import Loss, lost_rows, refuse_losses
+from mmfeat.pipelines.steps.base import RunContext
+from mmfeat.schemas.ids import Places, whole
+from mmfeat.schemas.job import JobConfig
+from mmfeat.store import Owned, Place, named
+
+
+def take_in(context: RunContext, listed: pa.Table) -> None:
+    """Bring the store's catalog and interactions up to date with the run's dataset.
+
+    Everything that could speak against it is looked at before anything is written.
+
+    Args:
+        listed: all items of the dataset, those among them that the run does not cover.
+
+    Raises:
+        ConfigError: the store belongs to another dataset, or their items clash.
+        GateFailed: the run would take away more than ``run.max_lost`` of something.
+    """
+    store, dataset, run = context.store, context.dataset, context.job.run
+    place = store.place_of(listed, said_of(context.job, dataset), run.add, run.replace)
+    before = store.owned()
+    # What is replaced is given up on purpose.
+    losses = [] if place.replaces else [loss for loss in _losses(context, place, before) if loss.lost]
+    refuse_losses(losses, run.max_lost, store.uri)
+    context.place = place
+    store.put_catalog(dataset.items, place.said, place, whole=run.limit is None)
+    store.put_interactions(dataset.interactions, place)
+    for said in (*_changes(context, place, before), *map(str, losses)):
+        context.reporter.say(said)
+        context.notices.append(said)
+
+
+def said_of(job: JobConfig, dataset: Dataset) -> dict[str, str]:
+    """What a store records of a dataset."""
+    said = {"name": dataset.name, "root": dataset.root}
+    return said if job.dataset.id is None else {**said, "id": job.dataset.id}
+
+
+def _losses(context: RunContext, place: Place, owned: Owned) -> Iterator[Loss]:
+    store, dataset = context.store, context.dataset
+    if context.job.run.limit is None:
+        own = owned.present(place.number)
+        left = own & ~_named(owned, dataset.items)
+        yield Loss("items", int(left.sum()), int(own.sum()), "leave the dataset")
+    had = store.count_interactions(place)
+    has = 0 if dataset.interactions is None else len(dataset.interactions)
+    yield Loss("interactions", max(0, had - has), had, "go")
+    versions = {version.fingerprint: version for version in store.versions()}
+    specs = [spec for spec in context.specs if not spec.is_fitted]
+    ledgers = {
+        spec.fingerprint: partial(store.ledger_batches, versions[spec.fingerprint])
+        for spec in specs
+        if spec.fingerprint in versions
+    }
+    yield from lost_rows(dataset.items, specs, ledgers)
+
+
+def _changes(context: RunContext, place: Place, before: Owned) -> Iterator[str]:
+    """What is new of the items that the store knew; counts it."""
+    was, now = before.present(), context.store.owned()
+    # Known items keep their place in the catalog.
+    there = now.present()[: len(was)]
+    context.left, back = int((was & ~there).sum()), int((~was & there).sum())
+    context.gone = len(now.ids) - int(now.present().sum())
+    others = [named(said) for number, said in before.datasets.items() if number != place.number]
+    if place.replaces and others and len(before.ids):
+        yield f"the store belongs to {named(place.said)} from now on, and no more to {', '.join(others)}"
+    elif place.number not in before.datasets and others and len(before.ids):
+        yield f"the items of {named(place.said)} are put beside those of {', '.join(others)}"
+    if context.left:
+        yield (
+            f"{context.left:,} items have left the dataset, {context.gone:,} are gone in all: their rows "
+            "are kept, and left out of exports and of what is counted; `mmfeat prune` removes them"
+        )
+    if back:
+        yield f"{back:,} items that were gone are back"
+
+
+def _named(owned: Owned, items: pa.Table) -> np.ndarray:
+    """``[n]`` bool: the items of the store that a dataset names."""
+    return np.asarray(Places(whole(items["item_id"])).of(owned.ids) >= 0)

@@ -1,0 +1,442 @@
+"""A store belongs to its dataset: another is refused, what left is told, and nothing goes unsaid."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import lance
+import pyarrow as pa
+import pytest
+import unrayed
+from changing import FEATURES, exported, rows, run, titled, write_microlens, write_table
+from storing import vector_spec
+
+import mmfeat
+from mmfeat.datasets.base import build_items
+from mmfeat.pipelines.planning.loss import lost_rows
+from mmfeat.schemas.errors import ConfigError, GateFailed, UsageError
+from mmfeat.store import Store
+
+PAIRS = [(f"u{n % 7}", str(n % 20)) for n in range(60)]
+
+
+def state(store: Path) -> tuple[object, ...]:
+    """Everything of a store that a refused run must leave alone."""
+    opened = mmfeat.open(store)
+    tables = sorted(p.name for p in store.glob("*.lance") if p.stem not in ("_runs", "_logs"))
+    versions = {name: lance.dataset(str(store / name)).version for name in tables}
+    return versions, rows(store), opened.ids, opened.gone, opened.interactions
+
+
+# A1: another dataset
+
+
+def test_a_disjoint_dataset_is_refused_with_what_to_write_and_nothing_changes(tmp_path):
+    store = tmp_path / "store"
+    run(store, write_microlens(tmp_path / "lens", titled(range(20)), PAIRS), "microlens")
+    before = state(store)
+    other = write_table(tmp_path / "own.jsonl", titled(["mine", "yours"]))
+    with pytest.raises(ConfigError, match="belongs to the dataset 'microlens'") as refused:
+        run(store, other)
+    assert all(word in refused.value.hint for word in ("--add", "--replace", "--store", "[dataset] id"))
+    assert state(store) == before
+
+
+def test_a_table_with_an_id_that_exists_does_not_take_over_that_item(tmp_path):
+    store = tmp_path / "store"
+    run(store, write_microlens(tmp_path / "lens", titled(range(20)), PAIRS), "microlens")
+    before = state(store)
+    with pytest.raises(ConfigError, match="is another one: 1 of its 2 items are in the store"):
+        run(store, write_table(tmp_path / "own.jsonl", titled(["7", "mine"], of="my ")))
+    assert state(store) == before
+
+
+def test_the_sample_and_then_ones_own_media_in_the_store_of_the_quickstart(tmp_path):
+    store = tmp_path / "features"
+    run(store, tmp_path, "sample", dataset={"root": None})
+    (tmp_path / "media" / "covers").mkdir(parents=True)
+    (tmp_path / "media" / "covers" / "mine.jpg").write_bytes(b"x")
+    with pytest.raises(ConfigError, match=r"'folder' .* is another one"):
+        run(store, tmp_path / "media", "folder")
+    report = run(store, tmp_path / "media", "folder", add=True)
+    assert (report.items, "mine" in mmfeat.open(store).ids) == (1, True)
+
+
+@pytest.mark.parametrize("moved", ["2026-02-01", "elsewhere/lens"])
+def test_a_dated_or_moved_root_of_the_dataset_is_the_same_dataset(tmp_path, moved):
+    store = tmp_path / "store"
+    run(store, write_table(tmp_path / "2026-01-01" / "items.jsonl", titled(range(20))))
+    report = run(store, write_table(tmp_path / moved / "items.jsonl", titled(range(1, 23))))
+    assert (report.left, report.gone, report.features[0].up_to_date) == (1, 1, 19)
+
+
+def test_a_first_run_over_some_items_and_a_dataset_that_grew_are_the_same_dataset(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(40))), limit=3)
+    assert run(store, table).items == 40
+    assert run(store, write_table(table, titled(range(400)))).features[0].ok == 360
+    # A limit says nothing of whose the items are, even where it covers new ones alone.
+    first_new = titled([*range(1000, 1010), *range(400)])
+    assert (run(store, write_table(table, first_new), limit=5).left, len(mmfeat.open(store).gone)) == (0, 0)
+
+
+def test_an_id_decides_whatever_the_adapter_and_the_items(tmp_path):
+    store = tmp_path / "store"
+    lens = write_microlens(tmp_path / "lens", titled(range(20)), PAIRS)
+    run(store, lens, "microlens", dataset={"id": "shop"})
+    with pytest.raises(ConfigError, match=r"'microlens' .id 'other'. from"):
+        run(store, lens, "microlens", dataset={"id": "other"})
+    # Without an id it is known by its items, and the store does not lose its id.
+    run(store, lens, "microlens")
+    assert mmfeat.open(store).datasets == [{"name": "microlens", "root": str(lens), "id": "shop"}]
+    table = write_table(tmp_path / "t.jsonl", titled(range(20)))
+    report = run(store, table, dataset={"id": "shop"}, max_lost=1)
+    assert (report.features[0].up_to_date, report.left) == (20, 0)
+
+
+def test_a_store_of_before_that_names_no_dataset_is_known_by_its_items(tmp_path):
+    store, table = tmp_path / "store", write_table(tmp_path / "items.jsonl", titled(range(6)))
+    run(store, table)
+    lance.dataset(str(store / "_items.lance")).replace_schema_metadata({})
+    assert run(store, table).features[0].up_to_date == 6
+    lance.dataset(str(store / "_items.lance")).replace_schema_metadata({})
+    with pytest.raises(ConfigError, match="is another one"):
+        run(store, write_table(tmp_path / "other.jsonl", titled("abc")))
+
+
+class TestAdded:
+    """A table put beside MicroLens."""
+
+    @pytest.fixture
+    def place(self, tmp_path):
+        self.lens = write_microlens(tmp_path / "lens", titled(range(20)), PAIRS)
+        self.table = write_table(tmp_path / "own.jsonl", titled("abcdef"))
+        self.store = tmp_path / "store"
+        run(self.store, self.lens, "microlens")
+        self.before = rows(self.store)
+        self.report = run(self.store, self.table, add=True)
+        return tmp_path
+
+    def test_its_items_are_beside_the_others_which_keep_rows_and_interactions(self, place):
+        opened = mmfeat.open(self.store)
+        assert opened.ids == [*map(str, range(20)), *"abcdef"]
+        assert len(opened.interactions) == len(PAIRS)
+        after = rows(self.store)
+        assert {key: after[key] for key in self.before} == self.before
+        assert any("put beside those of 'microlens'" in notice for notice in self.report.notices)
+        assert [one["name"] for one in opened.datasets] == ["microlens", "table"]
+        assert exported(self.store, place / "out") == opened.ids
+        assert json.loads((place / "out" / "manifest.json").read_text())["dataset"] == "microlens, table"
+
+    def test_later_runs_of_both_need_no_flag_and_miss_their_own_items_alone(self, place):
+        for _ in range(2):
+            assert run(self.store, self.lens, "microlens").left == 0
+            assert run(self.store, self.table).left == 0
+        write_table(self.table, titled("abcde"))
+        report = run(self.store, self.table)
+        assert (report.left, mmfeat.open(self.store).gone) == (1, ["f"])
+        assert len(mmfeat.open(self.store).interactions) == len(PAIRS)
+        assert run(self.store, self.lens, "microlens").gone == 1
+
+    def test_coverage_is_that_of_the_jobs_own_items(self, place):
+        # The others' items have no description: they would count against the caption.
+        report = run(self.store, self.table, gates={"min_coverage": 1.0})
+        assert [gate.passed for gate in report.gates] == [True, True]
+
+    def test_a_clash_of_ids_is_refused_and_named_at_first_and_later(self, place):
+        before = state(self.store)
+        clashing = write_table(place / "third.jsonl", titled(["c", "7", "x", "y", "z", "w"]))
+        with pytest.raises(ConfigError, match=r"2 item ids .* are taken .*'c', '7'"):
+            run(self.store, clashing, add=True, dataset={"id": "third"})
+        write_table(self.table, titled("abcdef7"))
+        with pytest.raises(ConfigError, match="1 item ids of 'table' are taken by items of 'microlens'"):
+            run(self.store, self.table)
+        assert state(self.store) == before
+
+    def test_interactions_are_replaced_dataset_by_dataset(self, place):
+        more = write_microlens(place / "more", titled(range(100, 130)), [("v", "101"), ("v", "102")])
+        run(self.store, more, "microlens", add=True)
+        assert len(mmfeat.open(self.store).interactions) == len(PAIRS) + 2
+        write_microlens(place / "more", titled(range(100, 130)), [("v", "101"), ("v", "102"), ("w", "103")])
+        run(self.store, more, "microlens")
+        run(self.store, self.lens, "microlens")
+        found = mmfeat.open(self.store).interactions["item_id"].to_pylist()
+        assert sorted(found) == sorted([*(item for _, item in PAIRS), "101", "102", "103"])
+
+    def test_what_is_forgotten_is_gone_from_both(self, place):
+        opened = mmfeat.open(self.store)
+        opened.forget(["a", "3"], "asked", cache=place / "cache")
+        assert mmfeat.open(self.store).verify_forgotten().ok
+        run(self.store, self.table)
+        run(self.store, self.lens, "microlens")
+        left = mmfeat.open(self.store)
+        assert not {"a", "3"} & {*left.ids, *left.gone, *left.interactions["item_id"].to_pylist()}
+
+    def test_a_column_of_another_kind_is_refused_instead_of_nulled(self, place):
+        listing = {"x": {"title": "x", "photos": ["a.jpg"]}}
+        third = place / "third.jsonl"
+        third.write_text(json.dumps({"item_id": "x", **listing["x"]}) + "\n")
+        run(self.store, third, add=True, dataset={"id": "3", "columns": {"photos": "image"}})
+        fourth = write_table(place / "fourth.jsonl", {"y": {"title": "y", "photos": "words"}})
+        with pytest.raises(ConfigError, match=r"column 'photos' is text in .* lists of image in another"):
+            run(self.store, fourth, add=True, dataset={"id": "4", "columns": {"photos": "text"}})
+
+
+def test_replaced_the_store_is_the_new_datasets_and_the_old_items_are_gone(tmp_path):
+    store = tmp_path / "store"
+    lens = write_microlens(tmp_path / "lens", titled(range(20)), PAIRS)
+    run(store, lens, "microlens")
+    table = write_table(tmp_path / "own.jsonl", titled("ab"))
+    report = run(store, table, replace=True)
+    opened = mmfeat.open(store)
+    assert (report.left, opened.ids, len(opened.gone), opened.interactions) == (20, ["a", "b"], 20, None)
+    assert any("belongs to 'table' from now on" in notice for notice in report.notices)
+    assert run(store, table).notices == []
+    # The old one has nothing here any more.
+    with pytest.raises(ConfigError, match="belongs to the dataset 'table'"):
+        run(store, lens, "microlens")
+    assert opened.lookup(["7"], ["title_vector"])["title_vector"].mask.all()
+    assert run(store, lens, "microlens", add=True).features[0].up_to_date == 20
+
+
+def test_add_and_replace_together_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="give one of them"):
+        run(tmp_path / "store", write_table(tmp_path / "t.jsonl", titled("a")), add=True, replace=True)
+
+
+# A2: items that left
+
+
+def test_an_item_that_left_is_told_counted_and_left_out_of_exports(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(10))))
+    before = rows(store)
+    report = run(store, write_table(table, titled(range(9))))
+    assert (report.left, report.gone, report.to_dict()["left"]) == (1, 1, 1)
+    assert any("1 items have left the dataset" in notice for notice in report.notices)
+    assert rows(store) == before
+    opened = mmfeat.open(store)
+    assert (opened.gone, "9" in opened.ids, opened.lookup().ids) == (["9"], False, opened.ids)
+    assert opened.lookup(["9"], ["title_vector"])["title_vector"].mask.all()
+    assert {f.ok for f in opened.status()} == {9}
+    assert {(f.gone, f.absent) for f in opened.status()} == {(1, 0)}
+    assert exported(store, tmp_path / "a") == [str(n) for n in range(9)]
+    manifest = json.loads((tmp_path / "a" / "manifest.json").read_text())
+    assert manifest["selections"] == [{"items": "present", "kept": 9, "left_out": ["9"]}]
+    assert exported(store, tmp_path / "b", items="all") == [str(n) for n in range(10)]
+    assert exported(store, tmp_path / "c", items=["9", "1"]) == ["9", "1"]
+    hits = opened.search("title_vector", item="1", k=20)
+    assert len(hits) == 8
+
+
+def test_a_limit_marks_nobody_gone(tmp_path):
+    store, table = tmp_path / "store", write_table(tmp_path / "items.jsonl", titled(range(10)))
+    run(store, table)
+    assert (run(store, table, limit=1).left, mmfeat.open(store).gone) == (0, [])
+    run(store, write_table(table, titled(range(9))))
+    assert (run(store, table, limit=1).gone, mmfeat.open(store).gone) == (1, ["9"])
+
+
+def test_an_item_that_comes_back_is_present_and_is_not_computed_again(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(10))))
+    run(store, write_table(table, titled(range(9))))
+    report = run(store, write_table(table, titled(range(10))))
+    assert (report.gone, report.computed, mmfeat.open(store).gone) == (0, 0, [])
+    assert any("1 items that were gone are back" in notice for notice in report.notices)
+
+
+def test_a_dataset_that_does_not_change_writes_no_catalog_while_items_are_gone(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(10))))
+    run(store, write_table(table, titled(range(9))))
+    before = lance.dataset(str(store / "_items.lance")).version
+    assert (run(store, table).left, run(store, table).notices) == (0, [])
+    assert lance.dataset(str(store / "_items.lance")).version == before
+
+
+def test_coverage_counts_present_items_only(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(340))))
+    # A new version has no rows of items that are gone: 0.88 of all items, and all that there are.
+    with pytest.raises(GateFailed, match="240 of 340 items leave"):
+        run(store, write_table(table, titled(range(100))))
+    report = run(store, write_table(table, titled(range(300))), gates={"min_coverage": 1.0})
+    assert [gate.value for gate in report.gates] == [1.0, 1.0]
+
+
+def test_the_status_names_those_that_are_gone(tmp_path, run_command):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(10))))
+    run(store, write_table(table, titled(range(9))))
+    code, out, _ = run_command("status", "--store", store, "--json")
+    found = json.loads(out)
+    assert (code, found["items"], found["gone"]) == (0, 9, 1)
+    assert found["datasets"] == [{"name": "table", "root": str(table)}]
+    assert "1 more are gone from their dataset" in run_command("status", "--store", store)[1]
+
+
+def test_pruned_items_lose_their_rows_and_are_extracted_again_when_they_return(tmp_path, run_command):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(10))))
+    mmfeat.open(store).create_snapshot("then")
+    run(store, write_table(table, titled(range(9))))
+    before = rows(store)
+    code, out, _ = run_command("prune", "--store", store, "--json")
+    assert (code, json.loads(out)["items"], json.loads(out)["removed"]) == (0, ["9"], False)
+    assert rows(store) == before
+    code, out, _ = run_command("prune", "--yes", "--store", store, "--json")
+    assert set(json.loads(out)["rows"].values()) == {1}
+    after = rows(store)
+    assert after == {key: row for key, row in before.items() if key[1] != "9"}
+    opened = mmfeat.open(store)
+    assert (opened.gone, opened.prunable().items, len(opened.items)) == ([], [], 9)
+    assert mmfeat.open(store, snapshot="then").lookup(["9"], ["title_vector"])["title_vector"].mask.all()
+    assert opened.runs()[-1]["kind"] == "prune"
+    report = run(store, write_table(table, titled(range(10))))
+    assert report.computed
+    assert rows(store) == before
+    assert "nothing would go" in run_command("prune", "--store", store)[1]
+    assert run_command("prune", "--yes", "--dry-run", "--store", store)[0] == 2
+
+
+def test_interacted_exports_are_as_they_were(tmp_path):
+    store = tmp_path / "store"
+    lens = write_microlens(tmp_path / "lens", titled(range(22)), PAIRS)
+    run(store, lens, "microlens")
+    # The last ten items have left, and the log of interactions still names them.
+    write_microlens(lens, titled(range(21)), PAIRS)
+    run(store, lens, "microlens")
+    assert exported(store, tmp_path / "out", items="interacted") == [str(n) for n in range(20)]
+    with pytest.raises(UsageError, match=r"items cannot be .some."):
+        mmfeat.open(store).export("parquet", tmp_path / "x", items="some")
+
+
+# A3: what would be lost
+
+
+def test_a_column_that_vanished_stops_the_run_before_it_writes(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled("123")))
+    before = state(store)
+    untitled = {i: {"description": f"thing {i}"} for i in "1234"}
+    with pytest.raises(GateFailed, match=r"3 of 3 ok rows of title_vector@[0-9a-f]* lose their value") as stop:
+        run(store, write_table(table, untitled))
+    assert (stop.value.exit_code, "--accept-loss" in stop.value.hint) == (3, True)
+    assert "Nothing was written" in stop.value.message
+    assert state(store) == before
+    report = run(store, table, max_lost=1)
+    assert [f.missing for f in report.features] == [4, 0]
+    assert any("3 of 3 ok rows" in notice for notice in report.notices)
+
+
+def test_a_feature_of_a_feature_is_lost_with_what_it_reads(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    of_caption = {**FEATURES, "caption_vector": {"source": "caption", "encoder": "digest"}}
+    run(store, write_table(table, titled("abcd")), features=of_caption)
+    with pytest.raises(GateFailed, match=r"4 of 4 ok rows of caption@.*4 of 4 ok rows of caption_vector@"):
+        run(store, write_table(table, {i: {"title": f"title of {i}"} for i in "abcd"}), features=of_caption)
+
+
+def test_files_that_are_not_there_any_more_stop_it_too(tmp_path):
+    paths = [tmp_path / "covers" / f"{n}.png" for n in range(4)]
+    items = build_items([str(n) for n in range(4)], {"cover": {str(n): str(p) for n, p in enumerate(paths)}})
+    items = items.set_column(3, "cover", pa.array([*map(str, paths[:3]), "https://example.org/3.png"]))
+    (tmp_path / "covers").mkdir()
+    for path in paths:
+        path.write_bytes(b"x")
+    spec = vector_spec("clip")
+    row = {"item_id": [str(n) for n in range(4)], "status": ["ok"] * 4}
+    ledger = {spec.fingerprint: lambda columns: [pa.RecordBatch.from_pydict(row)]}
+    assert lost_rows(items, [spec], ledger) == []
+    (tmp_path / "covers").rename(tmp_path / "elsewhere")
+    (loss,) = lost_rows(items, [spec], ledger)
+    # What an address holds is not known without asking for it.
+    assert (loss.lost, loss.had) == (3, 4)
+
+
+@pytest.mark.parametrize(("left", "stops"), [(9, False), (8, False), (7, True), (1, True)])
+def test_a_dataset_that_shrinks_sharply_stops(tmp_path, left, stops):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(10))))
+    before = state(store)
+    write_table(table, titled(range(left)))
+    if not stops:
+        assert run(store, table).left == 10 - left
+        return
+    with pytest.raises(GateFailed, match=f"{10 - left} of 10 items leave the dataset"):
+        run(store, table)
+    assert state(store) == before
+    assert run(store, table, max_lost=1).left == 10 - left
+
+
+def test_one_of_three_items_is_changed_by_hand_and_stops_nothing(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled("abc")))
+    two = titled("ab") | {"b": {"description": "thing b"}}
+    report = run(store, write_table(table, two))
+    assert (report.left, report.features[0].missing) == (1, 1)
+    assert any("1 of 2 ok rows of title_vector" in notice for notice in report.notices)
+
+
+def test_interactions_that_shrink_sharply_stop(tmp_path):
+    store = tmp_path / "store"
+    lens = write_microlens(tmp_path / "lens", titled(range(20)), PAIRS)
+    run(store, lens, "microlens")
+    before = state(store)
+    write_microlens(lens, titled(range(20)), PAIRS[:2])
+    with pytest.raises(GateFailed, match="58 of 60 interactions go"):
+        run(store, lens, "microlens")
+    (lens / "pairs.csv").unlink()
+    with pytest.raises(GateFailed, match="60 of 60 interactions go"):
+        run(store, lens, "microlens")
+    assert state(store) == before
+    run(store, lens, "microlens", max_lost=1)
+    assert mmfeat.open(store).interactions is None
+
+
+def test_the_command_stops_with_3_and_goes_on_with_the_flag(tmp_path, run_command):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    job = tmp_path / "job.toml"
+    job.write_text(
+        f'[store]\nuri = "{store}"\n[dataset]\nname = "table"\nroot = "{table}"\n'
+        '[features.title_vector]\nsource = "title"\nencoder = "digest"\n[resources]\nexecutor = "local"\n'
+    )
+    write_table(table, titled(range(10)))
+    assert run_command("run", job)[0] == 0
+    write_table(table, titled(range(5)))
+    code, _, err = run_command("run", job)
+    assert (code, "--accept-loss" in err) == (3, True)
+    code, out, _ = run_command("run", job, "--accept-loss", "--json")
+    assert (code, json.loads(out)["left"]) == (0, 5)
+    write_table(table, titled("abc"))
+    assert run_command("run", job)[0] == 2
+    assert json.loads(run_command("run", job, "--add", "--json")[1])["items"] == 3
+    assert run_command("run", job, "--replace", "--add")[0] == 2
+
+
+@pytest.fixture
+def run_command(run, monkeypatch):
+    """The command line; the methods that need no model are installed."""
+    monkeypatch.setattr(sys, "path", [*sys.path, str(unrayed.PLUGIN)])
+    return run
+
+
+def test_a_store_says_what_it_holds_after_a_kill_between_items_and_interactions(tmp_path, monkeypatch):
+    """Replaced items are written first: the old dataset's interactions are nobody's until the next run."""
+    store = tmp_path / "store"
+    run(store, write_microlens(tmp_path / "lens", titled(range(20)), PAIRS), "microlens")
+    table = write_table(tmp_path / "own.jsonl", titled("ab"))
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put_interactions", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run(store, table, replace=True)
+    assert (mmfeat.open(store).ids, mmfeat.open(store).interactions) == (["a", "b"], None)
+    run(store, table)
+    assert mmfeat.open(store).interactions is None
