@@ -163,6 +163,19 @@ def test_lc_rec_gets_each_users_items_in_time_order(tmp_path):
     assert (tmp_path / "toys" / "toys.user2id").read_text() == "u\t0\nv\t1\n"
 
 
+@pytest.mark.parametrize("split", [None, "leave-one-out"])
+def test_recbole_gets_the_order_as_its_time_where_times_are_not_known(tmp_path, split):
+    rows = table(("u", "b", None), ("v", "a", None), ("u", "a", None), ("u", "c", None))
+    data = make_input("recbole", ["a", "b", "c"], interactions=rows)
+    export(data, Request("recbole", tmp_path / "toys", split=split))
+    names = ["toys.inter"] if split is None else [f"toys.{part}.inter" for part in ("train", "valid", "test")]
+    texts = [(tmp_path / "toys" / name).read_text().splitlines() for name in names]
+    assert {lines[0] for lines in texts} == {"user_id:token\titem_id:token\ttimestamp:float"}
+    written = sorted(line for lines in texts for line in lines[1:])
+    assert written == ["u\ta\t1", "u\tb\t0", "u\tc\t2", "v\ta\t0"]
+    assert '"inter": ["user_id", "item_id", "timestamp"]' in (tmp_path / "toys" / "toys.yaml").read_text()
+
+
 def test_recbole_gets_the_split_as_its_benchmark_files(tmp_path):
     rows = table(("u", "a", 1), ("u", "b", 2), ("u", "c", 3))
     data = make_input("recbole", ["a", "b", "c"], interactions=rows)

@@ -23,11 +23,12 @@ class RecBole(Exporter):
     """``NAME.itememb``, ``NAME.inter`` and ``NAME.yaml``, for ``data_path`` = the parent folder.
 
     ``NAME.itememb`` has ``iid:token`` and ``item_emb:float_seq``; the configuration makes ``iid``
-    an alias of ``item_id`` and the vectors its preloaded weight. Timestamps are in milliseconds. RecBole
-    splits by itself (``eval_args``); with ``--split`` there are ``NAME.train.inter``,
-    ``NAME.valid.inter`` and ``NAME.test.inter`` instead, as ``benchmark_filename``. In such files RecBole's
-    sequential models want histories, which only the format ``unisrec`` writes; without ``--split`` they
-    build them, and leave one out.
+    an alias of ``item_id`` and the vectors its preloaded weight. Timestamps are in milliseconds; where
+    times are not known, the place of an interaction among its user's stands for its time. RecBole splits
+    by itself (``eval_args``); with ``--split`` there are ``NAME.train.inter``, ``NAME.valid.inter`` and
+    ``NAME.test.inter`` instead, as ``benchmark_filename``. In such files RecBole's sequential models want
+    histories, which only the format ``unisrec`` writes; without ``--split`` they build them, and leave one
+    out.
 
     Numbers are written as the shortest text that gives the same float32.
     """
@@ -75,8 +76,9 @@ class RecBole(Exporter):
                 for token, values in zip(items[start : start + len(block)], _joined(block), strict=True):
                     file.write(f"{token}\t{values}\n".encode())
                 start += len(block)
-        inter = content.interactions
-        if inter is not None:
+        if content.interactions is not None:
+            # Its sequential models sort by time, and the configuration names the column.
+            inter = content.interactions.ordered()
             users = content.options.tokens(inter.user_ids)
             parts = [(f"{content.name}.inter", inter)]
             if inter.labels is not None:
@@ -108,15 +110,13 @@ def _write_inter(path: Path, inter: Interactions, users: list[str], items: list[
     columns: dict[str, Any] = {
         "user_id:token": pa.array(users, pa.string()).take(pa.array(inter.users)),
         "item_id:token": pa.array(items, pa.string()).take(pa.array(inter.items)),
+        "timestamp:float": inter.timestamps,
     }
-    if inter.timestamps is not None:
-        columns["timestamp:float"] = inter.timestamps
     write_plain_table(path, columns)
 
 
 def _config(content: Content) -> dict[str, Any]:
     inter = content.interactions
-    timed = inter is not None and inter.timestamps is not None
     values: dict[str, Any] = {
         "dataset": content.name,
         "field_separator": "\t",
@@ -125,7 +125,7 @@ def _config(content: Content) -> dict[str, Any]:
         "ITEM_ID_FIELD": "item_id",
         "TIME_FIELD": "timestamp",
         "load_col": {
-            "inter": ["user_id", "item_id", *(["timestamp"] if timed else [])],
+            "inter": ["user_id", "item_id", "timestamp"],
             "itememb": ["iid", "item_emb"],
         },
         "additional_feat_suffix": ["itememb"],
