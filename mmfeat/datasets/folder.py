@@ -24,7 +24,8 @@ def load(root: str | Path | None, *, columns: ColumnConfigs | None = None) -> Da
     """A folder of images, clips or sounds named by item id, and perhaps a titles.csv.
 
     Media lie in ``root`` itself, each file's extension saying which column it is of, or in its
-    subfolders or plain zip archives ``covers`` (or ``images``), ``videos`` and ``audio``; where a
+    subfolders or plain zip archives ``covers`` (or ``images``), ``videos`` and ``audio``, there in
+    folders of any depth (``covers/2024/01/x1.png`` is the cover of ``x1``); where a
     column has both, its subfolder is read. Only a known extension is taken off a name, so
     ``1.5.jpg`` belongs to the item ``1.5``. ``titles.csv`` is read by
     :func:`mmfeat.datasets.titles.read_titles`; an item is whatever a file or a title names. A URL of

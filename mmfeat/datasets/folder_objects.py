@@ -122,7 +122,7 @@ def _found(url: str, asked: Mapping[str, ColumnConfig]) -> _Found:
         elif name in called:
             found.listings[name] = _listing(system, url, f"{path}/{folder}", folder)
         else:
-            names = _names(system, f"{path}/{folder}")[0]
+            names = _listing(system, url, f"{path}/{folder}", folder).names
             found.files[name] = match_names((f"{folder}/{own}" for own in names), usual(name))
     columns = [column for column in USUAL_COLUMNS if column.is_media and column.name not in found.files]
     for column in columns:

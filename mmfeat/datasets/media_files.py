@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmfeat.datasets.base import Note, note_of
+from mmfeat.datasets.zip_names import names_of
 from mmfeat.schemas.catalog import Column, zip_location
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.suffixes import SUFFIXES
@@ -33,6 +34,7 @@ class MediaFiles:
         unsafe: names that no item id can be made of (not UTF-8, ``.``, ``..``); none was taken.
         encrypted: archive members that need a password; none was taken.
         ignored: files of other kinds.
+        odd: notes of whoever listed them.
     """
 
     column: str
@@ -42,6 +44,7 @@ class MediaFiles:
     unsafe: list[str] = field(default_factory=list)
     encrypted: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    odd: list[Note] = field(default_factory=list)
 
     def notes(self) -> list[Note]:
         """What was refused, left out or decided while listing."""
@@ -54,6 +57,7 @@ class MediaFiles:
             *note_of("error", "unsafe_name", f"{kind} files whose name is no item id: refused", self.unsafe),
             *note_of("error", "encrypted", f"{kind} files that need a password: refused", self.encrypted),
             *note_of("info", "not_media", f"files among the {kind} files of another kind", self.ignored),
+            *self.odd,
         ]
 
 
@@ -99,16 +103,42 @@ def files_in(folder: Path, real_root: str) -> tuple[list[str], list[str]]:
     return sorted(inside), sorted(outside)
 
 
+def files_below(folder: Path, real_root: str) -> tuple[list[str], list[str]]:
+    """As :func:`files_in`, of the folder and of all folders in it: paths from it on, with ``/``."""
+    inside: list[str] = []
+    outside: list[str] = []
+    seen: set[str] = set()
+    left = [""]
+    while left:
+        below = left.pop()
+        path = os.path.join(folder, below)  # noqa: PTH118
+        # A link may lead back to a folder that was read.
+        if (real := os.path.realpath(path)) in seen:
+            continue
+        seen.add(real)
+        names, led_out = files_in(Path(path), real_root)
+        inside += [f"{below}{name}" for name in names]
+        outside += [f"{printable(below)}{name}" for name in led_out]
+        left += [f"{below}{name}/" for name in _folders_in(path, real_root)]
+    return sorted(inside), sorted(outside)
+
+
+def _folders_in(path: str, real_root: str) -> list[str]:
+    with os.scandir(path) as entries:
+        folders = [e for e in entries if e.is_dir() and e.name not in LITTER and not e.name.startswith(".")]
+    return sorted(e.name for e in folders if not e.is_symlink() or is_inside(e.path, real_root))
+
+
 def folder_media(folder: Path, column: Column, real_root: str) -> MediaFiles:
-    """The files of one column in a folder; not in its subfolders.
+    """The files of one column in a folder, in whatever folder of it they lie.
 
     Args:
         folder: absolute path.
         real_root: real path of the folder that nothing may lead out of.
     """
-    names, outside = files_in(_unwrapped(folder, real_root), real_root)
+    names, outside = files_below(folder, real_root)
     found = match_names(names, column)
-    base = str(_unwrapped(folder, real_root))
+    base = str(folder)
     found.locations = {i: os.path.join(base, name) for i, name in found.locations.items()}  # noqa: PTH118
     found.outside = outside
     return found
@@ -143,8 +173,8 @@ def zip_media(archive: Path, column: Column) -> MediaFiles:
     """
     members = zip_members(archive)
     found = match_names(members.names, column)
-    found.locations = {i: zip_location(str(archive), name) for i, name in found.locations.items()}
-    found.outside, found.encrypted = members.outside, members.encrypted
+    found.locations = {i: members.locate(name) for i, name in found.locations.items()}
+    found.outside, found.encrypted, found.odd = members.outside, members.encrypted, members.notes
     return found
 
 
@@ -153,14 +183,27 @@ class ZipMembers:
     """The files in an archive, by their paths in it, each list sorted.
 
     Attributes:
-        names: those that can be read.
+        archive: its path.
+        stored: the paths of those that can be read, to what Python's zipfile calls them.
         outside: those whose path leads out of the archive's folder.
         encrypted: those that need a password.
+        notes: how their names were told.
     """
 
-    names: list[str]
+    archive: str
+    stored: dict[str, str]
     outside: list[str]
     encrypted: list[str]
+    notes: list[Note]
+
+    @property
+    def names(self) -> list[str]:
+        """The paths of those that can be read."""
+        return list(self.stored)
+
+    def locate(self, name: str) -> str:
+        """The location of one of them."""
+        return zip_location(self.archive, self.stored[name])
 
 
 def zip_members(archive: Path) -> ZipMembers:
@@ -175,28 +218,13 @@ def zip_members(archive: Path) -> ZipMembers:
             f"Cannot read the archive {archive}: {error}.",
             hint="Extract it into a folder of the same name without .zip (7z x for split archives).",
         ) from None
-    outside = sorted(info.filename for info in members if _leads_out(info.filename))
-    encrypted = sorted(info.filename for info in members if info.flag_bits & 1)
+    names, notes = names_of(members)
+    named = sorted(zip(names, members, strict=True), key=lambda pair: pair[0])
+    outside = [name for name, info in named if _leads_out(name)]
+    encrypted = [name for name, info in named if info.flag_bits & 1]
     refused = {*outside, *encrypted}
-    names = (i.filename for i in members if i.filename not in refused and not _is_litter(i.filename))
-    return ZipMembers(sorted(names), outside, encrypted)
-
-
-def _unwrapped(folder: Path, real_root: str) -> Path:
-    """The folder itself, or the one folder in it: archives are often extracted one level too deep."""
-    entries = [e for e in _entries(folder) if e.name not in LITTER]
-    if len(entries) == 1 and entries[0].is_dir() and is_inside(entries[0].path, real_root):
-        return folder / entries[0].name
-    return folder
-
-
-def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
-    with os.scandir(folder) as entries:
-        # Two real entries settle the question; a folder may hold a million.
-        for count, entry in enumerate(entries):
-            yield entry
-            if count > len(LITTER):
-                return
+    stored = {n: info.filename for n, info in named if n not in refused and not _is_litter(n)}
+    return ZipMembers(str(archive), stored, outside, encrypted, notes)
 
 
 def _leads_out(member: str) -> bool:

@@ -19,7 +19,7 @@ from mmfeat.datasets.media_files import (
     split_name,
     zip_members,
 )
-from mmfeat.schemas.catalog import Column, zip_location
+from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.suffixes import SUFFIXES
 
 BETWEEN_WORDS = r"[_\-. ]"
@@ -39,6 +39,7 @@ class Listing:
         names: paths in it, with ``/`` between folders.
         outside: entries that lead out of the root.
         encrypted: archive members that need a password.
+        odd: notes on how they were listed.
         locate: a name to its location.
     """
 
@@ -46,6 +47,7 @@ class Listing:
     locate: Callable[[str], str]
     outside: Sequence[str] = ()
     encrypted: Sequence[str] = ()
+    odd: Sequence[Note] = ()
 
 
 @dataclass
@@ -111,9 +113,10 @@ def zip_listing(archive: Path, called: str) -> Listing:
     prefix = f"{alone}/" if alone and ends_with_word(alone, called) else ""
     return Listing(
         [name.removeprefix(prefix) for name in members.names],
-        lambda name: zip_location(str(archive), prefix + name),
+        lambda name: members.locate(prefix + name),
         members.outside,
         members.encrypted,
+        members.notes,
     )
 
 
@@ -127,6 +130,7 @@ def match_lists(listing: Listing, column: Column, known: Collection[str]) -> Med
         known: ids of items; a name that is one of them ends in no number.
     """
     files = MediaFiles(column.name, outside=list(listing.outside), encrypted=list(listing.encrypted))
+    files.odd = list(listing.odd)
     suffixes = SUFFIXES[column.modality]
     claims: dict[str, dict[_Place, list[tuple[int, str]]]] = {}
     for name in listing.names:

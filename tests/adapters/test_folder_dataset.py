@@ -8,6 +8,7 @@ import pytest
 from dataset_files import column, media, notes, put
 
 from mmfeat import datasets
+from mmfeat.extract.media.read import read_media
 from mmfeat.schemas.errors import DatasetError
 
 
@@ -93,3 +94,78 @@ def test_a_name_that_is_not_utf_8_is_refused(tmp_path: Path):
 def test_a_folder_without_media_is_refused(tmp_path: Path, files: dict[str, bytes]):
     with pytest.raises(DatasetError, match="no media"):
         datasets.load("folder", put(tmp_path, files))
+
+
+def test_media_in_folders_of_any_depth_are_read_by_their_own_name_and_clashes_noted(tmp_path: Path):
+    put(
+        tmp_path,
+        {
+            "root/covers/2024/01/x1.png": b"x",
+            "root/covers/2024/x2.jpg": b"x",
+            "root/covers/x3.jpg": b"x",
+            "root/covers/a/x3.jpg": b"y",
+            "root/covers/a/__MACOSX/x4.jpg": b"y",
+            "root/covers/.trash/x5.jpg": b"y",
+            "root/videos/only/deep/x1.mp4": b"x",
+            "out/secret.jpg": b"x",
+        },
+    )
+    (tmp_path / "root/covers/a/back").symlink_to(tmp_path / "root/covers")
+    (tmp_path / "root/covers/out").symlink_to(tmp_path / "out")
+    dataset = datasets.load("folder", tmp_path / "root")
+    covers = tmp_path / "root/covers"
+    assert media(dataset, "cover") == {
+        "x1": str(covers / "2024/01/x1.png"),
+        "x2": str(covers / "2024/x2.jpg"),
+        "x3": str(covers / "a/x3.jpg"),
+    }
+    assert media(dataset, "video") == {"x1": str(tmp_path / "root/videos/only/deep/x1.mp4")}
+    found = notes(dataset)
+    assert found["media_clash"].examples == ("x3: a/x3.jpg, x3.jpg",)
+    assert found["outside_root"].examples == ("out",)
+
+
+def zipped(path: Path, names: list[bytes]) -> Path:
+    """An archive whose members' names are these bytes, as programs write them that say no encoding."""
+    stand_ins = [letter * len(name) for letter, name in zip("xyz", names, strict=False)]
+    with zipfile.ZipFile(path, "w") as target:
+        for stand_in, name in zip(stand_ins, names, strict=True):
+            info = zipfile.ZipInfo(stand_in)
+            info.create_system = 0
+            target.writestr(info, name)
+    data = path.read_bytes()
+    for stand_in, name in zip(stand_ins, names, strict=True):
+        data = data.replace(stand_in.encode(), name)
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
+def test_members_named_in_the_machines_own_encoding_belong_to_their_items(tmp_path: Path, encoding: str):
+    names = ["红茶.jpg", "covers\\普洱茶 1.JPG", "龙井.png"]
+    zipped(tmp_path / "covers.zip", [name.encode(encoding) for name in names])
+    put(tmp_path, {"titles.csv": "item,title\n红茶,a\n普洱茶 1,b\n龙井,c\n"})
+    dataset = datasets.load("folder", tmp_path)
+    assert sorted(media(dataset, "cover")) == sorted(["红茶", "普洱茶 1", "龙井"])
+    assert len(dataset.items) == 3
+    assert notes(dataset)["name_encoding"].level == "info"
+    for item_id, place in media(dataset, "cover").items():
+        assert read_media(place, 100).data.decode(encoding).startswith((item_id, f"covers\\{item_id}"))
+    assert datasets.check(dataset).columns[-1].unreadable == 0
+
+
+def test_members_named_in_no_encoding_that_shows_are_pointed_at(tmp_path: Path):
+    zipped(tmp_path / "covers.zip", ["café 1.jpg".encode("cp437"), "Thér.jpg".encode("cp437")])
+    dataset = datasets.load("folder", tmp_path)
+    assert sorted(media(dataset, "cover")) == ["Thér", "café 1"]
+    note = notes(dataset)["name_encoding"]
+    assert (note.level, note.count) == ("warning", 2)
+
+
+def test_members_that_say_their_encoding_need_no_note(tmp_path: Path):
+    with zipfile.ZipFile(tmp_path / "covers.zip", "w") as target:
+        target.writestr("红茶.jpg", b"x")
+        target.writestr("plain.jpg", b"x")
+    dataset = datasets.load("folder", tmp_path)
+    assert sorted(media(dataset, "cover")) == ["plain", "红茶"]
+    assert "name_encoding" not in notes(dataset)
