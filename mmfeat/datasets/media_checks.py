@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmfeat.schemas.catalog import split_zip_location
+from mmfeat.schemas.catalog import split_cell_location, split_zip_location
 
 _EDGE = 4096
 
@@ -29,7 +29,7 @@ class MediaFindings:
     """What was found of the files of one column, each by its number.
 
     Attributes:
-        unreadable: what is wrong to the numbers of the files.
+        unreadable: what is wrong to the numbers of the files; of a file in a table's cell, with the table.
         contents: number of a file to a key that files of the same bytes share, of those that were read.
         remote: numbers of those whose place is a URL, which is not asked for.
     """
@@ -50,6 +50,11 @@ def check_media(places: Sequence[str]) -> MediaFindings:
     archives = _Archives()
     for number, place in enumerate(places):
         member = split_zip_location(place)
+        if cell := split_cell_location(place):
+            # Its content is not looked at: the table would have to be read whole.
+            if trouble := _look(cell.table).trouble:
+                findings.unreadable.setdefault(trouble, []).append(number)
+            continue
         if member is None and "://" in place:
             findings.remote.append(number)
             continue

@@ -20,6 +20,7 @@ MODALITIES = ("text", "image", "video", "audio")
 SOUND = "sound"
 
 _MODALITY = b"mmfeat.modality"
+_CELL = "parquet://"
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,9 @@ _USUAL = {column.name: column for column in USUAL_COLUMNS}
 def catalog_schema(columns: Iterable[Column] = ()) -> pa.Schema:
     """The schema of a catalog: ``item_id``, the usual columns, and ``columns`` after them.
 
-    Media columns hold a location: an absolute local path, a URL (http, https, s3, gs, az), or a member of
-    a zip archive in fsspec's notation: ``zip://member::/abs/archive.zip``.
+    Media columns hold a location: an absolute local path, a URL (http, https, s3, gs, az), a member of
+    a zip archive in fsspec's notation (``zip://member::/abs/archive.zip``), or a cell of a Parquet file in
+    one like it (``parquet://row/column::/abs/table.parquet``).
     """
     further = [column for column in columns if column.name not in _USUAL]
     fields = [column.field for column in (*USUAL_COLUMNS, *further)]
@@ -143,3 +145,46 @@ def split_zip_location(location: str) -> tuple[str, str] | None:
         return None
     member, separator, archive = location[len("zip://") :].rpartition("::")
     return (archive, member) if separator else None
+
+
+@dataclass(frozen=True)
+class CellPlace:
+    """A cell of a Parquet file that holds a whole file, or a list of them.
+
+    Attributes:
+        table: absolute path.
+        column: its name.
+        row: from 0, in the whole table.
+        at: which file of the list, from 0; None where the cell is no list.
+    """
+
+    table: str
+    column: str
+    row: int
+    at: int | None = None
+
+    @property
+    def location(self) -> str:
+        """Its location, in a notation like that of zip members."""
+        number = str(self.row) if self.at is None else f"{self.row}.{self.at}"
+        return f"{_CELL}{number}/{self.column}::{self.table}"
+
+
+def split_cell_location(location: str) -> CellPlace | None:
+    """The cell that a location names, or None for any other location."""
+    if not location.startswith(_CELL):
+        return None
+    inner, separator, table = location[len(_CELL) :].rpartition("::")
+    number, _, column = inner.partition("/")
+    row, _, at = number.partition(".")
+    if not separator or not row.isdecimal() or (at and not at.isdecimal()):
+        return None
+    return CellPlace(table, column, int(row), int(at) if at else None)
+
+
+def container_of(location: str) -> str | None:
+    """The path of the archive or table that a location lies in; None for a file of its own, and for a URL."""
+    if member := split_zip_location(location):
+        return member[0]
+    cell = split_cell_location(location)
+    return cell.table if cell else None

@@ -1,8 +1,9 @@
-"""Reading media, whole and once: local files, members of zip archives, and URLs.
+"""Reading media, whole and once: local files, members of zip archives, cells of Parquet files, and URLs.
 
 A file's *stamp* says cheaply whether it may have changed since it was last read: ``size:mtime_ns``
 of a local file, ``size:crc32=...`` of an archive member (from the archive's directory, so that
-re-packing an archive changes no stamp) and ``location:...`` of a URL, whose address stands for it.
+re-packing an archive changes no stamp), ``cell=ROW:size:mtime_ns`` of a cell (with its table's size and
+time) and ``location:...`` of a URL, whose address stands for it.
 """
 
 from __future__ import annotations
@@ -13,12 +14,16 @@ import os
 import stat
 import zipfile
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 from mmfeat.extract.media.limits import check_bytes
 from mmfeat.extract.media.remote import is_remote, read_remote
-from mmfeat.schemas.catalog import split_zip_location
+from mmfeat.schemas.catalog import CellPlace, split_cell_location, split_zip_location
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.media import FetchOptions, MediaBytes
+
+if TYPE_CHECKING:
+    from mmfeat.extract.media.cells import ParquetColumn
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -33,7 +38,8 @@ def read_media(location: str, max_bytes: int, fetch: FetchOptions = FetchOptions
     """Read one file's bytes, in one pass and never more than ``max_bytes``.
 
     Args:
-        location: an absolute path, a URL, or ``zip://member::/abs/archive.zip``.
+        location: an absolute path, a URL, ``zip://member::/abs/archive.zip``, or
+            ``parquet://row/column::/abs/table.parquet``.
         fetch: how URLs are fetched.
 
     Raises:
@@ -44,6 +50,8 @@ def read_media(location: str, max_bytes: int, fetch: FetchOptions = FetchOptions
         data, stamp = read_remote(location, max_bytes, fetch), location_stamp(location)
     elif member := split_zip_location(location):
         data, stamp = _read_member(*member, max_bytes)
+    elif cell := split_cell_location(location):
+        data, stamp = _read_cell(cell, max_bytes)
     else:
         data, stamp = _read_file(location, max_bytes)
     if not data:
@@ -58,6 +66,8 @@ def stamp_of(location: str) -> str | None:
     try:
         if member := split_zip_location(location):
             return _member_stamp(_member(*member)[1])
+        if cell := split_cell_location(location):
+            return _cell_stamp(cell, _table(cell.table))
         found = os.stat(location)  # noqa: PTH116 - quicker than Path.stat
     except (OSError, ValueError, ItemError):
         return None
@@ -65,7 +75,7 @@ def stamp_of(location: str) -> str | None:
 
 
 def size_of_stamp(stamp: str) -> int | None:
-    """The file size in bytes that a stamp names; None for a URL's."""
+    """The file size in bytes that a stamp names; None for that of a URL or a cell."""
     size = stamp.partition(":")[0]
     return int(size) if size.isdecimal() else None
 
@@ -145,6 +155,43 @@ def _open_archive(archive: str, stamp: str, inode: int) -> zipfile.ZipFile:
 
 def _member_stamp(info: zipfile.ZipInfo) -> str:
     return f"{info.file_size}:crc32={info.CRC:08x}"
+
+
+def _read_cell(cell: CellPlace, max_bytes: int) -> tuple[bytes, str]:
+    found = _table(cell.table)
+    try:
+        column = _open_column(cell.table, cell.column, _file_stamp(found), found.st_ino)
+        data = column.file(cell.row, cell.at)
+    except (OSError, ValueError, LookupError) as error:  # pyarrow's errors are ValueErrors or LookupErrors
+        raise ItemError("read", f"cannot read the cell of {cell.table}: {_plain(error)}") from None
+    if data is None:
+        raise ItemError("read", f"there is no file in this cell of {cell.table}")
+    check_bytes("read", len(data), max_bytes)
+    return data, _cell_stamp(cell, found)
+
+
+def _table(path: str) -> os.stat_result:
+    try:
+        found = os.stat(path)  # noqa: PTH116
+    except FileNotFoundError:
+        raise ItemError("read", f"there is no table {path}") from None
+    except (OSError, ValueError) as error:
+        raise ItemError("read", f"cannot read the table {path}: {_plain(error)}") from None
+    _check_regular(found)
+    return found
+
+
+@lru_cache(maxsize=8)
+def _open_column(table: str, column: str, stamp: str, inode: int) -> ParquetColumn:
+    """A column of a table, once per process and anew when the file has changed."""
+    from mmfeat.extract.media.cells import ParquetColumn
+
+    return ParquetColumn(table, column)
+
+
+def _cell_stamp(cell: CellPlace, found: os.stat_result) -> str:
+    place = f"{cell.row}" if cell.at is None else f"{cell.row}.{cell.at}"
+    return f"cell={place}:{_file_stamp(found)}"
 
 
 def _plain(error: Exception) -> str:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from mmfeat.extract.media.read import stamp_of
 from mmfeat.pipelines.planning.work import STAMP, payload_of
-from mmfeat.schemas.catalog import split_zip_location
+from mmfeat.schemas.catalog import container_of
 from mmfeat.schemas.errors import MmfeatError
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -108,13 +108,12 @@ def check_nodes(work: pa.Table, specs: Sequence[FeatureSpec]) -> None:
 
 
 def _samples(work: pa.Table) -> Iterator[str]:
-    """One local file of each folder or archive."""
+    """One local file of each folder, archive or table."""
     seen: set[str] = set()
     stamps = [name for name in work.column_names if name.startswith(STAMP)]
     places = [payload_of(work, name.removeprefix(STAMP)).drop_null().to_pylist() for name in stamps]
     for location in chain.from_iterable(places):
-        member = split_zip_location(location)
-        place = member[0] if member else location.rpartition("/")[0]
+        place = container_of(location) or location.rpartition("/")[0]
         # A file that is not here either is its item's failure, and no node's.
         if place not in seen and stamp_of(location) is not None:
             seen.add(place)
