@@ -1,20 +1,205 @@
-"""Reads delimited text (CSV, TSV): with or without a header, gzip-compressed or not."""
+"""The one reader of delimited text (CSV, TSV): strict, so that every physical line is accounted for.
+
+A line is part of a row, or blank, or ends the reading with an error that names it. A quoted value may hold
+line breaks; where it holds what looks like rows of the table, it is noted: a quote left open reads just so.
+"""
 
 from __future__ import annotations
 
 import csv
 import gzip
 import io
+import re
+import sys
 import zlib
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path, PurePath
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from mmfeat.datasets.textfile import text_or_none
+from mmfeat.datasets.base import Note, note_of
+from mmfeat.datasets.textfile import not_utf8, text_or_none
 from mmfeat.schemas.errors import DatasetError
+
+# Of several delimiters that may be meant, the first that gives a header the most cells.
+_DELIMITERS = (",", ";", "\t", "|")
+_BATCH = 100_000
+_CHUNK = 1 << 20
+_HINT = (
+    "Mend the line: a value that holds a delimiter, a quote or a line break is quoted. "
+    "A file cut short must be downloaded again."
+)
+_DIGIT, _BLANK = re.compile(r"\d"), re.compile(r"\s")
+
+
+class Delimited:
+    """The rows of a delimited text.
+
+    Iterating gives ``(line, cells)`` of each row that is not blank: the physical line where it starts,
+    from 1, and as many cells as there are names.
+
+    Args:
+        lines: physical lines, with their ends.
+        place: what errors and notes call the text.
+        delimiter: None to tell it from the header; without a header it is the comma.
+        names: the names of all columns, for a text without a header.
+        quoted: whether quotes mean anything.
+        hint: what to do about a line that cannot be read.
+
+    Attributes:
+        names: the columns', blanks around them taken off; empty where a column has none.
+        header_line: the physical line of the header's end; 0 where there is none.
+
+    Raises:
+        DatasetError: there is no header; while iterating, a line is no row, or its quotes do not end.
+    """
+
+    def __init__(
+        self,
+        lines: Iterable[str],
+        place: str | PurePath,
+        *,
+        delimiter: str | None = None,
+        names: Sequence[str] | None = None,
+        quoted: bool = True,
+        hint: str = _HINT,
+    ) -> None:
+        self.place, self.hint, self.quoted = place, hint, quoted
+        # A cell may be as long as it likes: Python's own bound of 128 KiB is for texts of unknown length.
+        csv.field_size_limit(sys.maxsize)
+        self._lines = iter(lines)
+        self._own: list[str] = []
+        self._blank_lines = 0
+        first = self._first_line()
+        self.delimiter = delimiter or (_delimiter(first) if names is None else ",")
+        cells = _cells(first, self.delimiter)
+        # Written with a blank after each delimiter: it belongs to no value, and quotes come after it.
+        self.spaced = names is None and len(cells) > 1 and all(cell.startswith(" ") for cell in cells[1:])
+        self._reader = csv.reader(
+            self._recorded(chain([first] if first else [], self._lines)),
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
+            skipinitialspace=self.spaced,
+            strict=True,
+        )
+        self._open_quotes: list[str] = []
+        self._nameless: list[str] = []
+        self.header_line = 0
+        self.names = list(names or ())
+        if names is None:
+            _, header = self._next() or (1, [])
+            if not header:
+                raise DatasetError(f"{place} is empty: it has no header.", hint=hint)
+            if any("\n" in name and self.delimiter in name for name in header):
+                raise self.malformed(1, "a quote is left open in the header")
+            self.names = [name.strip() for name in header]
+            self.header_line = self._line
+        self._least = max((at for at, name in enumerate(self.names, 1) if name), default=0)
+
+    @classmethod
+    def of(cls, path: Path, delimiter: str | None = None, names: Sequence[str] | None = None) -> Delimited:
+        """The rows of a UTF-8 file, unpacked while reading where its name ends in ``.gz``."""
+        return cls(lines_of(path), path, delimiter=delimiter, names=names)
+
+    def __iter__(self) -> Iterator[tuple[int, list[str]]]:
+        n = len(self.names)
+        while (found := self._next()) is not None:
+            line, row = found
+            if len(row) != n:
+                if not any(cell.strip() for cell in row):
+                    continue
+                if len(row) < self._least or any(row[n:]):
+                    raise self.malformed(line, f"it has {len(row)} columns instead of {n}")
+                row = [*row[:n], *[""] * (n - len(row))]
+            if "" in self.names and any(cell for name, cell in zip(self.names, row, strict=True) if not name):
+                self._nameless.append(f"line {line}")
+            yield line, row
+
+    def place_of(self, name: str) -> int:
+        """Where a column stands in a row; DatasetError where there is none of that name, or several."""
+        if name not in self.names:
+            there = ", ".join(filter(None, self.names))
+            raise DatasetError(
+                f"{self.place} has no column {name!r}; its columns are: {there}.", hint=self.hint
+            )
+        if self.names.count(name) > 1:
+            raise several_columns(self.place, name)
+        return self.names.index(name)
+
+    def malformed(self, line: int, why: str) -> DatasetError:
+        """The error that a line is no row."""
+        return DatasetError(f"{self.place}, line {line}: {why}.", hint=self.hint)
+
+    def notes(self) -> list[Note]:
+        """What was odd; complete once all rows were read."""
+        name = PurePath(self.place).name
+        return [
+            *note_of(
+                "warning",
+                "open_quote",
+                f"values of {name} that run over lines which look like rows: is a quote left open?",
+                self._open_quotes,
+            ),
+            *note_of(
+                "warning",
+                "nameless_column",
+                f"lines of {name} with values in a column without a name: not read",
+                self._nameless,
+            ),
+        ]
+
+    @property
+    def _line(self) -> int:
+        return self._reader.line_num + self._blank_lines
+
+    def _first_line(self) -> str:
+        for line in self._lines:
+            if not line.isspace():
+                return line
+            self._blank_lines += 1
+        return ""
+
+    def _recorded(self, lines: Iterable[str]) -> Iterator[str]:
+        for line in lines:
+            self._own.append(line)
+            yield line
+
+    def _next(self) -> tuple[int, list[str]] | None:
+        """The line where the next row starts that has cells, and the cells."""
+        while True:
+            start = self._line + 1
+            self._own.clear()
+            try:
+                row = next(self._reader, None)
+            except csv.Error as error:
+                raise self.malformed(start, _plain(error)) from None
+            if row is None:
+                return None
+            if row:
+                if len(self._own) > 1 and self.names and self._holds_rows(row[0]):
+                    self._open_quotes.append(f"lines {start} to {self._line}")
+                return start, row
+
+    def _holds_rows(self, own_id: str) -> bool:
+        """Whether a line within a value has a cell for each column, the first an id like that of its row."""
+        has_digit = bool(_DIGIT.search(own_id))
+        for line in self._own[1:]:
+            cells = line.rstrip("\r\n").split(self.delimiter)
+            first = cells[0].strip('" ')
+            like_id = bool(first) and not _BLANK.search(first) and bool(_DIGIT.search(first)) == has_digit
+            if like_id and len(cells) == len(self.names) > 1:
+                return True
+        return False
+
+
+def several_columns(place: str | PurePath, name: str) -> DatasetError:
+    """The error that a column is meant that there is more than once."""
+    return DatasetError(
+        f"{place} has several columns of one name: {name}.", hint="Rename or remove all but one."
+    )
 
 
 def open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
@@ -22,20 +207,38 @@ def open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
 
 
-def first_row(path: Path, delimiter: str = ",") -> list[str]:
-    """The cells of the first line; empty for an empty file."""
+def lines_of(path: Path) -> Iterator[str]:
+    """The physical lines of a UTF-8 file with their ends, a byte order mark aside.
+
+    Raises:
+        DatasetError: the file cannot be read, is cut short, or is not UTF-8; names the line.
+    """
     try:
-        with open_bytes(path) as file:
-            line = file.readline().decode("utf-8-sig")
-        return next(csv.reader([line], delimiter=delimiter), [])
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError, csv.Error) as error:
-        raise _unreadable(path, error) from None
+        with io.TextIOWrapper(open_bytes(path), encoding="utf-8-sig", newline="") as text:
+            yield from text
+    except UnicodeDecodeError:
+        raise _undecodable(path) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise DatasetError(
+            f"Cannot read {path}: {str(error).rstrip('.')}.",
+            hint="A file cut short or damaged must be downloaded again.",
+        ) from None
+
+
+def first_row(path: Path, delimiter: str | None = None) -> list[str]:
+    """The cells of the first row, blanks around them taken off; empty for an empty file."""
+    lines = lines_of(path)
+    first = next((line for line in lines if not line.isspace()), None)
+    return [] if first is None else Delimited(chain([first], lines), path, delimiter=delimiter).names
 
 
 def read_delimited(
-    path: Path, types: Mapping[str, pa.DataType], names: Sequence[str] | None = None, delimiter: str = ","
-) -> pa.Table:
-    """Some columns of a file, in the file's order of rows.
+    path: Path,
+    types: Mapping[str, pa.DataType],
+    names: Sequence[str] | None = None,
+    delimiter: str | None = None,
+) -> tuple[pa.Table, list[Note]]:
+    """Some columns of a file, in the file's order of rows, and what was odd.
 
     Args:
         types: the columns to read and their types; texts are kept as written.
@@ -43,17 +246,28 @@ def read_delimited(
 
     Raises:
         DatasetError: a column is not there, a line has another number of columns, a value is not of
-            its type, or the file is cut short or not UTF-8.
+            its type, or the file is cut short or not UTF-8; names the line.
     """
-    try:
-        return arrow_csv.read_csv(
-            path,
-            read_options=arrow_csv.ReadOptions(column_names=names),
-            parse_options=arrow_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=arrow_csv.ConvertOptions(column_types=types, include_columns=list(types)),
-        )
-    except (pa.ArrowInvalid, pa.ArrowKeyError, OSError) as error:
-        raise _unreadable(path, error) from None
+    rows = Delimited.of(path, delimiter, names)
+    places = {name: rows.place_of(name) for name in types}
+    texts, notes = _read_unquoted(path, rows, places), []
+    if texts is None:
+        texts = _read_rows(rows, places)
+        notes = rows.notes()
+    columns = [
+        _typed(path, rows, name, texts[name], kind) if kind != pa.string() else texts[name]
+        for name, kind in types.items()
+    ]
+    return pa.table(columns, names=list(types)), notes
+
+
+def with_ids(table: pa.Table, item: str, name: str) -> tuple[pa.Table, list[Note]]:
+    """The rows of ``table`` that name an item, and a note on those of the file ``name`` that name none."""
+    named = pc.not_equal(pc.utf8_trim_whitespace(table[item]), "")
+    lacking = [f"row {row + 1}" for row in pc.indices_nonzero(pc.invert(named)).to_pylist()]
+    return table.filter(named), note_of(
+        "warning", "no_id", f"rows of {name} without an item: left out", lacking
+    )
 
 
 def first_texts(table: pa.Table, item: str, text: str) -> dict[str, str | None]:
@@ -70,8 +284,112 @@ def repeated(column: pa.Array | pa.ChunkedArray) -> list[str]:
     return values
 
 
-def _unreadable(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(
-        f"Cannot read {path}: {str(error).rstrip('.')}.",
-        hint="Each line must have the same columns, in UTF-8. A file cut short must be downloaded again.",
-    )
+def first_cells(header: str) -> list[str]:
+    """The cells of one line, by the delimiter that it seems to have."""
+    return _cells(header, _delimiter(header))
+
+
+def _delimiter(header: str) -> str:
+    return max(_DELIMITERS, key=lambda mark: len(_cells(header, mark)))
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    return next(csv.reader([line], delimiter=delimiter), [])
+
+
+def _plain(error: csv.Error) -> str:
+    reasons = {
+        "unexpected end of data": "a quote is left open until the end of the file",
+        "new-line character": "a line ends in it without a quote around",
+    }
+    said = str(error)
+    for start, plain in reasons.items():
+        if said.startswith(start):
+            return plain
+    return f"a quote is left open, or not doubled ({said})" if '"' in said else said
+
+
+def _undecodable(path: Path) -> DatasetError:
+    with open_bytes(path) as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                line.decode("utf-8-sig")
+            except UnicodeDecodeError as error:
+                return not_utf8(path, number, line[error.start])
+    return DatasetError(f"{path} is not UTF-8.")
+
+
+def _read_unquoted(path: Path, rows: Delimited, places: Mapping[str, int]) -> pa.Table | None:
+    """As :func:`_read_rows`, much faster, of a file without a quote: there each line is a row.
+
+    Returns:
+        None where the file is not of that kind, or a line is no row: then the lines are read one by one,
+        which says where.
+    """
+    if rows.spaced or _holds_quotes(path):
+        return None
+    columns = [str(at) for at in range(len(rows.names))]
+    wanted = {columns[at]: pa.string() for at in places.values()}
+    try:
+        with open_bytes(path) as file:
+            table = arrow_csv.read_csv(
+                file,
+                read_options=arrow_csv.ReadOptions(column_names=columns, skip_rows=rows.header_line),
+                parse_options=arrow_csv.ParseOptions(delimiter=rows.delimiter, quote_char=False),
+                convert_options=arrow_csv.ConvertOptions(column_types=wanted, include_columns=list(wanted)),
+            )
+    except (pa.ArrowInvalid, OSError, EOFError, zlib.error):
+        return None
+    return table.rename_columns(list(places))
+
+
+def _holds_quotes(path: Path) -> bool:
+    try:
+        with open_bytes(path) as file:
+            return any(b'"' in chunk for chunk in iter(lambda: file.read(_CHUNK), b""))
+    except (OSError, EOFError, zlib.error):
+        return True
+
+
+def _read_rows(rows: Delimited, places: Mapping[str, int]) -> pa.Table:
+    """Columns of texts, by their places in a row."""
+    schema = pa.schema([(name, pa.string()) for name in places])
+    batches: list[pa.RecordBatch] = []
+    columns: list[list[str]] = [[] for _ in places]
+    for count, (_, cells) in enumerate(rows, start=1):
+        for column, at in zip(columns, places.values(), strict=True):
+            column.append(cells[at])
+        if count % _BATCH == 0:
+            batches.append(pa.record_batch(columns, schema=schema))
+            columns = [[] for _ in places]
+    return pa.Table.from_batches([*batches, pa.record_batch(columns, schema=schema)])
+
+
+def _typed(
+    path: Path, rows: Delimited, name: str, texts: pa.ChunkedArray, kind: pa.DataType
+) -> pa.ChunkedArray:
+    """Texts as numbers, null where there is none; DatasetError names the line of one that is no number."""
+    trimmed = pc.utf8_trim_whitespace(texts)
+    none = pc.is_in(trimmed, value_set=pa.array(arrow_csv.ConvertOptions().null_values))
+    given = pc.if_else(none, pa.scalar(None, pa.string()), trimmed)
+    try:
+        return given.cast(kind)
+    except pa.ArrowInvalid:
+        row = _first_that_fails(given, kind)
+    names = None if rows.header_line else rows.names
+    line = next(line for at, (line, _) in enumerate(Delimited.of(path, rows.delimiter, names)) if at == row)
+    what = "whole number" if pa.types.is_integer(kind) else "number"
+    raise rows.malformed(line, f"its {name} is {texts[row].as_py()[:40]!r}, which is no {what}")
+
+
+def _first_that_fails(texts: pa.ChunkedArray, kind: pa.DataType) -> int:
+    """The row of the first text that is not of a type; there is one."""
+    low, high = 0, len(texts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            texts.slice(low, middle - low).cast(kind)
+            low = middle
+        except pa.ArrowInvalid:
+            high = middle
+    return low

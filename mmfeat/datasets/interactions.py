@@ -26,7 +26,7 @@ def read_interactions(
     item: str,
     timestamp: str | None,
     names: Sequence[str] | None = None,
-    delimiter: str = ",",
+    delimiter: str | None = None,
 ) -> tuple[pa.Table, list[Note]]:
     """The interactions in the file's order, and notes.
 
@@ -35,6 +35,7 @@ def read_interactions(
     Args:
         user, item, timestamp: names of the columns; None where the file has no times.
         names: the names of all columns, for a file without a header.
+        delimiter: None to tell it from the header.
 
     Returns:
         INTERACTIONS_SCHEMA table: ids as written, times in milliseconds; lines without a user or
@@ -46,18 +47,24 @@ def read_interactions(
     types = {user: pa.string(), item: pa.string()}
     if timestamp:
         types[timestamp] = pa.float64()
-    table = read_delimited(path, types, names, delimiter)
+    table, odd = read_delimited(path, types, names, delimiter)
     times = _milliseconds(path, table[timestamp]) if timestamp else pa.nulls(len(table), pa.int64())
-    return interactions_table(path.name, table[user], table[item], times)
+    interactions, notes = interactions_table(path.name, table[user], table[item], times)
+    return interactions, [*odd, *notes]
 
 
 def interactions_table(
-    name: str, users: pa.ChunkedArray, items: pa.ChunkedArray, times: pa.Array | pa.ChunkedArray
+    name: str,
+    users: pa.Array | pa.ChunkedArray,
+    items: pa.Array | pa.ChunkedArray,
+    times: pa.Array | pa.ChunkedArray,
 ) -> tuple[pa.Table, list[Note]]:
     """INTERACTIONS_SCHEMA table without the rows that lack a user or an item, and notes on ``name``."""
     table = pa.table([users, items, times], schema=INTERACTIONS_SCHEMA)
     kept = table.filter(pc.and_(pc.not_equal(table["user_id"], ""), pc.not_equal(table["item_id"], "")))
     notes = []
+    if not len(table):
+        notes.append(Note("warning", "no_interactions_there", f"{name} holds no interactions"))
     if incomplete := len(table) - len(kept):
         message = f"lines of {name} without a user or without an item: left out"
         notes.append(Note("warning", "incomplete_interaction", message, incomplete))

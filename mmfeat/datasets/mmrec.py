@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +11,9 @@ import pyarrow.compute as pc
 
 from mmfeat.datasets import registry
 from mmfeat.datasets.base import MAX_EXAMPLES, Dataset, Note, build_items, existing_folder, note_of
-from mmfeat.datasets.delimited import first_row, repeated
+from mmfeat.datasets.delimited import Delimited, first_row, lines_of, repeated
 from mmfeat.datasets.interactions import interactions_table, read_interactions
 from mmfeat.datasets.layout import unread
-from mmfeat.datasets.textfile import read_text
 from mmfeat.schemas.catalog import CATALOG_SCHEMA, USUAL_COLUMNS
 from mmfeat.schemas.errors import DatasetError
 
@@ -84,17 +81,17 @@ def _read_map(path: Path, number_column: str) -> tuple[list[str], list[str]]:
     """The columns of raw ids and of numbers, as written."""
     if not path.is_file():
         raise DatasetError(f"There is no {path.name} in {path.parent}.", hint=f"--root must be {_WHAT}.")
-    rows = [row for row in csv.reader(io.StringIO(read_text(path), newline=""), delimiter="\t") if row]
     hint = f"Expected two columns with tabs between them, the raw id and {number_column}, with a header."
-    if len(rows) < 2 or number_column not in rows[0]:
+    rows = Delimited(lines_of(path), path, delimiter="\t", hint=hint)
+    if number_column not in rows.names:
         raise DatasetError(f"{path} has no column {number_column}, or no ids.", hint=hint)
-    ragged = [row for row in rows if len(row) != 2]
-    if ragged:
-        raise DatasetError(
-            f"{path} has lines without two columns: {_some(['|'.join(r) for r in ragged])}.", hint=hint
-        )
-    number = rows[0].index(number_column)
-    raw, numbers = [row[1 - number] for row in rows[1:]], [row[number] for row in rows[1:]]
+    if len(rows.names) != 2:
+        raise rows.malformed(rows.header_line, f"it has {len(rows.names)} columns instead of 2")
+    number = rows.names.index(number_column)
+    cells = [row for _, row in rows]
+    if not cells:
+        raise DatasetError(f"{path} has no column {number_column}, or no ids.", hint=hint)
+    raw, numbers = [row[1 - number] for row in cells], [row[number] for row in cells]
     if twice := repeated(pa.array(raw)) + repeated(pa.array(numbers)):
         raise DatasetError(f"{path} names some ids more than once: {_some(twice)}.", hint=hint)
     return raw, numbers

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.datasets.base import Dataset, Note, build_items, existing_folder, note_of
-from mmfeat.datasets.delimited import first_row, first_texts, read_delimited, repeated
+from mmfeat.datasets.delimited import first_row, first_texts, read_delimited, repeated, with_ids
 from mmfeat.datasets.interactions import items_in_item_column, read_interactions
 from mmfeat.datasets.layout import in_order, unread
 from mmfeat.datasets.media_files import MediaFiles
@@ -106,10 +106,11 @@ def _titles(path: Path, language: str) -> tuple[dict[str, str | None], list[Note
             hint="Expected: item id, Chinese title, English title, without a header. "
             "Where there are only Chinese titles: --option language=zh.",
         )
-    table = read_delimited(path, {"item": pa.string(), language: pa.string()}, names)
+    table, odd = read_delimited(path, {"item": pa.string(), language: pa.string()}, names)
+    named, lacking = with_ids(table, "item", path.name)
     message = f"items that {path.name} names again: first taken"
-    titles = first_texts(table, "item", language)
-    return titles, note_of("warning", "repeated_item", message, repeated(table["item"]))
+    titles = first_texts(named, "item", language)
+    return titles, [*odd, *lacking, *note_of("warning", "repeated_item", message, repeated(named["item"]))]
 
 
 def _log(folder: Path, domain: str) -> Path | None:

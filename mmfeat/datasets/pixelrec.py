@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.datasets.base import Dataset, Note, build_items, existing_folder, note_of
-from mmfeat.datasets.delimited import first_row, first_texts, read_delimited, repeated
+from mmfeat.datasets.delimited import first_row, first_texts, read_delimited, repeated, with_ids
 from mmfeat.datasets.interactions import read_interactions
 from mmfeat.datasets.layout import in_order, media_parts
 from mmfeat.datasets.parts import part_notes
@@ -90,7 +90,9 @@ def _texts(path: Path, title: str) -> tuple[dict[str, dict[str, str | None]], li
             hint="Name the one that holds the title: --option title=COLUMN.",
         )
     columns = {"title": title, **({"description": "description"} if "description" in header else {})}
-    table = read_delimited(path, dict.fromkeys(["item_id", *columns.values()], pa.string()))
-    texts = {source: first_texts(table, "item_id", column) for source, column in columns.items()}
+    table, odd = read_delimited(path, dict.fromkeys(["item_id", *columns.values()], pa.string()))
+    named, lacking = with_ids(table, "item_id", path.name)
+    texts = {source: first_texts(named, "item_id", column) for source, column in columns.items()}
     message = f"items that {path.name} names again: first taken"
-    return texts, note_of("warning", "repeated_item", message, repeated(table["item_id"]))
+    again = note_of("warning", "repeated_item", message, repeated(named["item_id"]))
+    return texts, [*odd, *lacking, *again]

@@ -60,7 +60,7 @@ def load(
 
     Raises:
         DatasetError: unknown adapter or option, columns that the adapter can't read, or the root is
-            not what it reads.
+            not what it reads, or holds no item.
     """
     function = _REGISTRY.get(name)
     if isinstance(root, str) and "://" in root:
@@ -75,13 +75,20 @@ def load(
     asked = {"columns": _checked(name, function, columns)} if columns else {}
     adapter = validate_call(function)
     try:
-        return adapter(root, **options, **asked)
+        dataset: Dataset = adapter(root, **options, **asked)
     except ValidationError as error:
         problems = "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in error.errors())
         raise DatasetError(
             f"The dataset {name!r} does not take these options: {problems}.",
             hint=f"It takes: {', '.join(options_of(name)) or 'no options'}.",
         ) from None
+    if not len(dataset.items):
+        said = "".join(f" {note.count} {note.message}." for note in dataset.notes if note.level != "info")
+        raise DatasetError(
+            f"There are no items in {dataset.root}.{said}",
+            hint="A table with a header alone, or a file that was cut short, has none.",
+        )
+    return dataset
 
 
 def names() -> dict[str, str]:

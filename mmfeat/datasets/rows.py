@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from mmfeat.datasets.base import Cell
+from mmfeat.datasets.base import Cell, Note
 from mmfeat.datasets.cells import is_plain, listed, parsed
+from mmfeat.datasets.delimited import Delimited, several_columns
+from mmfeat.datasets.embedded import embedded_column
 from mmfeat.datasets.textfile import read_text
 from mmfeat.schemas.errors import DatasetError
+
+# The numbers of rows with a cell that holds no text, to what it holds.
+Troubles = dict[int, str]
 
 
 @dataclass(frozen=True)
@@ -24,60 +31,71 @@ class Columns:
     """A table's columns.
 
     Attributes:
-        names: every column, in the file's order.
-        read: a column's name to its values, one per row: texts as written, whole numbers in
-            decimal, None where there is none; ColumnError for values of any other type.
-        read_cells: the same for a column whose rows may hold lists of such values; blank values of a
+        names: every column that has a name, once each, in the file's order.
+        texts: a column's name to its values, one per row, and the cells that hold something else: texts as
+            written, whole numbers in decimal, None where there is none or something else; ColumnError where
+            no cell holds a text.
+        cells: the same for a column whose rows may hold lists of such values; blank values of a
             list are left out. In CSV and TSV a list is a JSON array.
+        embedded: a column that holds whole files to their locations, one per row; None for other columns.
+            A file that is named and not there goes through the function, which locates it.
+        notes: what was odd while reading.
     """
 
     names: list[str]
-    read: Callable[[str], list[str | None]]
-    read_cells: Callable[[str], list[Cell]]
+    texts: Callable[[str], tuple[list[str | None], Troubles]]
+    cells: Callable[[str], tuple[list[Cell], Troubles]]
+    embedded: Callable[[str, Callable[[str], str | None]], list[Cell] | None] = lambda name, locate: None
+    notes: list[Note] = field(default_factory=list)
 
 
 class ColumnError(Exception):
     """A column holds what is neither text nor a whole number; says what and where."""
 
 
-def read_columns(path: Path) -> Columns:
+class _Trouble(Exception):
+    """A cell holds what is neither text nor a whole number; says what."""
+
+
+def read_columns(path: Path, delimiter: str | None = None) -> Columns:
     """Opens a table; its extension says the format.
 
+    Args:
+        delimiter: between the cells of CSV and TSV; None to tell it from the header.
+
     Raises:
-        DatasetError: an unknown extension, or a file that is not of the format it is named after.
+        DatasetError: an unknown extension, or a file that is not of the format it is named after. A column of
+            a name that several have is one only where it is read.
     """
-    reader = _READERS.get(path.suffix.lower())
-    if reader is None:
+    kind = path.suffix.lower()
+    if kind in _DELIMITED:
+        return _read_delimited(path, delimiter)
+    if delimiter is not None:
         raise DatasetError(
-            f"{path} is not a kind of table that is known.", hint=f"Known are: {', '.join(_READERS)}."
+            f"{path} has no delimiter.", hint=f"The option delimiter is for {' and '.join(_DELIMITED)}."
         )
+    reader = _READERS.get(kind)
+    if reader is None:
+        known = ", ".join([*_DELIMITED, *_READERS])
+        raise DatasetError(f"{path} is not a kind of table that is known.", hint=f"Known are: {known}.")
     return reader(path)
 
 
-def _read_csv(path: Path, delimiter: str = ",") -> Columns:
-    # Strict, so that an unbalanced quote is an error instead of many lines in one value.
-    reader = csv.reader(io.StringIO(read_text(path), newline=""), delimiter=delimiter, strict=True)
-    start = 1
-    try:
-        names = next(reader, [])
-        if len(set(names)) < len(names):
-            raise DatasetError(f"{path} has several columns of one name: {', '.join(names)}.")
-        columns: list[list[str | None]] = [[] for _ in names]
-        start = reader.line_num + 1
-        for row in reader:
-            if row and len(row) != len(names):
-                raise _malformed(path, start, f"it has {len(row)} columns instead of {len(names)}")
-            for column, value in zip(columns, row, strict=False):
-                column.append(value)
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise _malformed(path, start, str(error)) from None
-    by_name = dict(zip(names, columns, strict=True))
-    return Columns(names, by_name.__getitem__, lambda name: [parsed(text) for text in by_name[name]])
+def _read_delimited(path: Path, delimiter: str | None) -> Columns:
+    text = read_text(path)
+    rows = Delimited(io.StringIO(text, newline=""), path, delimiter=delimiter)
+    columns: list[list[str | None]] = [[] for _ in rows.names]
+    for _, row in rows:
+        for column, value in zip(columns, row, strict=True):
+            column.append(value)
 
+    def texts(name: str) -> tuple[list[str | None], Troubles]:
+        return columns[rows.place_of(name)], {}
 
-def _read_tsv(path: Path) -> Columns:
-    return _read_csv(path, delimiter="\t")
+    def cells(name: str) -> tuple[list[Cell], Troubles]:
+        return [parsed(value) for value in columns[rows.place_of(name)]], {}
+
+    return Columns(list(dict.fromkeys(filter(None, rows.names))), texts, cells, notes=rows.notes())
 
 
 def _read_json_lines(path: Path) -> Columns:
@@ -88,7 +106,7 @@ def _read_json_lines(path: Path) -> Columns:
         if line.isspace() or not line:
             continue
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise _malformed(path, number, str(error)) from None
         if not isinstance(row, dict):
@@ -99,26 +117,59 @@ def _read_json_lines(path: Path) -> Columns:
             column.append(value)
         n_rows += 1
 
-    def values(name: str) -> Iterator[tuple[int, Any]]:
-        return enumerate(columns[name] + [None] * (n_rows - len(columns[name])), start=1)
+    def values(name: str) -> list[Any]:
+        return columns[name] + [None] * (n_rows - len(columns[name]))
 
     return Columns(
         list(columns),
-        lambda name: [_json_text(value, row) for row, value in values(name)],
-        lambda name: [_json_cell(value, row) for row, value in values(name)],
+        lambda name: _each(values(name), _json_text),
+        lambda name: _each(values(name), _json_cell),
     )
 
 
-def _json_text(value: Any, row: int) -> str | None:
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(name for name, n in Counter(name for name, _ in pairs).items() if n > 1)
+        raise ValueError(f"it has several values of the name {twice!r}")
+    return found
+
+
+def _each(values: Iterable[Any], read: Callable[[Any], Any]) -> tuple[list[Any], Troubles]:
+    """What ``read`` makes of each value, None where it holds no text, and what those hold.
+
+    Raises:
+        ColumnError: none of them holds a text.
+    """
+    cells: list[Any] = []
+    troubles: Troubles = {}
+    empty = 0
+    for row, value in enumerate(values):
+        try:
+            cells.append(read(value))
+            empty += cells[-1] is None
+        except _Trouble as trouble:
+            cells.append(None)
+            troubles[row] = str(trouble)
+    if troubles and len(troubles) + empty == len(cells):
+        row, held = next(iter(troubles.items()))
+        raise ColumnError(f"row {row + 1} {held}")
+    return cells, troubles
+
+
+def _json_text(value: Any) -> str | None:
+    # Python and pandas write a missing value of JSON as NaN.
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
     if not is_plain(value):
-        raise ColumnError(f"row {row} holds {json.dumps(value)[:40]}, neither text nor a whole number")
-    return None if value is None else str(value)
+        raise _Trouble(f"holds {json.dumps(value, default=str)[:40]}, neither text nor a whole number")
+    return str(value)
 
 
-def _json_cell(value: Any, row: int) -> Cell:
+def _json_cell(value: Any) -> Cell:
     if not isinstance(value, list):
-        return _json_text(value, row)
-    return listed(_json_text(one, row) for one in value)
+        return _json_text(value)
+    return listed(_json_text(one) for one in value)
 
 
 def _read_parquet(path: Path) -> Columns:
@@ -128,24 +179,46 @@ def _read_parquet(path: Path) -> Columns:
         raise DatasetError(f"{path} is not a Parquet file: {error}.") from None
     schema = file.schema_arrow
 
-    def read(name: str) -> list[str | None]:
+    def kind_of(name: str) -> pa.DataType:
+        if len(schema.get_all_field_indices(name)) > 1:
+            raise several_columns(path, name)
         kind = schema.field(name).type
-        plain = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not _is_plain(plain):
-            raise ColumnError(f"it is of type {kind}, neither text nor whole numbers")
-        texts: list[str | None] = file.read([name])[name].cast(plain).cast(pa.string()).to_pylist()
-        return texts
+        return kind.value_type if pa.types.is_dictionary(kind) else kind
 
-    def read_cells(name: str) -> list[Cell]:
-        kind = schema.field(name).type
+    def read(name: str) -> pa.ChunkedArray:
+        try:
+            return file.read([name])[name]
+        except (pa.ArrowException, OSError) as error:
+            raise DatasetError(
+                f"{path}: the column {name!r} cannot be read: {str(error).rstrip('.')}.",
+                hint="A file cut short or damaged must be downloaded again.",
+            ) from None
+
+    def texts(name: str) -> tuple[list[str | None], Troubles]:
+        kind = kind_of(name)
+        # A column of missing values alone may be of floats: it holds NaN.
+        if pa.types.is_floating(kind) and pc.all(pc.is_null(read(name), nan_is_null=True)).as_py():
+            return [None] * file.metadata.num_rows, {}
+        if not _is_plain(kind):
+            raise ColumnError(f"it is of type {kind}, neither text nor whole numbers")
+        column: list[str | None] = read(name).cast(kind).cast(pa.string()).to_pylist()
+        return column, {}
+
+    def cells(name: str) -> tuple[list[Cell], Troubles]:
+        kind = kind_of(name)
         if not _is_list(kind):
-            return list(read(name))
+            column, troubles = texts(name)
+            return list(column), troubles
         if not _is_plain(kind.value_type):
             raise ColumnError(f"it is of type {kind}, neither text nor whole numbers")
-        lists = file.read([name])[name].to_pylist()
-        return [None if values is None else listed(values) for values in lists]
+        lists = read(name).to_pylist()
+        return [None if values is None else listed(values) for values in lists], {}
 
-    return Columns(schema.names, read, read_cells)
+    def embedded(name: str, locate: Callable[[str], str | None]) -> list[Cell] | None:
+        kind_of(name)
+        return embedded_column(path, file, name, locate)
+
+    return Columns(list(dict.fromkeys(schema.names)), texts, cells, embedded)
 
 
 def _is_plain(kind: pa.DataType) -> bool:
@@ -165,9 +238,8 @@ def _malformed(path: Path, line: int, why: str) -> DatasetError:
     return DatasetError(f"{path}, line {line}: {why}.", hint="Mend the line, or write the table again.")
 
 
+_DELIMITED = (".csv", ".tsv")
 _READERS: dict[str, Callable[[Path], Columns]] = {
-    ".csv": _read_csv,
-    ".tsv": _read_tsv,
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".parquet": _read_parquet,

@@ -127,7 +127,8 @@ def _chinese_titles(folder: Path, log: Path | None) -> _Texts:
             f"There are no Chinese titles in {folder}: they are in the column title of the interactions.",
             hint=f"Put {_INTERACTIONS[0]} there, or leave the option language out.",
         )
-    table = read_delimited(log, {"pid": pa.string(), "title": pa.string()})
+    # What is odd of the file is noted where its interactions are read.
+    table, _ = read_delimited(log, {"pid": pa.string(), "title": pa.string()})
     named = table.filter(pc.not_equal(table["pid"], ""))
     filled = named.filter(pc.not_equal(pc.utf8_trim_whitespace(named["title"]), ""))
     return _Texts(log.name, first_texts(filled, "pid", "title"))

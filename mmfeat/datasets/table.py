@@ -28,6 +28,7 @@ _DEFAULTS = {
 }
 
 _UNUSABLE = "columns with a usual name that are no texts: not read"
+_NO_TEXT = "cells that hold no text: read as none"
 _BROKEN = "texts with half a character: shown as U+FFFD"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -42,13 +43,15 @@ def load(
     video: str | None = None,
     audio: str | None = None,
     media_root: Path | None = None,
+    delimiter: str | None = None,
     columns: ColumnConfigs | None = None,
 ) -> Dataset:
     """A table of items (CSV, TSV, JSON lines or Parquet) with texts and paths or URLs of media.
 
-    Ids are strings exactly as written. Blank texts and places count as none. A row that repeats
-    another one is noted and taken once. CSV and TSV have a header and quote a value that holds a
-    delimiter, a quote or a line break.
+    Ids are strings exactly as written. Blank texts and places count as none, and so does a cell that holds
+    no text, which is noted by item. A row that repeats another one is noted and taken once. CSV and TSV
+    have a header and quote a value that holds a delimiter, a quote or a line break. Media may also be
+    cells of Parquet: files as they are, or ``struct<bytes, path>``.
 
     Args:
         root: the table file; items keep the order of its rows.
@@ -57,18 +60,22 @@ def load(
             but for those that ``columns`` reads.
         media_root: folder that paths start from and must not leave, symbolic links followed; the
             table's folder where not given. ``/`` lets the table name any file of this machine.
+        delimiter: between the cells of CSV and TSV; told from the header where not given.
         columns: further columns to read. One is a list where any of its cells is: a list of JSON
             lines or Parquet, or in CSV and TSV a JSON array of texts.
 
     Raises:
         DatasetError: the file is not such a table, a named column is not there or holds neither
-            text nor whole numbers, a row has no id, or rows of one id differ.
+            text nor whole numbers, a column that is read is there twice, a row has no id, or rows of one id
+            differ.
     """
     path = existing_root(root, "table", _WHAT)
     if not path.is_file():
         raise DatasetError(f"{path} is not a file.", hint=f"--root must be {_WHAT}.")
     locator = Locator(path.parent if media_root is None else _media_root(media_root))
-    table = read_columns(path)
+    if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
+        raise DatasetError(f"{delimiter!r} cannot be a delimiter.", hint="Give one character, such as ';'.")
+    table = read_columns(path, delimiter)
     asked = columns or {}
     given = {
         "id": id,
@@ -84,21 +91,19 @@ def load(
             f"{path} has no column of item ids; its columns are: {', '.join(table.names)}.",
             hint="Name it: --option id=COLUMN.",
         )
-    values, unusable, broken = _read(path, table, chosen, given)
-    further, further_broken = _read_further(path, table, asked)
+    read = _Reader(path, table, locator)
+    values = read.roles(chosen, given)
     ids = _checked_ids(path, [cell if isinstance(cell, str) else None for cell in values.pop("id")])
-    values |= further
+    values |= read.further(asked)
     first_rows, repeated = _first_rows(path, ids, values)
     found = {name: usual(name) for name in values if name not in asked}
     cells: dict[str, dict[str, Cell]] = {}
     for name, rows in values.items():
         kept = [rows[row] for row in first_rows.values()]
-        if name not in asked:
-            kept = [text_or_none(cell) if isinstance(cell, str) else None for cell in kept]
-        else:
+        if name in asked:
             kept, several = uniform(kept)
             found[name] = Column(name, asked[name].modality, several)
-        if found[name].is_media:
+        if found[name].is_media and name not in read.located:
             kept = [_located(locator, cell) for cell in kept]
         cells[name] = dict(zip(first_rows, kept, strict=True))
     return Dataset(
@@ -107,8 +112,10 @@ def load(
         items=build_items(first_rows, cells, [found[name] for name in asked]),
         notes=[
             *note_of("info", "columns", "columns that are read", _sources(chosen, values, asked)),
-            *note_of("warning", "unusable_column", _UNUSABLE, unusable),
-            *note_of("warning", "broken_text", _BROKEN, [*broken, *further_broken]),
+            *table.notes,
+            *note_of("warning", "unusable_column", _UNUSABLE, read.unusable),
+            *note_of("warning", "unusable_cell", _NO_TEXT, read.unusable_cells(ids)),
+            *note_of("warning", "broken_text", _BROKEN, read.broken),
             *note_of("info", "repeated_row", "rows that repeat another: taken once", repeated),
             *locator.notes(),
         ],
@@ -130,7 +137,7 @@ def _choose(path: Path, table: Columns, given: Mapping[str, str | None], asked: 
     Args:
         asked: columns that are read under names of their own: of them only the ids are read once more.
     """
-    by_lower = {name.lower(): name for name in reversed(table.names)}
+    by_lower = {name.strip().lower(): name for name in reversed(table.names)}
     chosen = {}
     for role, name in given.items():
         if name is None:
@@ -152,26 +159,88 @@ def _no_column(path: Path, table: Columns, name: str, role: str) -> DatasetError
     )
 
 
-def _read_further(
-    path: Path, table: Columns, asked: Mapping[str, ColumnConfig]
-) -> tuple[dict[str, list[Cell]], list[str]]:
-    """The cells of every column that is asked for, and places of broken texts."""
-    values: dict[str, list[Cell]] = {}
-    broken: list[str] = []
-    for name, config in asked.items():
-        source = config.source(name)
-        if source not in table.names:
-            raise _no_column(path, table, source, "" if source == name else f", asked for as {name!r}")
-        try:
-            cells = table.read_cells(source)
-        except ColumnError as error:
-            raise DatasetError(f"{path}: the column {source!r} cannot be read: {error}.") from None
-        values[name] = [
+class _Reader:
+    """Reads the columns of a table that are wanted.
+
+    Attributes:
+        located: names of columns whose values are locations already: of files in the table itself.
+        unusable: columns that nobody asked for and that hold no texts.
+        broken: places of texts with half a character.
+    """
+
+    def __init__(self, path: Path, table: Columns, locator: Locator) -> None:
+        self._path, self._table, self._locator = path, table, locator
+        self.located: set[str] = set()
+        self.unusable: list[str] = []
+        self.broken: list[str] = []
+        self._troubles: list[tuple[str, int, str]] = []
+
+    def roles(self, chosen: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, list[Cell]]:
+        """The values of every role that has a column of texts or of files."""
+        values: dict[str, list[Cell]] = {}
+        for role, column in chosen.items():
+            try:
+                values[role] = self._role(role, column)
+            except ColumnError as error:
+                if role == "id" or given[role] is not None:
+                    raise DatasetError(
+                        f"{self._path}: the column {column!r} cannot be the {role}: {error}.",
+                        hint=f"Name another: --option {role}=COLUMN.",
+                    ) from None
+                # Nobody asked for a column that only happens to have a usual name.
+                self.unusable.append(f"{column}: {error}")
+        return values
+
+    def further(self, asked: Mapping[str, ColumnConfig]) -> dict[str, list[Cell]]:
+        """The cells of every column that is asked for."""
+        values: dict[str, list[Cell]] = {}
+        for name, config in asked.items():
+            source = config.source(name)
+            if source not in self._table.names:
+                role = "" if source == name else f", asked for as {name!r}"
+                raise _no_column(self._path, self._table, source, role)
+            try:
+                values[name] = self._further(name, source, config.modality)
+            except ColumnError as error:
+                raise DatasetError(f"{self._path}: the column {source!r} cannot be read: {error}.") from None
+        return values
+
+    def unusable_cells(self, ids: Sequence[str]) -> list[str]:
+        """The cells that hold no text, by item."""
+        return [f"{ids[row]}: its {column} {held}" for column, row, held in self._troubles]
+
+    def _role(self, role: str, column: str) -> list[Cell]:
+        if role != "id" and usual(role).is_media and (files := self._files(role, column)) is not None:
+            return files
+        texts, troubles = self._table.texts(column)
+        if role == "id" and troubles:
+            row, held = next(iter(troubles.items()))
+            raise ColumnError(f"row {row + 1} {held}")
+        self._note(column, troubles)
+        clean: list[Cell] = [_blank_none(text) for text in texts]
+        self.broken += _changed(column, texts, clean)
+        return clean
+
+    def _further(self, name: str, source: str, modality: str) -> list[Cell]:
+        if modality != "text" and (files := self._files(name, source)) is not None:
+            return files
+        cells, troubles = self._table.cells(source)
+        self._note(source, troubles)
+        clean: list[Cell] = [
             [_encodable(text) for text in cell] if isinstance(cell, list) else _blank_none(cell)
             for cell in cells
         ]
-        broken += _changed(source, cells, values[name])
-    return values, broken
+        self.broken += _changed(source, cells, clean)
+        return clean
+
+    def _files(self, name: str, column: str) -> list[Cell] | None:
+        files = self._table.embedded(column, self._locator.locate)
+        if files is not None:
+            self.located.add(name)
+        return files
+
+    def _note(self, column: str, troubles: Mapping[int, str]) -> None:
+        self._troubles += [(column, row, held) for row, held in troubles.items()]
 
 
 def _blank_none(text: str | None) -> str | None:
@@ -184,30 +253,6 @@ def _located(locator: Locator, cell: Cell) -> Cell:
     if isinstance(cell, list):
         return [place for value in cell if (place := locator.locate(value))] or None
     return None if cell is None else locator.locate(cell)
-
-
-def _read(
-    path: Path, table: Columns, chosen: Mapping[str, str], given: Mapping[str, str | None]
-) -> tuple[dict[str, list[Cell]], list[str], list[str]]:
-    """The values of every role, columns that cannot be read, and places of broken texts."""
-    values: dict[str, list[Cell]] = {}
-    unusable: list[str] = []
-    broken: list[str] = []
-    for role, column in chosen.items():
-        try:
-            texts = table.read(column)
-        except ColumnError as error:
-            if role == "id" or given[role] is not None:
-                raise DatasetError(
-                    f"{path}: the column {column!r} cannot be the {role}: {error}.",
-                    hint=f"Name another: --option {role}=COLUMN.",
-                ) from None
-            # Nobody asked for a column that only happens to have a usual name.
-            unusable.append(f"{column}: {error}")
-            continue
-        values[role] = [None if text is None else _encodable(text) for text in texts]
-        broken += _changed(column, texts, values[role])
-    return values, unusable, broken
 
 
 def _sources(

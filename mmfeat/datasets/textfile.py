@@ -21,11 +21,15 @@ def decode_text(data: bytes, place: str | Path) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise DatasetError(
-            f"{place} is not UTF-8: line {line} holds the byte 0x{data[error.start]:02x}.",
-            hint="Convert it first, for Chinese texts often: iconv -f GB18030 -t UTF-8 FILE > NEW.",
-        ) from None
+        raise not_utf8(place, data.count(b"\n", 0, error.start) + 1, data[error.start]) from None
+
+
+def not_utf8(place: str | Path, line: int, byte: int) -> DatasetError:
+    """The error that a text is not UTF-8."""
+    return DatasetError(
+        f"{place} is not UTF-8: line {line} holds the byte 0x{byte:02x}.",
+        hint="Convert it first, for Chinese texts often: iconv -f GB18030 -t UTF-8 FILE > NEW.",
+    )
 
 
 def text_or_none(text: str | None) -> str | None:

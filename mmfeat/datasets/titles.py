@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from mmfeat.datasets.base import Cell, Note, note_of
 from mmfeat.datasets.cells import parsed, uniform
+from mmfeat.datasets.delimited import Delimited, first_cells
 from mmfeat.datasets.textfile import read_text, text_or_none
 from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import DatasetError
@@ -17,6 +17,10 @@ from mmfeat.schemas.validation import near
 
 # How the first column is headed; a file whose first line starts otherwise has no header.
 _ID_HEADERS = frozenset({"item", "item_id", "itemid", "id"})
+_HINT = (
+    "Quote titles that hold commas or quotes, or remove the header: each line is then split at "
+    "its first comma. Further texts are named under [dataset.columns]."
+)
 
 
 @dataclass
@@ -31,6 +35,7 @@ class Titles:
         conflicting: ids on several lines with different titles; the first was taken.
         malformed: lines without an id or without a comma, as ``line N``; none was taken.
         unread: columns that nobody asked for.
+        odd: what was odd of the lines of a file with a header.
     """
 
     name: str
@@ -41,6 +46,7 @@ class Titles:
     conflicting: list[str] = field(default_factory=list)
     malformed: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
+    odd: list[Note] = field(default_factory=list)
 
     @property
     def columns(self) -> dict[str, Mapping[str, Cell]]:
@@ -79,6 +85,7 @@ class Titles:
                 self.malformed,
             ),
             *note_of("info", "unread_column", f"columns of {name} that are not read", self.unread),
+            *self.odd,
         ]
 
 
@@ -103,9 +110,9 @@ def read_titles(path: Path, further: Mapping[str, str] | None = None) -> Titles:
 def parse_titles(text: str, path: PurePath, further: Mapping[str, str] | None = None) -> Titles:
     """As :func:`read_titles`, of a text that was read already from ``path``."""
     titles = Titles(path.name, cells={name: {} for name in further or {}})
-    first = text.partition("\n")[0].rstrip("\r").replace('"', "").lower().split(",")
-    if first[0].strip() in _ID_HEADERS:
-        _add_csv(titles, text, path, further or {})
+    header = _header(text, path)
+    if header is not None:
+        _add_csv(titles, header, further or {})
     elif further:
         raise DatasetError(
             f"{path} has no header, and so no column {next(iter(further.values()))!r}.",
@@ -124,6 +131,15 @@ def parse_titles(text: str, path: PurePath, further: Mapping[str, str] | None = 
     return titles
 
 
+def _header(text: str, path: PurePath) -> Delimited | None:
+    """The rows of a text that begins with a header; None where it has none."""
+    first = next(filter(str.strip, io.StringIO(text, newline="")), "")
+    cells = first_cells(first)
+    if not cells or cells[0].strip().lower() not in _ID_HEADERS:
+        return None
+    return Delimited(io.StringIO(text, newline=""), path, hint=_HINT)
+
+
 def _line_rows(text: str) -> Iterator[tuple[int, str, str | None]]:
     # Not str.splitlines: it also breaks at characters that titles hold, such as U+2028.
     for number, line in enumerate(text.split("\n"), start=1):
@@ -132,46 +148,22 @@ def _line_rows(text: str) -> Iterator[tuple[int, str, str | None]]:
             yield number, item_id, title if comma else None
 
 
-def _add_csv(titles: Titles, text: str, path: PurePath, further: Mapping[str, str]) -> None:
-    rows = _csv_rows(text, path)
-    _, header = next(rows)
+def _add_csv(titles: Titles, rows: Delimited, further: Mapping[str, str]) -> None:
+    header = [name for name in rows.names if name]
     for name, called in further.items():
         if called not in header[2:]:
             there = ", ".join(header[2:]) or "none"
             raise DatasetError(
-                f"{path} has no column {called!r}, asked for as {name!r}.",
+                f"{rows.place} has no column {called!r}, asked for as {name!r}.",
                 hint=f"{near(called, header[2:])}Beside id and title it has: {there}.",
             )
-    if len(header) != 2 and not further:
-        raise _not_csv(path, 1, f"it has {len(header)} columns")
+    if rows.names[:2] != header[:2] or len(header) < 2 or (len(header) > 2 and not further):
+        raise rows.malformed(rows.header_line, f"it has {len(header)} columns instead of 2, id and title")
     titles.unread = [name for name in header[2:] if name not in further.values()]
-    at = {name: header.index(called, 2) for name, called in further.items()}
+    at = {name: rows.place_of(called) for name, called in further.items()}
     for line, row in rows:
-        if len(row) != len(header):
-            raise _not_csv(path, line, f"it has {len(row)} columns")
         if row[0]:
             titles.add(row[0], row[1], {name: parsed(row[place]) for name, place in at.items()})
         else:
             titles.malformed.append(f"line {line}")
-
-
-def _csv_rows(text: str, path: PurePath) -> Iterator[tuple[int, Sequence[str]]]:
-    """``(line where it starts, cells)`` of each row that is not empty, the header first."""
-    # Strict, so that an unbalanced quote is an error instead of many lines in one title.
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    start = 1
-    try:
-        for row in reader:
-            if row:
-                yield start, row
-            start = reader.line_num + 1
-    except csv.Error as error:
-        raise _not_csv(path, start, str(error)) from None
-
-
-def _not_csv(path: PurePath, line: int, why: str) -> DatasetError:
-    return DatasetError(
-        f"{path}, line {line} is not CSV of two columns, id and title: {why}.",
-        hint="Quote titles that hold commas or quotes, or remove the header: each line is then split at "
-        "its first comma. Further texts are named under [dataset.columns].",
-    )
+    titles.odd = rows.notes()

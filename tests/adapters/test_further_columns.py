@@ -148,7 +148,12 @@ def test_texts_are_further_columns_of_titles_csv(tmp_path: Path):
         ({"1.jpg": b"x"}, {"brand": "text"}, "There is no titles.csv", "item_id,title,brand"),
         ({"titles.csv": "item,title,brands\n1,a,b\n"}, {"brand": "text"}, "no column 'brand'", "'brands'"),
         ({"titles.csv": "1,a\n"}, {"brand": "text"}, "has no header", "item_id,title,brand"),
-        ({"titles.csv": "item,title,x\n1,a,b\n"}, {}, "not CSV of two columns", r"\[dataset.columns\]"),
+        (
+            {"titles.csv": "item,title,x\n1,a,b\n"},
+            {},
+            "3 columns instead of 2, id and title",
+            r"\[dataset.columns\]",
+        ),
     ],
 )
 def test_a_folder_says_what_it_lacks(tmp_path: Path, files, columns, message, hint):

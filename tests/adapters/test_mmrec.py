@@ -107,7 +107,7 @@ def test_users_keep_their_numbers_without_a_map_and_times_may_be_absent(folder):
         ("asin\titemID\na\t0\na\t1\n", "names some ids more than once: a"),
         ("asin,itemID\na,0\n", "no column itemID"),
         ("asin\titemID\n", "no column itemID, or no ids"),
-        ("asin\titemID\na\n", "without two columns: a"),
+        ("asin\titemID\na\n", "line 2: it has 1 columns instead of 2"),
     ],
 )
 def test_a_map_that_does_not_number_items_from_0_is_refused(folder, mapping, message):

@@ -96,7 +96,7 @@ def test_times_that_are_neither_seconds_nor_milliseconds_are_refused(folder):
         load("pixelrec", folder)
     assert error.value.hint
     path.write_text("item_id,user_id,timestamp\ni2,u1,yesterday\n")
-    with pytest.raises(DatasetError, match="Cannot read"):
+    with pytest.raises(DatasetError, match="line 2: its timestamp is 'yesterday', which is no number"):
         load("pixelrec", folder)
 
 

@@ -108,6 +108,6 @@ def test_a_folder_of_something_else_or_a_log_cut_short_is_refused(tmp_path, fold
         load("shortvideo", tmp_path)
     assert error.value.hint
     (folder / "interaciton_filtered.csv").write_text(LOG + "101,2023,16634")
-    with pytest.raises(DatasetError, match="Cannot read") as error:
+    with pytest.raises(DatasetError, match="line 7: it has 3 columns instead of 7") as error:
         load("shortvideo", folder)
     assert error.value.hint and "cut short" in error.value.hint

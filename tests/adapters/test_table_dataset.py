@@ -169,7 +169,7 @@ def test_halves_of_characters_are_replaced_and_noted(tmp_path: Path):
     [
         ("a.xlsx", "x", r"not a kind of table .*"),
         ("a.csv", "name,title\n1,a\n", r"no column of item ids; its columns are: name, title"),
-        ("a.csv", "", "no column of item ids"),
+        ("a.csv", "", "is empty"),
         ("a.csv", "id,id\n1,2\n", "several columns of one name"),
         ("a.csv", "id,title\n1,a,b\n", r"line 2: it has 3 columns instead of 2"),
         ("a.csv", 'id,title\n1,a\n2,"b\n3,"c"\n', r"line 3: "),

@@ -25,7 +25,8 @@ def test_quoted_titles_come_back_whatever_they_hold(tmp_path: Path, ids: list[st
         csv.writer(file).writerows([("item", "title"), *written.items()])
     found = read_titles(path)
     assert found.texts == written
-    assert found.notes() == []
+    # A title may well look like a row: that is said, and the title is what was written.
+    assert {note.code for note in found.notes()} <= {"open_quote"}
 
 
 @reuse_folder
