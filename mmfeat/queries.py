@@ -95,7 +95,7 @@ def _decoded(image: str | Path | bytes, query: Query) -> Any:
 
     assert isinstance(query.prepare, PixelPrepare), "a picture is prepared as pixels"
     request = MediaRequest(_place(image), (picture_of(query.prepare.view),))
-    decoded = decode_fenced(request, MediaLimits())
+    decoded = decode_fenced(request, MediaLimits().with_buckets([request.location]))
     if decoded.failure is not None:
         raise decoded.failure
     return decoded.values[0]

@@ -52,10 +52,10 @@ class FrameOptions(Frozen):
 
     frames: int | None = Field(default=None, gt=0, le=4096)
     sampling: SamplingMode | None = None
-    fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    fps: float | None = Field(default=None, gt=0, le=1000)
     scene_detector: SceneDetector | None = None
-    scene_threshold: float | None = Field(default=None, gt=0)
-    min_scene_seconds: float | None = Field(default=None, ge=0)
+    scene_threshold: float | None = Field(default=None, gt=0, le=1e6)
+    min_scene_seconds: float | None = Field(default=None, ge=0, le=1e6)
     max_scenes: int | None = Field(default=None, gt=0, le=256)
 
 

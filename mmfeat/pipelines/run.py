@@ -60,7 +60,9 @@ def run_job(job: JobConfig, reporter: Reporter | None = None, executor: Executor
 
 class _Run:
     def __init__(self, job: JobConfig, reporter: Reporter, executor: Executor | None) -> None:
-        self.job = job
+        # A dataset's own bucket is read by the operator's word.
+        limits = job.limits.with_buckets([job.dataset.root or ""])
+        self.job = job.model_copy(update={"limits": limits})
         self.reporter = Logged(reporter)
         self.executor = executor
         self.run_id = uuid.uuid4().hex[:12]

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import OK
+from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store
 
@@ -31,6 +32,7 @@ class Captions:
         stages, reasons: of failed items; empty otherwise.
         contents: hash of what was described; None where there is no row.
         facts: what was recorded of each text.
+        limits: by which the media described are read.
     """
 
     version: FeatureVersion
@@ -45,6 +47,7 @@ class Captions:
     reasons: list[str]
     contents: list[str | None]
     facts: list[dict[str, Any]]
+    limits: MediaLimits
 
     @property
     def spec(self) -> FeatureSpec:
@@ -89,6 +92,7 @@ def read_captions(store: Store, version: FeatureVersion) -> Captions:
         reasons=[str(reason) for reason in column.reason],
         contents=[contents.get(item_id) for item_id in ids],
         facts=[json.loads(facts.get(item_id) or "{}") for item_id in ids],
+        limits=MediaLimits().with_buckets(store.media_buckets()),
     )
 
 

@@ -45,7 +45,6 @@ def check_claims(
     from mmfeat.extract.fence.decode import MediaRequest, Wanted
     from mmfeat.extract.fence.process import decode_fenced
     from mmfeat.extract.registry import class_of, load_method, resolve_all
-    from mmfeat.schemas.media import MediaLimits
 
     table = {
         "source": captions.source,
@@ -67,7 +66,7 @@ def check_claims(
     chosen = _sample(captions, seed)
     for done, at in enumerate(chosen, start=1):
         location = captions.locations[at] or ""
-        found = decode_fenced(MediaRequest(location, (Wanted.of(spec.inputs[0]),)), MediaLimits())
+        found = decode_fenced(MediaRequest(location, (Wanted.of(spec.inputs[0]),)), captions.limits)
         claims = sentences_of(captions.texts[at])
         if not found.values:
             failed += len(claims)

@@ -14,7 +14,6 @@ from mmfeat.report.model import Item, Picture, Shelf, Shown
 from mmfeat.report.pictures import Progress
 from mmfeat.schemas.featureset import FAILED, OK
 from mmfeat.schemas.inputs import FrameSampling, PixelView
-from mmfeat.schemas.media import MediaLimits
 
 # 48 items of 4 frames at some 5 kB: a page that can be sent by mail.
 _PER_SHELF = 12
@@ -65,7 +64,7 @@ def _shown(captions: Captions, at: int) -> Shown:
     view = PixelView(mode="bound", height=_LONGER_SIDE, width=_LONGER_SIDE)
     is_clip = captions.modality == "video"
     wanted = clip_of(FrameSampling(count=_STRIP_FRAMES), view) if is_clip else picture_of(view)
-    found = decode_fenced(MediaRequest(location, (wanted,)), MediaLimits())
+    found = decode_fenced(MediaRequest(location, (wanted,)), captions.limits)
     if found.failure is not None:
         return Shown(item_id=item_id, pictures=(), absent=f"Cannot be shown: {found.failure.reason}.")
     frames = found.values[0]

@@ -11,7 +11,7 @@ import numpy as np
 from mmfeat.report.captions import Captions
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.inputs import FrameSampling
-from mmfeat.schemas.media import Frames, MediaLimits
+from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store
 
@@ -110,7 +110,7 @@ def _encoded(captions: Captions, spec: FeatureSpec, encoder: Encoder, progress: 
     at_, frames = [], []
     waiting: list[tuple[int, Frames]] = []
     for done, (at, location) in enumerate(places, start=1):
-        found = decode_fenced(MediaRequest(location, (wanted,)), MediaLimits())
+        found = decode_fenced(MediaRequest(location, (wanted,)), captions.limits)
         if found.values:
             waiting.append((at, found.values[0]))
         if len(waiting) == _BATCH or done == len(places):

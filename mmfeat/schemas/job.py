@@ -20,6 +20,8 @@ from mmfeat.schemas.validation import validated
 # Settings are a few dozen lines; anything this large is a wrong path.
 MAX_TOML_BYTES = 1 << 20
 
+_MOST_PROCESSES, _MOST_THREADS, _MOST_ROWS_AT_ONCE = 1 << 16, 1 << 12, 1 << 20
+
 
 class StoreConfig(Frozen):
     """``[store]``: a local folder or an object-store URI."""
@@ -61,11 +63,11 @@ class Resources(Frozen):
         executor: ``ray``, ``local`` (this process alone), or ``auto``: local where there is little to do.
     """
 
-    cpus: int | None = Field(default=None, gt=0)
-    gpus: int | None = Field(default=None, ge=0)
-    workers: int | None = Field(default=None, gt=0)
-    threads: int | None = Field(default=None, gt=0)
-    batch_size: int | None = Field(default=None, gt=0)
+    cpus: int | None = Field(default=None, gt=0, le=_MOST_PROCESSES)
+    gpus: int | None = Field(default=None, ge=0, le=_MOST_PROCESSES)
+    workers: int | None = Field(default=None, gt=0, le=_MOST_PROCESSES)
+    threads: int | None = Field(default=None, gt=0, le=_MOST_THREADS)
+    batch_size: int | None = Field(default=None, gt=0, le=_MOST_ROWS_AT_ONCE)
     ray_address: str | None = None
     executor: Literal["auto", "local", "ray"] = "auto"
 
@@ -93,7 +95,7 @@ class RunOptions(Frozen):
     replace: bool = False
     retry_failed: bool = False
     limit: int | None = Field(default=None, gt=0)
-    wait_seconds: float = Field(default=0, ge=0)
+    wait_seconds: float = Field(default=0, ge=0, le=1e6)
     refit: tuple[str, ...] = ()
     estimate: bool = False
 
@@ -150,6 +152,8 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"There is no file {path}.", hint="Check the path.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"Cannot read {path}: {error}.") from None
+    except RecursionError:
+        raise ConfigError(f"{path} is nested too deeply: no file of settings.") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from None
 

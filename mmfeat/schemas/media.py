@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+from mmfeat.schemas.frozen import Seconds
+from mmfeat.schemas.objectstore import bucket_of
+
+_MOST_BYTES, _MOST_PIXELS = 1 << 50, 1 << 40
+_MOST_AT_ONCE = 1024
+
+Bytes = Annotated[int, Field(gt=0, le=_MOST_BYTES)]
+Pixels = Annotated[int, Field(gt=0, le=_MOST_PIXELS)]
+Bucket = Annotated[str, StringConstraints(pattern=r"^(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*/?$")]
 
 
 class FetchOptions(BaseModel):
@@ -14,6 +26,8 @@ class FetchOptions(BaseModel):
 
     Attributes:
         allow_private_addresses: also from loopback, private, link-local and metadata addresses.
+        buckets: of object stores, whose credentials are the operator's: what may be read with them, as
+            ``s3://bucket``, beside the bucket that the dataset itself is in.
         seconds: longest time for one file, with all attempts and the waits between them.
         per_host: requests to one host at once, from all processes of one user on one machine.
         cache: absolute folder that keeps what was fetched; ``$XDG_CACHE_HOME/mmfeat/media`` when unset.
@@ -23,10 +37,11 @@ class FetchOptions(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     allow_private_addresses: bool = False
-    seconds: float = Field(default=600, gt=0)
-    per_host: int = Field(default=6, gt=0)
+    buckets: tuple[Bucket, ...] = ()
+    seconds: Seconds = 600
+    per_host: int = Field(default=6, gt=0, le=_MOST_AT_ONCE)
     cache: Path | None = None
-    cache_bytes: int = Field(default=20 << 30, ge=0)
+    cache_bytes: int = Field(default=20 << 30, ge=0, le=_MOST_BYTES)
 
     @field_validator("cache")
     @classmethod
@@ -35,6 +50,10 @@ class FetchOptions(BaseModel):
         if folder is not None and not (folder := folder.expanduser()).is_absolute():
             raise ValueError("give an absolute path")
         return folder
+
+    def allows(self, bucket: str) -> bool:
+        """Whether a bucket, as ``s3://bucket``, may be read."""
+        return bucket in (listed.rstrip("/") for listed in self.buckets)
 
 
 class MediaLimits(BaseModel):
@@ -58,16 +77,24 @@ class MediaLimits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    image_bytes: int = Field(default=64 << 20, gt=0)
-    image_pixels: int = Field(default=100_000_000, gt=0)
-    clip_bytes: int = Field(default=2 << 30, gt=0)
-    clip_seconds: float = Field(default=4 * 3600, gt=0)
-    clip_pixels: int = Field(default=8192 * 4320, gt=0)
-    sound_bytes: int = Field(default=512 << 20, gt=0)
-    sound_seconds: float = Field(default=4 * 3600, gt=0)
-    item_seconds: float = Field(default=300, gt=0)
-    item_memory: int = Field(default=4 << 30, gt=0)
+    image_bytes: Bytes = 64 << 20
+    image_pixels: Pixels = 100_000_000
+    clip_bytes: Bytes = 2 << 30
+    clip_seconds: Seconds = 4 * 3600
+    clip_pixels: Pixels = 8192 * 4320
+    sound_bytes: Bytes = 512 << 20
+    sound_seconds: Seconds = 4 * 3600
+    item_seconds: Seconds = 300
+    item_memory: Bytes = 4 << 30
     fetch: FetchOptions = FetchOptions()
+
+    def with_buckets(self, uris: Iterable[str]) -> MediaLimits:
+        """These limits, with the buckets of ``uris`` among those that may be read."""
+        own = [bucket for uri in uris if (bucket := bucket_of(uri)) and not self.fetch.allows(bucket)]
+        if not own:
+            return self
+        fetch = self.fetch.model_copy(update={"buckets": (*self.fetch.buckets, *own)})
+        return self.model_copy(update={"fetch": fetch})
 
 
 @dataclass(frozen=True)

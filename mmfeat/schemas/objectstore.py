@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 OBJECT_STORES = ("s3", "gs", "az")
 
 
+def bucket_of(uri: str) -> str | None:
+    """``s3://bucket`` of what lies in an object store; None of a path or an address of another kind."""
+    scheme, separator, path = uri.partition("://")
+    scheme = scheme.lower()
+    return f"{scheme}://{path.partition('/')[0]}" if separator and scheme in OBJECT_STORES else None
+
+
 def object_store(scheme: str, bucket: str) -> FileSystem:
     """The store behind a bucket (``az``: a container); paths in it start with the bucket's name.
 

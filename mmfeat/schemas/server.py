@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from mmfeat.schemas.frozen import Seconds
+
 #: Folder of a store that keeps a server's answers until their rows are committed. They may hold what an
 #: item showed, so forgetting removes them too.
 ANSWERS_FOLDER = "_requests"
@@ -29,7 +31,7 @@ class ServerConfig(_Part):
     base_url: str | None = None
     api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     concurrency: int = Field(default=8, gt=0, le=1024)
-    timeout: float = Field(default=120.0, gt=0)
+    timeout: Seconds = 120.0
 
     @field_validator("base_url")
     @classmethod
@@ -93,8 +95,8 @@ class VllmConfig(_Part):
         engine: settings of vLLM's engine by its own names, of those that change no value.
     """
 
-    replicas: int = Field(default=1, gt=0)
-    batch_size: int = Field(default=32, gt=0)
+    replicas: int = Field(default=1, gt=0, le=1 << 16)
+    batch_size: int = Field(default=32, gt=0, le=1 << 20)
     accelerator: str | None = None
     engine: dict[str, Any] = Field(default_factory=dict)
 

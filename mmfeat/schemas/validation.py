@@ -14,6 +14,10 @@ _Model = TypeVar("_Model", bound=BaseModel)
 
 _UNKNOWN = "extra_forbidden"
 
+# Settings are nested a few levels deep. Seeds are the largest of their numbers.
+_DEEPEST = 32
+_MOST, _MOST_INTEGER = 1e15, 2**63 - 1
+
 
 def near(word: str, known: Iterable[str]) -> str:
     """``Did you mean ...? `` for a misspelt name; empty where no known name is near."""
@@ -69,11 +73,32 @@ def validated(
     Raises:
         ConfigError: names every key that is wrong and why; of an unknown key the nearest known ones.
     """
+    _refuse_monstrous(data, where)
     try:
         return model.model_validate(data, context=dict(context or {}))
     except ValidationError as error:
         problems = "; ".join(_problem(model, one) for one in error.errors())
         raise ConfigError(f"{where}: {problems}") from None
+
+
+def _refuse_monstrous(data: Mapping[str, Any], where: str) -> None:
+    """ConfigError for numbers that no setting means, and for nesting that no settings have."""
+    waiting: list[tuple[Any, tuple[str, ...]]] = [(data, ())]
+    while waiting:
+        value, path = waiting.pop()
+        if len(path) > _DEEPEST:
+            raise ConfigError(f"{where}: {'.'.join(path[:3])}: nested more than {_DEEPEST} levels deep")
+        if isinstance(value, Mapping):
+            waiting += [(inner, (*path, str(key))) for key, inner in value.items()]
+        elif isinstance(value, list | tuple):
+            waiting += [(inner, (*path, str(at))) for at, inner in enumerate(value)]
+        elif (isinstance(value, float) and not abs(value) <= _MOST) or (
+            isinstance(value, int) and abs(value) > _MOST_INTEGER
+        ):
+            raise ConfigError(
+                f"{where}: {'.'.join(path)}: this is no number that a setting can be",
+                hint=f"Give a finite one, of at most {_MOST:g}.",
+            )
 
 
 def _problem(model: type[BaseModel], error: Any) -> str:

@@ -59,6 +59,11 @@ class View:
         return len(self.features.ids)
 
     @cached_property
+    def media_buckets(self) -> list[str]:
+        """Buckets whose media may be shown."""
+        return self._store.media_buckets()
+
+    @cached_property
     def items(self) -> pa.Table:
         """The catalog; read once."""
         return self.features.items.combine_chunks()

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.featureset import FeatureSet
+from mmfeat.schemas.objectstore import bucket_of
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import listed
 from mmfeat.store import catalog, codebooks, digests, maintenance, rows, versions
@@ -408,6 +409,14 @@ class Store:
     def runs(self) -> list[dict[str, Any]]:
         """What was recorded of runs, oldest first; :func:`mmfeat.pipelines.record.runs` reads it."""
         return self._catalog.runs()
+
+    def media_buckets(self) -> list[str]:
+        """Buckets that the newest run might read, the dataset's own among them: its media may be shown."""
+        records = reversed(Catalog(self._snapshots.database).runs())
+        jobs: Iterator[dict[str, Any]] = (record["job"] for record in records if "job" in record)
+        fetch = next(jobs, {}).get("limits", {}).get("fetch", {})
+        own = bucket_of(str((self.dataset() or {}).get("root") or ""))
+        return [*fetch.get("buckets", ()), *([own] if own else ())]
 
     def record_run(self, record: dict[str, Any]) -> None:
         """Add what a run has to say (JSON types). Needs no lease: a run that lost it leaves a record too."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import shutil
 import zipfile
 from dataclasses import replace
@@ -180,8 +181,10 @@ ENCODER, CAPTIONER = 'encoder = "open_clip"\n', 'captioner = "transformers"\n'
         (f"{ENCODER}frames = -1", "feature 'x': frames: "),
         (f"{ENCODER}model = 3", "feature 'x': model: "),
         (f"{ENCODER}normalize = [true]", "feature 'x': normalize: "),
-        (f"{CAPTIONER}temperature = nan", "feature 'x': temperature: "),
-        (f"{CAPTIONER}temperature = inf", "feature 'x': temperature: "),
+        (f"{CAPTIONER}temperature = nan", "features.x.temperature: "),
+        (f"{CAPTIONER}temperature = inf", "features.x.temperature: "),
+        (f"{CAPTIONER}temperature = 1e300", "features.x.temperature: "),
+        (f"{CAPTIONER}max_new_tokens = {10**30}", "features.x.max_new_tokens: "),
         (f"{ENCODER}[run]\nmax_failed = 2", "run.max_failed"),
         (f'{ENCODER}[limits]\nimage_bytes = "all"', "limits.image_bytes"),
         (f'{ENCODER}[resources]\ncpus = "many"', "resources.cpus"),
@@ -193,6 +196,45 @@ def test_a_value_of_the_wrong_type_is_named_with_its_key(run, tmp_path, line, ke
     code, _, err = run("run", "job.toml")
     assert code == 2
     assert key in err and "Traceback" not in err
+
+
+SECONDS = ["limits.item_seconds", "limits.clip_seconds", "limits.sound_seconds", "limits.fetch.seconds"]
+SECONDS += ["run.wait_seconds", "server.timeout", "notify.timeout_seconds", "keep.older_than_days"]
+COUNTS = ["limits.image_bytes", "limits.image_pixels", "limits.clip_bytes", "limits.item_memory"]
+COUNTS += ["limits.sound_bytes", "limits.clip_pixels", "limits.fetch.per_host", "limits.fetch.cache_bytes"]
+COUNTS += ["resources.cpus", "resources.gpus", "resources.workers", "resources.threads"]
+COUNTS += ["resources.batch_size", "run.limit", "spending.max_requests", "spending.max_tokens"]
+COUNTS += ["vllm.replicas", "vllm.batch_size", "server.concurrency", "keep.versions", "keep.snapshots"]
+PRICES = ["spending.prompt_price", "spending.new_price"]
+
+
+@pytest.mark.parametrize("number", ["1e308", "-1e308", "inf", "-inf", "nan", "1e400", f"1{'0' * 400}"])
+@pytest.mark.parametrize("key", [*SECONDS, *COUNTS, *PRICES, "run.max_failed", "gates.min_coverage"])
+def test_a_number_out_of_all_measure_is_refused_with_its_key(tmp_path, key, number):
+    table, _, name = key.rpartition(".")
+    path = tmp_path / "job.toml"
+    path.write_text(f"{HEAD}{ENCODER}[{table}]\n{name} = {number}\n")
+    with pytest.raises(ConfigError, match=re.escape(key)):
+        load_job(path)
+
+
+@pytest.mark.parametrize("key", [*SECONDS, *COUNTS[:13]])
+def test_a_number_that_no_machine_can_keep_is_refused_with_its_name(tmp_path, key):
+    table, _, name = key.rpartition(".")
+    path = tmp_path / "job.toml"
+    path.write_text(f"{HEAD}{ENCODER}[{table}]\n{name} = {10**16}\n")
+    with pytest.raises(ConfigError, match=name):
+        load_job(path)
+
+
+@pytest.mark.parametrize("levels", [40, 200, 400, 100_000])
+@pytest.mark.parametrize(("opens", "closes"), [("[", "]"), ("{a = ", "}")], ids=["lists", "tables"])
+@pytest.mark.parametrize("read", [load_job, lambda path: load_prompt(str(path))], ids=["job", "prompt"])
+def test_settings_nested_deeply_are_refused(tmp_path, levels, opens, closes, read):
+    path = tmp_path / "deep.toml"
+    path.write_text(f"{HEAD}{ENCODER}[dataset.options]\nx = {opens * levels}1{closes * levels}\n")
+    with pytest.raises(ConfigError):
+        read(path)
 
 
 # -- weights

@@ -5,12 +5,13 @@ import time
 import zipfile
 
 import pytest
+from pydantic import ValidationError
 from web_server import answer, running
 
 from mmfeat.extract.media.read import read_media, size_of_stamp, stamp_of
 from mmfeat.schemas.catalog import zip_location
 from mmfeat.schemas.errors import ItemError
-from mmfeat.schemas.media import FetchOptions
+from mmfeat.schemas.media import FetchOptions, MediaLimits
 
 MB = 2**20
 
@@ -155,8 +156,38 @@ def test_an_object_is_fetched_from_its_bucket(monkeypatch):
             ("AWS_EC2_METADATA_DISABLED", "true"),
         ):
             monkeypatch.setenv(name, value)
-        assert read_media("s3://bucket/a b.jpg", MB).data == b"object"
-        assert refusal("s3://bucket/none.jpg") == "there is no such object"
+        allowed = FetchOptions(buckets=("s3://bucket/",))
+        assert read_media("s3://bucket/a b.jpg", MB, allowed).data == b"object"
+        with pytest.raises(ItemError, match="there is no such object"):
+            read_media("s3://bucket/none.jpg", MB, allowed)
+
+
+@pytest.mark.parametrize(
+    "address", ["s3://secrets/a.jpg", "S3://secrets/a.jpg", "gs://bucket/a.jpg", "az://bucket/a"]
+)
+def test_a_bucket_that_is_not_listed_is_refused_before_it_is_asked(address, monkeypatch):
+    with running() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.address)
+        for listed in ((), ("s3://bucket",), ("s3://secret", "s3://secrets.other")):
+            with pytest.raises(ItemError, match="not among the buckets") as refused:
+                read_media(address, MB, FetchOptions(buckets=listed))
+            assert address.lower().rpartition("/")[0] in refused.value.reason
+            assert "limits.fetch.buckets" in refused.value.reason
+        assert server.connections == 0
+
+
+@pytest.mark.parametrize(
+    "listed", ["bucket", "s3://", "s3://bucket/folder", "http://bucket", "s3://a@b", "*"]
+)
+def test_a_list_of_buckets_holds_nothing_else(listed):
+    with pytest.raises(ValidationError, match="buckets"):
+        FetchOptions(buckets=(listed,))
+
+
+def test_the_bucket_of_the_dataset_is_read_without_being_listed():
+    limits = MediaLimits().with_buckets(["s3://bucket/media", "/data/media", "https://x.org/a", ""])
+    assert limits.fetch.buckets == ("s3://bucket",)
+    assert limits.with_buckets(["S3://bucket/other"]) == limits
 
 
 def test_the_name_of_a_bucket_cannot_name_another_server():

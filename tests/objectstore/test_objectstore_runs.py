@@ -14,6 +14,7 @@ import mmfeat
 from mmfeat import datasets
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.job import load_job
+from mmfeat.schemas.media import MediaLimits
 
 N_ITEMS = 12
 IDS = [f"item-{n:03d}" for n in range(N_ITEMS)]
@@ -128,8 +129,33 @@ def test_an_object_that_went_is_a_failed_item_with_the_reason(media, lake):
     from mmfeat.extract.media.read import read_media
     from mmfeat.schemas.errors import ItemError
 
-    assert len(read_media(f"{media}/covers/item-000.png", 1 << 20).data) > 100
+    allowed = MediaLimits().with_buckets([media]).fetch
+    assert len(read_media(f"{media}/covers/item-000.png", 1 << 20, allowed).data) > 100
     with pytest.raises(ItemError, match="there is no such object"):
-        read_media(f"{media}/covers/gone.png", 1 << 20)
+        read_media(f"{media}/covers/gone.png", 1 << 20, allowed)
     with pytest.raises(ItemError, match=r"larger than|too large"):
-        read_media(f"{media}/covers/item-000.png", 10)
+        read_media(f"{media}/covers/item-000.png", 10, allowed)
+
+
+def test_a_table_reads_the_buckets_that_the_job_lists_and_no_other(media, tmp_path):
+    table = tmp_path / "items.csv"
+    table.write_text(f"item_id,cover\nours,{media}/covers/item-000.png\nother,s3://payroll/item-001.png\n")
+    store, features = (
+        str(tmp_path / "store"),
+        {"cover_cnn": {"source": "cover", "encoder": "efficientnet_lite"}},
+    )
+    bucket = "/".join(media.split("/")[:3])
+
+    def extract(**limits: object) -> list[str]:
+        run = {"max_failed": 1.0, "retry_failed": True}
+        mmfeat.extract("table", table, store=store, features=features, run=run, limits=limits)
+        return list(mmfeat.open(store).lookup(["ours", "other"])["cover_cnn"].reason)
+
+    refused = [f"read: {name} is not among the buckets" for name in (bucket, "s3://payroll")]
+    reasons = extract()
+    assert all(why in reason for why, reason in zip(refused, [f"read: {r}" for r in reasons], strict=True))
+    assert "limits.fetch.buckets" in reasons[0]
+    ours, other = extract(fetch={"buckets": [bucket]})
+    assert ours == "" and "s3://payroll is not among" in other
+    # What a run might read may be shown afterwards, and nothing else.
+    assert mmfeat.open(store)._store.media_buckets() == [bucket]

@@ -33,7 +33,7 @@ def read_remote(url: str, max_bytes: int, fetch: FetchOptions) -> bytes:
     """The bytes behind a URL, at most ``max_bytes``: a longer body is dropped as soon as it shows.
 
     Web addresses are read by ``mmfeat.extract.media.web``. Credentials of object stores are those of
-    the environment.
+    the environment, so that only buckets which ``fetch`` lists are read.
 
     Raises:
         ItemError: stage ``read``: a refused address, an answer that is not media, no answer in time,
@@ -43,7 +43,7 @@ def read_remote(url: str, max_bytes: int, fetch: FetchOptions) -> bytes:
     if (scheme := scheme.lower()) in _WEB:
         return _web_reader(fetch).read(url, max_bytes)
     if scheme in OBJECT_STORES:
-        return _read_object(scheme, rest, max_bytes, fetch.seconds)
+        return _read_object(scheme, rest, max_bytes, fetch)
     raise ItemError("read", f"{scheme}:// is not read; give a path or an http, https, s3, gs or az URL")
 
 
@@ -54,13 +54,19 @@ def _web_reader(options: FetchOptions) -> WebReader:
     return WebReader(options)
 
 
-def _read_object(scheme: str, path: str, max_bytes: int, seconds: float) -> bytes:
+def _read_object(scheme: str, path: str, max_bytes: int, fetch: FetchOptions) -> bytes:
     bucket = path.partition("/")[0]
     if not _BUCKET.fullmatch(bucket):
         raise ItemError("read", f"{bucket[:200]!r} is not the name of a bucket")
+    if not fetch.allows(f"{scheme}://{bucket}"):
+        raise ItemError(
+            "read",
+            f"{scheme}://{bucket} is not among the buckets that this job may read with its credentials; "
+            "add it to limits.fetch.buckets, then run with retry_failed",
+        )
     try:
         with _store(scheme, bucket).open_input_stream(path) as file:
-            return _gathered(iter(lambda: file.read(_CHUNK), b""), max_bytes, seconds)
+            return _gathered(iter(lambda: file.read(_CHUNK), b""), max_bytes, fetch.seconds)
     except FileNotFoundError:
         raise ItemError("read", "there is no such object") from None
     except ConfigError as error:

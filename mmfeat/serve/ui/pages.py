@@ -145,7 +145,7 @@ def ui_router(service: Service) -> APIRouter:
             if file is None:
                 return f"this item has no such picture in {column!r}"
             try:
-                frames = thumbnails.frames(*file)
+                frames = thumbnails.frames(*file, view.media_buckets)
             except ItemError as error:
                 return error.reason
             return frames[min(frame, len(frames) - 1)]

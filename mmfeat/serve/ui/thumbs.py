@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
 from importlib.util import find_spec
 
 import numpy as np
@@ -33,11 +34,12 @@ class Thumbnails:
         self._kept: OrderedDict[tuple[str, str, str | None], tuple[bytes, ...] | ItemError] = OrderedDict()
         self._lock = threading.Lock()
 
-    def frames(self, modality: str, location: str) -> tuple[bytes, ...]:
+    def frames(self, modality: str, location: str, buckets: Sequence[str] = ()) -> tuple[bytes, ...]:
         """JPEGs of at most 320 pixels a side: one of a picture, up to four of a clip.
 
         Args:
             modality: ``image`` or ``video``.
+            buckets: of object stores, that may be read.
 
         Raises:
             ItemError: the file cannot be read or decoded, or is larger than a thumbnail is worth.
@@ -47,7 +49,7 @@ class Thumbnails:
         with self._lock:
             made = self._kept.get(key)
             if made is None:
-                made = self._kept[key] = _made(modality, location)
+                made = self._kept[key] = _made(modality, location, buckets)
                 if len(self._kept) > _KEPT:
                     self._kept.popitem(last=False)
             self._kept.move_to_end(key)
@@ -56,10 +58,10 @@ class Thumbnails:
         return made
 
 
-def _made(modality: str, location: str) -> tuple[bytes, ...] | ItemError:
+def _made(modality: str, location: str, buckets: Sequence[str]) -> tuple[bytes, ...] | ItemError:
     if find_spec("simplejpeg") is None:
         raise MissingExtra("A picture on a page", "extract", "simplejpeg")
-    decoded = decode_fenced(MediaRequest(location, (_WANTED[modality],)), _LIMITS)
+    decoded = decode_fenced(MediaRequest(location, (_WANTED[modality],)), _LIMITS.with_buckets(buckets))
     if decoded.failure is not None:
         return decoded.failure
     return tuple(_jpeg(pixels) for pixels in decoded.values[0].pixels)
