@@ -44,6 +44,10 @@ class ServiceError(MmfeatError):
     """The service could not be reached, or could not answer, however often it was asked."""
 
 
+class _TooMuch(UsageError):
+    """The answer has more bytes than the service gives at once."""
+
+
 @dataclass(frozen=True)
 class Hits(Sequence[Hit]):
     """The items found, the nearest first.
@@ -109,19 +113,28 @@ class Client:
     ) -> FeatureSet:
         """Features of items, in the order asked: :meth:`mmfeat.FeatureStore.lookup` over HTTP.
 
-        Many ids are asked for in parts of 10,000, all in the versions that the first part had.
+        Many ids are asked for in parts of 10,000, or of fewer where the answer has more bytes than the
+        service gives at once; all in the versions that the first part had.
         """
         asked = listed(ids, "item id")
         wanted = None if features is None else listed(features, "feature")
         if not asked:
             raise UsageError("A lookup takes a list of one or more item ids.")
         parts: list[FeatureSet] = []
-        for start in range(0, len(asked), _IDS_PER_REQUEST):
-            body: dict[str, Any] = {"ids": asked[start : start + _IDS_PER_REQUEST], "unknown": unknown}
+        at, size = 0, _IDS_PER_REQUEST
+        while at < len(asked):
+            body: dict[str, Any] = {"ids": asked[at : at + size], "unknown": unknown}
             body |= {"features": wanted, "snapshot": snapshot}
-            answer = self._ask("POST", "/v1/lookup", json=body, headers={"Accept": _ARROW})
+            try:
+                answer = self._ask("POST", "/v1/lookup", json=body, headers={"Accept": _ARROW})
+            except _TooMuch:
+                size = len(body["ids"]) // 2
+                if not size:
+                    raise
+                continue
             parts.append(from_arrow(pa.ipc.open_stream(answer.content).read_all()))
             wanted = [f"{name}@{column.spec.fingerprint}" for name, column in parts[0].items()]
+            at += size
         return parts[0] if len(parts) == 1 else _joined(parts)
 
     def search(
@@ -222,6 +235,8 @@ def _checked(answer: httpx.Response, url: str) -> httpx.Response:
         raise UnknownItems(problem["ids"], url)
     if error == "UnknownFeature":
         raise UnknownFeature(detail, hint)
+    if error == "TooMuch":
+        raise _TooMuch(detail, hint)
     if answer.is_client_error:
         raise UsageError(detail, hint)
     raise ServiceError(f"{url}: {detail}", hint)
@@ -240,11 +255,11 @@ def _joined(parts: Sequence[FeatureSet]) -> FeatureSet:
 
 def _joined_column(columns: Sequence[FeatureColumn]) -> FeatureColumn:
     first = columns[0]
-    values: np.ndarray | list[str | None]
+    values: np.ndarray | list[Any]
     if isinstance(first.values, np.ndarray):
         values = np.concatenate([column.matrix for column in columns])
     else:
-        values = [text for column in columns for text in column.texts]
+        values = [value for column in columns for value in column.values]
     rest = {at: np.concatenate([getattr(c, at) for c in columns]) for at in ("mask", "status", "reason")}
     return FeatureColumn(first.spec, values, licence=first.licence, steps=first.steps, **rest)
 

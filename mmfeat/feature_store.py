@@ -13,6 +13,7 @@ import numpy as np
 from mmfeat.queries import QueryEncoders
 from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
+from mmfeat.schemas.notebook import table
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.status import FeatureStatus, status_of
 
@@ -38,6 +39,21 @@ class FeatureStore:
     def __init__(self, store: Store, encoders: QueryEncoders | None = None) -> None:
         self._store = store
         self._encoders = encoders or QueryEncoders()
+
+    def __repr__(self) -> str:
+        snapshot = "" if self._store.snapshot is None else f", snapshot={self._store.snapshot!r}"
+        return f"FeatureStore({self.uri!r}{snapshot})"
+
+    def _repr_html_(self) -> str:
+        """Every version with its counts, as ``mmfeat status`` shows them."""
+        columns = ("version", "state", "kind", "dims", "source", "model", "ok", "missing", "failed", "absent")
+        rows = [[getattr(feature, column) for column in columns] for feature in self.status()]
+        return table(repr(self), columns, rows, f"{len(self.ids):,} items in the catalog.")
+
+    @property
+    def uri(self) -> str:
+        """Where the store is: an absolute path or a URI."""
+        return self._store.uri
 
     @property
     def ids(self) -> list[str]:

@@ -22,6 +22,18 @@ if TYPE_CHECKING:
 # A service that runs for months meets many versions; each encoder holds its weights in memory.
 _KEPT_METHODS = 4
 
+# Encoders whose text tower searches pictures too.
+_TWO_TOWERS = frozenset({"open_clip"})
+
+
+def reads(spec: FeatureSpec, modality: str) -> bool:
+    """Whether a ``text`` or an ``image`` can be a query, as far as a spec tells without its encoder."""
+    if len(spec.inputs) > 1:
+        return False
+    if modality == "image":
+        return spec.pixels is not None
+    return spec.inputs[0].modality == modality or spec.method in _TWO_TOWERS
+
 
 class QueryEncoders:
     """The encoders of the features that were searched by text or picture, each loaded on its first use.

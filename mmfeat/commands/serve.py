@@ -31,11 +31,20 @@ def serve(
         bool, typer.Option("--without-keys", help="Answer everybody who reaches --host.")
     ] = False,
     max_body_bytes: Annotated[int, typer.Option(min=1024, help="Of one request.")] = _DEFAULTS.max_body_bytes,
+    max_answer_bytes: Annotated[
+        int, typer.Option(min=1024, help="Of one answer.")
+    ] = _DEFAULTS.max_answer_bytes,
+    max_held_bytes: Annotated[
+        int, typer.Option(min=1024, help="Of all requests and answers under way; more get 503.")
+    ] = _DEFAULTS.max_held_bytes,
     max_ids: Annotated[int, typer.Option(min=1, help="Of one lookup.")] = _DEFAULTS.max_ids,
     max_k: Annotated[int, typer.Option(min=1, help="Of one search.")] = _DEFAULTS.max_k,
     max_concurrent: Annotated[
         int, typer.Option(min=1, help="Requests in work or waiting; more get 503.")
     ] = _DEFAULTS.max_concurrent,
+    max_connections: Annotated[
+        int, typer.Option(min=1, help="Open at one time; beyond it the slowest make room.")
+    ] = _DEFAULTS.max_connections,
     timeout: Annotated[
         float, typer.Option(min=0.1, help="Seconds for one answer.")
     ] = _DEFAULTS.timeout_seconds,
@@ -51,8 +60,20 @@ def serve(
             f"Listening on {host} without a key would answer everybody who reaches this machine.",
             hint=f"Set {KEYS_VARIABLE} or --keys-file, or say --without-keys where a proxy asks for keys.",
         )
-    local = not keys and not without_keys
-    settings = Settings(keys, max_body_bytes, max_ids, max_k, max_concurrent, timeout, refresh, ui, local)
+    settings = Settings(
+        keys=keys,
+        max_body_bytes=max_body_bytes,
+        max_answer_bytes=max_answer_bytes,
+        max_held_bytes=max_held_bytes,
+        max_ids=max_ids,
+        max_k=max_k,
+        max_concurrent=max_concurrent,
+        max_connections=max_connections,
+        timeout_seconds=timeout,
+        refresh_seconds=refresh,
+        ui=ui,
+        local=not keys and not without_keys,
+    )
     # Before the first answer there is nothing to lose; after it uvicorn raises the signal again once it
     # has done what the signal asked for.
     with contextlib.suppress(KeyboardInterrupt):
@@ -79,4 +100,4 @@ def _answer(store: str, settings: Settings, host: str, port: int, json: bool) ->
                 console.say(f"Serving {store} at {url}" + (f", pages at {url}/" if settings.ui else ""))
                 console.say(f"The API is described at {url}/openapi.json. Ctrl-C or SIGTERM ends it.")
 
-        answer(app, listening, settings.timeout_seconds, started)
+        answer(app, listening, started)

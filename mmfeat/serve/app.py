@@ -8,6 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
+from mmfeat.serve.budget import Budget
 from mmfeat.serve.gate import Gate
 from mmfeat.serve.live import LiveStore, Refresher
 from mmfeat.serve.metrics import Metrics
@@ -32,7 +33,8 @@ def create_app(uri: str, settings: Settings = Settings()) -> FastAPI:  # noqa: B
     live = LiveStore(uri)
     metrics = Metrics(live)
     workers = Workers(settings.max_concurrent, settings.timeout_seconds)
-    service = Service(live, workers, settings, metrics)
+    budget = Budget(settings.max_held_bytes)
+    service = Service(live, workers, settings, metrics, budget)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -58,8 +60,8 @@ def create_app(uri: str, settings: Settings = Settings()) -> FastAPI:  # noqa: B
         from mmfeat.serve.ui.pages import ui_router
 
         app.include_router(ui_router(service))
-    add_handlers(app, live.uri)
-    app.add_middleware(Gate, settings=settings, metrics=metrics)
+    add_handlers(app, live.unplaced)
+    app.add_middleware(Gate, settings=settings, metrics=metrics, budget=budget)
     if settings.keys:
         _describe_keys(app)
     return app

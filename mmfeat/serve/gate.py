@@ -1,4 +1,4 @@
-"""What every request passes first: its key, its size, and the count of it."""
+"""What every request passes first: its key, where it comes from, its size, and the count of it."""
 
 from __future__ import annotations
 
@@ -7,27 +7,39 @@ import base64
 import binascii
 import hashlib
 import hmac
+import ipaddress
 import re
 import time
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from mmfeat.serve.budget import Budget, Held
 from mmfeat.serve.metrics import Metrics
-from mmfeat.serve.problems import problem
+from mmfeat.serve.problems import RETRY, problem
 from mmfeat.serve.settings import Settings
+from mmfeat.serve.workers import Busy
 
 # A load balancer asks without a key, and learns nothing of the store.
 _OPEN = frozenset({"/healthz", "/readyz"})
-_LOCALHOST = frozenset({"localhost", "127.0.0.1", "[::1]"})
+# What a browser says of a request that a page of the service itself, or a person, asked for.
+_OWN_SITE = frozenset({"same-origin", "none"})
+_PORTS = {"http": "80", "https": "443"}
+# An answer is given to its client in pieces, the next one when the last one was taken.
+_PIECE = 64 << 10
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="mmfeat", Basic realm="mmfeat", charset="UTF-8"'}
 
 
 class Gate:
-    """ASGI middleware: refuses a wrong key and a body that is too large or too slow, and counts all."""
+    """ASGI middleware: refuses a wrong key, another site's page, and a body that is too large or too slow.
 
-    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics) -> None:
-        self._app, self._settings, self._metrics = app, settings, metrics
+    It counts all, and gives answers out in pieces, so that no client makes the service hold more than
+    its budget.
+    """
+
+    def __init__(self, app: ASGIApp, settings: Settings, metrics: Metrics, budget: Budget) -> None:
+        self._app, self._settings, self._metrics, self._budget = app, settings, metrics, budget
         self._keys = [hashlib.sha256(key.encode()).digest() for key in settings.keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -35,47 +47,35 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        began, status = time.perf_counter(), 500
-
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-                _protect(MutableHeaders(scope=message))
-            await send(message)
-
-        with self._metrics.in_progress.track_inprogress():
+        began = time.perf_counter()
+        with self._metrics.in_progress.track_inprogress(), self._budget.holding() as held:
+            answer = _Answer(send, held)
             try:
-                await self._pass(scope, receive, watched)
+                await self._pass(scope, receive, answer.send, held)
+            except _NoRoom as full:
+                await problem(503, "Busy", full.busy.message, full.busy.hint, RETRY)(
+                    scope, receive, answer.plain
+                )
             finally:
-                self._metrics.observe(scope, status, time.perf_counter() - began)
+                self._metrics.observe(scope, answer.status, time.perf_counter() - began)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, held: Held) -> None:
         headers = Headers(scope=scope)
-        if self._keys and scope["path"] not in _OPEN and not self._is_known(headers):
-            given = "authorization" in headers
-            refusal = problem(
-                401,
-                "WrongKey" if given else "NoKey",
-                "This key is not one of the service's." if given else "This service asks for a key.",
-                "Send the header: Authorization: Bearer KEY",
-                _CHALLENGE,
-            )
+        refusal = self._refusal(scope["path"], headers)
+        if refusal is not None:
             await refusal(scope, receive, send)
-            return
-        if self._settings.local and _host(headers) not in _LOCALHOST:
-            elsewhere = problem(
-                403, "WrongHost", "Without keys this service answers only as localhost.", "Give it a key."
-            )
-            await elsewhere(scope, receive, send)
             return
         most, seconds = self._settings.max_body_bytes, self._settings.timeout_seconds
         try:
             async with asyncio.timeout(seconds):
-                body = await _body(headers, receive, most)
+                body = await _body(headers, receive, most, held)
         except TimeoutError:
             late = problem(408, "TooSlow", f"The request's body did not arrive within {seconds:g} seconds.")
             await late(scope, receive, send)
+            return
+        except Busy as busy:
+            full = problem(503, "Busy", busy.message, busy.hint, {**RETRY, "Connection": "close"})
+            await full(scope, receive, send)
             return
         if body is None:
             large = problem(
@@ -86,6 +86,32 @@ class Gate:
             return
         await self._app(scope, _again(body, receive), send)
 
+    def _refusal(self, path: str, headers: Headers) -> Response | None:
+        """What is answered to a request that is not let through; None where it is."""
+        if path in _OPEN:
+            return None
+        if self._keys and not self._is_known(headers):
+            given = "authorization" in headers
+            return problem(
+                401,
+                "WrongKey" if given else "NoKey",
+                "This key is not one of the service's." if given else "This service asks for a key.",
+                "Send the header: Authorization: Bearer KEY",
+                _CHALLENGE,
+            )
+        if self._settings.local and not _is_this_machine(_host(headers)):
+            return problem(
+                403, "WrongHost", "Without keys this service answers only as localhost.", "Give it a key."
+            )
+        if _is_of_another_site(headers):
+            return problem(
+                403,
+                "OtherSite",
+                "A page of another site asked for this, and this service answers its own pages only.",
+                "Open the address itself: type it, or copy it into the address bar.",
+            )
+        return None
+
     def _is_known(self, headers: Headers) -> bool:
         """Whether the key is one of ours, in a time that does not depend on which or on how much of it."""
         given = hashlib.sha256(_key(headers.get("authorization", ""))).digest()
@@ -93,10 +119,85 @@ class Gate:
         return any(matches)
 
 
+class _NoRoom(Exception):
+    """An answer that the service has no room to hold until its client has taken it."""
+
+    def __init__(self, busy: Busy) -> None:
+        super().__init__(busy.message)
+        self.busy = busy
+
+
+class _Answer:
+    """One answer on its way to its client, in pieces.
+
+    Attributes:
+        status: of the answer; 500 until there is one.
+    """
+
+    def __init__(self, send: Send, held: Held) -> None:
+        self._send, self._held = send, held
+        self.status = 500
+
+    async def send(self, message: Message) -> None:
+        """Pass on what an application sends; _NoRoom where a large answer cannot be held."""
+        if message["type"] == "http.response.start":
+            length = int(MutableHeaders(scope=message).get("content-length", 0))
+            # Smaller ones take no more than what any open connection may.
+            if length > _PIECE:
+                try:
+                    self._held.take(length)
+                except Busy as busy:
+                    raise _NoRoom(busy) from None
+        await self.plain(message)
+
+    async def plain(self, message: Message) -> None:
+        """Pass on what is small."""
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            _protect(MutableHeaders(scope=message))
+        body = memoryview(message.get("body", b""))
+        if len(body) <= _PIECE:
+            await self._send(message)
+            return
+        for start in range(0, len(body), _PIECE):
+            piece = body[start : start + _PIECE]
+            await self._send({"type": message["type"], "body": piece, "more_body": True})
+        # Waits until the last piece is taken as well, and with it all of the body can go.
+        await self._send({**message, "body": b""})
+
+
 def _host(headers: Headers) -> str:
-    """The name by which the service was asked, without its port."""
-    host = headers.get("host", "")
-    return host.rpartition(":")[0] if re.search(r":\d+$", host) else host
+    """The name by which the service was asked, without its port, as it is compared."""
+    host = headers.get("host", "").strip().lower()
+    return re.sub(r":\d*$", "", host).removesuffix(".")
+
+
+def _is_this_machine(host: str) -> bool:
+    """Whether a name can lead nowhere else: names other than localhost can be made to (DNS rebinding)."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _is_of_another_site(headers: Headers) -> bool:
+    """Whether a browser says that another site's page asks; programs that are no browsers say nothing."""
+    fetched = headers.get("sec-fetch-site")
+    if fetched is not None:
+        return fetched.strip().lower() not in _OWN_SITE
+    # Browsers from before 2023 say it only of what is not a plain GET.
+    origin = headers.get("origin")
+    return origin is not None and _with_port(origin.lower()) != _with_port(
+        f"{origin.partition(':')[0]}://{headers.get('host', '')}".lower()
+    )
+
+
+def _with_port(origin: str) -> str:
+    """``host:port`` of an origin, the scheme's own port written out."""
+    scheme, _, host = origin.partition("://")
+    return host if re.search(r":\d+$", host) else f"{host}:{_PORTS.get(scheme, '')}"
 
 
 def _key(authorization: str) -> bytes:
@@ -112,8 +213,8 @@ def _key(authorization: str) -> bytes:
     return b""
 
 
-async def _body(headers: Headers, receive: Receive, most: int) -> bytes | None:
-    """The whole body, or None where it has more than ``most`` bytes."""
+async def _body(headers: Headers, receive: Receive, most: int, held: Held) -> bytes | None:
+    """The whole body, or None where it has more than ``most`` bytes; Busy where it cannot be held."""
     announced = headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most:
         return None
@@ -127,6 +228,7 @@ async def _body(headers: Headers, receive: Receive, most: int) -> bytes | None:
         size += len(parts[-1])
         if size > most:
             return None
+        held.take(len(parts[-1]))
         if not message.get("more_body", False):
             return b"".join(parts)
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections import OrderedDict
 from datetime import UTC, datetime
 from functools import cached_property
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -88,6 +90,12 @@ class LiveStore:
         self._refreshing, self._snapshots_lock = threading.Lock(), threading.Lock()
         self._snapshots: OrderedDict[str, tuple[Snapshot, View]] = OrderedDict()
         self._view = self._opened()
+        self._places = _spellings(self._view.features.uri)
+
+    @property
+    def refreshing(self) -> bool:
+        """Whether the store is being looked at, which may hang."""
+        return self._refreshing.locked()
 
     def view(self, snapshot: str | None = None) -> View:
         """The present state, or that of a snapshot.
@@ -103,6 +111,12 @@ class LiveStore:
             there = f"There are: {', '.join(found)}." if found else "There is none yet."
             raise UnknownSnapshot(f"There is no snapshot {snapshot!r}.", hint=there)
         return self._snapshot_view(found[snapshot])
+
+    def unplaced(self, text: str) -> str:
+        """``text`` without where the store lies, which is no caller's business."""
+        for place in self._places:
+            text = text.replace(place, "the store")
+        return text
 
     def refresh(self) -> None:
         """Move on to the store's latest state if it has one.
@@ -145,6 +159,14 @@ class LiveStore:
                     self._snapshots.popitem(last=False)
             self._snapshots.move_to_end(snapshot.name)
             return view
+
+
+def _spellings(uri: str) -> list[str]:
+    """How errors may write where a store is, the longest first. Lance leaves out the first slash."""
+    places = {uri} if "://" in uri else {uri, os.path.realpath(uri)}
+    places |= {place.partition("://")[2].strip("/") or place.strip("/") for place in places}
+    places |= {quote(place) for place in places}
+    return sorted(places - {""}, key=len, reverse=True)
 
 
 class Refresher:

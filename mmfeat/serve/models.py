@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mmfeat.status import FeatureStatus
+
+# No store has so many features, no model so many dims, and no question so many characters. What
+# --max-ids and --max-k say of the rest differs by service.
+MOST_FEATURES = 256
+_LONGEST_VECTOR = 65_536
+_LONGEST_TEXT = 32_768
+_LONGEST_NAME = 512
+
+Name = Annotated[str, Field(max_length=_LONGEST_NAME)]
 
 _LOOKUP: list[Any] = [{"ids": ["4", "11"], "features": ["title_text"]}]
 _SEARCH: list[Any] = [
@@ -27,15 +36,16 @@ class LookupRequest(_Request):
     model_config = ConfigDict(json_schema_extra={"examples": _LOOKUP})
 
     ids: list[str] = Field(min_length=1, description="Item ids, exactly as the dataset writes them.")
-    features: list[str] | None = Field(
+    features: list[Name] | None = Field(
         default=None,
+        max_length=MOST_FEATURES,
         description="`name` or `name@fingerprint`; the current version of every feature if left out.",
     )
     unknown: Literal["error", "mask"] = Field(
         default="error",
         description="An id that the store does not hold is an error, or a row of status `absent`.",
     )
-    snapshot: str | None = Field(default=None, description="Read the store as it was when this was created.")
+    snapshot: Name | None = Field(default=None, description="Read the store as it was when this was created.")
 
 
 class SearchRequest(_Request):
@@ -43,14 +53,18 @@ class SearchRequest(_Request):
 
     model_config = ConfigDict(json_schema_extra={"examples": _SEARCH})
 
-    feature: str = Field(description="A vector feature: `name` or `name@fingerprint`.")
-    vector: list[float] | None = Field(default=None, description="A query of the feature's dims.")
+    feature: Name = Field(description="A vector feature: `name` or `name@fingerprint`.")
+    vector: list[float] | None = Field(
+        default=None, max_length=_LONGEST_VECTOR, description="A query of the feature's dims."
+    )
     item: str | None = Field(
         default=None, description="An item id; the item itself is left out of the answer."
     )
-    text: str | None = Field(default=None, description="Read by the feature's own text encoder.")
+    text: str | None = Field(
+        default=None, max_length=_LONGEST_TEXT, description="Read by the feature's own text encoder."
+    )
     k: int = Field(default=10, ge=1, description="How many items.")
-    snapshot: str | None = Field(
+    snapshot: Name | None = Field(
         default=None, description="Search the store as it was when this was created."
     )
 

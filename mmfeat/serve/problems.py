@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -23,16 +23,22 @@ from mmfeat.schemas.errors import (
 from mmfeat.serve.live import UnknownSnapshot
 from mmfeat.serve.workers import Busy, TooSlow
 
+
+class TooMuch(UsageError):
+    """The answer would have more bytes than the service gives at once."""
+
+
 log = logging.getLogger("mmfeat.serve")
 
 MEDIA_TYPE = "application/problem+json"
-_RETRY = {"Retry-After": "1"}
+RETRY = {"Retry-After": "1"}
 # The first that fits; an error of none of these is a defect.
 _STATUS: tuple[tuple[type[MmfeatError], int], ...] = (
     (UnknownItems, 404),
     (UnknownFeature, 404),
     (UnknownSnapshot, 404),
     (MissingExtra, 501),
+    (TooMuch, 413),
     (UsageError, 400),
     (Busy, 503),
     (TooSlow, 504),
@@ -45,7 +51,7 @@ _TITLES = {
     404: "Not found",
     405: "Not allowed here",
     408: "The request did not arrive in time",
-    413: "The request is too large",
+    413: "The request is too large, or its answer",
     422: "The request is not of the form asked for",
     500: "The service failed",
     501: "Not installed on this service",
@@ -73,8 +79,12 @@ def status_of(error: MmfeatError) -> int:
     return next((status for kind, status in _STATUS if isinstance(error, kind)), 500)
 
 
-def add_handlers(app: FastAPI, uri: str) -> None:
-    """Answer every error of ``app`` with a problem body; where the store lies is no caller's business."""
+def add_handlers(app: FastAPI, unplaced: Callable[[str], str]) -> None:
+    """Answer every error of ``app`` with a problem body.
+
+    Args:
+        unplaced: a text without where the store lies.
+    """
 
     @app.exception_handler(MmfeatError)
     async def _mmfeat(request: Request, error: MmfeatError) -> Response:
@@ -82,10 +92,9 @@ def add_handlers(app: FastAPI, uri: str) -> None:
         if isinstance(error, StoreError):
             log.error("%s", error.message)
         more = {"ids": error.ids} if isinstance(error, UnknownItems) else {}
-        hint = error.hint and error.hint.replace(uri, "the store")
-        detail = error.message.replace(uri, "the store")
-        headers = _RETRY if status in (503, 504) else None
-        return problem(status, type(error).__name__, detail, hint, headers, **more)
+        hint = error.hint and unplaced(error.hint)
+        headers = RETRY if status in (503, 504) else None
+        return problem(status, type(error).__name__, unplaced(error.message), hint, headers, **more)
 
     @app.exception_handler(RequestValidationError)
     async def _invalid(request: Request, error: RequestValidationError) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -18,9 +19,10 @@ from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.featureset import json as featureset_json
 from mmfeat.schemas.featureset.arrow import to_arrow
+from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.serve import models
 from mmfeat.serve.live import View
-from mmfeat.serve.problems import MEDIA_TYPE, problem
+from mmfeat.serve.problems import MEDIA_TYPE, TooMuch, problem
 from mmfeat.serve.service import Service
 
 ARROW = "application/vnd.apache.arrow.stream"
@@ -30,13 +32,15 @@ JSON = "application/json"
 _REFRESHES_MISSED = 5
 _LEAST_PATIENCE = timedelta(seconds=15)
 
+_CODE_BYTES = 2  # the shortest in JSON: a digit and a comma
+
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"description": text, "content": {MEDIA_TYPE: {"schema": models.Problem.model_json_schema()}}}
     for status, text in (
         (400, "Wrong dims, too many ids, no direction, a query that the encoder cannot read"),
         (401, "No key, or a wrong one"),
         (404, "Unknown feature, version, snapshot or item"),
-        (413, "Body too large"),
+        (413, "Body too large, or the answer would be: ask in parts"),
         (422, "Not of this form"),
         (503, "Busy, or the store cannot be read: try again after Retry-After"),
         (504, "Too slow"),
@@ -55,7 +59,9 @@ _PICTURE = {"required": True, "content": {"image/*": {"schema": {"type": "string
 
 Accept = Annotated[str, Header(description=f"`{JSON}` or `{ARROW}`.")]
 K = Annotated[int, Query(ge=1, description="How many items.")]
-SnapshotName = Annotated[str | None, Query(description="Read the store as it was when this was created.")]
+SnapshotName = Annotated[
+    models.Name | None, Query(description="Read the store as it was when this was created.")
+]
 
 
 def api_router(service: Service) -> APIRouter:
@@ -66,9 +72,16 @@ def api_router(service: Service) -> APIRouter:
         _refuse_more_than(service.settings.max_ids, len(request.ids), "ids", "one lookup")
         service.metrics.ids.inc(len(request.ids))
         form = _arrow if ARROW in accept else _json
+        most = service.settings.max_answer_bytes
 
         def look_up(view: View) -> bytes:
-            return form(view, request)
+            asked = list(dict.fromkeys(view.current if request.features is None else request.features))
+            least = len(request.ids) * sum(_item_bytes(view.features.spec(feature)) for feature in asked)
+            _refuse_too_much(least, most)
+            with service.budget.holding() as held:
+                held.take(least)
+                features = None if request.features is None else asked
+                return form(view.features.lookup(request.ids, features, request.unknown), most)
 
         body = await service.ask(look_up, request.snapshot)
         return Response(body, media_type=ARROW if form is _arrow else JSON)
@@ -88,7 +101,10 @@ def api_router(service: Service) -> APIRouter:
     @router.get("/lookup", tags=["lookup"], responses=_LOOKUP_ANSWERS, summary="Features of a few items")
     async def lookup_few(
         id: Annotated[list[str], Query(description="Item id; may be given more than once.", examples=["4"])],
-        feature: Annotated[list[str] | None, Query(description="`name` or `name@fingerprint`.")] = None,
+        feature: Annotated[
+            list[models.Name] | None,
+            Query(description="`name` or `name@fingerprint`.", max_length=models.MOST_FEATURES),
+        ] = None,
         unknown: Literal["error", "mask"] = "error",
         snapshot: SnapshotName = None,
         accept: Accept = JSON,
@@ -109,7 +125,7 @@ def api_router(service: Service) -> APIRouter:
     )
     async def search_image(
         request: Request,
-        feature: Annotated[str, Query(description="A vector feature whose encoder reads pictures.")],
+        feature: Annotated[models.Name, Query(description="A vector feature whose encoder reads pictures.")],
         k: K = 10,
         snapshot: SnapshotName = None,
     ) -> Response:
@@ -184,17 +200,28 @@ def operations_router(service: Service) -> APIRouter:
     return router
 
 
-def _json(view: View, request: models.LookupRequest) -> bytes:
-    found = view.features.lookup(request.ids, request.features, request.unknown)
-    return to_json(featureset_json.to_json(found))
+def _json(found: FeatureSet, most: int) -> bytes:
+    body = bytearray()
+    for piece in featureset_json.pieces(found):
+        body += piece
+        _refuse_too_much(len(body), most)
+    return bytes(body)
 
 
-def _arrow(view: View, request: models.LookupRequest) -> bytes:
-    table = to_arrow(_without_places(view.features.lookup(request.ids, request.features, request.unknown)))
+def _arrow(found: FeatureSet, most: int) -> bytes:
+    table = to_arrow(_without_places(found))
+    _refuse_too_much(table.nbytes, most)
     body = io.BytesIO()
     with pa.ipc.new_stream(body, table.schema) as stream:
         stream.write_table(table)
     return body.getvalue()
+
+
+def _item_bytes(spec: FeatureSpec) -> int:
+    """The fewest bytes that an item's value takes in an answer; texts and token vectors have any number."""
+    if spec.form == "codes":
+        return math.prod(spec.shape) * _CODE_BYTES
+    return math.prod(spec.shape) * np.dtype(spec.store_dtype).itemsize if spec.form == "vector" else 0
 
 
 def _without_places(found: FeatureSet) -> FeatureSet:
@@ -217,6 +244,14 @@ def _search(view: View, request: models.SearchRequest, image: bytes | None) -> b
         k=request.k,
     )
     return to_json({"version": spec.version, "hits": hits})
+
+
+def _refuse_too_much(size: int, most: int) -> None:
+    if size > most:
+        raise TooMuch(
+            f"The answer would have more than the {most:,} bytes that one may have here.",
+            hint="Ask for fewer ids or features at once.",
+        )
 
 
 def _refuse_more_than(most: int, asked: int, what: str, where: str) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from mmfeat.schemas.errors import StoreError
+from mmfeat.serve.budget import Budget
 from mmfeat.serve.live import LiveStore, View
 from mmfeat.serve.metrics import Metrics
 from mmfeat.serve.settings import Settings
@@ -23,6 +24,7 @@ class Service:
     workers: Workers
     settings: Settings
     metrics: Metrics
+    budget: Budget
 
     async def ask(self, question: Callable[[View], T], snapshot: str | None = None) -> T:
         """The answer to ``question``, made beside the event loop from one view of the store.

@@ -20,10 +20,16 @@ class Settings:
     Attributes:
         keys: any of them opens the service; it is open to everybody when there is none.
         max_body_bytes: of one request.
+        max_answer_bytes: of one answer.
+        max_held_bytes: of all bodies that arrive and all answers that are made or on their way, together;
+            a request that would take more is sent away for a second.
         max_ids: of one lookup.
         max_k: of one search.
         max_concurrent: requests in work or waiting for it; more are sent away for a second.
-        timeout_seconds: for one request's body to arrive, and for its answer to be made.
+        max_connections: open at one time; at most half of the files that the process may open.
+        head_seconds: for the head of a request to arrive.
+        timeout_seconds: for one request's body to arrive, for its answer to be made, and for the client to
+            take a piece of it.
         refresh_seconds: how often the store is looked at for something new.
         ui: whether there are pages for people as well.
         local: answer only requests that name this machine as localhost, so that no page in a browser here
@@ -32,9 +38,13 @@ class Settings:
 
     keys: tuple[str, ...] = ()
     max_body_bytes: int = 8 << 20
+    max_answer_bytes: int = 128 << 20
+    max_held_bytes: int = 512 << 20
     max_ids: int = 10_000
     max_k: int = 1_000
     max_concurrent: int = 64
+    max_connections: int = 1_000
+    head_seconds: float = 10.0
     timeout_seconds: float = 30.0
     refresh_seconds: float = 2.0
     ui: bool = False

@@ -34,6 +34,12 @@ class Workers:
         self._limit, self._seconds = limit, seconds
         self._pool = ThreadPoolExecutor((os.cpu_count() or 1) + 4, thread_name_prefix="mmfeat-work")
         self._room = threading.Semaphore(limit)
+        self._unfinished: set[Future[Any]] = set()
+
+    @property
+    def in_work(self) -> int:
+        """Work begun and not finished, whether or not anybody still waits for it."""
+        return len(self._unfinished)
 
     async def run(self, work: Callable[[], T]) -> T:
         """What ``work`` gives.
@@ -45,7 +51,8 @@ class Workers:
         if not self._room.acquire(blocking=False):
             raise Busy(f"{self._limit} requests are in work.", hint="Try again in a second.")
         submitted = self._pool.submit(work)
-        submitted.add_done_callback(lambda _: self._room.release())
+        self._unfinished.add(submitted)
+        submitted.add_done_callback(self._finished)
         future = asyncio.wrap_future(submitted)
         done, _ = await asyncio.wait({future}, timeout=self._seconds)
         if not done:
@@ -55,6 +62,10 @@ class Workers:
                 hint="Ask for less at once. A first search by text or image also loads a model: try again.",
             )
         return future.result()
+
+    def _finished(self, work: Future[Any]) -> None:
+        self._unfinished.discard(work)
+        self._room.release()
 
     def close(self) -> None:
         """Start nothing more."""

@@ -13,7 +13,6 @@ import httpx
 import numpy as np
 import pyarrow as pa
 import synthetic
-import uvicorn
 import worlds
 from storing import make_rows, text_spec, vector_spec, vectors
 
@@ -21,7 +20,7 @@ from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.spec import FeatureConfig
 from mmfeat.serve.app import create_app
-from mmfeat.serve.server import address, listen
+from mmfeat.serve.server import address, listen, server_of
 from mmfeat.serve.settings import Settings
 from mmfeat.store import Store
 
@@ -86,7 +85,7 @@ def running(store: Path, **settings: Any) -> Iterator[Running]:
     """A service that answers real requests until the end of the block."""
     app = create_app(str(store), Settings(**{"refresh_seconds": 0.05, **settings}))
     with listen("127.0.0.1", 0) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical", lifespan="on"))
+        server = server_of(app)
         thread = threading.Thread(target=server.run, args=([listening],))
         thread.start()
         url = address(listening)

@@ -136,3 +136,23 @@ def test_without_the_option_there_are_no_pages(served_store):
     with running(served_store) as service:
         assert service.http.get("/").status_code == 404
         assert service.http.get("/thumb", params={"id": "item-0", "column": "cover"}).status_code == 404
+
+
+def test_the_search_page_begins_with_a_feature_that_can_read_the_query(tmp_path):
+    store = Store.open(str(tmp_path / "store"), create=True)
+    # In the order of their names: none of the first two reads a text, and the last one no picture.
+    title = (Input(source="title", modality="text"),)
+    specs = [
+        vector_spec("a_cover").model_copy(update={"method": "timm"}),
+        vector_spec("b_video").model_copy(update={"method": "transformers"}),
+        vector_spec("c_clip"),
+        vector_spec("d_title").model_copy(update={"method": "sentence_transformers", "inputs": title}),
+    ]
+    with store.lease("test"):
+        store.put_catalog(pa.Table.from_pylist([{"item_id": "a"}], schema=CATALOG_SCHEMA), {"name": "test"})
+        store.promotion.promote([store.add_version(spec) for spec in specs])
+    with running(tmp_path / "store", ui=True) as service:
+        page = service.http.get("/search").text
+        asked = service.http.get("/search", params={"feature": "d_title"}).text
+    assert re.findall(r'value="(\w+)@\w+" selected', page) == ["c_clip", "a_cover"]
+    assert re.findall(r'value="(\w+)@\w+" selected', asked) == ["d_title", "d_title"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from mmfeat.schemas.notebook import table
 from mmfeat.schemas.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 # Status of one item in one feature. "absent" is only ever an answer to a lookup: the item has no
 # row in this version yet (not extracted), or its id is unknown and masked rows were asked for.
-OK, MISSING, FAILED, ABSENT = "ok", "missing", "failed", "absent"
+OK, MISSING, FAILED, ABSENT = _STATES = ("ok", "missing", "failed", "absent")
 
 
 # What a column holds: an array of vectors or codes, texts, or one array of vectors per item.
@@ -71,6 +72,18 @@ class FeatureColumn:
     licence: str | None = None
     steps: tuple[Step, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"FeatureColumn({self._told()})"
+
+    def _told(self) -> str:
+        """What it is in a few words: a million numbers are no answer to the question what they are."""
+        return f"{self.spec.version}: {self._shape()}, {int(self.mask.sum()):,} of {len(self.mask):,} ok"
+
+    def _shape(self) -> str:
+        if isinstance(self.values, np.ndarray):
+            return f"{self.spec.kind} {list(self.values.shape)} {self.values.dtype}"
+        return f"{self.spec.kind} [{len(self.values):,}]"
+
     @property
     def matrix(self) -> np.ndarray:
         """The ``[n, dims]`` or ``[n, m, dims]`` array of vectors, or the ``[n, levels]`` of codes.
@@ -117,6 +130,18 @@ class FeatureSet(Mapping[str, FeatureColumn]):
 
     ids: list[str]
     columns: dict[str, FeatureColumn]
+
+    def __repr__(self) -> str:
+        told = "; ".join(column._told() for column in self.columns.values())
+        return f"FeatureSet({len(self.ids):,} items; {told or 'no feature'})"
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (name, c.spec.version, c._shape(), c.spec.model, *(int((c.status == s).sum()) for s in _STATES))
+            for name, c in self.columns.items()
+        ]
+        columns = ("feature", "version", "values", "model", *_STATES)
+        return table(f"FeatureSet of {len(self.ids):,} items", columns, rows)
 
     def __getitem__(self, name: str) -> FeatureColumn:
         return self.columns[name]

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mmfeat.queries import reads
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 from mmfeat.serve.live import View
@@ -57,6 +56,13 @@ def searchable(view: View) -> list[FeatureStatus]:
     return [feature for feature in current(view) if feature.kind == "vector"]
 
 
+def chosen(view: View, asked: str, modality: str) -> str:
+    """The feature that a form begins with: the one asked for, else the first that can read such a query."""
+    versions = [feature.version for feature in searchable(view)]
+    able = [version for version in versions if reads(view.features.spec(version), modality)]
+    return asked or next(iter([*able, *versions]), "")
+
+
 def shares(feature: FeatureStatus) -> list[tuple[str, float, float]]:
     """``(status, where its part of a bar starts, its width)`` in percent."""
     counts = [getattr(feature, state) for state in STATES]
@@ -81,12 +87,6 @@ def search(view: View, feature: str, k: int, **query: Any) -> Neighbours:
     """The items nearest to a query: ``text``, ``item`` or ``image``."""
     version = view.features.spec(feature).version
     return Neighbours(version, _hits(view, version, k, **query))
-
-
-def reasons(rows: Sequence[dict[str, Any]]) -> list[tuple[str, str, int]]:
-    """``(stage, reason, items)``, the commonest first."""
-    counted = Counter((row["stage"] or "", row["reason"] or "") for row in rows)
-    return [(stage, reason, n) for (stage, reason), n in counted.most_common()]
 
 
 def _value(column: FeatureColumn) -> Value:

@@ -12,6 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from starlette.responses import HTMLResponse, Response
 
 from mmfeat.schemas.errors import ItemError, MmfeatError
+from mmfeat.schemas.reasons import counted
 from mmfeat.serve.live import View
 from mmfeat.serve.problems import problem, status_of
 from mmfeat.serve.service import Service
@@ -52,10 +53,11 @@ def ui_router(service: Service) -> APIRouter:
             html = await service.ask(drawn)
         except MmfeatError as error:
             status = status_of(error)
-            context = {"message": error.message, "hint": error.hint}
+            unplaced = service.live.unplaced
+            context = {"message": unplaced(error.message), "hint": error.hint and unplaced(error.hint)}
             html = templates.get_template("error.html").render(here="", store=service.live.uri, **context)
         return HTMLResponse(
-            html, status, {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
+            html, status, {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
         )
 
     @router.get("/style.css")
@@ -95,7 +97,8 @@ def ui_router(service: Service) -> APIRouter:
             asked = f"“{text.strip()}”"
             return {
                 "features": facts.searchable(view),
-                "feature": feature,
+                "by_text": facts.chosen(view, feature, "text"),
+                "by_picture": facts.chosen(view, feature, "image"),
                 "text": text,
                 "found": found,
                 "asked": asked,
@@ -114,7 +117,8 @@ def ui_router(service: Service) -> APIRouter:
             asked = f"the picture {picture.filename}"
             return {
                 "features": facts.searchable(view),
-                "feature": feature,
+                "by_text": facts.chosen(view, feature, "text"),
+                "by_picture": facts.chosen(view, feature, "image"),
                 "text": "",
                 "found": found,
                 "asked": asked,
@@ -128,7 +132,7 @@ def ui_router(service: Service) -> APIRouter:
             failed = [f for f in view.status if f.failed]
             chosen = feature or (failed[0].version if failed else "")
             rows = view.features.failures(chosen).to_pylist() if chosen else []
-            context = {"rows": rows[:_SHOWN_FAILURES], "total": len(rows), "reasons": facts.reasons(rows)}
+            context = {"rows": rows[:_SHOWN_FAILURES], "total": len(rows), "reasons": counted(rows)}
             return {"failed": failed, "chosen": chosen, **context}
 
         return await page("failures", prepared)
