@@ -448,9 +448,9 @@ class Store:
             UnknownFeature: a feature that the store does not hold.
             UsageError: two versions of one feature, an id that is no string, or a string for a list.
         """
-        asked_features = None if features is None else dict.fromkeys(listed(features, "feature"))
-        names = sorted({v.name for v in self.versions()}) if asked_features is None else asked_features
-        found = [self.resolve(name) for name in names]
+        if features is None:
+            features = sorted({v.name for v in self.versions()})
+        found = [self.resolve(name) for name in dict.fromkeys(listed(features, "feature"))]
         asked = self._catalog.present_ids().to_pylist() if ids is None else listed(ids, "item id")
         return lookup(self._database, asked, found, None if unknown == "mask" else self._catalog.ids)
 

@@ -322,7 +322,9 @@ def test_a_column_that_vanished_stops_the_run_before_it_writes(tmp_path):
     run(store, write_table(table, titled("123")))
     before = state(store)
     untitled = {i: {"description": f"thing {i}"} for i in "1234"}
-    with pytest.raises(GateFailed, match=r"3 of 3 ok rows of title_vector@[0-9a-f]* lose their value") as stop:
+    with pytest.raises(
+        GateFailed, match=r"3 of 3 ok rows of title_vector@[0-9a-f]* lose their value"
+    ) as stop:
         run(store, write_table(table, untitled))
     assert (stop.value.exit_code, "--accept-loss" in stop.value.hint) == (3, True)
     assert "Nothing was written" in stop.value.message
