@@ -30,6 +30,7 @@ def extract(
     features: Mapping[str, FeatureConfig | Mapping[str, Any]] | None = None,
     dataset_options: Mapping[str, Any] | None = None,
     dataset_columns: Mapping[str, Any] | None = None,
+    dataset_id: str | None = None,
     reporter: Reporter | None = None,
     **tables: Mapping[str, Any],
 ) -> RunReport:
@@ -44,6 +45,7 @@ def extract(
         dataset_options: the adapter's own options.
         dataset_columns: columns that the adapter can't know of: name to modality (``image``), or to
             ``{"modality": "image", "from": "Photo files"}`` where the dataset calls it something else.
+        dataset_id: tells the dataset from others, whatever its root, form and items.
         reporter: told how the run goes; silent by default.
         tables: further tables of a job file: ``resources``, ``limits``, ``run``, ``server``, ``spending``.
 
@@ -60,6 +62,7 @@ def extract(
         features=features,
         dataset_options=dataset_options,
         dataset_columns=dataset_columns,
+        dataset_id=dataset_id,
         **tables,
     )
     return run(job, reporter)
@@ -74,6 +77,7 @@ def make_job(
     features: Mapping[str, FeatureConfig | Mapping[str, Any]] | None = None,
     dataset_options: Mapping[str, Any] | None = None,
     dataset_columns: Mapping[str, Any] | None = None,
+    dataset_id: str | None = None,
     **tables: Mapping[str, Any],
 ) -> JobConfig:
     """The job that :func:`extract` runs; ConfigError where a setting is wrong."""
@@ -95,6 +99,7 @@ def make_job(
         "root": None if root is None else str(root),
         "options": dataset_options or {},
         "columns": dataset_columns or {},
+        "id": dataset_id,
     }
     data = {"store": {"uri": store}, "dataset": where, "features": plain, **tables}
     return parse_job(data, "this call")

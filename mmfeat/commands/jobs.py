@@ -62,6 +62,7 @@ def extract(
         list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
     ] = None,
     column: ColumnOption = None,
+    dataset_id: Annotated[str | None, typer.Option(help="What tells the dataset from others.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
     max_failed: Annotated[
         float | None,
@@ -103,6 +104,7 @@ def extract(
         features=chosen,
         dataset_options=parse_options(option or []),
         dataset_columns=parse_columns(column or []),
+        dataset_id=dataset_id,
         run=_given(
             limit=limit,
             max_failed=max_failed,

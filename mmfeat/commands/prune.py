@@ -34,6 +34,7 @@ def prune(
         )
     else:
         console.say(
-            f"{len(gone.items):,} items left their dataset, the first by {gone.since:%Y-%m-%d %H:%M} UTC. "
-            "Nothing is removed without --yes."
+            f"{len(gone.items):,} items are gone from their dataset"
+            + (f", the first since {gone.since:%Y-%m-%d %H:%M} UTC" if gone.since else "")
+            + ". Nothing is removed without --yes."
         )

@@ -15,6 +15,8 @@ from mmfeat.schemas.ids import Places, whole
 from mmfeat.schemas.job import JobConfig
 from mmfeat.store import Owned, Place, named
 
+_ITEMS = "items"
+
 
 def take_in(context: RunContext, listed: pa.Table) -> None:
     """Bring the store's catalog and interactions up to date with the run's dataset.
@@ -37,7 +39,8 @@ def take_in(context: RunContext, listed: pa.Table) -> None:
     context.place = place
     store.put_catalog(dataset.items, place.said, place, whole=run.limit is None)
     store.put_interactions(dataset.interactions, place)
-    for said in (*_changes(context, place, before), *map(str, losses)):
+    told = [str(loss) for loss in losses if loss.what != _ITEMS]
+    for said in (*_changes(context, place, before), *told):
         context.reporter.say(said)
         context.notices.append(said)
 
@@ -53,7 +56,7 @@ def _losses(context: RunContext, place: Place, owned: Owned) -> Iterator[Loss]:
     if context.job.run.limit is None:
         own = owned.present(place.number)
         left = own & ~_named(owned, dataset.items)
-        yield Loss("items", int(left.sum()), int(own.sum()), "leave the dataset")
+        yield Loss(_ITEMS, int(left.sum()), int(own.sum()), "leave the dataset")
     had = store.count_interactions(place)
     has = 0 if dataset.interactions is None else len(dataset.interactions)
     yield Loss("interactions", max(0, had - has), had, "go")

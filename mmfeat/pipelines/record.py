@@ -14,6 +14,7 @@ import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -163,6 +164,7 @@ def _folded(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return list(records.values())
 
 
+@cache
 def _packages() -> dict[str, str]:
     found = {}
     for name in _RECORDED_PACKAGES:

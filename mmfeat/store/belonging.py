@@ -89,11 +89,11 @@ def place_of(owned: Owned, items: pa.Table, said: Said, add: bool, replace: bool
             columns clashes with what another dataset of the store has.
     """
     at = Places(owned.ids).of(items[ITEM_ID])
-    if replace:
+    known = _known(owned, at, len(items), said)
+    if replace and set(owned.datasets) != {known}:
         # A number that was never used: what still names an older one belongs to no dataset then.
         number = max([-1, *owned.datasets, *owned.numbers.tolist()]) + 1
         return Place(number, {number: dict(said)}, replaces=True)
-    known = _known(owned, at, len(items), said)
     if known is None and owned.datasets and len(owned.ids) and not add:
         raise _another(owned, items, at, said, uri)
     if known is None:

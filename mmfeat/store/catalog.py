@@ -149,8 +149,7 @@ class Catalog:
         ):
             return
         present, owned = self.items(), self.owned()
-        now = int(datetime.now(UTC).timestamp() * 1e6)
-        merged, numbers, gone = _merged(present, owned, items, place, now if whole_dataset else 0)
+        merged, numbers, gone = _merged(present, owned, items, place, whole_dataset)
         changed = (
             not same_dataset
             or not merged.equals(present, check_metadata=True)
@@ -241,18 +240,20 @@ class Catalog:
 
 
 def _merged(
-    present: pa.Table, owned: Owned, items: pa.Table, place: Place, now: int
+    present: pa.Table, owned: Owned, items: pa.Table, place: Place, whole_dataset: bool
 ) -> tuple[pa.Table, np.ndarray, np.ndarray]:
     """The catalog with a dataset's items in it, and of each item its dataset and since when it is gone.
 
     Args:
-        now: the time at which items that are not named are gone; 0 where that says nothing of them.
+        whole_dataset: whether items of the dataset that are not named are gone.
     """
     given = Places(whole(items[ITEM_ID])).of(present[ITEM_ID])
     known = Places(whole(present[ITEM_ID])).of(items[ITEM_ID])
     new = np.flatnonzero(known < 0)
-    lost = (given < 0) & (place.replaces | (owned.numbers == place.number)) & (owned.gone == 0)
-    gone = np.where(given >= 0, 0, np.where(lost, now, owned.gone))
+    leaves = place.replaces | (whole_dataset & (owned.numbers == place.number))
+    now = int(datetime.now(UTC).timestamp() * 1e6)
+    gone = np.where(leaves & (owned.gone == 0), now, owned.gone)
+    gone[given >= 0] = 0
     numbers = np.where(given >= 0, np.int32(place.number), owned.numbers)
     numbers = np.concatenate([numbers, np.full(len(new), place.number, np.int32)])
     gone = np.concatenate([gone, np.zeros(len(new), np.int64)])

@@ -71,7 +71,8 @@ class StoreDiff:
     """What :func:`diff` found.
 
     Attributes:
-        added, gone: items only in the later catalog, only in the earlier one; in its order.
+        added, gone: items that only the later catalog has, or only the earlier one; in its order. What left
+            its dataset is not in a catalog any more.
         features: by name.
     """
 
@@ -86,7 +87,7 @@ class StoreDiff:
 
 def diff(before: Store, after: Store) -> StoreDiff:
     """Compare the catalogs and every feature's current version of two states of a store."""
-    old, new = (store.catalog()["item_id"] for store in (before, after))
+    old, new = (pa.chunked_array([store.present_ids()]) for store in (before, after))
     was, is_ = before.current(), after.current()
     return StoreDiff(
         added=_without(new, old),

@@ -15,7 +15,7 @@ import mmfeat
 from mmfeat.pipelines.run import run_job
 from mmfeat.pipelines.run_report import RunReport
 from mmfeat.schemas.job import parse_job
-from mmfeat.store import Store
+from mmfeat.store import Store, rows_schema
 
 Items = Mapping[str, Mapping[str, str]]
 FEATURES = {
@@ -71,12 +71,16 @@ def run(
 
 def rows(store: Path) -> dict[tuple[str, str], dict[str, Any]]:
     """``(version, item id)`` to the row, without the time at which it was written; of every version."""
+    if not store.exists():
+        return {}
     opened = Store.open(str(store))
     found = {}
     for version in opened.versions():
-        ids = sorted(opened.ledger(version)["item_id"].to_pylist())
-        table = opened.full_rows(version, ids).drop_columns(["created"])
-        found.update({(version.version, row["item_id"]): row for row in table.to_pylist()})
+        columns = [name for name in rows_schema(version.spec).names if name != "created"]
+        for batch in opened.ledger_batches(version, columns):
+            for row in batch.to_pylist():
+                assert (version.version, row["item_id"]) not in found, f"two rows of {row['item_id']}"
+                found[version.version, row["item_id"]] = row
     return found
 
 
