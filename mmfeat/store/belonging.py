@@ -90,6 +90,8 @@ def place_of(owned: Owned, items: pa.Table, said: Said, add: bool, replace: bool
     """
     at = Places(owned.ids).of(items[ITEM_ID])
     known = _known(owned, at, len(items), said)
+    if add and known is not None and _only_looks_alike(owned.datasets[known], said):
+        known = None
     if replace and set(owned.datasets) != {known}:
         # A number that was never used: what still names an older one belongs to no dataset then.
         number = max([-1, *owned.datasets, *owned.numbers.tolist()]) + 1
@@ -160,6 +162,11 @@ def _alike(owned: Owned, number: int, other: Said, at: np.ndarray, n_items: int,
     return share if share >= ENOUGH_SHARED or not smaller else None
 
 
+def _only_looks_alike(other: Said, said: Said) -> bool:
+    """Whether nothing but the items says that two datasets are one: neither an id nor the root."""
+    return not (said.get("id") and other.get("id")) and said.get("root") != other.get("root")
+
+
 def _another(owned: Owned, items: pa.Table, at: np.ndarray, said: Said, uri: str) -> ConfigError:
     counted = ", ".join(
         f"{named(other)} from {other.get('root')} ({int((owned.numbers == number).sum()):,} items)"
@@ -184,10 +191,10 @@ def _refuse_clashing_ids(owned: Owned, items: pa.Table, at: np.ndarray, place: P
     shown = ", ".join(map(repr, ids[:_SHOWN])) + (", ..." if len(ids) > _SHOWN else "")
     other = place.datasets[int(owners[clash][0])]
     raise ConfigError(
-        f"{len(ids):,} item ids of {named(place.said)} are taken by items of {named(other)} in {uri}: "
-        f"{shown}.",
+        f"{len(ids):,} item ids of {named(place.said)} from {place.said.get('root')} are taken by items of "
+        f"{named(other)} from {other.get('root')} in {uri}: {shown}.",
         hint="An id is one item's in a store. Use another --store, give the items other ids, or let "
-        "this dataset take the store with --replace.",
+        "this dataset take the store with --replace. If it is that very dataset, leave --add out.",
     )
 
 

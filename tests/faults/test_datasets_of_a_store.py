@@ -151,9 +151,19 @@ class TestAdded:
         with pytest.raises(ConfigError, match=r"2 item ids .* are taken .*'c', '7'"):
             run(self.store, clashing, add=True, dataset={"id": "third"})
         write_table(self.table, titled("abcdef7"))
-        with pytest.raises(ConfigError, match="1 item ids of 'table' are taken by items of 'microlens'"):
+        with pytest.raises(ConfigError, match=r"1 item ids of 'table' .* are taken by items of 'microlens'"):
             run(self.store, self.table)
         assert state(self.store) == before
+
+    def test_what_is_added_takes_over_nothing_even_where_it_looks_like_the_same_dataset(self, place):
+        before = state(self.store)
+        alike = write_table(place / "alike.jsonl", titled("abcdef", of="another "))
+        with pytest.raises(ConfigError, match=r"6 item ids of 'table' from .*alike.* are taken") as refused:
+            run(self.store, alike, add=True)
+        assert "leave --add out" in refused.value.hint
+        assert state(self.store) == before
+        # In a job's file the flag stays where it was, and does no harm.
+        assert run(self.store, self.table, add=True).notices == []
 
     def test_interactions_are_replaced_dataset_by_dataset(self, place):
         more = write_microlens(place / "more", titled(range(100, 130)), [("v", "101"), ("v", "102")])
@@ -407,6 +417,13 @@ def test_one_of_three_items_is_changed_by_hand_and_stops_nothing(tmp_path):
     report = run(store, write_table(table, two))
     assert (report.left, report.features[0].missing) == (1, 1)
     assert any("1 of 2 ok rows of title_vector" in notice for notice in report.notices)
+
+
+def test_a_bound_of_0_stops_for_any_loss(tmp_path):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(10))))
+    with pytest.raises(GateFailed, match="1 of 10 items leave"):
+        run(store, write_table(table, titled(range(9))), max_lost=0)
 
 
 def test_interactions_that_shrink_sharply_stop(tmp_path):

@@ -42,8 +42,12 @@ class Loss:
     becomes: str
 
     def is_more_than(self, share: float) -> bool:
-        """Whether it is a loss to stop for: above the share, and at least three of them or all."""
-        return self.lost > share * self.had and (self.lost >= _FEWEST or self.lost == self.had)
+        """Whether it is one to stop for: above the share, and at least three of them or all.
+
+        With a share of 0 any is.
+        """
+        enough = self.lost >= _FEWEST or self.lost == self.had or share == 0
+        return enough and self.lost > share * self.had
 
     def __str__(self) -> str:
         return f"{self.lost:,} of {self.had:,} {self.what} {self.becomes}"
