@@ -12,8 +12,10 @@ from mmfeat import console
 from mmfeat.commands.jobs import ColumnOption, parse_columns, parse_options
 
 if TYPE_CHECKING:
+    from mmfeat.pipelines.media_check import Opened
     from mmfeat.schemas.spec import ModelCard
 
+_MOST_BROKEN = 50
 _COUNTS = ("found", "missing", "unreadable", "duplicates", "values")
 
 datasets_app = typer.Typer(no_args_is_help=True, help="Dataset adapters: list them, check a dataset.")
@@ -42,16 +44,22 @@ def check_dataset(
         list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
     ] = None,
     column: ColumnOption = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode all media, URLs included; else 50 local files of a column.")
+    ] = False,
     json: console.Json = False,
 ) -> None:
-    """What is there and what is missing, before any model loads."""
+    """What is there, missing or broken, before any model loads."""
     from mmfeat import datasets
+    from mmfeat.pipelines import media_check
 
     asked = parse_columns(column or [])
     loaded = datasets.load(dataset, root, columns=asked, **parse_options(option or []))
     report = datasets.check(loaded)
+    opened = media_check.open_media(loaded, deep) if deep or media_check.can_open_media() else None
     if json:
-        console.print_json(report.to_dict())
+        media = None if opened is None else [asdict(one) for one in opened]
+        console.print_json({**report.to_dict(), "opened": media})
         return
     console.say(f"{report.dataset}: {report.items:,} items in {report.root}")
     console.table(
@@ -64,6 +72,21 @@ def check_dataset(
     for note in report.notes:
         examples = f" ({', '.join(note.examples)}{', ...' if note.count > len(note.examples) else ''})"
         console.say(f"{note.level}: {note.count:,} x {note.message}{examples if note.examples else ''}")
+    _say_opened(opened)
+
+
+def _say_opened(opened: list[Opened] | None) -> None:
+    if opened is None:
+        console.say('Media were not opened: that needs pip install "mmfeat[extract]".')
+        return
+    for one in opened:
+        rest = "" if one.opened == one.files else "; --deep opens all"
+        broken = f"{len(one.broken):,} of them cannot be decoded" if one.broken else "all can be decoded"
+        console.say(f"{one.column}: {one.opened:,} of {one.files:,} files opened, {broken}{rest}")
+        for file in one.broken[:_MOST_BROKEN]:
+            console.say(f"  {file.item}: {file.reason} ({file.location})")
+        if len(one.broken) > _MOST_BROKEN:
+            console.say(f"  and {len(one.broken) - _MOST_BROKEN:,} more: --json lists all")
 
 
 @encoders_app.command("list")
