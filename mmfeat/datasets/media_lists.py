@@ -8,11 +8,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mmfeat.datasets.base import Cell, Note
+from mmfeat.datasets.base import Cell, Note, note_of
 from mmfeat.datasets.media_files import (
     LITTER,
     MediaFiles,
-    files_in,
+    files_below,
     is_inside,
     is_safe_id,
     printable,
@@ -76,7 +76,7 @@ def ends_with_word(name: str, word: str) -> bool:
 
 
 def folder_listing(folder: Path, real_root: str, called: str) -> Listing:
-    """The files in a folder and in its subfolders, one level deep.
+    """The files in a folder and in all folders in it.
 
     Args:
         folder: absolute path; where it holds nothing but one folder of its own name, that is listed.
@@ -88,16 +88,7 @@ def folder_listing(folder: Path, real_root: str, called: str) -> Listing:
         folder = inner[0]
     if not is_inside(str(folder), real_root):
         return Listing([], str, [printable(folder.name)])
-    names, outside = files_in(folder, real_root)
-    for entry in sorted(folder.iterdir()):
-        if not entry.is_dir() or entry.name in LITTER:
-            continue
-        if is_inside(str(entry), real_root):
-            own, led_out = files_in(entry, real_root)
-            names += [f"{entry.name}/{name}" for name in own]
-            outside += [f"{printable(entry.name)}/{name}" for name in led_out]
-        elif entry.name not in outside:
-            outside.append(printable(entry.name))
+    names, outside = files_below(folder, real_root)
     return Listing(names, lambda name: os.path.join(folder, name), outside)  # noqa: PTH118
 
 
@@ -132,18 +123,24 @@ def match_lists(listing: Listing, column: Column, known: Collection[str]) -> Med
     files = MediaFiles(column.name, outside=list(listing.outside), encrypted=list(listing.encrypted))
     files.odd = list(listing.odd)
     suffixes = SUFFIXES[column.modality]
+    deep: list[str] = []
     claims: dict[str, dict[_Place, list[tuple[int, str]]]] = {}
     for name in listing.names:
         folder, _, own = name.rpartition("/")
         split = split_name(own, suffixes)
-        if split is None or "/" in folder:
+        if split is None:
             files.ignored.append(printable(name))
+            continue
+        if "/" in folder:
+            deep.append(printable(name))
             continue
         item_id, place = (folder, (2, _natural(split[0]))) if folder else _numbered(split[0], known)
         if not is_safe_id(item_id):
             files.unsafe.append(printable(name))
             continue
         claims.setdefault(item_id, {}).setdefault(place, []).append((suffixes.index(split[1]), name))
+    message = f"{column.name} files in a folder of a folder: not read, a folder is an item's"
+    files.odd += note_of("warning", "too_deep", message, deep)
     several = any(place[0] for places in claims.values() for place in places)
     found = MediaLists(Column(column.name, column.modality, several), files=files)
     for item_id in sorted(claims):

@@ -89,7 +89,7 @@ def load(
     if "id" not in chosen:
         raise DatasetError(
             f"{path} has no column of item ids; its columns are: {', '.join(table.names)}.",
-            hint="Name it: --option id=COLUMN.",
+            hint="Name it: --option id=COLUMN. Where cells are cut wrongly: --option delimiter=MARK.",
         )
     read = _Reader(path, table, locator)
     values = read.roles(chosen, given)

@@ -130,6 +130,14 @@ def test_links_out_of_a_folder_of_lists_are_refused(tmp_path: Path):
     assert notes(dataset)["outside_root"].examples == ("2", "3/b.jpg")
 
 
+def test_files_deeper_than_an_items_folder_are_told_of(tmp_path: Path):
+    put(tmp_path, {"photos/1/a.jpg": b"x", "photos/1/deep/b.jpg": b"x", "photos/readme.md": b"x"})
+    dataset = datasets.load("folder", tmp_path, columns={"photos": "image"})
+    assert media(dataset, "photos") == {"1": [str(tmp_path / "photos/1/a.jpg")]}
+    assert notes(dataset)["too_deep"].examples == ("1/deep/b.jpg",)
+    assert notes(dataset)["not_media"].examples == ("readme.md",)
+
+
 def test_texts_are_further_columns_of_titles_csv(tmp_path: Path):
     put(tmp_path, {"titles.csv": 'item,title,Brand,tags,size\n1,"a, b",Acme,"[""x"",""y""]",L\n2,c,,,S\n'})
     asked = {"tags": "text", "brand": {"modality": "text", "from": "Brand"}}
