@@ -32,6 +32,7 @@ _HINT = (
     "Mend the line: a value that holds a delimiter, a quote or a line break is quoted. "
     "A file cut short must be downloaded again."
 )
+_QUOTED = re.compile(r'"[^"]*"?')
 _DIGIT, _BLANK = re.compile(r"\d"), re.compile(r"\s")
 
 
@@ -111,7 +112,7 @@ class Delimited:
             if len(row) != n:
                 if not any(cell.strip() for cell in row):
                     continue
-                if len(row) < self._least or any(row[n:]):
+                if len(row) < self._least or any(cell.strip() for cell in row[n:]):
                     raise self.malformed(line, f"it has {len(row)} columns instead of {n}")
                 row = [*row[:n], *[""] * (n - len(row))]
             if "" in self.names and any(cell for name, cell in zip(self.names, row, strict=True) if not name):
@@ -202,6 +203,11 @@ def several_columns(place: str | PurePath, name: str) -> DatasetError:
     )
 
 
+def nothing_in(name: str) -> Note:
+    """The note that a file has no row: a header alone, or nothing."""
+    return Note("warning", "no_rows", f"{name} holds no row")
+
+
 def open_bytes(path: Path) -> gzip.GzipFile | io.BufferedReader:
     """The file's bytes, unpacked while reading where its name ends in ``.gz``."""
     return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else path.open("rb")
@@ -254,6 +260,8 @@ def read_delimited(
     if texts is None:
         texts = _read_rows(rows, places)
         notes = rows.notes()
+    if not len(texts):
+        notes.append(nothing_in(path.name))
     columns = [
         _typed(path, rows, name, texts[name], kind) if kind != pa.string() else texts[name]
         for name, kind in types.items()
@@ -290,7 +298,7 @@ def first_cells(header: str) -> list[str]:
 
 
 def _delimiter(header: str) -> str:
-    return max(_DELIMITERS, key=lambda mark: len(_cells(header, mark)))
+    return max(_DELIMITERS, key=_QUOTED.sub("", header).count)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

@@ -63,8 +63,6 @@ def interactions_table(
     table = pa.table([users, items, times], schema=INTERACTIONS_SCHEMA)
     kept = table.filter(pc.and_(pc.not_equal(table["user_id"], ""), pc.not_equal(table["item_id"], "")))
     notes = []
-    if not len(table):
-        notes.append(Note("warning", "no_interactions_there", f"{name} holds no interactions"))
     if incomplete := len(table) - len(kept):
         message = f"lines of {name} without a user or without an item: left out"
         notes.append(Note("warning", "incomplete_interaction", message, incomplete))

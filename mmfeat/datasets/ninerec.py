@@ -99,7 +99,7 @@ def _covers_name(folder: Path, domain: str) -> str:
 
 
 def _titles(path: Path, language: str) -> tuple[dict[str, str | None], list[Note]]:
-    names = ["item", "zh", "en"][: len(first_row(path))]
+    names = ["item", "zh", "en"][: len(first_row(path, ","))]
     if language not in names:
         raise DatasetError(
             f"{path} has no title in the language {language!r}.",
@@ -116,7 +116,7 @@ def _titles(path: Path, language: str) -> tuple[dict[str, str | None], list[Note
 def _log(folder: Path, domain: str) -> Path | None:
     """The interactions; where the pairs have no times, the file that has their order."""
     pairs, sequences = folder / f"{domain}_pair.csv", folder / f"{domain}_behaviour.tsv"
-    if pairs.is_file() and (not sequences.is_file() or len(first_row(pairs)) > 2):
+    if pairs.is_file() and (not sequences.is_file() or len(first_row(pairs, ",")) > 2):
         return pairs
     return sequences if sequences.is_file() else None
 
@@ -124,7 +124,7 @@ def _log(folder: Path, domain: str) -> Path | None:
 def _read_log(path: Path, known: Collection[str]) -> tuple[pa.Table, list[Note]]:
     if path.suffix == ".tsv":
         return read_pairs(path)
-    names = ["user", "item", "timestamp"][: len(first_row(path))]
+    names = ["user", "item", "timestamp"][: len(first_row(path, ","))]
     timestamp = "timestamp" if "timestamp" in names else None
     table, notes = read_interactions(path, user="user", item="item", timestamp=timestamp, names=names)
     table, more = items_in_item_column(table, pa.array(known, pa.string()), path.name)

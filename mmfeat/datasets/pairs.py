@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from mmfeat.datasets.base import Note
-from mmfeat.datasets.delimited import Delimited, lines_of, read_delimited
+from mmfeat.datasets.delimited import Delimited, lines_of, nothing_in, read_delimited
 from mmfeat.datasets.interactions import interactions_table
 
 _COLUMNS = {"user": pa.string(), "item": pa.string(), "timestamp": pa.int64()}
@@ -41,5 +41,6 @@ def _read_tsv(path: Path) -> tuple[pa.Table, list[Note]]:
         for item in listed.split() or [""]:
             users.append(user)
             items.append(item)
-    times = pa.nulls(len(users), pa.int64())
-    return interactions_table(path.name, pa.array(users, pa.string()), pa.array(items, pa.string()), times)
+    columns = (pa.array(users, pa.string()), pa.array(items, pa.string()), pa.nulls(len(users), pa.int64()))
+    interactions, notes = interactions_table(path.name, *columns)
+    return interactions, notes if users else [nothing_in(path.name)]

@@ -9,7 +9,7 @@ from pathlib import Path, PurePath
 
 from mmfeat.datasets.base import Cell, Note, note_of
 from mmfeat.datasets.cells import parsed, uniform
-from mmfeat.datasets.delimited import Delimited, first_cells
+from mmfeat.datasets.delimited import Delimited, first_cells, nothing_in
 from mmfeat.datasets.textfile import read_text, text_or_none
 from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import DatasetError
@@ -35,7 +35,7 @@ class Titles:
         conflicting: ids on several lines with different titles; the first was taken.
         malformed: lines without an id or without a comma, as ``line N``; none was taken.
         unread: columns that nobody asked for.
-        odd: what was odd of the lines of a file with a header.
+        odd: what else was odd of the file.
     """
 
     name: str
@@ -124,6 +124,8 @@ def parse_titles(text: str, path: PurePath, further: Mapping[str, str] | None = 
                 titles.add(item_id, title, {})
             else:
                 titles.malformed.append(f"line {line}")
+    if not titles.texts and not titles.malformed:
+        titles.odd.append(nothing_in(path.name))
     for name, cells in titles.cells.items():
         values, several = uniform(list(cells.values()))
         titles.cells[name] = dict(zip(cells, values, strict=True))

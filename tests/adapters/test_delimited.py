@@ -172,12 +172,38 @@ def test_the_delimiter_can_be_named(tmp_path: Path):
         datasets.load("table", tmp_path / "b.jsonl", delimiter=";")
 
 
+def test_marks_in_quotes_and_in_rows_are_no_delimiters(tmp_path: Path):
+    put(
+        tmp_path, {"a.csv": 'item_id,"title; |of| it"\n1,a;b|c;d\n', "n/QB_item.csv": 'v1,"一;二;三|四|五"\n'}
+    )
+    table = datasets.load("table", tmp_path / "a.csv", title="title; |of| it")
+    assert column(table, "title") == {"1": "a;b|c;d"}
+    assert column(datasets.load("ninerec", tmp_path / "n", language="zh"), "title") == {
+        "v1": "一;二;三|四|五"
+    }
+
+
+@pytest.mark.parametrize(
+    ("adapter", "files"),
+    [
+        ("microlens", {"a_titles.csv": "item,title\n", "covers/1.jpg": "x"}),
+        ("microlens", {"a_titles.csv": "item,title\n1,a\n", "a_pairs.csv": "user,item,timestamp\n"}),
+        ("microlens", {"a_titles.csv": "item,title\n1,a\n", "a_pairs.tsv": ""}),
+        ("pixelrec", {"Pixel.csv": "item_id,title\n", "log.csv": "item_id,user_id,timestamp\n1,u,5\n"}),
+        ("ninerec", {"QB_item.csv": "v1,一,One\n", "QB_behaviour.tsv": "\n"}),
+    ],
+)
+def test_a_part_without_a_row_is_told_of(tmp_path: Path, adapter: str, files: dict[str, str]):
+    dataset = datasets.load(adapter, put(tmp_path, files))
+    assert (len(dataset.items), notes(dataset)["no_rows"].level) == (1, "warning")
+
+
 @pytest.mark.parametrize(
     "text",
     [
         "item_id,title,,\n1,a,,\n",
         "item_id,title,,\n1,a\n",
-        "item_id,title\n1,a,,,\n",
+        "item_id,title\n1,a,, ,\n",
         "item_id, title\n1, a\n",
         ' item_id , "title"\n1, "a"\n',
         "item_id ,title \n1,a\n",
