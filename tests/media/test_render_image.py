@@ -268,8 +268,9 @@ def test_any_other_image_cut_in_the_middle_is_an_error(kind):
 
 def test_what_is_no_image_says_so():
     assert refusal(b"") == "file is empty"
-    assert refusal(b"<html>404</html>") == "not an image that can be read"
-    assert refusal(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n") == "not an image that can be read"
+    assert refusal(b"<html>404</html>") == "not an image that can be read: it is an HTML page"
+    drawing = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"
+    assert refusal(drawing) == "not an image that can be read: it is a PostScript document"
     assert refusal(encoded(picture(9, 9), "JPEG")[:20]) == "not an image that can be read"
 
 

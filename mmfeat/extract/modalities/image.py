@@ -11,9 +11,14 @@ from mmfeat.schemas.media import Frames, MediaLimits
 
 
 class ImageModality(PixelModality):
-    """A decoding is a view."""
+    """A decoding is a view.
+
+    Rule 2 reads orientations of whole numbers alone, pictures whose metadata is broken, transparent colours
+    of PNG at every depth, and 16-bit negatives.
+    """
 
     name = "image"
+    rule = 2
 
     def max_bytes(self, limits: MediaLimits) -> int:
         """See :meth:`MediaModality.max_bytes`."""
@@ -29,6 +34,12 @@ class ImageModality(PixelModality):
         from mmfeat.extract.modalities.decoders.image import render_image
 
         return render_image(data, wanted, limits)
+
+    def changed(self, data: bytes, since: int) -> bool:
+        """See :meth:`Modality.changed`."""
+        from mmfeat.extract.modalities.decoders.image import read_anew
+
+        return since < self.rule and read_anew(data)
 
     def cost(self, prepare: Prepare | None) -> Cost:
         """See :meth:`Modality.cost`."""

@@ -3,11 +3,13 @@
 The reference is Pillow's ``Image.open(...).convert("RGB")``, which open_clip, timm and transformers
 start from. Beyond it:
 
-* EXIF orientation is applied, and only the first frame of an animation is taken.
+* EXIF orientation is applied where it is one of the whole numbers 1 to 8, as browsers read it, and
+  only the first frame of an animation is taken.
 * Transparent pixels are shown on white, as a shop page shows them; ``convert`` would bring out
   whatever colour lies hidden below. Opaque images are not affected.
 * 16-bit samples are scaled to 8 bits where ``convert`` cuts them off.
 * Embedded colour profiles are left alone, as all three libraries do.
+* Broken metadata is left out and the picture is read without it.
 
 JPEGs take simplejpeg, which has the same library decode them: the same pixels, without a Pillow image
 in between.
@@ -18,13 +20,15 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmfeat.extract.failures import ran_out_of_memory
 from mmfeat.extract.media.limits import check_bytes, check_pixels
+from mmfeat.extract.modalities.decoders.kinds import unreadable
+from mmfeat.extract.modalities.decoders.metadata import png_chunks, without_metadata
 from mmfeat.extract.modalities.decoders.views import render_view, resized_size
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import PixelView
@@ -37,6 +41,14 @@ if TYPE_CHECKING:
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _JPEG = ("JPEG", "MPO")  # MPO: a JPEG followed by more of them, as some cameras write
 _ORIENTATION = 0x0112
+_WHITE_IS_ZERO = (262, 0)  # tag and value of a TIFF whose samples are a negative's
+# Of a PNG's header chunk, where it says bits a sample and colour type (PNG, 11.2.2).
+_PNG_DEPTH_AT, _PNG_COLOUR_AT = 16, 17
+_PNG_GREY, _PNG_COLOUR = 0, 2
+_PNG_END_BYTES = 12
+# Directories within EXIF: its own, GPS and interoperability.
+_EXIF_GROUPS = (0x8769, 0x8825, 0xA005)
+_LAST_ORIENTATION = 8
 _JPEG_SCALES = (8, 4, 2)
 _SCALED_MARGIN = 2
 _no_pillow_limit = threading.Lock()
@@ -62,6 +74,34 @@ def render_image(data: bytes, views: Sequence[PixelView], limits: MediaLimits) -
     if not data:
         raise ItemError("decode", "file is empty")
     check_pixels(*_webp_canvas(data), limits.image_pixels)
+    try:
+        return _rendered(data, views, limits)
+    except ItemError as error:
+        frames = _rendered_without_metadata(data, views, limits, error)
+        if frames is None:
+            raise
+        return frames
+
+
+def _rendered_without_metadata(
+    data: bytes, views: Sequence[PixelView], limits: MediaLimits, error: ItemError
+) -> list[Frames] | None:
+    """The views where it was the metadata alone that could not be read; None where it was not.
+
+    Args:
+        error: what came of the whole file.
+    """
+    if error.reason.startswith("too large"):
+        return None
+    for keep_exif in (True, False):
+        bare = without_metadata(data, keep_exif=keep_exif)
+        if bare is not None:
+            with suppress(ItemError):
+                return _rendered(bare, views, limits)
+    return None
+
+
+def _rendered(data: bytes, views: Sequence[PixelView], limits: MediaLimits) -> list[Frames]:
     header = _opened(data)
     check_pixels(*header.size, limits.image_pixels)
     with _readable_errors():
@@ -90,7 +130,7 @@ def _opened(data: bytes) -> Image.Image:
                 raise
             if "too large" in str(error):  # a comment that unpacks to megabytes
                 raise ItemError("decode", f"too large: {error}") from error
-            raise ItemError("decode", "not an image that can be read") from error
+            raise ItemError("decode", unreadable("an image", data)) from error
         finally:
             Image.MAX_IMAGE_PIXELS = most
 
@@ -142,7 +182,7 @@ def _decode(data: bytes, header: Image.Image) -> np.ndarray:
         pixels = _decode_plain_jpeg(data)
         if pixels is not None:
             return _turned(pixels, _orientation(header))
-    return _pixels(header)
+    return _pixels(header, data)
 
 
 def _decode_plain_jpeg(data: bytes) -> np.ndarray | None:
@@ -161,24 +201,72 @@ def _decode_scaled(data: bytes, scale: int) -> np.ndarray:
     image = _opened(data)
     width, height = image.size
     image.draft(None, (width // scale, height // scale))
-    return _pixels(image)
+    return _pixels(image, data)
 
 
-def _pixels(image: Image.Image) -> np.ndarray:
-    from PIL import ImageOps
-
+def _pixels(image: Image.Image, data: bytes) -> np.ndarray:
     image.load()
-    return np.array(_rgb(ImageOps.exif_transpose(image)))
+    pixels = np.array(_rgb(image))
+    if image.format == "PNG":
+        hidden = _keyed(image, data)
+        if hidden is not None:
+            pixels[hidden] = 255
+    # After loading: metadata may stand behind the pixels, and Pillow turns TIFF itself.
+    return _turned(pixels, _orientation(image))
+
+
+def _keyed(image: Image.Image, data: bytes) -> np.ndarray | None:
+    """bool ``[height, width]``: which pixels of a PNG have its transparent colour; None without one.
+
+    The colour is compared with the samples as the file has them (PNG, 11.3.1.1).
+    """
+    key, depth = _colour_key(data)
+    if not key:
+        return None
+    if len(key) == 3 and depth == 16:
+        return _keyed_deep_colour(data)
+    most = (1 << depth) - 1
+    # Pillow stretches samples of fewer than 8 bits to the whole of a byte.
+    stretch = 255 // most if depth < 8 else 1
+    samples = np.asarray(image.convert("L") if image.mode == "1" else image)
+    wanted = (np.array(key) & most) * stretch
+    return np.asarray(samples == wanted[0] if len(key) == 1 else (samples == wanted).all(axis=-1))
+
+
+def _colour_key(data: bytes) -> tuple[tuple[int, ...], int]:
+    """The transparent colour of a grey or true-colour PNG, one or three samples, and its bits a sample; an
+    empty one without a colour."""
+    chunks: dict[bytes, bytes] = {}
+    for kind, chunk in png_chunks(data):
+        chunks.setdefault(kind, chunk)
+    header, key = chunks.get(b"IHDR", b""), chunks.get(b"tRNS", b"")
+    if len(header) <= _PNG_COLOUR_AT:
+        return (), 0
+    depth, samples = header[_PNG_DEPTH_AT], {_PNG_GREY: 1, _PNG_COLOUR: 3}.get(header[_PNG_COLOUR_AT], 0)
+    if len(key) < 12 + 2 * samples:
+        return (), depth
+    return tuple(int.from_bytes(key[at : at + 2], "big") for at in range(8, 8 + 2 * samples, 2)), depth
+
+
+def _keyed_deep_colour(data: bytes) -> np.ndarray:
+    """:func:`_keyed` of 16-bit colour, of which Pillow keeps the upper bytes alone."""
+    import av
+
+    decoder = av.CodecContext.create("png", "r")
+    packet = av.Packet(data)
+    frame = next(frame for part in (packet, None) for frame in decoder.decode(part))
+    return np.asarray(frame.to_ndarray()[..., 3] == 0)
 
 
 def _rgb(image: Image.Image) -> Image.Image:
     from PIL import Image
 
     if image.mode.startswith("I"):
-        return _rgb(_eight_bits(image))
+        return _eight_bits(image).convert("RGB")
     if image.mode == "F":
         raise ItemError("decode", "image has floating-point samples, whose white is not defined")
-    if image.has_transparency_data:
+    # A PNG's transparent colour is dealt with where its samples are known.
+    if image.has_transparency_data and not (image.format == "PNG" and image.mode in ("1", "L", "RGB")):
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
@@ -191,11 +279,30 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     samples = np.asarray(image).astype(np.int64)
     if samples.min() < 0 or samples.max() > 0xFFFF:
         raise ItemError("decode", "image has 32-bit samples, whose white is not defined")
+    if _is_negative(image):
+        samples = 0xFFFF - samples
     return Image.fromarray((samples >> 8).astype(np.uint8))
 
 
+def _is_negative(image: Image.Image) -> bool:
+    """Whether it is a TIFF of 16 bits whose white is 0; those of fewer bits Pillow inverts itself."""
+    tag, value = _WHITE_IS_ZERO
+    tags: Any = getattr(image, "tag_v2", {})
+    return image.format == "TIFF" and image.mode.startswith("I;16") and tags.get(tag) == value
+
+
 def _orientation(image: Image.Image) -> int:
-    return int(image.getexif().get(_ORIENTATION, 1))
+    """1 to 8, as EXIF says in a whole number; 1 where it says it otherwise or cannot be read.
+
+    Browsers take an orientation of another type for none, and so does every scale here.
+    """
+    try:
+        found = image.getexif().get(_ORIENTATION, 1)
+    except Exception as error:  # Pillow's reader raises whatever damage leads to
+        if ran_out_of_memory(error):
+            raise
+        return 1
+    return found if isinstance(found, int) and 1 <= found <= _LAST_ORIENTATION else 1
 
 
 # EXIF orientation to what undoes it (Exif 2.32, table 6).
@@ -213,3 +320,59 @@ _TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
     turn = _TURNS.get(orientation)
     return pixels if turn is None else np.ascontiguousarray(turn(pixels))
+
+
+def read_anew(data: bytes) -> bool:
+    """Whether rule 2 of pictures may read other pixels than rule 1 did, or any where that failed.
+
+    By the header and the metadata: an orientation that is no whole number from 1 to 8, metadata that
+    cannot be read, a PNG's transparent colour where it was compared wrongly, and 16-bit negatives.
+    """
+    try:
+        header = _opened(data)
+    except ItemError:
+        return any(_opens(without_metadata(data, keep_exif=kept)) for kept in (True, False))
+    if header.format == "PNG" and (_keyed_anew(data) or _ends_in_broken_notes(data)):
+        return True
+    if _is_negative(header):
+        return True
+    try:
+        exif = header.getexif()
+        if header.format == "TIFF":  # Pillow reads them with the pixels
+            for group in _EXIF_GROUPS:
+                exif.get_ifd(group)
+    except Exception as error:  # as above
+        if ran_out_of_memory(error):
+            raise
+        return True
+    found = exif.get(_ORIENTATION, 1)
+    return header.format in _JPEG and not (isinstance(found, int) and found <= _LAST_ORIENTATION)
+
+
+def _opens(data: bytes | None) -> bool:
+    try:
+        return data is not None and _opened(data) is not None
+    except ItemError:
+        return False
+
+
+def _keyed_anew(data: bytes) -> bool:
+    key, depth = _colour_key(data)
+    return bool(key) and (depth != 8 or max(key) > 0xFF)
+
+
+def _ends_in_broken_notes(data: bytes) -> bool:
+    """Whether Pillow fails on what a PNG says of itself behind its pixels: tried behind a single pixel."""
+    from PIL import Image
+
+    notes = [chunk for kind, chunk in png_chunks(data) if kind[:1].islower() and kind != b"tRNS"]
+    dot = io.BytesIO()
+    Image.new("L", (1, 1)).save(dot, "PNG")
+    before, end = dot.getvalue()[:-_PNG_END_BYTES], dot.getvalue()[-_PNG_END_BYTES:]
+    try:
+        _opened(before + b"".join(notes) + end).load()
+    except Exception as error:  # as above
+        if ran_out_of_memory(error):
+            raise
+        return True
+    return False

@@ -26,6 +26,7 @@ import numpy as np
 
 from mmfeat.extract.media.limits import check_bytes
 from mmfeat.extract.modalities.decoders.container import declared_size
+from mmfeat.extract.modalities.decoders.kinds import unreadable
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import AudioPrepare
 from mmfeat.schemas.media import MediaLimits
@@ -119,7 +120,7 @@ def _opened(data: bytes, limits: MediaLimits) -> Iterator[_Track | None]:
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError) as error:
-        reason = _cut_short(data) or "not a sound or clip that can be read"
+        reason = _cut_short(data) or unreadable("a sound or clip", data)
         raise ItemError("decode", reason) from error
     with container:
         most = limits.sound_bytes if _picture_track(container) is None else limits.clip_bytes
