@@ -15,7 +15,7 @@ from mmfeat.datasets.titles import Titles, read_titles
 from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, usual
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
-from mmfeat.schemas.suffixes import SUFFIXES
+from mmfeat.schemas.suffixes import SUFFIXES, loose_suffixes
 
 _WHAT = "a folder of media named by item id, or of subfolders covers, videos and audio"
 
@@ -93,7 +93,7 @@ def _loose_media(folder: Path, media: MediaParts) -> tuple[dict[str, MediaFiles]
     found = {}
     for column in USUAL_COLUMNS:
         if column.is_media and column.name not in media.files:
-            files = match_names(names, column)
+            files = match_names(names, column, loose_suffixes(column.modality))
             files.locations = {i: str(folder / name) for i, name in files.locations.items()}
             # Each column looks at every file: what none of them takes is noted once, by the caller.
             files.ignored = []

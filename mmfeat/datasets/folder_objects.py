@@ -18,7 +18,7 @@ from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, usual
 from mmfeat.schemas.columns import ColumnConfig
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.objectstore import OBJECT_STORES, object_place
-from mmfeat.schemas.suffixes import SUFFIXES
+from mmfeat.schemas.suffixes import SUFFIXES, loose_suffixes
 
 if TYPE_CHECKING:
     from pyarrow.fs import FileSystem
@@ -126,7 +126,7 @@ def _found(url: str, asked: Mapping[str, ColumnConfig]) -> _Found:
             found.files[name] = match_names((f"{folder}/{own}" for own in names), usual(name))
     columns = [column for column in USUAL_COLUMNS if column.is_media and column.name not in found.files]
     for column in columns:
-        found.files[column.name] = match_names(loose, column)
+        found.files[column.name] = match_names(loose, column, loose_suffixes(column.modality))
         # Each column looks at every object: what none of them takes is noted once, below.
         found.files[column.name].ignored = []
     suffixes = [suffix for column in columns for suffix in SUFFIXES[column.modality]]

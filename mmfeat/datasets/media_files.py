@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zipfile
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -144,11 +144,15 @@ def folder_media(folder: Path, column: Column, real_root: str) -> MediaFiles:
     return found
 
 
-def match_names(names: Iterable[str], column: Column) -> MediaFiles:
-    """Matches file names to item ids; the locations of the result are the names as given."""
+def match_names(names: Iterable[str], column: Column, suffixes: Sequence[str] = ()) -> MediaFiles:
+    """Matches file names to item ids; the locations of the result are the names as given.
+
+    Args:
+        suffixes: those that are taken, where they are not all of the column's modality.
+    """
     found = MediaFiles(column.name)
     claims: dict[str, list[tuple[int, str]]] = {}
-    extensions = SUFFIXES[column.modality]
+    extensions = suffixes or SUFFIXES[column.modality]
     for name in names:
         split = split_name(name.rpartition("/")[2], extensions)
         if split is None:

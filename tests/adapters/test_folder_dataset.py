@@ -169,3 +169,28 @@ def test_members_that_say_their_encoding_need_no_note(tmp_path: Path):
     dataset = datasets.load("folder", tmp_path)
     assert sorted(media(dataset, "cover")) == ["plain", "红茶"]
     assert "name_encoding" not in notes(dataset)
+
+
+def test_files_of_every_kind_that_is_known_are_items_and_those_that_are_not_read_too(tmp_path: Path):
+    pictures = ["1.avif", "2.jfif", "3.JPE", "4.apng", "5.heic", "6.HEIF", "7.jxl"]
+    clips = ["1.3gp", "2.m2ts", "3.MTS", "4.ogv", "5.gif", "6.vob", "7.3g2"]
+    files = {f"covers/{name}": b"x" for name in pictures} | {f"videos/{name}": b"x" for name in clips}
+    put(tmp_path, {**files, "audio/1.oga": b"x", "audio/2.aiff": b"x"})
+    dataset = datasets.load("folder", tmp_path)
+    assert sorted(media(dataset, "cover")) == sorted(media(dataset, "video")) == list("1234567")
+    assert sorted(media(dataset, "audio")) == ["1", "2"]
+    assert not dataset.notes
+
+
+def test_a_gif_among_files_of_all_kinds_is_a_picture(tmp_path: Path):
+    put(tmp_path, {"1.gif": b"x", "2.mp4": b"x"})
+    dataset = datasets.load("folder", tmp_path)
+    assert sorted(media(dataset, "cover")) == ["1"]
+    assert sorted(media(dataset, "video")) == ["2"]
+
+
+def test_the_usual_kind_stands_for_an_item_that_also_has_a_kind_that_is_not_read(tmp_path: Path):
+    put(tmp_path, {"covers/1.heic": b"x", "covers/1.jpg": b"x"})
+    dataset = datasets.load("folder", tmp_path)
+    assert media(dataset, "cover") == {"1": str(tmp_path / "covers" / "1.jpg")}
+    assert notes(dataset)["media_clash"].examples == ("1: 1.jpg, 1.heic",)
