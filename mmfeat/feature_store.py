@@ -135,7 +135,8 @@ class FeatureStore:
 
     def facts(self, feature: str) -> dict[str, dict[str, Any]]:
         """What was recorded of each text: item id to ``finish_reason`` (``stop``, or ``length`` where the
-        token cap cut it), ``prompt_tokens`` and ``new_tokens``. Empty for a feature without texts."""
+        token cap cut it), ``prompt_tokens`` and ``new_tokens``. Of vectors: ``cut`` where one was made from
+        what is there of a clip that is cut short."""
         rows = self._store.facts(self._store.resolve(feature)).to_pylist()
         return {row["item_id"]: json.loads(row["facts"]) for row in rows}
 

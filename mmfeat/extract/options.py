@@ -48,7 +48,7 @@ Place = Annotated[str | None, AfterValidator(_from_base)]
 
 
 class FrameOptions(Frozen):
-    """Which frames of a clip are taken; of no use for anything but clips."""
+    """Which frames of a clip are taken, and of which clips; of no use for anything but clips."""
 
     frames: int | None = Field(default=None, gt=0, le=4096)
     sampling: SamplingMode | None = None
@@ -57,6 +57,7 @@ class FrameOptions(Frozen):
     scene_threshold: float | None = Field(default=None, gt=0, le=1e6)
     min_scene_seconds: float | None = Field(default=None, ge=0, le=1e6)
     max_scenes: int | None = Field(default=None, gt=0, le=256)
+    cut: Literal["accept", "refuse"] | None = None
 
 
 class PictureOptions(FrameOptions):
@@ -113,7 +114,8 @@ def pixel_input(ask: Ask[Any], read: AskedInput, view: PixelView, **prepared: An
     """
     prepare: PixelPrepare
     if read.modality == "video":
-        prepare = VideoPrepare(view=view, sampling=frame_sampling(ask), **prepared)
+        cut: Literal["accept"] | None = "accept" if ask.options.cut == "accept" else None
+        prepare = VideoPrepare(view=view, sampling=frame_sampling(ask), cut=cut, **prepared)
     else:
         refuse_options(ask, FRAME_OPTIONS, "a clip")
         prepare = ImagePrepare(view=view, **prepared)

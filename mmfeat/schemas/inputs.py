@@ -142,10 +142,15 @@ class ImagePrepare(PixelPrepare):
 
 
 class VideoPrepare(PixelPrepare):
-    """Frames of a clip, each in the view."""
+    """Frames of a clip, each in the view.
+
+    Attributes:
+        cut: ``accept`` takes the frames that are there of a clip that is cut short; None refuses it.
+    """
 
     kind: Literal["video"] = "video"
     sampling: FrameSampling
+    cut: Literal["accept"] | None = None
 
     @property
     def pictures(self) -> int:

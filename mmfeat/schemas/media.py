@@ -130,8 +130,10 @@ class Frames:
         pixels: uint8 ``[frames, height, width, 3]`` RGB.
         times: seconds of each frame from the clip's start; ``(0.0,)`` for an image.
         scenes: in order, what the frames were taken from, where a clip is sampled by scenes.
+        cut: whether they are of a clip that is cut short, as far as it goes.
     """
 
     pixels: np.ndarray
     times: tuple[float, ...]
     scenes: tuple[Scene, ...] = ()
+    cut: bool = False

@@ -219,8 +219,8 @@ def test_a_cut_clip_with_its_index_in_front_is_refused_though_early_frames_are_t
 
 def test_what_is_no_clip_says_so():
     assert refusal(b"") == "file is empty"
-    assert refusal(b"no clip at all\n" * 50) == "not a clip that can be read"
-    assert refusal(encoded(picture(50, 50), "JPEG")) == "not a clip that can be read"
+    assert refusal(b"no clip at all\n" * 50) == "not a clip that can be read: it is plain text"
+    assert refusal(encoded(picture(50, 50), "JPEG")) == "not a clip that can be read: it is a JPEG picture"
     assert refusal(clip(0)) == "clip has no frame"
     fragmented = clip(**KINDS["h264, fragmented"])
     assert refusal(fragmented[: fragmented.index(b"moof") - 4]) == "clip has no frame"
@@ -230,9 +230,9 @@ def test_a_playlist_cannot_make_the_reader_open_other_files(tmp_path):
     inner = tmp_path / "inner.ts"
     inner.write_bytes(clip(container="mpegts"))
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:3\n#EXTINF:2.4,\n{inner}\n#EXT-X-ENDLIST\n"
-    assert refusal(playlist.encode()) == "not a clip that can be read"
+    assert refusal(playlist.encode()).startswith("not a clip that can be read: it is a playlist")
     concat = f"ffconcat version 1.0\nfile {inner}\n"
-    assert refusal(concat.encode()) == "not a clip that can be read"
+    assert refusal(concat.encode()) == "not a clip that can be read: it is plain text"
 
 
 def test_a_file_with_sound_alone_says_so():

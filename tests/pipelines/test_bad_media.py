@@ -94,3 +94,21 @@ def test_failures_shows_them_all(store, media, capsys):
     read.failures(feature=None, store=str(media.parent / "store"), limit=20, json=False)
     shown = capsys.readouterr().out
     assert all(item in shown for item in REASONS)
+
+
+def test_the_frames_that_are_there_of_a_cut_clip_are_taken_where_the_feature_says_so(media, tmp_path):
+    folder = tmp_path / "clips"
+    (folder / "videos").mkdir(parents=True)
+    for name in ("cut-clip", "item-000"):
+        (folder / "videos" / f"{name}.mp4").write_bytes((media / "videos" / f"{name}.mp4").read_bytes())
+    features = {"refusing": CLIP_VIDEO, "accepting": {**CLIP_VIDEO, "cut": "accept"}}
+    job = worlds.job(folder, tmp_path / "store", features, run={"max_failed": 1.0})
+    report = mmfeat.extract(**{**job, "resources": {"executor": "local"}})
+    assert [(f.ok, f.failed) for f in report.features] == [(1, 1), (2, 0)]
+    assert any("cut short were taken as far as they go" in notice for notice in report.notices)
+    opened = mmfeat.open(tmp_path / "store")
+    assert opened.facts("accepting") == {"cut-clip": {"cut": True}}
+    found = opened.lookup(["cut-clip", "item-000"], ["refusing", "accepting"])
+    assert found["refusing"].status.tolist() == ["failed", "ok"]
+    assert np.array_equal(found["refusing"].matrix[1], found["accepting"].matrix[1])
+    assert np.isfinite(found["accepting"].matrix).all()

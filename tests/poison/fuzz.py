@@ -14,7 +14,7 @@ from sound_samples import sound, tone
 #: As what each format is read.
 MODALITIES = {
     **dict.fromkeys(("jpeg", "png", "webp", "gif"), "image"),
-    **dict.fromkeys(("mp4", "webm"), "video"),
+    **dict.fromkeys(("mp4", "webm", "ts", "avi", "ogv", "apng"), "video"),
     **dict.fromkeys(("wav", "flac", "mp3", "aac", "m4a", "ogg", "mka"), "audio"),
 }
 _INTERESTING = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
@@ -26,6 +26,10 @@ _MARKS = {
     "gif": (b"GIF8", b"\x21\xf9\x04", b"\x2c\0\0\0\0"),
     "mp4": (b"ftyp", b"moov", b"mvhd", b"trak", b"mdhd", b"stsd", b"avcC", b"stts", b"stsz", b"mdat"),
     "webm": (b"\x1a\x45\xdf\xa3", b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\x1f\x43\xb6\x75", b"\xe0"),
+    "ts": (b"\x47\x40\0", b"\0\0\1\xe0", b"\0\0\0\1"),
+    "avi": (b"RIFF", b"avih", b"strh", b"strf", b"movi", b"idx1", b"00dc"),
+    "ogv": (b"OggS", b"OVP8"),
+    "apng": (b"IHDR", b"acTL", b"fcTL", b"fdAT", b"IDAT", b"IEND"),
     "wav": (b"RIFF", b"fmt ", b"data"),
     "flac": (b"fLaC", b"\xff\xf8"),
     "mp3": (b"ID3", b"\xff\xfb", b"\xff\xf3", b"\xff\xe3", b"Info", b"Xing"),
@@ -61,6 +65,10 @@ def seeds() -> list[tuple[str, bytes]]:
         ("mp4", media_samples.clip(8, "mpeg4", **clip)),
         ("webm", media_samples.clip(8, "libvpx", "webm", **clip)),
         ("webm", media_samples.clip(8, "libvpx-vp9", "webm", **clip)),
+        ("ts", media_samples.clip(8, container="mpegts", **h264)),
+        ("avi", media_samples.clip(8, container="avi", **h264)),
+        ("ogv", media_samples.clip(8, "libvpx", "ogg", **clip)),
+        ("apng", media_samples.encoded(picture, "PNG", **many, duration=40)),
     ]
     return [*((kind, bytes(data)) for kind, data in made), *_sounds()]
 
@@ -133,7 +141,7 @@ def _lie(rng: np.random.Generator, kind: str, data: bytes, valid: list) -> bytes
     width = int(rng.choice((1, 2, 4)))
     at = min(max(at, 0), max(0, len(data) - width))
     number = int(rng.choice(_INTERESTING)) & ((1 << 8 * width) - 1)
-    order = "little" if kind in ("gif", "webp", "wav", "ogg") else "big"
+    order = "little" if kind in ("gif", "webp", "wav", "ogg", "ogv", "avi") else "big"
     return data[:at] + number.to_bytes(width, order) + data[at + width :]
 
 
@@ -195,4 +203,7 @@ def _ogg_checksum(page: bytes) -> int:
     return value
 
 
-_CHECKSUMS = {"png": _with_png_checksums, "ogg": _with_ogg_checksums}
+_CHECKSUMS = {
+    **dict.fromkeys(("png", "apng"), _with_png_checksums),
+    **dict.fromkeys(("ogg", "ogv"), _with_ogg_checksums),
+}

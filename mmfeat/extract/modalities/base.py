@@ -84,7 +84,8 @@ class MediaModality(Modality):
             wanted: different decodings, as :meth:`decoding` gives them.
 
         Returns:
-            One value per decoding, None where the file has no such thing (a clip without sound).
+            One value per decoding, None where the file has no such thing (a clip without sound), an ItemError
+            where that decoding alone failed.
 
         Raises:
             ItemError: the file cannot be decoded, or exceeds a limit.

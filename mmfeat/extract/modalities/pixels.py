@@ -14,11 +14,10 @@ class PixelModality(MediaModality):
 
     def pack(self, value: Frames) -> Packed:
         """See :meth:`MediaModality.pack`."""
-        return Packed(
-            {"times": list(value.times), "scenes": [asdict(scene) for scene in value.scenes]}, value.pixels
-        )
+        scenes = [asdict(scene) for scene in value.scenes]
+        return Packed({"times": list(value.times), "scenes": scenes, "cut": value.cut}, value.pixels)
 
     def unpack(self, packed: Packed) -> Any:
         """See :meth:`MediaModality.unpack`."""
         scenes = tuple(Scene(**scene) for scene in packed.facts["scenes"])
-        return Frames(packed.data, tuple(packed.facts["times"]), scenes)
+        return Frames(packed.data, tuple(packed.facts["times"]), scenes, packed.facts["cut"])

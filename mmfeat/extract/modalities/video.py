@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from mmfeat.extract.modalities.base import Cost
 from mmfeat.extract.modalities.pixels import PixelModality
+from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import FrameSampling, PixelView, Prepare, VideoPrepare
 from mmfeat.schemas.media import Frames, MediaLimits
 
@@ -16,16 +17,22 @@ _CLIP_COVERS = 16
 
 @dataclass(frozen=True)
 class ClipDecoding:
-    """Which frames of a clip, in which view."""
+    """Which frames of a clip, in which view, and whether of one that is cut short too."""
 
     sampling: FrameSampling
     view: PixelView
+    accept_cut: bool = False
 
 
 class VideoModality(PixelModality):
-    """A decoding is a sampling and a view."""
+    """A decoding is a sampling and a view.
+
+    Rule 2 shows frames as players do (mirrored, in their true proportions, on white, tone-mapped), takes the
+    default track, and reads AVI with B-frames, joined MPEG, sizes that change, Ogg, GIF and APNG.
+    """
 
     name = "video"
+    rule = 2
 
     def max_bytes(self, limits: MediaLimits) -> int:
         """See :meth:`MediaModality.max_bytes`."""
@@ -33,18 +40,23 @@ class VideoModality(PixelModality):
 
     def decoding(self, prepare: VideoPrepare) -> ClipDecoding:
         """See :meth:`MediaModality.decoding`."""
-        return ClipDecoding(prepare.sampling, prepare.view)
+        return ClipDecoding(prepare.sampling, prepare.view, prepare.cut == "accept")
 
-    def decode(self, data: bytes, wanted: Sequence[ClipDecoding], limits: MediaLimits) -> list[Frames]:
+    def decode(
+        self, data: bytes, wanted: Sequence[ClipDecoding], limits: MediaLimits
+    ) -> list[Frames | ItemError]:
         """See :meth:`MediaModality.decode`. Decodings of one sampling share one pass over the clip."""
-        from mmfeat.extract.modalities.decoders.video import render_clip
-
-        found: dict[ClipDecoding, Frames] = {}
-        for sampling in dict.fromkeys(one.sampling for one in wanted):
-            alike = [one for one in wanted if one.sampling == sampling]
-            frames = render_clip(data, sampling, [one.view for one in alike], limits)
-            found.update(zip(alike, frames, strict=True))
+        found: dict[ClipDecoding, Frames | ItemError] = {}
+        for sampling, accept_cut in dict.fromkeys((one.sampling, one.accept_cut) for one in wanted):
+            alike = [one for one in wanted if (one.sampling, one.accept_cut) == (sampling, accept_cut)]
+            found.update(zip(alike, _rendered(data, alike, limits), strict=True))
         return [found[one] for one in wanted]
+
+    def changed(self, data: bytes, since: int) -> bool:
+        """See :meth:`Modality.changed`."""
+        from mmfeat.extract.modalities.decoders.video import read_anew
+
+        return since < self.rule and read_anew(data)
 
     def cost(self, prepare: Prepare | None) -> Cost:
         """See :meth:`Modality.cost`."""
@@ -52,6 +64,19 @@ class VideoModality(PixelModality):
             return Cost(covers=_CLIP_COVERS)
         frames = prepare.sampling.most
         return Cost(3 * prepare.view.height * prepare.view.width * frames, frames, _CLIP_COVERS)
+
+
+def _rendered(
+    data: bytes, alike: Sequence[ClipDecoding], limits: MediaLimits
+) -> Sequence[Frames | ItemError]:
+    """The frames of decodings that differ by their views alone, or what is wrong with the clip for them."""
+    from mmfeat.extract.modalities.decoders.video import render_clip
+
+    views = [one.view for one in alike]
+    try:
+        return render_clip(data, alike[0].sampling, views, limits, accept_cut=alike[0].accept_cut)
+    except ItemError as error:
+        return [error] * len(alike)
 
 
 VIDEO = VideoModality()

@@ -22,6 +22,7 @@ from mmfeat.pipelines.planning.work import PAYLOAD
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureSpec, text_hash
 
 RESULTS_SCHEMA = pa.schema(
@@ -280,6 +281,16 @@ class NotReached(Exception):
     def __init__(self, value: Value) -> None:
         super().__init__()
         self.value = replace(value, seconds=0.0, **asdict(Usage()))
+
+
+def marked(spec: FeatureSpec, value: Value, read: Row) -> Value:
+    """A value that says in its facts what of its inputs does: that a clip is cut short."""
+    is_cut = any(isinstance(one, Frames) and one.cut for one in read)
+    if value.status != OK or not is_cut:
+        return value
+    facts = json.dumps({**json.loads(value.facts or "{}"), "cut": True})
+    note = f'{spec.version}: clips that are cut short were taken as far as they go (cut = "accept")'
+    return replace(value, facts=facts, note=note)
 
 
 def encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> Value:

@@ -39,6 +39,7 @@ from mmfeat.pipelines.execution.batch import (
     Value,
     decodings,
     encoded,
+    marked,
     media_inputs,
     missing,
     with_columns,
@@ -227,6 +228,7 @@ class Encode:
             row: replace(encoded(spec, output, inputs[row][1]), seconds=share, runtime=method.runtime)
             for row, output in zip(rows, outputs, strict=True)
         }
+        values = {row: marked(spec, value, inputs[row][0]) for row, value in values.items()}
         for row, note in zip(rows, self._take_notes(number, len(rows)), strict=False):
             values[row] = replace(values[row], note=note)
         if (sent := method.sent()) is not None:

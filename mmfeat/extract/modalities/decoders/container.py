@@ -8,11 +8,13 @@ live WebM, or that was cut between two self-contained parts (packets of MPEG-TS,
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 _ISO_STARTS = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip", b"pnot", b"styp")
 # The boxes that hold samples or their tables. Others are ignored: players do so too, and writers
 # that get the size of some trailing box wrong are not rare.
 _ISO_CONTENT = (b"moov", b"moof", b"mdat")
+_ISO_INDEX = (b"moov", b"moof")
 _TS_PACKET = 188
 # Writers that cannot go back, as into a pipe, leave a size from here on for a WAV file's samples.
 _OPEN_SIZE = 0x7FFF0000
@@ -36,18 +38,30 @@ def declared_size(data: bytes) -> int:
     return 0
 
 
+def whole_boxes(data: bytes) -> int:
+    """How many bytes of a file that is cut short can be read: all, but of an MP4 that is cut within its index
+    or a fragment's those before it."""
+    if data[4:8] not in _ISO_STARTS:
+        return len(data)
+    ends = [(start, kind) for start, end, kind in _iso_boxes(data) if end > len(data)]
+    return next((start for start, kind in ends if kind in _ISO_INDEX), len(data))
+
+
 def _iso_size(data: bytes) -> int:
-    declared = position = 0
+    return max((end for _, end, kind in _iso_boxes(data) if kind in _ISO_CONTENT), default=0)
+
+
+def _iso_boxes(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Where each of the outermost boxes begins and, by its own word, ends, and its kind."""
+    position = 0
     while position + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, position)
         if size == 1 and position + 16 <= len(data):
             size = struct.unpack_from(">Q", data, position + 8)[0]
         if size < 8:  # 0: up to the end of the file
             break
+        yield position, position + size, kind
         position += size
-        if kind in _ISO_CONTENT:
-            declared = position
-    return declared
 
 
 def _matroska_size(data: bytes) -> int:

@@ -6,6 +6,11 @@ the last keyframe before each. Every frame is recognised by its own time. Where 
 do not promise one frame per packet, or where a chosen time does not come out of the decoder, the
 whole clip is decoded twice instead: to count its frames, then to take them.
 
+Frames are shown as players show them (``shown.py``): turned and mirrored, in their true proportions, on
+white where they are transparent, and tone-mapped from HDR. Of several picture tracks the default one is
+taken. Where the size of frames changes within a clip and a view keeps it (``bound``), every frame is
+fitted into the size of the first one taken.
+
 Memory: the file, its packets (as much again), one decoded picture and the rendered views.
 """
 
@@ -23,8 +28,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmfeat.extract.media.limits import check_bytes, check_pixels
-from mmfeat.extract.modalities.decoders.container import declared_size
+from mmfeat.extract.modalities.decoders.container import declared_size, whole_boxes
 from mmfeat.extract.modalities.decoders.hevc import never_referred_to
+from mmfeat.extract.modalities.decoders.kinds import unreadable
 from mmfeat.extract.modalities.decoders.sampling import frame_indices
 from mmfeat.extract.modalities.decoders.scenes import (
     DETECTION_SIDE,
@@ -33,7 +39,17 @@ from mmfeat.extract.modalities.decoders.scenes import (
     scene_indices,
     scenes_of,
 )
-from mmfeat.extract.modalities.decoders.views import render_view
+from mmfeat.extract.modalities.decoders.shown import (
+    alpha_decoder,
+    display_size,
+    is_other_track,
+    is_shown_anew,
+    pixel_aspect,
+    shown,
+    track_of,
+)
+from mmfeat.extract.modalities.decoders.sizes import sizes_may_vary
+from mmfeat.extract.modalities.decoders.views import fitted, render_view
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import FrameSampling, PixelView, SceneCuts
 from mmfeat.schemas.media import Frames, MediaLimits
@@ -46,8 +62,18 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 # Nothing else: playlists, for one, make FFmpeg open further files and URLs.
-_CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,asf"
+_CONTAINERS = "mov,matroska,avi,flv,mpegts,mpeg,asf,ogg,gif,apng"
+_NEW_CONTAINERS = frozenset({"ogg", "gif", "apng"})
 _CUT_SHORT = "clip is cut short"
+# Files of these may be written one behind the other, each with times of its own.
+_JOINED = frozenset({"mpegts", "mpeg"})
+# As FFmpeg's command line: times that go back so far, or on, in seconds, are another file's.
+_BACK, _AHEAD = Fraction(1, 10), 10
+# A packet of MPEG-TS before such a join may be marked as incomplete, since the count of parts starts anew.
+_MARKED_BEFORE_JOIN = 2
+_TS_SYNC = b"\x47"
+# Containers whose times may be those of decoding, or of several files: the decoder's order is what is shown.
+_DECODE_TIMES = frozenset({"avi", "mpegts", "mpeg"})
 # Of the times of all frames, and when the last one ends, the indices of those to take, ascending.
 _Choice = Callable[[Sequence[Fraction], Fraction], list[int]]
 # Containers with true presentation times, and codecs with one shown frame per packet.
@@ -56,7 +82,12 @@ _EXACT_CODECS = frozenset({"h264", "hevc", "vp8", "vp9", "av1"})
 
 
 def render_clip(
-    data: bytes, sampling: FrameSampling, views: Sequence[PixelView], limits: MediaLimits
+    data: bytes,
+    sampling: FrameSampling,
+    views: Sequence[PixelView],
+    limits: MediaLimits,
+    *,
+    accept_cut: bool = False,
 ) -> list[Frames]:
     """Decode the sampled frames of a clip and render every view of each.
 
@@ -64,7 +95,8 @@ def render_clip(
     times, in seconds after the clip's first frame.
 
     Args:
-        data: an MP4, QuickTime, Matroska, WebM, AVI, FLV, MPEG or WMV file.
+        data: an MP4, QuickTime, Matroska, WebM, AVI, FLV, MPEG, WMV, Ogg, GIF or APNG file.
+        accept_cut: of a clip that is cut short take the frames that are there, and say so.
 
     Returns:
         per view, in order, the sampled frames in presentation order.
@@ -78,28 +110,39 @@ def render_clip(
     check_bytes("decode", len(data), limits.clip_bytes)
     if not data:
         raise ItemError("decode", "file is empty")
-    if (declared := declared_size(data)) > len(data):
+    is_cut = (declared := declared_size(data)) > len(data)
+    if is_cut and not accept_cut:
         raise ItemError("decode", f"{_CUT_SHORT}: {len(data):,} of {declared:,} bytes are there")
     try:
-        container = av.open(
-            io.BytesIO(data), "r", options={"format_whitelist": _CONTAINERS}, metadata_errors="replace"
-        )
+        container = _opened(data[: whole_boxes(data)] if is_cut else data)
     except MemoryError:
         raise
     except (av.FFmpegError, ValueError) as error:
-        raise ItemError("decode", "not a clip that can be read") from error
+        if is_cut:
+            raise ItemError("decode", f"{_CUT_SHORT}: the index of its frames is lost") from error
+        raise ItemError("decode", unreadable("a clip", data)) from error
     with container:
         try:
-            return _render(_Clip(container, len(data), limits), sampling, views)
+            clip = _Clip(container, data, limits, is_cut=is_cut, accept_cut=accept_cut)
+            frames = _render(clip, sampling, views)
+            return [replace(of_view, cut=True) for of_view in frames] if clip.is_cut else frames
         except MemoryError:
             raise
         except av.FFmpegError as error:
             raise ItemError("decode", f"clip is damaged ({error.strerror})") from error
 
 
+def _opened(data: bytes) -> InputContainer:
+    import av
+
+    return av.open(
+        io.BytesIO(data), "r", options={"format_whitelist": _CONTAINERS}, metadata_errors="replace"
+    )
+
+
 def _render(clip: _Clip, sampling: FrameSampling, views: Sequence[PixelView]) -> list[Frames]:
     if sampling.mode == "keyframes":
-        return _rendered(clip.keyframes(sampling), views)
+        return _rendered(clip, clip.keyframes(sampling), views)
     if sampling.scenes is not None:
         return _of_scenes(clip, sampling, sampling.scenes, views)
     return _chosen(clip, partial(frame_indices, sampling), views)
@@ -120,33 +163,43 @@ def _of_scenes(
 def _chosen(clip: _Clip, choose: _Choice, views: Sequence[PixelView]) -> list[Frames]:
     if clip.is_exact():
         try:
-            return _rendered(clip.sought(choose), views)
+            return _rendered(clip, clip.sought(choose), views)
         except _Unexpected:
             pass
-    return _rendered(clip.counted(choose), views)
+    return _rendered(clip, clip.counted(choose), views)
 
 
-def _rendered(frames: Iterator[tuple[Fraction, VideoFrame]], views: Sequence[PixelView]) -> list[Frames]:
+def _rendered(
+    clip: _Clip, frames: Iterator[tuple[Fraction, VideoFrame]], views: Sequence[PixelView]
+) -> list[Frames]:
     times: list[float] = []
     pixels: list[list[np.ndarray]] = [[] for _ in views]
     last = None
     for time, frame in frames:
         if frame is not last:
             picture, last = _picture(frame), frame
-            shown = [render_view(picture, view) for view in views]
+            full_size = display_size(picture, frame, clip.aspect)
+            check_pixels(*(full_size or picture.shape[:2])[::-1], clip.limits.clip_pixels)
+            in_views = [render_view(picture, view, full_size) for view in views]
         times.append(float(time))
-        for rendered, view in zip(pixels, shown, strict=True):
+        for rendered, view in zip(pixels, in_views, strict=True):
             rendered.append(view)
-    return [Frames(np.stack(rendered), tuple(times)) for rendered in pixels]
+    if not times:
+        raise ItemError("decode", "clip has no frame")
+    return [Frames(_stacked(rendered), tuple(times)) for rendered in pixels]
+
+
+def _stacked(rendered: list[np.ndarray]) -> np.ndarray:
+    """uint8 ``[frames, height, width, 3]`` in the size of the first."""
+    size = rendered[0].shape
+    return np.stack([one if one.shape == size else fitted(one, size[:2]) for one in rendered])
 
 
 def _picture(frame: VideoFrame) -> np.ndarray:
     """uint8 ``[height, width, 3]`` RGB, upright."""
     if frame.is_corrupt:
         raise ItemError("decode", "clip is damaged (a sampled frame cannot be decoded in full)")
-    picture = frame.to_ndarray(format="rgb24")
-    turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(picture, turns)) if turns else picture
+    return shown(frame)
 
 
 class _Unexpected(Exception):
@@ -156,32 +209,72 @@ class _Unexpected(Exception):
 class _Clip:
     """A clip's picture track: its packets in decoding order, and a decoder for them."""
 
-    def __init__(self, container: InputContainer, size: int, limits: MediaLimits) -> None:
+    def __init__(
+        self, container: InputContainer, data: bytes, limits: MediaLimits, *, is_cut: bool, accept_cut: bool
+    ) -> None:
         self.limits = limits
-        stream = _picture_track(container)
+        stream = track_of(container)
         self.container = frozenset(container.format.name.split(","))
         if stream.codec_context is None:
             raise ItemError("decode", "clip's pictures are of a kind that cannot be decoded")
-        self.decoder: VideoCodecContext = stream.codec_context
-        self.codec = self.decoder.codec.canonical_name
-        check_pixels(self.decoder.width, self.decoder.height, limits.clip_pixels)
-        if container.duration is not None:
+        self.decoder: VideoCodecContext = alpha_decoder(stream) or stream.codec_context
+        self.codec = stream.codec_context.codec.canonical_name
+        self.aspect = pixel_aspect(stream)
+        check_pixels(stream.codec_context.width, stream.codec_context.height, limits.clip_pixels)
+        # Of files that were joined FFmpeg takes the times of the last one for the whole's.
+        if container.duration is not None and not self.container & _JOINED:
             self._check_seconds(Fraction(container.duration, 1_000_000))
         # A run decodes many clips at a time, one per core.
         self.decoder.thread_type, self.decoder.thread_count = "NONE", 1
-        self.packets = [packet for packet in container.demux(stream) if packet.size]
-        entries_end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
-        if entries_end > size or any(packet.is_corrupt for packet in self.packets):
-            raise ItemError("decode", f"{_CUT_SHORT}: frames that it lists are missing at its end")
+        self.time_base = stream.time_base or Fraction(1, 1_000_000)
+        self.is_cut = is_cut
+        self.packets = self._whole_packets(container, stream, data, accept_cut)
+        if self.container & _JOINED:
+            self._run_on()
         # Packets before the start of an edit list are decoded for others' sake and never shown.
         self.shown = [packet for packet in self.packets if not packet.is_discard]
         if not self.shown:
             raise ItemError("decode", "clip has no frame")
-        self.time_base = stream.time_base or Fraction(1, 1_000_000)
+
+    def _whole_packets(
+        self, container: InputContainer, stream: VideoStream, data: bytes, accept_cut: bool
+    ) -> list[Packet[Any]]:
+        """The track's packets; all that are there of a clip that may be cut.
+
+        Raises:
+            ItemError: some are lost.
+        """
+        packets = [packet for packet in container.demux(stream) if packet.size]
+        entries_end = max((entry.pos + entry.size for entry in stream.index_entries), default=0)
+        lost = {number for number, packet in enumerate(packets) if packet.is_corrupt}
+        if "mpegts" in self.container:
+            lost -= {number for number in lost if _is_before_join(data, packets, number)}
+        if entries_end <= len(data) and not lost:
+            return packets
+        if not accept_cut:
+            raise ItemError("decode", f"{_CUT_SHORT}: frames that it lists are missing at its end")
+        self.is_cut = True
+        return packets[: min(lost, default=len(packets))]
+
+    def _run_on(self) -> None:
+        """Have the times of files that were written one behind the other run on."""
+        shift, step, last = 0, 0, None
+        for packet in self.packets:
+            time = packet.dts if packet.dts is not None else packet.pts
+            if time is None:
+                continue
+            if last is not None:
+                ahead = time + shift - last
+                if not -_BACK <= ahead * self.time_base <= _AHEAD:
+                    shift = last + (packet.duration or step) - time
+                step = time + shift - last
+            packet.dts = last = time + shift
+            if packet.pts is not None:
+                packet.pts += shift
 
     def is_exact(self) -> bool:
         """Whether the packets alone tell which frames there are and when each is shown."""
-        if not (self.container & _EXACT_CONTAINERS and self.codec in _EXACT_CODECS):
+        if self.is_cut or not (self.container & _EXACT_CONTAINERS and self.codec in _EXACT_CODECS):
             return False
         times = {packet.pts for packet in self.shown}
         if None in times or len(times) < len(self.shown):
@@ -217,22 +310,34 @@ class _Clip:
 
     def small_frames(self, spans: list[tuple[int, int]]) -> Iterator[np.ndarray]:
         """Every frame as scene detectors want it, its time and duration added to ``spans``."""
-        side = DETECTION_SIDE
+        width = height = 0
         for frame in self._all_frames():
             spans.append(_span(frame))
-            ratio = max(1.0, max(frame.width, frame.height) / side)
-            width, height = (max(1, round(pixels / ratio)) for pixels in (frame.width, frame.height))
+            if not spans[1:]:  # they compare frames, so all have the size of the first
+                ratio = max(1.0, max(frame.width, frame.height) / DETECTION_SIDE)
+                width, height = (max(1, round(pixels / ratio)) for pixels in (frame.width, frame.height))
             yield frame.to_ndarray(format="bgr24", width=width, height=height)
 
     def timeline(self, spans: Sequence[tuple[int, int]]) -> tuple[list[Fraction], Fraction]:
         """When each frame is shown and when the last one ends, of every frame's time and duration."""
         if not spans:
             raise ItemError("decode", "clip has no frame")
+        if self.container & _DECODE_TIMES:
+            # Decoders give frames in the order in which they are shown.
+            spans = sorted(self._avi_spans(len(spans)) or spans)
         times = [self._since(pts, spans[0][0]) for pts, _ in spans]
         if any(later < earlier for earlier, later in pairwise(times)):
             raise ItemError("decode", "clip is damaged (the times of its frames run backwards)")
         self._check_seconds(times[-1])
         return times, times[-1] + spans[-1][1] * self.time_base
+
+    def _avi_spans(self, frames: int) -> list[tuple[int, int]]:
+        """Time and duration of each packet of an AVI file, which has one for each place in the order that
+        frames are shown in; none where they are not as many as the frames."""
+        if "avi" not in self.container:
+            return []
+        spans = [(packet.dts, packet.duration or 0) for packet in self.shown if packet.dts is not None]
+        return spans if len(spans) == frames else []
 
     def keyframes(self, sampling: FrameSampling) -> Iterator[tuple[Fraction, VideoFrame]]:
         """The sampled keyframes, each decoded alone."""
@@ -260,7 +365,19 @@ class _Clip:
         self.decoder.flush_buffers()
         self.decoder.skip_frame = "DEFAULT"
         for packet in (*self.packets, None):
-            yield from self.decode(packet)
+            if self.is_cut:
+                yield from self._decoded_of_cut(packet)
+            else:
+                yield from self.decode(packet)
+
+    def _decoded_of_cut(self, packet: Packet[Any] | None) -> list[VideoFrame]:
+        """The whole frames: what is left of the last ones may be damaged."""
+        import av
+
+        try:
+            return [frame for frame in self.decode(packet) if not frame.is_corrupt]
+        except av.FFmpegError:
+            return []
 
     def decode(self, packet: Packet[Any] | None) -> list[VideoFrame]:
         """What the decoder has ready after one more packet; after None, what is left."""
@@ -337,13 +454,64 @@ class _Search:
         return self.ready.popleft()
 
 
-def _picture_track(container: InputContainer) -> VideoStream:
-    for stream in container.streams.video:
-        # Audio files carry their cover as such a stream.
-        if not stream.disposition & stream.disposition.attached_pic:
-            return stream
-    # FFmpeg writes a clip of no frame as a file without a single track.
-    raise ItemError("decode", "clip has no picture track" if len(container.streams) else "clip has no frame")
+def _is_before_join(data: bytes, packets: Sequence[Packet[Any]], number: int) -> bool:
+    """Whether a marked packet of MPEG-TS is among the last of a file behind which another one begins: with a
+    keyframe, and parts that are counted from where the first file's are."""
+    behind = packets[number + 1 : number + 1 + _MARKED_BEFORE_JOIN]
+    counts = {_count(data, packet) for packet in behind if packet.is_keyframe}
+    return _count(data, packets[0]) in counts
+
+
+def _count(data: bytes, packet: Packet[Any]) -> int:
+    """Where the count of a track's parts stands at the beginning of a packet (ISO/IEC 13818-1, 2.4.3.3)."""
+    at = packet.pos or 0
+    # In an M2TS file four bytes of time stand before each part.
+    start = at if data[at : at + 1] == _TS_SYNC else at + 4
+    return data[start + 3] & 15 if start + 3 < len(data) else -1
+
+
+def read_anew(data: bytes) -> bool:
+    """Whether rule 2 of clips may read other frames than rule 1 did, or any where that failed.
+
+    By what the container says, the first frame, and the heads of keyframes.
+    """
+    import av
+
+    if declared_size(data) > len(data):
+        return False
+    try:
+        with _opened(data) as container:
+            return _is_read_anew(container)
+    except (av.FFmpegError, ValueError, ItemError):
+        return False
+
+
+def _is_read_anew(container: InputContainer) -> bool:
+    kinds = frozenset(container.format.name.split(","))
+    stream = track_of(container)
+    if kinds & _NEW_CONTAINERS or is_other_track(container) or alpha_decoder(stream) is not None:
+        return True
+    decoder = stream.codec_context
+    if "avi" in kinds and decoder.has_b_frames:
+        return True
+    frame = None
+    packets = []
+    for packet in container.demux(stream):
+        packets.append(packet)
+        if frame is None:
+            frame = next(iter(decoder.decode(packet)), None)
+    whole = [packet for packet in packets if packet.size]
+    if kinds & _JOINED and _is_joined(whole, stream.time_base or Fraction(1, 90_000)):
+        return True
+    return sizes_may_vary(whole, decoder) or (
+        frame is not None and is_shown_anew(frame, pixel_aspect(stream))
+    )
+
+
+def _is_joined(packets: Sequence[Packet[Any]], time_base: Fraction) -> bool:
+    times = [packet.dts for packet in packets if packet.dts is not None]
+    steps = [(later - earlier) * time_base for earlier, later in pairwise(times)]
+    return any(packet.is_corrupt for packet in packets) or any(s < 0 or s > _AHEAD for s in steps)
 
 
 def _pts(packet: Packet[Any]) -> int:

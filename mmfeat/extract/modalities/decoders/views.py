@@ -31,7 +31,8 @@ def render_view(pixels: np.ndarray, view: PixelView, full_size: tuple[int, int] 
 
     Args:
         pixels: uint8 ``[height, width, 3]`` RGB.
-        full_size: ``(height, width)`` of the picture where ``pixels`` was decoded at a reduced scale.
+        full_size: ``(height, width)`` of the picture where ``pixels`` was decoded at a reduced scale, or
+            where its pixels are no squares.
 
     Returns:
         uint8 ``[height, width, 3]``, contiguous: of the view's size, or within it for ``bound``.
@@ -49,6 +50,18 @@ def render_view(pixels: np.ndarray, view: PixelView, full_size: tuple[int, int] 
         if view.mode == "pad":
             resized = _pad(resized, frame, view.fill)
     return np.ascontiguousarray(resized)
+
+
+def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """A picture as large as ``size`` (height, width) takes it whole, centred on black.
+
+    Args:
+        pixels: uint8 ``[height, width, 3]``.
+    """
+    height, width = pixels.shape[:2]
+    ratio = min(size[0] / height, size[1] / width)
+    inner = max(1, round(height * ratio)), max(1, round(width * ratio))
+    return _pad(_resize(pixels, inner, "bicubic"), size, (0, 0, 0))
 
 
 def resized_size(height: int, width: int, view: PixelView) -> tuple[int, int]:

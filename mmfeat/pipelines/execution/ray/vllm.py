@@ -28,6 +28,7 @@ from mmfeat.pipelines.execution.batch import (
     NotThere,
     Value,
     encoded,
+    marked,
     missing,
 )
 from mmfeat.pipelines.planning.work import PAYLOAD, STAMP, WORK_SCHEMA
@@ -128,14 +129,14 @@ class Take:
     def _value(self, work: Batch, row: int, answer: dict[str, Any]) -> Value:
         content = work.content_hash(row, self.spec)
         try:
-            work.inputs(row, self.spec)
+            read, _ = work.inputs(row, self.spec)
             if error := answer.get(_ERROR):
                 raise ItemError("caption", error)
             seconds = float(answer["time_taken_llm"])
             caption = self.captioner.caption_of(
                 answer["generated_text"], answer["num_input_tokens"], answer["num_generated_tokens"], seconds
             )
-            return replace(encoded(self.spec, caption, content), seconds=seconds)
+            return replace(marked(self.spec, encoded(self.spec, caption, content), read), seconds=seconds)
         except ItemError as error:
             return encoded(self.spec, error, content)
         except NotThere as lack:
