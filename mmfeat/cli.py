@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import sys
 from types import FrameType
@@ -26,10 +27,14 @@ from mmfeat.commands import (
     serve,
     snapshots,
 )
-from mmfeat.schemas.errors import MmfeatError
+from mmfeat.schemas.errors import MmfeatError, OutputError
 
 # What shells report for a program that Ctrl-C ended.
 _INTERRUPTED = 130
+
+# What the system says of a place where nothing can be written.
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_ROOM = "Check free space and access rights; what was committed before is kept."
 
 app = typer.Typer(
     name="mmfeat",
@@ -87,6 +92,12 @@ def main() -> None:
     except MmfeatError as error:
         console.print_error(error, as_json="--json" in sys.argv)
         code = error.exit_code
+    except OSError as error:
+        if error.errno not in _REFUSED:
+            raise  # a defect, or the output's reader went away
+        place = "" if error.filename is None else f" ({error.filename})"
+        console.print_error(OutputError(f"{error.strerror}{place}.", hint=_ROOM), "--json" in sys.argv)
+        code = OutputError.exit_code
     except KeyboardInterrupt:
         code = _INTERRUPTED
     except Exception as error:

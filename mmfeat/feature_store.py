@@ -263,10 +263,27 @@ class FeatureStore:
         """
         from mmfeat.store import repair
 
-        with self._store.lease(owner="repair"):
+        with self._store.lease(owner="repair", despite_losses=True):
             mended = repair(self._store.uri, damages)
-        self._store.refresh()
+            self._store.refresh()
         return mended
+
+    def accept_losses(self, lists: Sequence[str]) -> list[str]:
+        """Go on, knowingly, with what is left of lists that :meth:`repair` leaves for a backup to restore.
+
+        Args:
+            lists: their tables, as :meth:`examine` names them: ``_forgotten``, for one.
+
+        Raises:
+            UsageError: there is no such list.
+            StoreError: a run is writing to the store, or a file cannot be removed.
+        """
+        from mmfeat.store import accept_losses
+
+        with self._store.lease(owner="accept losses", despite_losses=True):
+            accepted = accept_losses(self._store.uri, lists)
+            self._store.refresh()
+        return accepted
 
     def diff(self, before: str, after: str | None = None) -> StoreDiff:
         """What changed from one snapshot to another, or to what this object reads when None.

@@ -42,7 +42,7 @@ class Check:
     """One thing that was looked at."""
 
     what: str
-    state: Literal["ok", "missing", "broken", "mended"]
+    state: Literal["ok", "missing", "broken", "mended", "accepted"]
     detail: str
     needed_for: str | None = None
 
@@ -55,6 +55,10 @@ def doctor(
     repair: Annotated[
         bool, typer.Option("--repair", help="Drop what cannot be read; the next run computes it again.")
     ] = False,
+    accept_loss: Annotated[
+        list[str] | None,
+        typer.Option(help="Go on with what is left of this list, for good, where no backup can restore it."),
+    ] = None,
     json: console.Json = False,
 ) -> None:
     """Check packages, devices and, if asked, a store."""
@@ -64,9 +68,11 @@ def doctor(
         _device(),
     ]
     if store is not None:
-        checks += _store(store, deep, repair)
-    elif deep or repair:
-        raise UsageError("--deep and --repair are about a store.", hint="Say which with --store.")
+        checks += _store(store, deep, repair, accept_loss or [])
+    elif deep or repair or accept_loss:
+        raise UsageError(
+            "--deep, --repair and --accept-loss are about a store.", hint="Say which with --store."
+        )
     if json:
         console.print_json([asdict(check) for check in checks])
     else:
@@ -102,11 +108,14 @@ def _device() -> Check:
     return Check("device", "ok", "CPU (no CUDA device)")
 
 
-def _store(uri: str, deep: bool, repair: bool) -> Iterator[Check]:
+def _store(uri: str, deep: bool, repair: bool, accept: list[str]) -> Iterator[Check]:
     try:
         opened = api.open(uri)
         damages = opened.examine(deep)
         mended = opened.repair(damages) if repair else []
+        accepted = opened.accept_losses(accept) if accept else []
+    except UsageError:
+        raise
     except MmfeatError as error:
         yield Check(f"store {uri}", "broken", error.message)
         return
@@ -114,6 +123,8 @@ def _store(uri: str, deep: bool, repair: bool) -> Iterator[Check]:
         what = f"store {uri}: {damage.what}"
         if damage in mended:
             yield Check(what, "mended", f"{damage.problem}. Dropped: the next `mmfeat extract` makes it anew")
+        elif damage.table in accepted:
+            yield Check(what, "accepted", f"{damage.problem}. From now on what is left of it counts")
         else:
             yield Check(what, "broken", f"{damage.problem}. To mend it: {damage.mend}")
     if not damages:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fnmatch
 import hashlib
 import json
@@ -19,7 +20,7 @@ from pyarrow import compute as pc
 from pyarrow import csv as arrow_csv
 
 from mmfeat.export.content import Rows
-from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.errors import OutputError, UsageError
 
 # What MMRec's models and MMHCL keep beside their data, named by hyper-parameters and not by content:
 # they would be loaded in place of what new features say.
@@ -41,23 +42,52 @@ def whole_folder(out: Path) -> Iterator[Path]:
 
     Raises:
         UsageError: ``out`` is there and not empty.
+        OutputError: it cannot be made or written: no space, no right to, a file in its path.
     """
-    refuse_used(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
-    try:
-        partial.chmod(0o755)  # mkdtemp makes it private; an export is for others to read
-        yield partial
-        _sync_all(partial)
+    with _errors(out):
+        refuse_used(out)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
         try:
-            partial.rename(out)
-        except OSError:
-            refuse_used(out)
+            partial.chmod(0o755)  # mkdtemp makes it private; an export is for others to read
+            yield partial
+            _sync_all(partial)
+            try:
+                partial.rename(out)
+            except OSError:
+                refuse_used(out)
+                raise
+            _sync(out.parent)
+        except BaseException:
+            shutil.rmtree(partial, ignore_errors=True)
             raise
-        _sync(out.parent)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
+
+
+def check_place(out: Path) -> None:
+    """Whether :func:`whole_folder` could begin with ``out``; makes nothing.
+
+    Raises:
+        UsageError, OutputError: as there.
+    """
+    with _errors(out):
+        refuse_used(out)
+        above = next(folder for folder in out.absolute().parents if folder.exists())
+        if not above.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, f"{above} is a file")
+        if not os.access(above, os.W_OK | os.X_OK):
+            # What the system says is known by trying; a file system that is read-only says another thing.
+            tempfile.TemporaryFile(dir=above).close()
+
+
+@contextmanager
+def _errors(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"Cannot write {out}: {error.strerror or error}.",
+            hint="Give --out a new folder on a disk with free space, where you may write.",
+        ) from error
 
 
 def refuse_used(out: Path) -> None:

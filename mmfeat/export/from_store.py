@@ -13,7 +13,7 @@ from pathlib import Path
 from mmfeat.export import registry, roles
 from mmfeat.export.base import Exporter
 from mmfeat.export.content import ExportInput
-from mmfeat.export.files import refuse_used
+from mmfeat.export.files import check_place
 from mmfeat.export.request import Chosen, Request, Shaping, name_of, refs_of, settle
 from mmfeat.export.run import ExportReport, export
 from mmfeat.export.shape import needed, unasked
@@ -28,7 +28,7 @@ def export_from(store: Store, request: Request) -> ExportReport:
     """Export what a store, or a snapshot of one, holds; see :func:`mmfeat.export.run.export`."""
     exporter = registry.get(request.format)
     # Reading may take minutes: what is wrong already is said before.
-    refuse_used(Path(request.out).expanduser())
+    check_place(Path(request.out).expanduser())
     settle(request, exporter)
     shaping = request.shaping or Shaping()
     chosen = _fitting(exporter, store, shaping) if request.features is None else request.features

@@ -48,6 +48,7 @@ def export(data: ExportInput, request: Request) -> ExportReport:
     Raises:
         UsageError: something that the target could not load, or that would be lost silently.
             Nothing is left behind.
+        OutputError: the folder cannot be made or written. Nothing is left behind either.
     """
     refuse_used(request.folder)
     exporter = registry.get(request.format)

@@ -79,7 +79,7 @@ class Lifecycle:
         Raises:
             StoreError: a run is writing to the store.
         """
-        with self._recorded("gc", []) as recording:
+        with self._recorded("gc", [], makes_room=True) as recording:
             survey = self._store.retaining.survey(keep)
             freed = self._store.retaining.collect(survey)
             recording.report = {"removed": [one.name for one in survey.garbage], "bytes": freed}
@@ -98,11 +98,13 @@ class Lifecycle:
         return gone
 
     @contextmanager
-    def _recorded(self, kind: str, versions: Sequence[FeatureVersion]) -> Iterator[Recording]:
+    def _recorded(
+        self, kind: str, versions: Sequence[FeatureVersion], makes_room: bool = False
+    ) -> Iterator[Recording]:
         run_id, dataset = uuid.uuid4().hex[:12], self._store.dataset() or {}
         what: Mapping[str, Any] = {"dataset": dataset, "versions": [v.version for v in versions]}
         with (
             self._store.lease(f"{kind} {run_id}"),
-            recorded(self._store, kind, run_id, datetime.now(UTC), what) as recording,
+            recorded(self._store, kind, run_id, datetime.now(UTC), what, makes_room) as recording,
         ):
             yield recording

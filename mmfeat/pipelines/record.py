@@ -40,10 +40,12 @@ class Recording:
 
     Attributes:
         report: what it did, JSON types; None until there is something to tell.
+        waiting: its record, where that could not be written when it started.
     """
 
     def __init__(self, store: Store, run_id: str) -> None:
         self.report: dict[str, Any] | None = None
+        self.waiting: dict[str, Any] | None = None
         self._store = store
         self._run_id = run_id
         self._waiting: list[tuple[datetime, str]] = []
@@ -74,7 +76,7 @@ class Recording:
 
 @contextmanager
 def recorded(
-    store: Store, kind: str, run_id: str, began: datetime, what: Mapping[str, Any]
+    store: Store, kind: str, run_id: str, began: datetime, what: Mapping[str, Any], makes_room: bool = False
 ) -> Iterator[Recording]:
     """Record a run that holds the store's lease, whose owner names ``run_id``.
 
@@ -82,12 +84,19 @@ def recorded(
         kind: what was started, ``extract`` for one.
         began: when, UTC.
         what: further facts of the record, JSON types; secrets in them are left out.
+        makes_room: the work frees space: where there is none for a record now, it is written at the end.
 
     Yields:
         What takes the run's report and the lines of its log.
     """
     recording = Recording(store, run_id)
-    store.record_run(_started(kind, run_id, began, what))
+    started = _started(kind, run_id, began, what)
+    try:
+        store.record_run(started)
+    except StoreError:
+        if not makes_room:
+            raise
+        recording.waiting = started
     recording.say(f"{kind} started by {_user()}@{socket.gethostname()}, process {os.getpid()}")
     try:
         yield recording
@@ -147,6 +156,8 @@ def _started(kind: str, run_id: str, began: datetime, what: Mapping[str, Any]) -
 
 
 def _leave(store: Store, recording: Recording, run_id: str, began: datetime, end: str) -> None:
+    if recording.waiting is not None:
+        store.record_run(recording.waiting)
     seconds = round((datetime.now(UTC) - began).total_seconds(), 3)
     store.record_run({"run_id": run_id, "seconds": seconds, "end": redact(end), "report": recording.report})
     recording.close(f"{end} after {seconds:,.1f} s")

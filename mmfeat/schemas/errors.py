@@ -54,6 +54,10 @@ class StoreError(MmfeatError):
     """The store cannot be opened, read or written."""
 
 
+class OutputError(MmfeatError):
+    """A file or folder that was to be written cannot be."""
+
+
 class UnknownFeature(UsageError):
     """A feature or version that the store does not hold."""
 

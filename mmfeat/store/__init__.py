@@ -1,7 +1,7 @@
 """The store: feature versions, their rows, the catalog, lookup, search and snapshots. See :class:`Store`."""
 
 from mmfeat.store.belonging import Owned, Place, named
-from mmfeat.store.damage import Damage, examine, repair
+from mmfeat.store.damage import Damage, accept_losses, examine, repair
 from mmfeat.store.diff import FeatureDiff, StoreDiff, diff
 from mmfeat.store.exported import Exported
 from mmfeat.store.garbage import Garbage, Retention, Survey
@@ -32,6 +32,7 @@ __all__ = [
     "StoreDiff",
     "Survey",
     "Tombstone",
+    "accept_losses",
     "diff",
     "examine",
     "named",

@@ -16,32 +16,18 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import fs
 
-from mmfeat.schemas.errors import StoreError
-from mmfeat.store import catalog, codebooks, digests, exported, folders, snapshots, tombstones, versions
+from mmfeat.schemas.errors import StoreError, UsageError
+from mmfeat.store import catalog, chain, digests, folders, snapshots, versions
 from mmfeat.store.database import Database, panics, said
-from mmfeat.store.places import HEADER
+from mmfeat.store.lists import LISTS, PRECIOUS, REMADE
 from mmfeat.store.snapshots import Snapshot, Snapshots
 from mmfeat.store.versions import FeatureVersion, Versions
 
-# Lost, they would be missed and could not be made again: features, names, tombstones.
-_PRECIOUS = {
-    HEADER: "the store's header",
-    versions.VERSIONS: "the list of feature versions",
-    snapshots.TABLE: "the list of snapshots",
-    tombstones.TABLE: "the list of forgotten items",
-}
-_REMADE = {
-    catalog.ITEMS: "the catalog of items",
-    catalog.INTERACTIONS: "the interactions",
-    catalog.STAMPS: "the stamps of files",
-    catalog.RUNS: "the records of runs",
-    versions.CURRENT: "which version each name means",
-    codebooks.TABLE: "what quantizers fitted",
-    exported.TABLE: "the list of exports",
-    digests.TABLE: "what files should be",
-}
 _EXTRACT = "the next `mmfeat extract` makes it anew"
+_DROP = f"`mmfeat doctor --repair` drops what cannot be read; {_EXTRACT}"
 _RESTORE = "restore the store from a backup"
+_GO_ON = f"`mmfeat doctor --repair` goes on without; {_EXTRACT}"
+_STATES = "what is written down of the lists"
 _PROBES = 1000
 _BATCH_ROWS = 1024
 T = TypeVar("T")
@@ -78,12 +64,14 @@ def examine(uri: str, deep: bool = False) -> list[Damage]:
         deep: read every value as well, and compare the files of a local store with what was written.
     """
     database = Database(uri)
+    # First of all, and by itself: another process may be writing.
+    losses = _losses(uri)
     found: list[Damage] = []
-    for table, what in _PRECIOUS.items():
-        found += _damages(database, table, what, _RESTORE, deep, repairable=False)
-    for table, what in _REMADE.items():
-        mend = f"`mmfeat doctor --repair` drops what cannot be read; {_EXTRACT}"
-        found += _damages(database, table, what, mend, deep, repairable=True)
+    for table, what in PRECIOUS.items():
+        found += _damages(database, table, what, _restore(table), deep, repairable=False)
+    for table, what in REMADE.items():
+        found += _damages(database, table, what, _DROP, deep, repairable=True)
+    found += [loss for loss in losses if loss.table not in {damage.table for damage in found}]
     for version in _listed(versions.VERSIONS, Versions(database).list, found):
         found += _of_feature(database, version, deep)
     kept = _listed(snapshots.TABLE, Snapshots(database).list, found)
@@ -101,17 +89,70 @@ def repair(uri: str, damages: Iterable[Damage]) -> list[Damage]:
     """
     mended = [damage for damage in damages if damage.repairable]
     for table in dict.fromkeys(damage.table for damage in mended):
-        _mend(Database(uri), table)
+        _mend_list(uri, table) if table in LISTS else _mend(Database(uri), table)
+    chain.record(Database(uri), [])  # a copy of it may have been lost
     return mended
+
+
+def accept_losses(uri: str, tables: Iterable[str]) -> list[str]:
+    """Go on with what is left of lists, under the store's lease, which the caller holds.
+
+    What cannot be read of them is dropped, as :func:`repair` never does with lists that can't be made
+    again: forgotten items that no list names come back with the next run.
+
+    Args:
+        tables: of ``LISTS``; or ``_chain``, where what the lists were is lost, for all of them.
+
+    Raises:
+        UsageError: there is no such list.
+    """
+    known = [*LISTS, chain.FOLDER]
+    wanted = list(dict.fromkeys(tables))
+    if unknown := [table for table in wanted if table not in known]:
+        raise UsageError(f"A store has no list {unknown[0]!r}.", hint=f"There are: {', '.join(known)}.")
+    for table in wanted:
+        if table in LISTS:
+            _mend_list(uri, table)
+        else:
+            chain.accept(Database(uri), LISTS)
+    return wanted
+
+
+def _mend_list(uri: str, table: str) -> None:
+    _mend(Database(uri), table)
+    chain.accept(Database(uri), [table])
 
 
 def _of_feature(database: Database, version: FeatureVersion, deep: bool) -> Iterator[Damage]:
     what = f"feature {version.version}"
-    mend = f"`mmfeat doctor --repair` drops what cannot be read; {_EXTRACT}"
     if _table(database, version.table) is None:
         yield Damage(version.table, what, None, "its table is gone", _EXTRACT, repairable=True)
         return
-    yield from _damages(database, version.table, what, mend, deep, repairable=True)
+    yield from _damages(database, version.table, what, _DROP, deep, repairable=True)
+
+
+def _losses(uri: str) -> list[Damage]:
+    """Lists that are not what they were, and what is written down of that where it is lost."""
+    database = Database(uri)
+    return [
+        Damage(
+            loss.table,
+            LISTS.get(loss.table, _STATES),
+            None,
+            loss.problem,
+            _restore(loss.table) if _is_precious(loss) else _GO_ON,
+            repairable=not _is_precious(loss),
+        )
+        for loss in chain.losses(database)
+    ]
+
+
+def _is_precious(loss: chain.Loss) -> bool:
+    return loss.certain and loss.table not in REMADE
+
+
+def _restore(table: str) -> str:
+    return f"{_RESTORE}; to go on without what is lost: mmfeat doctor --store URI --accept-loss {table}"
 
 
 def _table(database: Database, name: str) -> lance.LanceDataset | StoreError | None:
@@ -150,7 +191,7 @@ def _damages_of(
     lost = _lost_versions(database, name, table)
     if lost > 0:
         problem = f"its last {lost} states are gone, and what was committed with them"
-        yield Damage(name, what, None, problem, _EXTRACT, repairable)
+        yield Damage(name, what, None, problem, mend, repairable)
     broken = list(_broken_fragments(table, deep))
     if broken:
         rows = sum(count for _, count, _ in broken)
@@ -236,7 +277,7 @@ def _rows_of(table: lance.LanceDataset, files: Iterable[str]) -> int:
 
 def _mend(database: Database, name: str) -> None:
     table = _table(database, name)
-    while isinstance(table, StoreError):
+    while isinstance(table, StoreError) or (table is not None and table.version < table.latest_version):
         if not _drop_newest_manifest(database, name):
             _drop_table(database, name)
             return
@@ -285,7 +326,7 @@ def _listed(table: str, read: Callable[[], list[T]], found: list[Damage]) -> lis
         return read()
     except StoreError as error:
         if not any(damage.table == table for damage in found):
-            found.append(Damage(table, _PRECIOUS[table], None, error.message, _RESTORE, repairable=False))
+            found.append(Damage(table, PRECIOUS[table], None, error.message, _restore(table), False))
         return []
 
 

@@ -23,7 +23,7 @@ def record(database: Database, names: Iterable[str]) -> None:
     """Note size and SHA-256 of the files of tables; those that are known already are not read again."""
     if database.folder is None:
         return
-    known = _known(database)
+    known, rows = _known(database), []
     for name in names:
         table = database.table(name)
         if table is None:
@@ -38,9 +38,10 @@ def record(database: Database, names: Iterable[str]) -> None:
                 if path.name != "latest_version_hint.json":
                     files[place] = same if same and same[0] == size else [size, _digest(path)]
         if files != before:
-            row = {"table": name, "version": table.latest_version, "files": json.dumps(files)}
-            database.upsert(TABLE, pa.Table.from_pylist([row], schema=FILES_SCHEMA), ["table"])
-            database.tidy(TABLE)
+            rows.append({"table": name, "version": table.latest_version, "files": json.dumps(files)})
+    if rows:
+        database.upsert(TABLE, pa.Table.from_pylist(rows, schema=FILES_SCHEMA), ["table"])
+        database.tidy(TABLE)
 
 
 def changed(database: Database, name: str) -> list[str]:

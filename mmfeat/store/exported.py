@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from mmfeat.schemas.exports import ID_MAP
+from mmfeat.store import chain
 from mmfeat.store.database import Database
 from mmfeat.store.schema import EXPORTS_SCHEMA
 
@@ -65,6 +66,7 @@ class Exports:
         row = asdict(exported) | {"features": json.dumps(exported.features)}
         self._database.append(TABLE, pa.Table.from_pylist([row], schema=EXPORTS_SCHEMA))
         self._database.tidy(TABLE)
+        chain.record(self._database, [TABLE])
 
     def mark_stale(self, export_ids: Collection[str]) -> None:
         """Record that an item of these exports was forgotten; the first time stays."""
@@ -73,3 +75,4 @@ class Exports:
         stale = [{**row, "stale": row["stale"] or now} for row in rows if row["export_id"] in export_ids]
         if stale:
             self._database.upsert(TABLE, pa.Table.from_pylist(stale, schema=EXPORTS_SCHEMA), ["export_id"])
+            chain.record(self._database, [TABLE])

@@ -1,6 +1,9 @@
-"""The folders and files of a database beneath its tables: what they take, and their removal."""
+"""The folders and files of a database beneath its tables: what they hold and take, and their removal."""
 
 from __future__ import annotations
+
+import os
+from pathlib import Path
 
 from pyarrow import fs
 
@@ -30,6 +33,40 @@ def remove(database: Database, name: str) -> None:
         system, path = _place(database, name)
         if system.get_file_info(path).type != fs.FileType.NotFound:
             system.delete_dir(path)
+
+
+def read(database: Database, name: str) -> bytes | None:
+    """A small file's content; None where there is no such file."""
+    with database.errors(f"read {name}"):
+        system, path = _place(database, name)
+        try:
+            with system.open_input_stream(path) as file:
+                return bytes(file.read())
+        except FileNotFoundError:
+            return None
+
+
+def write(database: Database, name: str, content: bytes) -> None:
+    """Put a small file in the place of the one of that name: the one or the other is there at any moment.
+
+    One process may write it at a time.
+    """
+    with database.errors(f"write {name}"):
+        system, path = _place(database, name)
+        if database.folder is None:
+            with system.open_output_stream(path) as target:
+                target.write(content)
+        else:
+            _replace(Path(path), content)
+
+
+def _replace(path: Path, content: bytes) -> None:
+    new = path.with_name(f"{path.name}.new")
+    with new.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    new.replace(path)
 
 
 def _place(database: Database, name: str) -> tuple[fs.FileSystem, str]:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
 from mmfeat.store import catalog, codebooks, digests, folders, maintenance
 from mmfeat.store.database import Database
@@ -53,19 +54,39 @@ class Forgetting:
         :meth:`finish` must follow; where it does not come to that, it is due at any later time.
         """
         self._check_lease()
-        self._tombstones.add(ids, reason)
+        try:
+            self._tombstones.add(ids, reason)
+        except StoreError:
+            # A full disk: old states, which go with the items anyway, make room.
+            for name in _touched(self._versions.list()):
+                drop_old_versions(self._snapshots.database, name)
+            self._tombstones.add(ids, reason)
 
     def finish(self, resumed: bool) -> Sequence[Snapshot]:
         """Remove all there is of the items that :meth:`begin` named; the snapshots rewritten for it.
 
         Args:
             resumed: a call before this one may have been cut short, anywhere.
+
+        Raises:
+            StoreError: a file still holds one of them after all; the removal stays unfinished.
         """
         self._check_lease()
         ids = self._tombstones.pending()
         rewritten = _remove_items(self._snapshots, self._versions.list(), ids, everywhere=resumed)
+        self._refuse_remains(ids)
         self._tombstones.close(ids)
         return rewritten
+
+    def _refuse_remains(self, ids: Sequence[str]) -> None:
+        if left := self.remains(ids):
+            table, there = next(iter(left.items()))
+            raise StoreError(
+                f"Forgetting is not finished: files of {table} in {self._snapshots.database.uri} still hold "
+                f"{there[0]!r}" + (f" and {len(there) - 1} more items." if len(there) > 1 else "."),
+                hint="Something keeps their old states, such as a tag that is not mmfeat's. Remove it and "
+                "give the same command again; `mmfeat forget --verify` lists what is left.",
+            )
 
     def remains(self, ids: Sequence[str]) -> dict[str, list[str]]:
         """Table to those of ``ids`` that any of its files holds, in whatever version; {} if none does."""
@@ -98,11 +119,16 @@ def _remove_items(
         purge(database, name, "item_id", ids, lambda: None, everywhere=False)
     followed = snapshots.follow_tags(catalog.ITEMS)
     # Only now: until it follows its tags, a snapshot is read at the versions that it had.
-    touched = (codebooks.TABLE, *(version.table for version in versions), *catalog.OF_ITEMS)
+    touched = _touched(versions)
     for name in touched:
         drop_old_versions(database, name)
     digests.record(database, touched)
     return followed
+
+
+def _touched(versions: Sequence[FeatureVersion]) -> list[str]:
+    """The tables that items are removed from."""
+    return [codebooks.TABLE, *(version.table for version in versions), *catalog.OF_ITEMS]
 
 
 def _any_left(database: Database, version: FeatureVersion, ids: Sequence[str]) -> bool:

@@ -8,6 +8,9 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
+from lance import LanceDataset
+
+from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
 from mmfeat.store import codebooks, digests, folders
 from mmfeat.store.database import Database, clean_up
@@ -106,26 +109,52 @@ class Retaining:
         process that is killed in between leaves nothing that the next call does not find.
         """
         self._check_lease()
+        try:
+            self._remove_all(survey.garbage)
+        except StoreError:
+            # A full disk has no room for a record of what goes: its files make that first.
+            self._make_room(survey.garbage)
+            self._remove_all(survey.garbage)
+        self._database.refresh()
+        freed = sum(one.bytes for one in survey.garbage)
+        # Also of a snapshot whose deletion was cut short.
+        self._snapshots.remove_unknown_tags(self._there().values())
+        freed += self._remove_old_states()
+        self._database.refresh()
+        return freed
+
+    def _make_room(self, garbage: Sequence[Garbage]) -> None:
+        """Remove what takes no writing: files of versions that go, leftovers, old states of tables."""
+        for one in garbage:
+            if one.folder:
+                folders.remove(self._database, one.folder)
+        self._database.refresh()
+        self._remove_old_states()
+        self._database.refresh()
+
+    def _remove_old_states(self) -> int:
+        freed = 0
+        for name, table in self._there().items():
+            with self._database.errors(f"remove old states of {name}"):
+                freed += clean_up(table)
+        return freed
+
+    def _there(self) -> dict[str, LanceDataset]:
+        return {name: table for name in self._tables() if (table := self._database.table(name)) is not None}
+
+    def _remove_all(self, garbage: Sequence[Garbage]) -> None:
+        """Remove what is still there of it."""
         versions = {_folder(version): version for version in self._versions.list()}
-        for one in survey.garbage:
-            if one.kind == "snapshot":
+        snapshots = {snapshot.name for snapshot in self._snapshots.list()}
+        for one in garbage:
+            if one.kind == "snapshot" and one.name in snapshots:
                 self._snapshots.delete(one.name, self._tables())
-            elif one.kind == "version":
+            elif one.kind == "version" and one.folder in versions:
                 self._remove(versions[one.folder])
             elif _TABLE_OF_VERSION.fullmatch(one.folder):
                 self._remove_table(one.folder.removesuffix(".lance"))
-            else:
+            elif one.folder:
                 folders.remove(self._database, one.folder)
-        self._database.refresh()
-        freed = sum(one.bytes for one in survey.garbage)
-        tables = {name: table for name in self._tables() if (table := self._database.table(name)) is not None}
-        # Also of a snapshot whose deletion was cut short.
-        self._snapshots.remove_unknown_tags(tables.values())
-        for name, table in tables.items():
-            with self._database.errors(f"remove old states of {name}"):
-                freed += clean_up(table)
-        self._database.refresh()
-        return freed
 
     def _remove(self, version: FeatureVersion) -> None:
         """First the record, so that no reader finds a version whose table is gone."""

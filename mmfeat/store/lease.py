@@ -12,6 +12,7 @@ import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -79,8 +80,10 @@ class FolderLease:
         self._path = folder / LOCK_FILE
         self._fd = self._acquired(Patience(max(wait_seconds, _LOOK_SECONDS), waiting))
         _held.add(self._fd)
-        os.truncate(self._fd, 0)
-        os.pwrite(self._fd, describe_holder(owner).encode(), 0)
+        # A full disk: the kernel's lock is what counts, and who frees space needs no more.
+        with suppress(OSError):
+            os.truncate(self._fd, 0)
+            os.pwrite(self._fd, describe_holder(owner).encode(), 0)
 
     def check(self) -> None:
         """StoreError when the lock file was removed: another process may hold a new one."""
@@ -92,7 +95,8 @@ class FolderLease:
 
     def release(self) -> None:
         """Give the lease back. The file stays: removing it would let two writers lock two files."""
-        os.truncate(self._fd, 0)
+        with suppress(OSError):
+            os.truncate(self._fd, 0)
         _held.discard(self._fd)
         os.close(self._fd)
 

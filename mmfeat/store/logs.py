@@ -14,7 +14,7 @@ from mmfeat.store.schema import LOGS_SCHEMA
 # Records of runs stay; what they said on the way is of use for as long as somebody may ask.
 KEEP_LOGS = timedelta(days=90)
 
-_LOGS = "_logs"
+TABLE = "_logs"
 
 
 class Logs:
@@ -26,19 +26,19 @@ class Logs:
     def add(self, run_id: str, lines: Sequence[tuple[datetime, str]]) -> None:
         """Append ``(time, message)`` lines of a run."""
         rows = [{"run_id": run_id, "time": time, "message": message} for time, message in lines]
-        self._database.append(_LOGS, pa.Table.from_pylist(rows, schema=LOGS_SCHEMA))
-        self._database.tidy(_LOGS)
+        self._database.append(TABLE, pa.Table.from_pylist(rows, schema=LOGS_SCHEMA))
+        self._database.tidy(TABLE)
 
     def remove_old(self) -> None:
         """Remove lines that are older than ``KEEP_LOGS``; writes nothing where there are none."""
-        oldest = pc.min(self._database.read(_LOGS, LOGS_SCHEMA)["time"]).as_py()
+        oldest = pc.min(self._database.read(TABLE, LOGS_SCHEMA)["time"]).as_py()
         until = datetime.now(UTC) - KEEP_LOGS
         if oldest is not None and oldest < until:
-            self._database.delete(_LOGS, f"time < timestamp '{until:%Y-%m-%d %H:%M:%S}'")
+            self._database.delete(TABLE, f"time < timestamp '{until:%Y-%m-%d %H:%M:%S}'")
 
     def of(self, run_id: str) -> list[tuple[datetime, str]]:
         """``(time, message)`` of every line of a run, oldest first."""
-        table = self._database.table(_LOGS)
+        table = self._database.table(TABLE)
         if table is None:
             return []
         with self._database.errors("read the log of a run"):

@@ -88,7 +88,9 @@ def raise_format(database: Database) -> None:
     if _format_of(database) < FORMAT:
         created = database.read(HEADER, STORE_SCHEMA)["created"][0]
         row = {"format": FORMAT, "created": created.as_py()}
-        database.overwrite(HEADER, pa.Table.from_pylist([row], schema=STORE_SCHEMA))
+        header = database.table(HEADER)
+        schema = STORE_SCHEMA.with_metadata(None if header is None else header.schema.metadata)
+        database.overwrite(HEADER, pa.Table.from_pylist([row], schema=schema))
 
 
 def _format_of(database: Database) -> int:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import pyarrow as pa
 
 from mmfeat.schemas.errors import UsageError
+from mmfeat.store import chain
 from mmfeat.store.database import Database
 from mmfeat.store.schema import CURRENT_SCHEMA
 from mmfeat.store.versions import CURRENT, FeatureVersion, Versions
@@ -134,6 +135,7 @@ class Promotion:
             for name, history in sorted(histories.items())
         ]
         self._database.overwrite(CURRENT, pa.Table.from_pylist(rows, schema=CURRENT_SCHEMA))
+        chain.record(self._database, [CURRENT])
 
 
 def _promoted(was: History, fingerprint: str) -> History:

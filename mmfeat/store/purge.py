@@ -8,7 +8,6 @@ may be repeated, so a process that is killed in between leaves nothing that the 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from datetime import timedelta
 
 import lance
 import pyarrow as pa
@@ -19,7 +18,6 @@ from mmfeat.store.database import Database, quoted
 
 _BRANCH = "mmfeat-rewritten-"
 _VALUES_PER_FILTER = 1000
-_AT_ONCE = timedelta(microseconds=1)
 
 
 def purge(
@@ -143,7 +141,8 @@ def _drop_indices(table: lance.LanceDataset) -> None:
 
 
 def _drop_old(table: lance.LanceDataset) -> None:
-    table.cleanup_old_versions(_AT_ONCE, delete_unverified=True, error_if_tagged_old_versions=False)
+    # By number and not by age: the clock may be behind the one that wrote them.
+    table.cleanup_old_versions(retain_versions=1, delete_unverified=True, error_if_tagged_old_versions=False)
 
 
 def _latest(database: Database, name: str) -> lance.LanceDataset | None:

@@ -20,6 +20,7 @@ import lance
 import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError, UsageError
+from mmfeat.store import chain
 from mmfeat.store.database import Database, Pin, quoted
 from mmfeat.store.purge import remove_idle_branches
 from mmfeat.store.schema import SNAPSHOTS_SCHEMA
@@ -106,6 +107,7 @@ class Snapshots:
         """
         self.get(name)
         self.database.delete(TABLE, f"name = {quoted(name)}")
+        chain.record(self.database, [TABLE])
         self.remove_unknown_tags(
             found for table in tables if (found := self.database.table(table)) is not None
         )
@@ -146,6 +148,7 @@ class Snapshots:
         row["record"] = json.dumps(record, default=datetime.isoformat)
         self.database.upsert(TABLE, pa.Table.from_pylist([row], schema=SNAPSHOTS_SCHEMA), ["name"])
         self.database.tidy(TABLE)
+        chain.record(self.database, [TABLE])
 
     def remove_unknown_tags(self, tables: Iterable[lance.LanceDataset]) -> None:
         """Remove the tags of deleted snapshots: they keep what nobody can read any more."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.objectstore import bucket_of
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import listed
-from mmfeat.store import catalog, codebooks, digests, maintenance, rows, versions
+from mmfeat.store import catalog, codebooks, digests, lists, maintenance, rows, versions
 from mmfeat.store.belonging import Owned, Place
 from mmfeat.store.catalog import Catalog
 from mmfeat.store.database import Database
@@ -129,8 +129,11 @@ class Store:
         owner: str,
         wait_seconds: float = 0,
         waiting: Callable[[str], None] = lambda message: None,
+        despite_losses: bool = False,
     ) -> Iterator[None]:
         """The right to write, which one process has at a time; the latest state is seen inside.
+
+        A store one of whose lists went back or away (:mod:`mmfeat.store.chain`) is refused.
 
         A store of an older format has today's from then on (:func:`mmfeat.store.places.raise_format`).
 
@@ -142,9 +145,11 @@ class Store:
             owner: what the lease is for, shown to whoever is kept out.
             wait_seconds: how long to wait for another writer.
             waiting: told who is writing, at first and every minute.
+            despite_losses: also where a list lost a part of itself: for its repair.
 
         Raises:
-            StoreError: another process is writing; the error says which. Or this is a snapshot.
+            StoreError: another process is writing; the error says which. Or a list is not what it was.
+                Or this is a snapshot.
         """
         self._refuse_snapshot()
         if self._lease is not None:
@@ -158,11 +163,33 @@ class Store:
         self._lease = lease
         try:
             self.refresh()
+            if not despite_losses:
+                lists.refuse_losses(self._database)
             raise_format(self._database)
-            yield
+            with self._lists_recorded():
+                yield
         finally:
             self._lease = None
             lease.release()
+
+    @contextmanager
+    def _lists_recorded(self) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            # What went wrong is the news, and a record that stays behind is no damage.
+            with suppress(StoreError):
+                self._record_lists()
+            raise
+        self._record_lists()
+
+    def _record_lists(self) -> None:
+        assert self._lease is not None
+        try:
+            self._lease.check()
+        except StoreError:
+            return  # the one who has the lease now does it
+        lists.record(self._database)
 
     def writer(self) -> str | None:
         """What the lease is held for just now, by whichever process; None where nobody writes."""
@@ -251,7 +278,7 @@ class Store:
         """
         self._check_lease()
         maintenance.finish(self._database, version)
-        digests.record(self._database, [version.table, *catalog.TABLES, *versions.TABLES, *codebooks.TABLES])
+        digests.record(self._database, [version.table, *lists.DIGESTED])
 
     # Snapshots
 

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.schemas.errors import StoreError
+from mmfeat.store import chain
 from mmfeat.store.database import Database
 from mmfeat.store.schema import TOMBSTONES_SCHEMA
 
@@ -85,3 +86,4 @@ class Tombstones:
     def _put(self, rows: pa.Table) -> None:
         self._database.upsert(TABLE, rows, ["item_id"])
         self._database.tidy(TABLE)
+        chain.record(self._database, [TABLE])

@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError, UnknownFeature
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.store import chain
 from mmfeat.store.database import Database, quoted
 from mmfeat.store.schema import CURRENT_SCHEMA, VERSIONS_SCHEMA, rows_schema
 
@@ -75,6 +76,7 @@ class Versions:
             }
             rows = pa.Table.from_pylist([row], schema=VERSIONS_SCHEMA)
             self._database.upsert(VERSIONS, rows, ["name", "fingerprint"])
+            chain.record(self._database, [VERSIONS])
         return version
 
     def list(self, name: str | None = None) -> list[FeatureVersion]:
@@ -129,6 +131,7 @@ class Versions:
         """Forget a version; its table is the caller's to remove, and no longer found by anybody."""
         where = f"name = {quoted(version.name)} AND fingerprint = {quoted(version.fingerprint)}"
         self._database.delete(VERSIONS, where)
+        chain.record(self._database, [VERSIONS])
 
     def promoted(self) -> dict[str, dict[str, Any]]:
         """Name to the row of ``CURRENT_SCHEMA`` on which of its versions was made current."""

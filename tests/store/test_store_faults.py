@@ -69,17 +69,6 @@ def commit_until_it_fails(uri: str, version: FeatureVersion) -> tuple[int, Store
 # Disk full
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("a small disk cannot be mounted here: this needs root and the right to mount")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 def test_a_full_disk_is_one_clear_error_and_costs_no_committed_row(small_disk):
     uri = str(small_disk / "store")
     version = new_store(uri)
@@ -176,15 +165,6 @@ def test_an_export_of_a_store_that_may_only_be_read_is_made_and_says_it_is_not_r
     assert "does not know of this export" in err and "read-only" in err
     code, _, err = run("forget", "item-001", "--reason", "r", "--store", small_disk / "store")
     assert code == 1 and "Read-only file system" in err
-
-
-@pytest.fixture
-def readable(tmp_path: Path) -> Path:
-    """A folder that every user may enter."""
-    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
-        if folder.owner() == tmp_path.owner() and folder != Path("/tmp"):
-            folder.chmod(0o755)
-    return tmp_path
 
 
 def set_writable(folder: Path, writable: bool) -> None:

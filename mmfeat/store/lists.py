@@ -1,0 +1,49 @@
+"""The lists of a store: its tables but for those of feature versions."""
+
+from __future__ import annotations
+
+from mmfeat.schemas.errors import StoreError
+from mmfeat.store import catalog, chain, codebooks, digests, exported, logs, snapshots, tombstones, versions
+from mmfeat.store.database import Database
+from mmfeat.store.places import HEADER
+
+# Lost, they would be missed and could not be made again. Table to what it holds.
+PRECIOUS = {
+    HEADER: "the store's header",
+    versions.VERSIONS: "the list of feature versions",
+    versions.CURRENT: "which version each name means",
+    snapshots.TABLE: "the list of snapshots",
+    tombstones.TABLE: "the list of forgotten items",
+    exported.TABLE: "the list of exports",
+}
+
+# What the next run makes anew, and what it can do without.
+REMADE = {
+    catalog.ITEMS: "the catalog of items",
+    catalog.INTERACTIONS: "the interactions",
+    catalog.STAMPS: "the stamps of files",
+    catalog.RUNS: "the records of runs",
+    logs.TABLE: "the logs of runs",
+    codebooks.TABLE: "what quantizers fitted",
+    digests.TABLE: "what files should be",
+}
+LISTS = PRECIOUS | REMADE
+
+# The sums of files cannot tell their own.
+DIGESTED = tuple(name for name in LISTS if name != digests.TABLE)
+
+
+def record(database: Database) -> None:
+    """Write down what all lists are at, under the store's lease."""
+    chain.record(database, LISTS, begin=True)
+
+
+def refuse_losses(database: Database) -> None:
+    """StoreError where a list is not what it was, so that nothing is built on what is left of it."""
+    for loss in chain.losses(database):
+        if loss.certain:
+            raise StoreError(
+                f"{database.uri} has lost a part of itself. {loss.table}, "
+                f"{LISTS.get(loss.table, 'the states of all lists')}: {loss.problem}.",
+                hint="Nothing was written. `mmfeat doctor --store URI` says what is lost and what to do.",
+            )
