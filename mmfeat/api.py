@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mmfeat.feature_store import FeatureStore
+from mmfeat.feature_store import FeatureStore, opened
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import JobConfig, RunOptions, parse_job, read_toml
 from mmfeat.schemas.spec import FeatureConfig
@@ -168,10 +168,11 @@ def open(uri: str | Path, snapshot: str | None = None) -> FeatureStore:
         StoreError: there is no store at ``uri``.
         UsageError: it has no such snapshot.
     """
-    from mmfeat.store import Store
+    from mmfeat.store import was_forked
 
-    store = Store.open(str(uri))
-    return FeatureStore(store if snapshot is None else store.at(snapshot))
+    if was_forked():
+        return FeatureStore.elsewhere(str(uri), snapshot)
+    return FeatureStore(opened(str(uri), snapshot))
 
 
 def select_features(configs: Mapping[str, FeatureConfig], names: Collection[str]) -> dict[str, FeatureConfig]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from mmfeat.forked import Elsewhere, outlives_forks
 from mmfeat.queries import QueryEncoders
 from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
@@ -29,16 +31,65 @@ if TYPE_CHECKING:
     from mmfeat.store import Damage, FeatureVersion, Gone, Hit, Snapshot, Store, StoreDiff
 
 
+def opened(uri: str, snapshot: str | None) -> Store:
+    """A store, or what it was when ``snapshot`` was created; raises as :func:`mmfeat.open` does."""
+    from mmfeat.store import Store
+
+    store = Store.open(uri)
+    return store if snapshot is None else store.at(snapshot)
+
+
+@outlives_forks
 class FeatureStore:
     """A store opened for reading. Queries by text or image load their encoder on first use.
+
+    It can be sent to other processes, and used in those that are forked: there it is opened anew, and read as
+    it is by then. A snapshot is the same for all.
 
     Args:
         encoders: shared with other stores that are open; its own when None.
     """
 
     def __init__(self, store: Store, encoders: QueryEncoders | None = None) -> None:
-        self._store = store
+        self._set((store.uri, store.snapshot), store, encoders)
+
+    def __getstate__(self) -> tuple[str, str | None]:
+        return self._where
+
+    def __setstate__(self, where: tuple[str, str | None]) -> None:
+        self._set(where, None, None)
+
+    def _set(
+        self, where: tuple[str, str | None], store: Store | None, encoders: QueryEncoders | None
+    ) -> None:
+        self._where = where
+        self._opened = store
         self._encoders = encoders or QueryEncoders()
+        self._answering: tuple[int, Elsewhere] | None = None
+
+    @classmethod
+    def elsewhere(cls, uri: str, snapshot: str | None) -> FeatureStore:
+        """A store that another process opens, for one that was forked; see :mod:`mmfeat.forked`."""
+        made = cls.__new__(cls)
+        made.__setstate__((uri, snapshot))
+        made.snapshots()  # that it is there is asked at once
+        return made
+
+    @property
+    def _store(self) -> Store:
+        if self._opened is None:
+            self._opened = opened(*self._where)
+        return self._opened
+
+    def _elsewhere(self) -> Elsewhere | None:
+        """The process that answers for this one, where this one was forked."""
+        from mmfeat.store import was_forked
+
+        if not was_forked():
+            return None
+        if self._answering is None or self._answering[0] != os.getpid():
+            self._answering = os.getpid(), Elsewhere(*self._where)
+        return self._answering[1]
 
     def __repr__(self) -> str:
         snapshot = "" if self._store.snapshot is None else f", snapshot={self._store.snapshot!r}"

@@ -2,6 +2,7 @@
 
 from mmfeat.store.belonging import Owned, Place, named
 from mmfeat.store.damage import Damage, accept_losses, examine, repair
+from mmfeat.store.database import was_forked
 from mmfeat.store.diff import FeatureDiff, StoreDiff, diff
 from mmfeat.store.exported import Exported
 from mmfeat.store.garbage import Garbage, Retention, Survey
@@ -39,5 +40,6 @@ __all__ = [
     "refuse_unsearchable",
     "repair",
     "rows_schema",
+    "was_forked",
     "why_stale",
 ]

@@ -7,6 +7,7 @@ client can open the folder all the same.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -44,8 +45,16 @@ _IN_WORDS = {
     "NoSuchBucket": "there is no such bucket",
 }
 
+# The process that first used Lance here, or in the process that this one was forked from.
+_used_in: int | None = None
+
 # A version of a table, or of a branch of it.
 Pin = int | tuple[str, int]
+
+
+def was_forked() -> bool:
+    """Whether this process was forked from one that had used Lance, none of whose threads live here."""
+    return _used_in not in (None, os.getpid())
 
 
 class Database:
@@ -59,10 +68,15 @@ class Database:
     """
 
     def __init__(self, uri: str, pins: Mapping[str, Pin] | None = None) -> None:
+        global _used_in
+        _used_in = _used_in or os.getpid()
         self.uri = uri
         self._pins = pins
         self._open: dict[str, lance.LanceDataset] = {}
         self._small: dict[str, tuple[int, pa.Table]] = {}
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Database, (self.uri, self._pins)
 
     @property
     def folder(self) -> Path | None:
@@ -71,6 +85,11 @@ class Database:
 
     def table(self, name: str) -> lance.LanceDataset | None:
         """The table, or None where there is none."""
+        if was_forked():
+            raise StoreError(
+                f"{self.uri} cannot be used here: this process was forked from one that had used Lance.",
+                hint="Start it with 'spawn', fork before a store is opened, or read with mmfeat.open().",
+            )
         if self._pins is not None and name not in self._pins:
             return None
         if name not in self._open:
