@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import synthetic
 import worlds
+from processes import command_of, ctrl_c_heard, descendants
 
 import mmfeat
 from mmfeat.schemas.errors import StoreError
@@ -62,10 +63,11 @@ def write_job(folder: Path, media: Path, features: list[str], wait_seconds: int 
 
 
 def start(job_file: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, "run", str(job_file)],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
+    with ctrl_c_heard():
+        return subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, "run", str(job_file)],
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
 
 
 def finish(process: subprocess.Popen[str], code: int = 0) -> str:
@@ -220,27 +222,6 @@ def kill_ray_process(process: subprocess.Popen[str], title: str) -> bool:
                 kill(pid)
                 return True
     return False
-
-
-def descendants(root: int) -> list[int]:
-    parents = {}
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue  # it ended meanwhile
-        parents[int(entry.parent.name)] = int(fields[1])
-    found = [root]
-    for pid in found:
-        found += [child for child, parent in parents.items() if parent == pid]
-    return found
-
-
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_text()
-    except OSError:
-        return ""
 
 
 def is_alive(pid: int) -> bool:

@@ -20,6 +20,7 @@ import pytest
 import unrayed
 import worlds
 from plugins import write_plugin
+from processes import ctrl_c_heard
 
 import mmfeat
 from mmfeat.extract.fence.process import stop_fence
@@ -32,10 +33,8 @@ LOCAL = {"executor": "local", "threads": 1}
 # Longer than any test waits.
 HOURS = 3600.0
 
-# Ctrl-C does nothing to what was started in the background, unless it asks for it.
 PROGRAM = """
-import json, signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)
+import json, sys
 import mmfeat
 from mmfeat.pipelines.execution import commit
 
@@ -77,10 +76,11 @@ class Child:
     """
 
     def __init__(self, job: dict[str, Any], group_rows: int | None = None) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, json.dumps([group_rows, job])],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        )  # fmt: skip
+        with ctrl_c_heard():
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, json.dumps([group_rows, job])],
+                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+            )  # fmt: skip
 
     def wait_for_line(self, line: str) -> None:
         """Read until the process has printed this."""
@@ -209,7 +209,7 @@ def test_nothing_that_a_stopped_run_started_lives_on_in_its_process(tmp_path, in
     colours.write_covers(tmp_path / "media", 3, {1: f"POISON tell {gate}".encode(), 2: b"POISON hang "})
     asked = job(tmp_path, colours.FEATURES, limits={"item_seconds": HOURS})
     threading.Thread(target=interrupt_after, args=(gate,), daemon=True).start()
-    with default_sigint(), pytest.raises(KeyboardInterrupt):
+    with ctrl_c_heard(), pytest.raises(KeyboardInterrupt):
         mmfeat.extract(**asked)
     wait_until(lambda: not any(one.name == "mmfeat-decode" for one in threading.enumerate()))
     (tmp_path / "media" / "covers" / "item-002.bmp").unlink()
@@ -306,13 +306,3 @@ def wait_until(holds: Callable[[], bool]) -> None:
 def interrupt_after(gate: Path) -> None:
     wait_until(gate.exists)
     os.kill(os.getpid(), signal.SIGINT)
-
-
-@contextlib.contextmanager
-def default_sigint() -> Iterator[None]:
-    """Ctrl-C raises KeyboardInterrupt, also where this process was started in the background."""
-    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, kept)
