@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import signal
 import sys
+import weakref
 from types import FrameType
 from typing import Annotated
 
@@ -86,6 +87,7 @@ def _root(
 
 def main() -> None:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 wrong use, 3 a gate fell short."""
+    _Stop.latest = None
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         code = app(standalone_mode=False)
@@ -107,10 +109,29 @@ def main() -> None:
         code = error.exit_code
     # Typer answers Ctrl-C with this code and no word.
     if code == _INTERRUPTED:
+        signal.signal(signal.SIGTERM, _ignore)
         console.note(f"Stopped. {console.STOPPED}")
     sys.exit(code if isinstance(code, int) else 0)
 
 
+class _Stop(KeyboardInterrupt):
+    """A scheduler's stop, for as long as it is under way."""
+
+    latest: weakref.ref[_Stop] | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        _Stop.latest = weakref.ref(self)
+
+
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """A scheduler's stop ends a run as Ctrl-C does: what is computed is committed first."""
-    raise KeyboardInterrupt
+    """A scheduler's stop ends a run as Ctrl-C does: what is computed is committed first.
+
+    Asked again meanwhile, it goes on with that. Where some library has swallowed the stop, there is none.
+    """
+    if _Stop.latest is None or _Stop.latest() is None:
+        raise _Stop
+
+
+def _ignore(number: int, frame: FrameType | None) -> None:
+    """The end has come already. SIG_IGN would be inherited by whatever is started yet."""

@@ -21,7 +21,7 @@ from mmfeat.extract.base import Placement
 from mmfeat.extract.describers.captions.vllm import VllmCaptioner
 from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution.ray import vllm
-from mmfeat.pipelines.execution.ray.graph import ray_session
+from mmfeat.pipelines.execution.ray.session import ray_session
 from mmfeat.pipelines.execution.stages import Decode, Encode
 from mmfeat.pipelines.planning.work import PAYLOAD, STAMP, WORK_SCHEMA
 from mmfeat.schemas.errors import ConfigError

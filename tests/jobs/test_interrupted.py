@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import unrayed
 from plugins import on_path, write_plugin
 
 import mmfeat
+from mmfeat import cli
 
 JOB = """
 [store]
@@ -60,3 +62,32 @@ def test_a_run_stopped_before_it_began_has_nothing_to_report(run, tmp_path):
     code, out, _ = run("run", "job.toml", "--json")
     assert (code, json.loads(out)["error"]["type"], json.loads(out)["report"]) == (130, "Interrupted", None)
     assert not (tmp_path / "store").exists()
+
+
+@pytest.fixture
+def handled(monkeypatch):
+    """SIGTERM is handled as by the command line."""
+    monkeypatch.setattr(cli._Stop, "latest", None)
+    kept = signal.signal(signal.SIGTERM, cli._interrupt)
+    yield
+    signal.signal(signal.SIGTERM, kept)
+
+
+def test_a_second_sigterm_lets_the_first_finish(handled):
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        finally:
+            signal.raise_signal(signal.SIGTERM)
+            done.append("committed")
+    assert done == ["committed"]
+
+
+def test_a_sigterm_that_a_library_swallowed_is_not_the_last_one(handled):
+    for _ in range(2):
+        try:
+            signal.raise_signal(signal.SIGTERM)
+        except BaseException:
+            continue
+        raise AssertionError("it did nothing")

@@ -8,8 +8,9 @@ from contextlib import contextmanager
 import pyarrow as pa
 
 from mmfeat.pipelines.execution.base import Task
-from mmfeat.pipelines.execution.ray.graph import Graph, ray_session
+from mmfeat.pipelines.execution.ray.graph import Graph
 from mmfeat.pipelines.execution.ray.isolate import retry_alone
+from mmfeat.pipelines.execution.ray.session import ray_session
 
 
 class RayExecutor:

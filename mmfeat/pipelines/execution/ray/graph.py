@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import os
-import sys
-import tempfile
 import warnings
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from typing import Any
 
 import pyarrow as pa
@@ -19,84 +15,17 @@ from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls
 from mmfeat.pipelines.execution.ray import cluster
 from mmfeat.pipelines.execution.ray.vllm import in_engine, processor, with_captions
-from mmfeat.pipelines.execution.resources import covers_of, lay_out, machine_cpus
+from mmfeat.pipelines.execution.resources import covers_of, lay_out
 from mmfeat.pipelines.execution.stages import Decode, DecodeEncode, Encode
 from mmfeat.pipelines.planning.work import count_wanted
-from mmfeat.schemas.errors import MissingExtra, MmfeatError
-from mmfeat.schemas.job import Resources
+from mmfeat.schemas.errors import MmfeatError
 
 # A worker that dies is tried again this often before its work is retried alone.
 _RETRIES = 1
 
-# Beyond what results in flight need, memory is better left to the models.
-_OBJECT_STORE_BYTES = 1 << 30
-
-
-_RAY_ENVIRONMENT = {
-    # Without a GPU reserved, a worker sees what the machine has: the device is ours to choose.
-    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Warnings of Ray's own processes are for Ray's developers; errors come to us as exceptions.
-    "RAY_BACKEND_LOG_LEVEL": "fatal",
-    # A thread of Ray Data that outlives a stopped run must not start another Ray.
-    "RAY_ENABLE_AUTO_CONNECT": "0",
-}
-
-
-@contextlib.contextmanager
-def ray_session(resources: Resources) -> Iterator[None]:
-    """Ray for the length of a run: a cluster that is named, or one of our own on this machine."""
-    try:
-        for name, value in _RAY_ENVIRONMENT.items():
-            os.environ.setdefault(name, value)
-        import ray
-        import ray.data
-    except ImportError:
-        raise MissingExtra("Extraction", "extract", "ray") from None
-    if ray.is_initialized():
-        yield
-        return
-    quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    # Ray starts programs of its own and forks no copy of this process: Lance is safe from that.
-    warnings.filterwarnings("ignore", message="lance is not fork-safe")
-    with _held_back_stderr():
-        if resources.ray_address:
-            cluster.connect(resources.ray_address, _RAY_ENVIRONMENT, **quiet)
-        else:
-            ray.init(
-                # By default Ray would join whatever cluster it finds on this machine.
-                address="local",
-                num_cpus=resources.cpus or machine_cpus(),
-                num_gpus=resources.gpus,
-                object_store_memory=_OBJECT_STORE_BYTES,
-                include_dashboard=False,
-                **quiet,
-            )
-    try:
-        yield
-    finally:
-        ray.shutdown()
-
-
-@contextlib.contextmanager
-def _held_back_stderr() -> Iterator[None]:
-    """Ray's native code greets on standard error whatever level is set; shown only if starting fails."""
-    sys.stderr.flush()
-    shown = os.dup(2)
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(shown, held.read())
-            raise
-        finally:
-            os.dup2(shown, 2)
-            os.close(shown)
-
 
 class Graph:
-    """Work items through decoding and every model, laid out on what Ray has, inside :func:`ray_session`.
+    """Work items through decoding and every model, laid out on what Ray has, inside a ``ray_session``.
 
     Attributes:
         workers: processes of each pool that computes.
