@@ -19,6 +19,7 @@ from mmfeat.datasets.base import Dataset
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.registry import Registry
+from mmfeat.schemas.validation import in_words
 
 ENTRY_POINT_GROUP = "mmfeat.datasets"
 
@@ -77,7 +78,7 @@ def load(
     try:
         dataset: Dataset = adapter(root, **options, **asked)
     except ValidationError as error:
-        problems = "; ".join(f"{p['loc'][-1]}: {p['msg']}" for p in error.errors())
+        problems = "; ".join(f"{p['loc'][-1]}: {in_words(p)}" for p in error.errors())
         raise DatasetError(
             f"The dataset {name!r} does not take these options: {problems}.",
             hint=f"It takes: {', '.join(options_of(name)) or 'no options'}.",
@@ -112,8 +113,7 @@ def _checked(name: str, function: Adapter, columns: Mapping[str, Any]) -> dict[s
         return _CONFIGS.validate_python(dict(columns))
     except ValidationError as error:
         problems = (
-            ".".join(map(str, problem["loc"])) + f": {problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
+            ".".join(map(str, problem["loc"])) + f": {in_words(problem)}" for problem in error.errors()
         )
         raise DatasetError(f"Columns: {'; '.join(p.removeprefix(': ') for p in problems)}.") from None
 

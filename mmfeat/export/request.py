@@ -14,7 +14,7 @@ from mmfeat.export import missing
 from mmfeat.export.base import Exporter, Policy
 from mmfeat.export.interactions import SplitRule
 from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.validation import listed, near, refuse_unnamed
+from mmfeat.schemas.validation import in_words, listed, near, refuse_unnamed
 
 # Features to choose from, or role to feature; a feature is NAME or, of a store, NAME@PREFIX.
 Chosen = Mapping[str, str] | Sequence[str]
@@ -175,7 +175,9 @@ def _options(exporter: Exporter, given: Mapping[str, Any]) -> BaseModel:
     try:
         return exporter.options.model_validate(dict(given))
     except ValidationError as error:
-        problems = "; ".join(f"{p['loc'][0] if p['loc'] else 'options'}: {p['msg']}" for p in error.errors())
+        problems = "; ".join(
+            f"{p['loc'][0] if p['loc'] else 'options'}: {in_words(p)}" for p in error.errors()
+        )
         takes = ", ".join(exporter.options.model_fields) or "no options"
         raise UsageError(
             f"{exporter.name} does not take these options: {problems}.", hint=f"It takes: {takes}."

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import read_toml
+from mmfeat.schemas.validation import in_words
 
 
 class Rules(BaseModel):
@@ -128,5 +129,5 @@ def _rule_error(path: Path, error: ValidationError) -> ConfigError:
     if first["type"] == "extra_forbidden":
         message = f"{path}: there is no rule {name!r}"
     else:
-        message = f"{path}: rule {name}: {first['msg']}"
+        message = f"{path}: rule {name}: {in_words(first)}"
     return ConfigError(message, hint=f"The rules are: {', '.join(Rules.model_fields)}.")

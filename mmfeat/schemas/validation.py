@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
 from mmfeat.schemas.errors import ConfigError, UsageError
+from mmfeat.schemas.redact import redact
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
 _UNKNOWN = "extra_forbidden"
+_CHOICES = ("literal_error", "enum")
+_MOST_SHOWN = 60
+
+# How the names of pydantic's errors begin, to what a person would call what is taken.
+_KINDS = {
+    "string_type": "a text in quotes",
+    "path_type": "a path in quotes",
+    "int_": "a whole number",
+    "float_": "a number",
+    "finite_number": "a finite number",
+    "bool_": "true or false",
+    "list_type": "a list in square brackets",
+    "tuple_type": "a list in square brackets",
+    "set_type": "a list in square brackets",
+    "dict_type": "a table",
+    "model_": "a table",
+    "mapping_type": "a table",
+}
+_BOUNDS = {
+    "greater_than": "more than {gt}",
+    "greater_than_equal": "{ge} or more",
+    "less_than": "less than {lt}",
+    "less_than_equal": "{le} at most",
+    "string_too_short": "a text of {min_length} characters or more",
+    "string_too_long": "a text of {max_length} characters at most",
+    "too_short": "{min_length} or more of them",
+    "too_long": "{max_length} of them at most",
+}
+_PATTERNS = {
+    r"^[a-z][a-z0-9_]{0,62}$": "a name of small letters, digits and _, a letter first, 63 characters at most",
+}
 
 # Settings are nested a few levels deep. Seeds are the largest of their numbers.
 _DEEPEST = 32
@@ -71,14 +104,14 @@ def validated(
         context: what the model's own validators need to know (pydantic's validation context).
 
     Raises:
-        ConfigError: names every key that is wrong and why; of an unknown key the nearest known ones.
+        ConfigError: names every key that is wrong, what was written there and what it takes; of an unknown
+            key or word the nearest known ones.
     """
     _refuse_monstrous(data, where)
     try:
         return model.model_validate(data, context=dict(context or {}))
     except ValidationError as error:
-        problems = "; ".join(_problem(model, one) for one in error.errors())
-        raise ConfigError(f"{where}: {problems}") from None
+        raise ConfigError(f"{where}: {'; '.join(problems(error, model, data))}") from None
 
 
 def _refuse_monstrous(data: Mapping[str, Any], where: str) -> None:
@@ -101,15 +134,88 @@ def _refuse_monstrous(data: Mapping[str, Any], where: str) -> None:
             )
 
 
-def _problem(model: type[BaseModel], error: Any) -> str:
-    where = [part for part in error["loc"] if part != "[key]"]
-    key = ".".join(map(str, where))
-    if error["type"] != _UNKNOWN:
-        said = error["msg"].removeprefix("Value error, ")
-        return f"{key}: {said}" if key else said
-    known = _keys_beside(model, where)
-    guess = near(str(where[-1]), known)
-    return f"{key}: there is no such key. {guess or _listed(known)}".rstrip()
+def problems(error: ValidationError, model: type[BaseModel], data: Any) -> list[str]:
+    """What is wrong, key by key, in words for people.
+
+    Args:
+        model: what ``data`` were to be.
+    """
+    found: dict[str, list[Any]] = {}
+    for one in error.errors():
+        found.setdefault(".".join(map(str, _place(one, data))), []).append(one)
+    return [_problem(model, key, of_one) for key, of_one in found.items()]
+
+
+def in_words(error: Any) -> str:
+    """One of pydantic's errors in words that need no Python, without its key."""
+    if error["type"] == "missing":
+        return "is missing"
+    takes = _takes(error)
+    if takes is None:
+        return str(error["msg"]).removeprefix("Value error, ")
+    return f"takes {takes}, not {_shown(error['input'])}"
+
+
+def _problem(model: type[BaseModel], key: str, errors: list[Any]) -> str:
+    """What is wrong at one key; several errors are of a value that may be one thing or another."""
+    first = errors[0]
+    where = [part for part in first["loc"] if part != "[key]"]
+    if first["type"] == _UNKNOWN:
+        known = _keys_beside(model, where)
+        return f"{key}: there is no such key. {near(str(where[-1]), known) or _listed(known)}".rstrip()
+    if first["type"] == "missing":
+        return f"{key}: is missing"
+    takes = list(dict.fromkeys(words for one in errors if (words := _takes(one)) is not None))
+    said = f"takes {' or '.join(takes)}, not {_shown(first['input'])}" if takes else in_words(first)
+    guess = "".join(near(str(first["input"]), _words(one)) for one in errors if one["type"] in _CHOICES)
+    return (f"{key}: {said}" if key else said) + (f". {guess}".rstrip() if guess else "")
+
+
+def _place(error: Any, data: Any) -> list[Any]:
+    """Where an error is in ``data``: pydantic's own names for the forms of a value are left out."""
+    place = [part for part in error["loc"] if part != "[key]"]
+    if error["type"] in ("missing", _UNKNOWN):
+        return place
+    found: list[Any] = []
+    for part in place:
+        inside = isinstance(data, Mapping) and part in data
+        if not inside and not (isinstance(data, list | tuple) and isinstance(part, int) and part < len(data)):
+            written = data.items() if isinstance(data, Mapping) else ()
+            return [*found, *[key for key, value in written if value is error["input"]][:1]] or place
+        data = data[part]
+        found.append(part)
+    return found
+
+
+def _takes(error: Any) -> str | None:
+    """What is taken where the error is; None where the error says it in its own words."""
+    kind, context = error["type"], error.get("ctx", {})
+    if kind in _CHOICES:
+        return str(context["expected"])
+    if kind == "string_pattern_mismatch":
+        return _PATTERNS.get(context["pattern"], f"a text of the form {context['pattern']}")
+    for beginning, words in _KINDS.items():
+        if kind.startswith(beginning):
+            return words
+    return next((words.format(**context) for name, words in _BOUNDS.items() if name == kind), None)
+
+
+def _words(error: Any) -> list[str]:
+    return re.findall(r"'([^']*)'", str(error["ctx"]["expected"]))
+
+
+def _shown(value: Any) -> str:
+    """What was written, as TOML writes it; the beginning of what is long, and nothing that may be secret."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        text = redact(value)
+        return repr(text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}...")
+    if isinstance(value, Mapping):
+        return "a table" if value else "an empty table"
+    if isinstance(value, list | tuple):
+        return "a list" if value else "an empty list"
+    return str(value)[:_MOST_SHOWN]
 
 
 def _keys_beside(model: type[BaseModel], where: list[Any]) -> list[str]:

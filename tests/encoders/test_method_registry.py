@@ -125,7 +125,7 @@ UNRESOLVABLE = {
     ),
     "an option of the wrong type": (
         {"a": FeatureConfig(source="video", **CLIP, frames="many")},
-        "'a': frames: Input should be a valid integer",
+        "'a': frames: takes a whole number",
         None,
     ),
     "what its method cannot read": (

@@ -77,7 +77,7 @@ def test_its_report_is_in_the_runs_after_all_of_mmfeats_own_steps(installed, run
     ("table", "said"),
     [
         ("[coun]\nfeature = 'title_vector'\n", "there is no table [coun]. Did you mean 'count'?"),
-        ("[count]\nfeatur = 'title_vector'\n", "[count]: feature: Field required"),
+        ("[count]\nfeatur = 'title_vector'\n", "[count]: feature: is missing"),
         (
             "[count]\nfeature = 'title_vector'\nfeatur = 'x'\n",
             "[count]: featur: there is no such key. Did you mean 'feature'?",

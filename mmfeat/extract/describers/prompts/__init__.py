@@ -20,6 +20,7 @@ from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import read_toml
 from mmfeat.schemas.spec import Prompt, canonical_json
 from mmfeat.schemas.templates import names_of
+from mmfeat.schemas.validation import in_words
 
 _HERE = Path(__file__).parent
 
@@ -102,7 +103,7 @@ def _read(path: Path) -> PromptFile:
     try:
         return PromptFile.model_validate(body)
     except ValidationError as error:
-        problems = "; ".join(_problem(e["loc"], e["msg"]) for e in error.errors())
+        problems = "; ".join(_problem(e["loc"], in_words(e)) for e in error.errors())
         raise ConfigError(
             f"prompt file {path} is not a prompt: {problems}",
             hint="It needs name, version and text; variables, max_new_tokens and [schema] may be given.",
