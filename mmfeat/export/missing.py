@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -36,10 +36,31 @@ def lacking(column: FeatureColumn, index: np.ndarray) -> np.ndarray:
     return np.asarray(~column.mask[index])
 
 
+def offered(exporter: Exporter, columns: Iterable[FeatureColumn]) -> list[Policy]:
+    """The policies that could be chosen instead of an error: the format takes them for all the features."""
+    able = [policy for policy in exporter.missing if policy != "error"]
+    for column in columns:
+        if column.spec.form != "vector":
+            able = [policy for policy in able if policy not in ("mean", "zero")]
+        elif not np.issubdtype(column.matrix.dtype, np.floating):
+            able = [policy for policy in able if policy != "mean"]
+        elif exporter.zero_rows:
+            able = [policy for policy in able if policy != "zero"]
+    return able
+
+
 def fill(
-    policy: Policy, role: str, column: FeatureColumn, index: np.ndarray, ids: list[str]
+    policy: Policy,
+    role: str,
+    column: FeatureColumn,
+    index: np.ndarray,
+    ids: list[str],
+    instead: Sequence[Policy] = POLICIES,
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """``(present, fill)`` of :class:`Rows` for one feature; items to drop are already out of ``index``.
+
+    Args:
+        instead: policies that an error offers.
 
     Raises:
         UsageError: the policy is ``error`` and items lack the feature, or nothing can be filled in.
@@ -51,25 +72,33 @@ def fill(
         raise UsageError(
             f"{int(gaps.sum()):,} of {len(ids):,} items lack {column.spec.version}:"
             f" {_name(ids, gaps, column, index)}.",
-            hint="Extract what is missing (`mmfeat failures` says why it is), or choose --missing"
-            " mean, zero, drop or mask.",
+            hint=f"Extract what is missing (`mmfeat failures` says why it is){_or_choose(instead)}.",
         )
     if policy == "mask":
         return ~gaps, None
     if column.spec.form != "vector":
         raise UsageError(
             f"{role} is a {column.spec.form} feature, which cannot be filled in by {policy}.",
-            hint="Choose --missing drop, mask or error.",
+            hint=f"Extract what is missing{_or_choose(instead)}.",
         )
     if policy == "zero":
         return np.ones(len(index), bool), np.zeros(column.matrix.shape[1:], column.matrix.dtype)
-    return np.ones(len(index), bool), _mean(role, column, index[~gaps])
+    return np.ones(len(index), bool), _mean(role, column, index[~gaps], instead)
 
 
-def _mean(role: str, column: FeatureColumn, index: np.ndarray) -> np.ndarray:
+def _or_choose(policies: Sequence[Policy]) -> str:
+    """The end of a hint that offers policies."""
+    if not policies:
+        return ""
+    *others, last = policies
+    return f", or choose --missing {', '.join(others)} or {last}" if others else f", or --missing {last}"
+
+
+def _mean(role: str, column: FeatureColumn, index: np.ndarray, instead: Sequence[Policy]) -> np.ndarray:
     if not np.issubdtype(column.matrix.dtype, np.floating):
         raise UsageError(
-            f"{role} holds integers, which have no mean.", hint="Choose --missing drop, error or mask."
+            f"{role} holds integers, which have no mean.",
+            hint=f"Extract what is missing{_or_choose(instead)}.",
         )
     if not len(index):
         raise UsageError(f"No item has {column.spec.version}, so there is no mean of it.")

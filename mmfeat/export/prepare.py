@@ -59,11 +59,13 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
             "No item is left to export.", hint="Check the selection, --missing drop and the k-core."
         )
 
+    instead = missing.offered(exporter, columns.values())
     content = Content(
         name=request.name,
         ids=ids,
         features={
-            role: _rows(exporter, terms.policy, role, column, index, ids) for role, column in columns.items()
+            role: _rows(exporter, terms.policy, role, column, index, ids, instead)
+            for role, column in columns.items()
         },
         **_texts(data.items, ids),
         interactions=_labelled(exporter, request, terms.split, table, ids, counts),
@@ -162,11 +164,17 @@ def _lacking(
 
 
 def _rows(
-    exporter: Exporter, policy: Policy, role: str, column: FeatureColumn, index: np.ndarray, ids: list[str]
+    exporter: Exporter,
+    policy: Policy,
+    role: str,
+    column: FeatureColumn,
+    index: np.ndarray,
+    ids: list[str],
+    instead: Sequence[Policy],
 ) -> Rows:
     if len(column.mask) < (index.max() + 1 if len(index) else 0) or len(column.values) != len(column.mask):
         raise UsageError(f"{column.spec.version} has {len(column.values):,} rows, and not one for each item.")
-    present, filled = missing.fill(policy, role, column, index, ids)
+    present, filled = missing.fill(policy, role, column, index, ids, instead)
     return Rows(column, index, present, filled, partial(exporter.convert, role), exporter.pad_row)
 
 

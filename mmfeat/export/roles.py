@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -109,32 +109,42 @@ def _by_role(exporter: Exporter, features: FeatureSet, chosen: Mapping[str, str]
 
 
 def _guess(exporter: Exporter, features: FeatureSet, names: list[str]) -> dict[str, str]:
-    taken: dict[str, str] = {}
+    fitting = {role.name: _fitting(role, features, names) for role in exporter.roles}
     for role in exporter.roles:
-        fitting = [
-            name
-            for name in names
-            if kind_of(features[name]) == role.kind and medium_of(features[name]) in role.media
-        ]
-        if len(fitting) > 1:
+        if len(found := fitting[role.name]) > 1:
             raise UsageError(
-                f"Several features fit {exporter.name}'s {role.name}: {', '.join(fitting)}.",
-                hint=f"Choose one: --features {role.name}={fitting[0]}.",
+                f"Several features fit {exporter.name}'s {role.name}: {', '.join(found)}.",
+                hint=f"Choose one: {_written(fitting)}.",
             )
-        if fitting:
-            _fits_or_error(exporter, role, fitting[0], features[fitting[0]])
-            taken[role.name] = fitting[0]
-    return taken
+        if found:
+            _fits_or_error(exporter, role, found[0], features[found[0]])
+    return {role: found[0] for role, found in fitting.items() if found}
+
+
+def _fitting(role: Role, features: FeatureSet, names: Iterable[str]) -> list[str]:
+    """The features that a role could be, where none is named."""
+    return [
+        name
+        for name in names
+        if kind_of(features[name]) == role.kind and medium_of(features[name]) in role.media
+    ]
+
+
+def _written(fitting: Mapping[str, list[str]]) -> str:
+    """``--features`` with every role that a feature fits: roles that it leaves out are not exported."""
+    return "--features " + ",".join(f"{role}={found[0]}" for role, found in fitting.items() if found)
 
 
 def _complete(exporter: Exporter, features: FeatureSet, taken: Mapping[str, str]) -> None:
     lacking = [role for role in exporter.roles if role.required and role.name not in taken]
     if lacking or len(taken) < exporter.min_features:
         role = lacking[0] if lacking else exporter.roles[0]
+        said = {name: [feature] for name, feature in taken.items()} | {role.name: ["FEATURE"]}
+        wanted = {each.name: said[each.name] for each in exporter.roles if each.name in said}
         what = f"{role.name} ({role.what})" if role.what else role.name
         raise UsageError(
             f"{exporter.name} needs a {role.kind} feature for {what}, and none fits.",
-            hint=f"Say which: --features {role.name}=FEATURE. There are: {', '.join(features) or 'none'}.",
+            hint=f"Say which: {_written(wanted)}. There are: {', '.join(features) or 'none'}.",
         )
 
 

@@ -2,12 +2,13 @@
 
 import json
 import os
+import re
 from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from echo import column, expected, make_input, make_interactions, spec, value
+from echo import column, every_role, expected, make_input, make_interactions, spec, value
 from export_readers import READERS
 
 from mmfeat.export import ExportInput, Request, export, get, listing, names, verify
@@ -70,6 +71,39 @@ def test_error_names_the_items_and_what_to_do(tmp_path):
         export(data, Request("npy", tmp_path / "out"))
     assert "--missing" in caught.value.hint
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("format", names())
+def test_a_hint_offers_only_what_the_format_takes_for_these_features(tmp_path, format):
+    data, settings = make_input(format, IDS, WITHOUT_B), {"features": every_role(format)}
+    for policy in [one for one in ("error", "mean", "zero") if one in get(format).missing]:
+        refused = refusal(data, Request(format, tmp_path / policy, missing=policy, **settings))
+        _, _, choice = ((refused and refused.hint) or "").partition("--missing ")
+        for other in set(re.findall(r"\w+", choice)) - {"or"}:
+            assert other in get(format).missing and other != policy
+            again = refusal(data, Request(format, tmp_path / f"{policy}-{other}", missing=other, **settings))
+            # What these ids cannot be is another matter.
+            assert again is None or not re.search("cannot take|filled in|no mean|lack", again.message)
+
+
+def refusal(data, request):
+    try:
+        export(data, request)
+    except UsageError as error:
+        return error
+    return None
+
+
+def test_a_choice_is_offered_with_every_role_so_that_none_is_lost(tmp_path):
+    data = make_input("mmrec", IDS)
+    covers = {name: column(IDS, name) for name in ("cover_a", "cover_b")}
+    data = replace(data, features=FeatureSet(IDS, {**covers, "words": column(IDS, "words", source="title")}))
+    with pytest.raises(UsageError, match="Several features fit mmrec's image") as caught:
+        export(data, Request("mmrec", tmp_path / "out"))
+    assert caught.value.hint == "Choose one: --features image=cover_a,text=words."
+    chosen = dict(pair.split("=") for pair in caught.value.hint.rstrip(".").split()[-1].split(","))
+    made = export(data, Request("mmrec", tmp_path / "out", features=chosen))
+    assert sorted(made.features) == ["image", "text"]
 
 
 @pytest.mark.parametrize(
