@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 _LINE_SECONDS = 10.0
+# After the first batch, so much says how fast the rest will be.
+_ENOUGH_BATCHES, _ENOUGH_ROWS, _ENOUGH_SHARE = 3, 100, 0.1
 
 
 class Reporter(Protocol):
@@ -75,12 +77,48 @@ class Logged:
         self._shown.stop()
 
 
-class Lines:
-    """A line now and then on standard error: for logs and schedulers."""
+class _Rate:
+    """Rows per second since the first ones, whose time is the start-up's; unknown until there are enough.
 
-    def __init__(self) -> None:
-        self.total = self.done = 0
-        self.begun = self.last = time.monotonic()
+    What is said of the time left after a batch or two is off by any factor.
+    """
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self.first = self.counted = self.batches = 0
+        self.begun = self.now = 0.0
+
+    def add(self, rows: int) -> None:
+        """Count rows that came just now."""
+        self.done += rows
+        self.now = time.monotonic()
+        if not self.begun:
+            self.begun = self.now
+            return
+        self.counted += rows
+        self.batches += 1
+
+    @property
+    def known(self) -> tuple[float, float] | None:
+        """``(rows per second, seconds left)``; None as long as it would be a guess."""
+        enough = min(_ENOUGH_ROWS, self.total * _ENOUGH_SHARE)
+        if self.batches < _ENOUGH_BATCHES or self.counted < enough or self.now == self.begun:
+            return None
+        rate = self.counted / (self.now - self.begun)
+        return rate, max(0, self.total - self.done) / rate
+
+
+class Lines:
+    """A line now and then on standard error: for logs and schedulers.
+
+    Args:
+        every: seconds between two lines at least.
+    """
+
+    def __init__(self, every: float = _LINE_SECONDS) -> None:
+        self.every = every
+        self.rate = _Rate(0)
+        self.last = time.monotonic()
 
     def say(self, message: str) -> None:
         """Print the message at once."""
@@ -88,58 +126,55 @@ class Lines:
 
     def start(self, total: int) -> None:
         """Begin counting towards ``total`` rows."""
-        self.total, self.done = total, 0
-        self.begun = self.last = time.monotonic()
+        self.rate = _Rate(total)
+        self.last = time.monotonic()
 
     def advance(self, rows: int) -> None:
         """Count rows; print a line at most every ten seconds."""
-        self.done += rows
-        now = time.monotonic()
-        if now - self.last >= _LINE_SECONDS:
-            self.last = now
-            rate = self.done / (now - self.begun)
-            left = (self.total - self.done) / rate
-            self.say(f"{self.done:,} of {self.total:,} rows, {rate:,.1f} rows/s, {left:,.0f} s left")
+        self.rate.add(rows)
+        if self.rate.now - self.last >= self.every:
+            self.last = self.rate.now
+            known = self.rate.known
+            pace = "" if known is None else f", {known[0]:,.1f} rows/s, {known[1]:,.0f} s left"
+            self.say(f"{self.rate.done:,} of {self.rate.total:,} rows{pace}")
 
     def stop(self) -> None:
         """Nothing more to print: the run's summary follows."""
 
 
 class Bar:
-    """A live bar with rows per second and time left."""
+    """A live bar with the time since its start, rows per second and time left."""
 
     def __init__(self) -> None:
         self.progress = Progress(
             TextColumn("[progress.description]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[pace]}"),
             console=Console(stderr=True),
             transient=True,
         )
-        self.task: int | None = None
-        self.begun = 0.0
-        self.done = 0
+        self.task: TaskID | None = None
+        self.rate = _Rate(0)
 
     def say(self, message: str) -> None:
         """Print above the bar."""
-        self.progress.console.print(message, highlight=False)
+        self.progress.console.print(message, highlight=False, markup=False)
 
     def start(self, total: int) -> None:
         """Show the bar."""
-        self.task = self.progress.add_task("starting models", total=total, rate="")
-        self.begun, self.done = 0.0, 0
+        self.task = self.progress.add_task("starting models", total=total, pace="")
+        self.rate = _Rate(total)
         self.progress.start()
 
     def advance(self, rows: int) -> None:
-        """Move the bar; the clock for the rate starts at the first rows, after start-up."""
+        """Move the bar."""
         assert self.task is not None
-        self.begun = self.begun or time.monotonic()
-        self.done += rows
-        seconds = time.monotonic() - self.begun
-        rate = f"{self.done / seconds:,.1f} rows/s" if seconds > 1 else ""
-        self.progress.update(self.task, advance=rows, rate=rate, description="encoding")  # type: ignore[arg-type]
+        self.rate.add(rows)
+        known = self.rate.known
+        pace = "" if known is None else f"{known[0]:,.1f} rows/s, {known[1]:,.0f} s left"
+        self.progress.update(self.task, advance=rows, pace=pace, description="encoding")
 
     def stop(self) -> None:
         """Take the bar away."""

@@ -186,7 +186,9 @@ class _Extraction:
             job.resources, work, plan.specs, after_kill=self.context.after_kill
         )
         self.context.log(f"computed by the executor {executor.name}")
-        self.reporter.start(sum(count_wanted(work).values()))
+        wanted = count_wanted(work)
+        self.reporter.say(f"starting {_models([plan.specs[n] for n, rows in wanted.items() if rows])}")
+        self.reporter.start(sum(wanted.values()))
         try:
             task = Task(work, plan.specs, job.limits, job.resources, self.sending, job.vllm)
             with executor.start(task) as execution:
@@ -206,6 +208,8 @@ class _Extraction:
                 for line in (*self.costs.add(table), *self.runtimes.add(table)):
                     self.reporter.say(line)
                 rows, stop = reached(table)
+                if not self.pace.tables:
+                    self.reporter.say(f"first results after {time.monotonic() - self.began:.1f} s")
                 self.pace.count(len(rows))
                 committer.add_results(rows)
                 self.reporter.advance(len(rows))
@@ -328,6 +332,14 @@ def _outdated(spec: FeatureSpec, rows: int) -> str:
         f"{spec.version}: {rows:,} rows were out of date, since {' and '.join(spec.modalities)} is read by "
         "other rules than when they were made; they are replaced"
     )
+
+
+def _models(specs: Sequence[FeatureSpec]) -> str:
+    """The models of features, each with what it makes."""
+    made: dict[str, list[str]] = {}
+    for spec in specs:
+        made.setdefault(spec.model, []).append(spec.name)
+    return "; ".join(f"{model} for {', '.join(names)}" for model, names in made.items())
 
 
 def _capped(cap: SpendingCap, plan: Plan, committer: Committer) -> SpendingCap:
