@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mmfeat.feature_store import FeatureStore, opened
 from mmfeat.schemas.errors import ConfigError
@@ -63,7 +63,7 @@ def extract(
         dataset_options=dataset_options,
         dataset_columns=dataset_columns,
         dataset_id=dataset_id,
-        **tables,
+        **cast("dict[str, Any]", tables),
     )
     return run(job, reporter)
 
@@ -78,9 +78,10 @@ def make_job(
     dataset_options: Mapping[str, Any] | None = None,
     dataset_columns: Mapping[str, Any] | None = None,
     dataset_id: str | None = None,
+    where: str = "this call",
     **tables: Mapping[str, Any],
 ) -> JobConfig:
-    """The job that :func:`extract` runs; ConfigError where a setting is wrong."""
+    """The job that :func:`extract` runs; ConfigError where a setting is wrong, of what ``where`` names."""
     from mmfeat import presets
 
     if preset is not None and features is not None:
@@ -94,15 +95,15 @@ def make_job(
     plain = {
         n: {**c.table(), "base": c.base} if isinstance(c, FeatureConfig) else c for n, c in chosen.items()
     }
-    where = {
+    own = {
         "name": dataset,
         "root": None if root is None else str(root),
         "options": dataset_options or {},
         "columns": dataset_columns or {},
         "id": dataset_id,
     }
-    data = {"store": {"uri": store}, "dataset": where, "features": plain, **tables}
-    return parse_job(data, "this call")
+    data = {"store": {"uri": store}, "dataset": own, "features": plain, **tables}
+    return parse_job(data, where)
 
 
 def run(

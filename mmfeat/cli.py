@@ -7,9 +7,11 @@ import signal
 import sys
 import weakref
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from rich.markup import escape
+from typer.core import TyperGroup
 
 from mmfeat import console
 from mmfeat.commands import (
@@ -37,11 +39,34 @@ _INTERRUPTED = 130
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _ROOM = "Check free space and access rights; what was committed before is kept."
 
+
+class _Commands(TyperGroup):
+    """All commands. What stands in square brackets in their help is shown: Rich takes it for its own."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        _escape_help(self)
+
+
+def _escape_help(command: Any) -> None:
+    command.help = command.help and escape(command.help)
+    for parameter in command.params:
+        if words := getattr(parameter, "help", None):
+            parameter.help = escape(words)
+    for below in getattr(command, "commands", {}).values():
+        _escape_help(below)
+
+
 app = typer.Typer(
+    cls=_Commands,
     name="mmfeat",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # Both words are understood everywhere: --feature where one is meant, --features where several are.
+        "token_normalize_func": lambda word: "feature" if word == "features" else word,
+    },
     help="From item media to versioned vectors and captions, and to the file a recommender loads.",
 )
 
@@ -72,17 +97,22 @@ app.command("serve")(serve.serve)
 app.command("doctor")(doctor.doctor)
 
 
-@app.callback()
-def _root(
-    version: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)
-    ] = False,
-) -> None:
-    if version:
+def _print_version(asked: bool) -> None:
+    if asked:
         from mmfeat import __version__
 
         console.say(__version__)
         raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version),
+    ] = False,
+) -> None:
+    """The options that stand before a command."""
 
 
 def main() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
+from rich.cells import cell_len
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -30,6 +31,8 @@ STOPPED = "What was committed is kept; the same command goes on from there."
 # What is not a terminal gets every column at full width, so that nothing is cut in a log.
 _LOG_WIDTH = 250
 _PARAGRAPH_WIDTH = 80
+# A column of texts that is narrower cannot be read.
+_LEAST_COLUMN = 12
 
 _out = Console(highlight=False, width=None if sys.stdout.isatty() else _LOG_WIDTH)
 _err = Console(stderr=True, highlight=False)
@@ -51,14 +54,61 @@ def heading(text: str) -> None:
     _out.print(f"\n[bold]{escape(visible(text))}[/bold]")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
-    """Rows under headings; numbers with thousands separators, columns named in ``right`` to the right."""
+def names(words: Sequence[str] | None) -> list[str] | None:
+    """What ``--features a,b --features c`` names, each once; None where the option was not given."""
+    if words is None:
+        return None
+    return list(dict.fromkeys(name for word in words for part in word.split(",") if (name := part.strip())))
+
+
+def table(
+    columns: Sequence[str],
+    rows: Sequence[Sequence[object]],
+    *,
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> None:
+    """Rows under headings; numbers with thousands separators, columns named in ``right`` to the right.
+
+    What is in a column of ``right`` or ``whole`` is never broken. Where the terminal has no room for that
+    each row is a paragraph instead.
+    """
     drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold")
-    for row in rows:
-        drawn.add_row(*(escape(_cell(value)) for value in row))
-    _out.print(drawn)
+        kept = column in right or column in whole
+        drawn.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", no_wrap=kept
+        )
+    cells = [[_cell(value) for value in row] for row in rows]
+    for row in cells:
+        drawn.add_row(*map(escape, row))
+    if whole and _least_width(columns, cells, (*right, *whole)) > _out.width:
+        for row in cells:
+            _paragraph_of(columns, row)
+    else:
+        _out.print(drawn)
+
+
+def _least_width(columns: Sequence[str], cells: Sequence[Sequence[str]], kept: Sequence[str]) -> int:
+    """Characters that a table takes at least, so that what is broken can still be read."""
+    width = 0
+    for k, column in enumerate(columns):
+        longest = max((cell_len(part) for part in (column, *(row[k] for row in cells))), default=0)
+        width += 2 + (longest if column in kept else min(longest, _LEAST_COLUMN))
+    return width - 2
+
+
+def _paragraph_of(columns: Sequence[str], row: Sequence[str]) -> None:
+    """The first cell on a line of its own, and below it what the others are, where they are anything."""
+    say(row[0])
+    facts = [f"{column} {cell}" for column, cell in zip(columns[1:], row[1:], strict=True) if cell]
+    line = "  "
+    for fact in facts:
+        if len(line) > 2 and cell_len(line + fact) > _out.width:
+            say(line.rstrip(" ,"))
+            line = "  "
+        line += f"{fact}, "
+    say(line.rstrip(" ,"))
 
 
 def dims(length: int | None, vectors: int | None) -> str:

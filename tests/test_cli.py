@@ -149,6 +149,60 @@ def test_an_executor_is_taken_by_name_and_the_small_one_for_little_work(run, tmp
         assert (code, "'auto', 'local', 'ray'" in err) == (2, True)
 
 
+JOB = """
+[dataset]
+name = "table"
+root = "items.csv"
+[dataset.options]
+title = "title"
+[store]
+uri = "of_the_file"
+[resources]
+executor = "local"
+[run]
+limit = 5
+[gates]
+min_coverage = 1.0
+[features.digest]
+source = "title"
+encoder = "digest"
+"""
+
+
+def test_extract_takes_what_its_file_says_and_flags_go_before_it(run, tmp_path):
+    (tmp_path / "jobs").mkdir()
+    unrayed.write_dataset(tmp_path / "jobs" / "items.csv", 0)
+    (tmp_path / "jobs" / "job.toml").write_text(JOB)
+    extract = ("extract", "--config", "jobs/job.toml")
+    with on_path(unrayed.PLUGIN):
+        code, out, err = run(*extract)
+        assert code == 0, err
+        assert "5 items of 'table'" in out
+        assert "[dataset], [store], [resources], [run]" in err and "[gates] only for `mmfeat run" in err
+        assert len(mmfeat.open(tmp_path / "jobs" / "of_the_file").ids) == 5
+        unrayed.write_dataset(tmp_path / "other.csv", 0)
+        given = ("--dataset", "table", "--root", "other.csv", "--store", "given", "--limit", "7")
+        code, out, err = run(*extract, *given)
+        assert (code, "7 items of 'table'" in out) == (0, True), err
+        assert "[store] is not used" in err and len(mmfeat.open(tmp_path / "given").ids) == 7
+        code, _, err = run(*extract, "--dataset", "sample", "--store", "third")
+        assert "[dataset] is of 'table' and not used" in err
+
+
+def test_a_table_of_extracts_file_that_there_is_not_is_refused(run, tmp_path):
+    (tmp_path / "job.toml").write_text(JOB.replace("[resources]", "[resuorces]"))
+    code, _, err = run("extract", "--config", "job.toml", "--dataset", "sample")
+    assert code == 2 and "job.toml: there is no table [resuorces]. Did you mean 'resources'" in err
+    (tmp_path / "job.toml").write_text(JOB.replace("uri =", "url ="))
+    code, _, err = run("extract", "--config", "job.toml", "--store", "s")
+    assert code == 2 and "url: there is no such key. Did you mean 'uri'" in err
+
+
+def test_extract_without_a_dataset_asks_for_one(run):
+    code, _, err = run("extract")
+    assert code == 2 and "--dataset" in err
+
+
 def test_failures_names_item_stage_and_reason(run, tmp_path):
     code, out, _ = run("failures", "--store", _store_with_a_failure(tmp_path))
     assert code == 0

@@ -34,7 +34,7 @@ def export(
         Path | None, typer.Option(help="A new folder. Its name is what the target calls the dataset.")
     ] = None,
     features: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(help="ROLE=FEATURE by comma, or the features to choose among [default: all current]."),
     ] = None,
     missing: Annotated[
@@ -106,7 +106,7 @@ def export(
         quantize=quantize or [],
     )
     settings = {
-        "features": None if features is None else _chosen(features),
+        "features": None if features is None else _chosen(console.names(features) or []),
         "items": None if items is None else items.value,
         "missing": missing,
         "k_core": k_core,
@@ -193,9 +193,8 @@ def _print_report(report: ExportReport) -> None:
         )
 
 
-def _chosen(text: str) -> dict[str, str] | list[str]:
-    """``image=a,text=b`` as role to feature, ``a,b`` as features."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
+def _chosen(words: list[str]) -> dict[str, str] | list[str]:
+    """``image=a``, ``text=b`` as role to feature, ``a``, ``b`` as features."""
     if not words:
         raise UsageError("--features names no feature.")
     named = ["=" in word for word in words]

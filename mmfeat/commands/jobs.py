@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -50,13 +50,24 @@ ExecutorOption = Annotated[
 
 
 def extract(
-    dataset: Annotated[str, typer.Option(help="Dataset adapter; see `mmfeat datasets list`.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="Dataset adapter; see `mmfeat datasets list` [default: --config's].")
+    ] = None,
     root: Annotated[str | None, typer.Option(help="The dataset's folder or file.")] = None,
-    store: console.StoreUri = api.DEFAULT_STORE,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            envvar="MMFEAT_STORE", help="Local folder or object-store URI [default: --config's, or features]."
+        ),
+    ] = None,
     preset: Annotated[str | None, typer.Option(help="Named set of features [default: offline].")] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with [features.NAME] tables.")] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with [features.NAME] tables, and defaults for what is not said here."),
+    ] = None,
     features: Annotated[
-        str | None, typer.Option(help="Only these features, by comma, and what they read.")
+        list[str] | None,
+        typer.Option(help="Only these features, by comma or one by one, and what they read."),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option of the dataset: KEY=VALUE.")
@@ -96,16 +107,10 @@ def extract(
         raise UsageError("Give --preset or --config, not both.")
     chosen = api.load_features(config) if config else presets.load(preset or api.DEFAULT_PRESET)
     if features is not None:
-        chosen = api.select_features(chosen, [name.strip() for name in features.split(",") if name.strip()])
-    job = api.make_job(
-        dataset,
-        root,
-        store=store,
-        features=chosen,
-        dataset_options=parse_options(option or []),
-        dataset_columns=parse_columns(column or []),
-        dataset_id=dataset_id,
-        run=_given(
+        chosen = api.select_features(chosen, console.names(features) or [])
+    tables: dict[str, Any] = {} if config is None else _tables(config, dataset, store)
+    given: dict[str, Any] = {
+        "run": _given(
             limit=limit,
             max_failed=max_failed,
             retry_failed=retry_failed or None,
@@ -113,15 +118,30 @@ def extract(
             wait_seconds=wait,
             estimate=estimate or None,
         ),
-        server=_given(base_url=base_url),
-        spending=_given(max_requests=max_requests, max_tokens=max_tokens),
-        resources=_given(
+        "server": _given(base_url=base_url),
+        "spending": _given(max_requests=max_requests, max_tokens=max_tokens),
+        "resources": _given(
             batch_size=batch_size,
             workers=workers,
             threads=threads,
             ray_address=ray_address,
             executor=None if executor is None else executor.value,
         ),
+    }
+    own, place = tables.pop("dataset", {}), tables.pop("store", {})
+    name = dataset or own.get("name")
+    if name is None:
+        raise UsageError("Which dataset?", hint="Say it with --dataset; `mmfeat datasets list` shows them.")
+    job = api.make_job(
+        name,
+        root or own.get("root"),
+        store=store or place.get("uri") or api.DEFAULT_STORE,
+        features=chosen,
+        dataset_options={**own.get("options", {}), **parse_options(option or [])},
+        where="this call" if config is None else str(config),
+        dataset_columns={**own.get("columns", {}), **parse_columns(column or [])},
+        dataset_id=dataset_id or own.get("id"),
+        **{**tables, **{name: {**tables.get(name, {}), **flags} for name, flags in given.items()}},
     )
     _run(job, json)
 
@@ -164,6 +184,30 @@ def demo(
     _print_demo(uri)
 
 
+def _tables(config: Path, dataset: str | None, store: str | None) -> dict[str, dict[str, Any]]:
+    """What a job's file says beside its features; says what of it counts, and what does not."""
+    from mmfeat.schemas.job import settings_of
+    from mmfeat.schemas.steps import in_order
+
+    tables = settings_of(config)
+    steps = [name for name in in_order() if name in tables]
+    used = {name: table for name, table in tables.items() if name not in steps}
+    if (other := used.get("dataset", {}).get("name", dataset)) != dataset and dataset is not None:
+        del used["dataset"]
+        console.note(f"{config}: [dataset] is of {other!r} and not used: --dataset says {dataset!r}.")
+    if store is not None and used.pop("store", None) is not None:
+        console.note(f"{config}: [store] is not used: --store or MMFEAT_STORE says {store}.")
+    if used:
+        console.note(f"From {config}, where no flag says otherwise: {_listed(used)}.")
+    if steps:
+        console.note(f"{config}: {_listed(steps)} only for `mmfeat run {config}`.")
+    return used
+
+
+def _listed(tables: Iterable[str]) -> str:
+    return ", ".join(f"[{name}]" for name in tables)
+
+
 def _run(job: JobConfig | Path, json: bool, **options: Any) -> None:
     try:
         report = api.run(job, _reporter(json), **options)
@@ -203,7 +247,7 @@ def _print_report(report: RunReport) -> None:
         for f in report.features
     ]
     columns = ("feature", "reads", "dims", "up to date", "ok", "missing", "failed", "model s")
-    console.table(columns, rows, right=columns[2:])
+    console.table(columns, rows, right=columns[2:], whole=columns[:1])
     for feature in report.features:
         if feature.estimate is not None:
             console.say(f"  {feature.version}: estimated {feature.estimate}")
@@ -240,7 +284,7 @@ def _print_demo(uri: str) -> None:
     console.say(f"The store is in {uri}. Run the demo again: nothing is computed twice.")
     console.say(f"  mmfeat status --store {uri}")
     console.say(f"  mmfeat search --store {uri} --feature title_text --text 'a cup of coffee'")
-    console.say(f"  mmfeat lookup {query} --store {uri} --feature title_text")
+    console.say(f"  mmfeat lookup {query} --store {uri} --features title_text")
     console.say("  mmfeat extract --dataset folder --root YOUR_MEDIA --store my_features")
 
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from mmfeat.schemas.featureset import FeatureColumn
 
 _SHOWN_VALUES = 4
+_SHOWN_REASONS = 10
+
+FeaturesOption = Annotated[
+    list[str] | None,
+    typer.Option(help="Features or versions, by comma or one by one; all current ones if left out."),
+]
 
 
 class Unknown(StrEnum):
@@ -60,7 +66,10 @@ def status(
     ]
     numbers = ("ok", "missing", "failed", "absent")
     console.table(
-        ("feature", "state", "kind", "dims", "reads", "model", *numbers), rows, right=("dims", *numbers)
+        ("feature", "state", "kind", "dims", "reads", "model", *numbers),
+        rows,
+        right=("dims", *numbers),
+        whole=("feature",),
     )
     for damaged in (f for f in found if f.problem):
         console.say(f"{damaged.version}: {damaged.problem} See `mmfeat doctor --store {store}`.")
@@ -72,22 +81,32 @@ def status(
 
 
 def failures(
-    feature: Annotated[str | None, typer.Option(help="Only this feature or version.")] = None,
+    features: FeaturesOption = None,
     store: console.StoreUri = api.DEFAULT_STORE,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many per feature.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="At most this many items per feature.")] = 20,
     json: console.Json = False,
 ) -> None:
-    """Which items failed, at which stage and why."""
+    """Which items failed, at which stage and why; how many for which reason comes first."""
+    from mmfeat.schemas.reasons import counted
+
     opened = api.open(store)
-    versions = [feature] if feature else [f.version for f in opened.status() if f.current]
+    asked = console.names(features)
+    versions = [f.version for f in opened.status() if f.current] if asked is None else asked
     found = {version: opened.failures(version).to_pylist() for version in versions}
+    reasons = {version: counted(rows) for version, rows in found.items()}
     if json:
-        console.print_json(found)
+        summary = {version: [asdict(reason) for reason in some] for version, some in reasons.items()}
+        console.print_json({**found, "summary": summary})
         return
     for version, rows in found.items():
         if not rows:
             continue
         console.heading(f"{version}: {len(rows):,} failed")
+        counts = [(r.items, r.stage, r.reason, r.first) for r in reasons[version][:_SHOWN_REASONS]]
+        console.table(("items", "stage", "reason", "first item"), counts, right=("items",))
+        if len(reasons[version]) > _SHOWN_REASONS:
+            console.say(f"... and {len(reasons[version]) - _SHOWN_REASONS:,} more reasons: use --json.")
+        console.say()
         shown = [(r["item_id"], r["stage"], r["reason"]) for r in rows[:limit]]
         console.table(("item", "stage", "reason"), shown)
         if len(rows) > limit:
@@ -98,16 +117,14 @@ def failures(
 
 def lookup(
     ids: Annotated[list[str], typer.Argument(help="Item ids.")],
-    feature: Annotated[
-        list[str] | None, typer.Option(help="Feature or version; all current ones if left out.")
-    ] = None,
+    features: FeaturesOption = None,
     unknown: Annotated[Unknown, typer.Option(help="What to do with unknown ids.")] = Unknown.error,
     store: console.StoreUri = api.DEFAULT_STORE,
     snapshot: console.SnapshotName = None,
     json: console.Json = False,
 ) -> None:
     """Features of items, in the order asked."""
-    found = api.open(store, snapshot).lookup(ids, feature, unknown=unknown.value)
+    found = api.open(store, snapshot).lookup(ids, console.names(features), unknown=unknown.value)
     if json:
         from mmfeat.schemas.featureset.json import to_json
 

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 from mmfeat.datasets.base import Cell, Dataset, Note, note_of
 from mmfeat.datasets.media_checks import check_media
 from mmfeat.schemas.catalog import Column, columns_of
+from mmfeat.schemas.notebook import InShort
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ class ColumnCount:
     values: int
 
 
-@dataclass(frozen=True)
-class CheckReport:
+@dataclass(frozen=True, repr=False)
+class CheckReport(InShort):
     """What :func:`check` found.
 
     Attributes:

@@ -12,10 +12,11 @@ from mmfeat.export.files import refuse_used, whole_folder
 from mmfeat.export.prepare import prepare
 from mmfeat.export.request import Request
 from mmfeat.export.shape import shape
+from mmfeat.schemas.notebook import InShort
 
 
-@dataclass(frozen=True)
-class ExportReport:
+@dataclass(frozen=True, repr=False)
+class ExportReport(InShort):
     """What an export did.
 
     Attributes:

@@ -13,6 +13,7 @@ from mmfeat.export.base import Exporter
 from mmfeat.export.content import Entry
 from mmfeat.export.files import digest
 from mmfeat.export.manifest import MANIFEST, checksum, read_checksums, read_manifest, read_map
+from mmfeat.schemas.notebook import InShort
 
 MAX_EXAMPLES = 5
 
@@ -34,8 +35,8 @@ class Problem:
     examples: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class VerifyReport:
+@dataclass(frozen=True, repr=False)
+class VerifyReport(InShort):
     """What :func:`verify` found. ``unlisted`` are files that the export did not write."""
 
     path: Path

@@ -11,12 +11,13 @@ from typing import Any
 from mmfeat.extract.media.webcache import WebCache, default_cache
 from mmfeat.schemas.catalog import ITEM_ID, media_columns
 from mmfeat.schemas.errors import UnknownItems, UsageError
+from mmfeat.schemas.notebook import InShort
 from mmfeat.schemas.validation import listed
 from mmfeat.store import Exported, Store, Tombstone
 
 
-@dataclass(frozen=True)
-class ForgetReport:
+@dataclass(frozen=True, repr=False)
+class ForgetReport(InShort):
     """What :func:`forget` did.
 
     Attributes:
@@ -39,8 +40,8 @@ class ForgetReport:
         return asdict(self)
 
 
-@dataclass(frozen=True)
-class ForgottenReport:
+@dataclass(frozen=True, repr=False)
+class ForgottenReport(InShort):
     """What :func:`verify` found.
 
     Attributes:

@@ -14,11 +14,12 @@ from mmfeat.pipelines.record import recorded
 from mmfeat.pipelines.steps.promote import make_current
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.job import parse_features
+from mmfeat.schemas.notebook import InShort
 from mmfeat.store import Store, why_stale
 
 
-@dataclass(frozen=True)
-class QuantizeReport:
+@dataclass(frozen=True, repr=False)
+class QuantizeReport(InShort):
     """What :func:`quantize` found and did.
 
     Attributes:

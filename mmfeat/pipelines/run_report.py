@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmfeat.pipelines.execution.cost import Cost
+from mmfeat.schemas.notebook import InShort
 from mmfeat.schemas.operations import GateResult
 
 
@@ -49,8 +50,8 @@ class FeatureReport:
     fitted: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True)
-class RunReport:
+@dataclass(frozen=True, repr=False)
+class RunReport(InShort):
     """What a run did.
 
     Attributes:

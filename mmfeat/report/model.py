@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
+from mmfeat.schemas.notebook import InShort
+
 Status = Literal["ok", "missing", "failed", "absent"]
 
 
@@ -407,7 +409,7 @@ class Shelf(_Frozen):
     shown: tuple[Shown, ...]
 
 
-class CaptionReport(_Frozen):
+class CaptionReport(InShort, _Frozen):
     """The whole report. ``items`` is the catalog, in its order."""
 
     subject: Subject

@@ -24,6 +24,13 @@ class MmfeatError(Exception):
         self.message = message
         self.hint = hint
 
+    def __str__(self) -> str:
+        """All of it on one line: what happened, and what to do."""
+        if not self.hint:
+            return self.message
+        stop = "" if self.message.endswith((".", "!", "?", ":")) else "."
+        return f"{self.message}{stop} {self.hint}"
+
     def __reduce__(self) -> tuple[object, ...]:
         # Worker processes send errors back by pickle; the default would lose the hint.
         return (_rebuild, (type(self), self.args, self.__dict__))

@@ -180,6 +180,28 @@ def load_job(path: Path) -> JobConfig:
     return parse_job(read_toml(path), str(path), base=path.resolve().parent)
 
 
+def settings_of(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of a job's file but its features, for a command whose flags go before what they say.
+
+    Its root and its store are absolute places. Tables other than these two are not checked.
+
+    Raises:
+        ConfigError: the file or one of these two is wrong.
+    """
+    tables = {name: table for name, table in read_toml(path).items() if name != "features"}
+    base = path.resolve().parent
+    for table, key in (("store", "uri"), ("dataset", "root")):
+        own = tables.get(table)
+        if isinstance(own, dict) and isinstance(place := own.get(key), str):
+            tables[table] = {**own, key: _from_base(place, base)}
+    if wrong := [name for name, table in tables.items() if not isinstance(table, dict)]:
+        raise ConfigError(f"{path}: {wrong[0]} stands in no table.", hint="Put it below its [TABLE].")
+    for name, model in (("store", StoreConfig), ("dataset", DatasetConfig)):
+        if name in tables:
+            validated(model, tables[name], f"{path}: [{name}]")
+    return tables
+
+
 class _FeatureTables(Frozen):
     features: dict[FeatureName, FeatureConfig] = Field(min_length=1)
 
