@@ -184,6 +184,11 @@ class FeatureStore:
         """``item_id, stage, reason`` of every item that failed for ``feature``."""
         return self._store.failures(self._store.resolve(feature))
 
+    def marked(self, feature: str) -> pa.Table:
+        """``item_id, reason`` of every item whose text for ``feature`` is a ``refusal`` or a ``loop`` by what
+        it says. Such texts are stored all the same."""
+        return self._store.marked(self._store.resolve(feature))
+
     def facts(self, feature: str) -> dict[str, dict[str, Any]]:
         """What was recorded of each text: item id to ``finish_reason`` (``stop``, or ``length`` where the
         token cap cut it), ``prompt_tokens`` and ``new_tokens``. Of vectors: ``cut`` where one was made from

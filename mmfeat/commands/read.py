@@ -86,7 +86,7 @@ def failures(
     limit: Annotated[int, typer.Option(min=1, help="At most this many items per feature.")] = 20,
     json: console.Json = False,
 ) -> None:
-    """Which items failed, at which stage and why; how many for which reason comes first."""
+    """Which items failed, at which stage and why, counted by reason first; and which texts are marked."""
     from mmfeat.schemas.reasons import counted
 
     opened = api.open(store)
@@ -113,6 +113,11 @@ def failures(
             console.say(f"... and {len(rows) - limit:,} more: raise --limit, or use --json.")
     if not any(found.values()):
         console.say("Nothing failed.")
+    for version in versions:
+        marked = opened.marked(version).to_pylist()
+        if marked:
+            console.heading(f"{version}: {len(marked):,} ok, but marked")
+            console.table(("item", "marked"), [(r["item_id"], r["reason"]) for r in marked[:limit]])
 
 
 def lookup(
@@ -193,7 +198,8 @@ def _value(column: FeatureColumn, row: int) -> str:
     if not column.mask[row]:
         return str(column.reason[row] or "")
     if column.spec.form == "text":
-        return str(column.texts[row])
+        marked = f" [{column.reason[row]}]" if column.reason[row] else ""
+        return f"{column.texts[row]}{marked}"
     if column.spec.form == "codes":
         return str(column.matrix[row].tolist())
     own = column.tokens[row] if column.spec.form == "tokens" else column.matrix[row]

@@ -203,6 +203,12 @@ class Method(Resolvable):
         bisected.
         """
 
+    @classmethod
+    def outdated(cls, spec: FeatureSpec) -> Callable[[str], bool] | None:
+        """What tells that a stored text is one which is not stored any more since a fix of ours, so that its
+        item is to be computed again; None where no text is. A text that is stored now never is one."""
+        return None
+
     def query(self, modality: str) -> Query | None:
         """How the feature is searched by a ``text`` or an ``image``; None where it cannot be."""
         return None
@@ -308,6 +314,7 @@ class Caption:
         seconds: that the model worked for it: of a batch, its share. Not part of equality.
         retries: questions asked again because the answer did not fit the prompt's schema.
         scenes: what the text is a summary of, for a clip that is described scene by scene.
+        reasoning_characters: of what the model thought before it answered, which is no part of the text.
     """
 
     text: str
@@ -317,6 +324,7 @@ class Caption:
     seconds: float = field(default=0.0, compare=False)
     retries: int = 0
     scenes: tuple[SceneCaption, ...] = ()
+    reasoning_characters: int = 0
 
     @property
     def usage(self) -> Usage:
@@ -335,6 +343,8 @@ class Caption:
             facts["retries"] = self.retries
         if self.scenes:
             facts["scenes"] = [asdict(scene) for scene in self.scenes]
+        if self.reasoning_characters:
+            facts["reasoning_characters"] = self.reasoning_characters
         return facts
 
 

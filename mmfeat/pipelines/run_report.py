@@ -29,6 +29,7 @@ class FeatureReport:
         estimate: what all of this run's captions were to take, by the first of them; None where too few
             were made to say.
         cost: what they took; None for what no language model wrote.
+        marks: texts that this run committed and that are marked as a ``refusal`` or a ``loop``: how many.
         fitted: of a feature that is fitted to another one, what came of that; None of others.
     """
 
@@ -47,6 +48,7 @@ class FeatureReport:
     failed_share: float
     estimate: Cost | None
     cost: Cost | None
+    marks: dict[str, int] = field(default_factory=dict)
     fitted: dict[str, Any] | None = None
 
 

@@ -8,36 +8,17 @@ from dataclasses import dataclass
 
 from mmfeat.report.captions import Captions
 from mmfeat.report.language import LanguageCheck
+from mmfeat.report.marks import REFUSAL, loop_in
 from mmfeat.report.model import Example, Suspects
 from mmfeat.report.repeats import near_texts, same_texts
 from mmfeat.report.rules import Rules
-from mmfeat.report.words import longest_loop, ngrams, words_of
+from mmfeat.report.words import ngrams, words_of
 
 _EXAMPLES = 5
-_LONGEST_PHRASE = 20
 _PROMPT_SHINGLE = 6
 _TITLE_WORDS = 5
 _LANGUAGE_WORDS = 4
 
-_CANNOT = (
-    r"(?:(?:can ?not|can'?t|could not|couldn'?t|won'?t|will not) (?:\w+ ){0,2}?"
-    r"(?:help|assist|describe|see|view|access|analy[sz]e|identify|provide|comply|do|fulfil|process|"
-    r"generate|create|determine|caption|answer|open|watch|tell|make out)\b"
-    r"|(?:am|are|'m|'re) (?:\w+ ){0,1}?(?:unable|not able|not allowed|not permitted)\b"
-    r"|(?:do not|don'?t) (?:have|see|feel)\b)"
-)
-_REFUSAL = re.compile(
-    r"^\W*(?:"
-    rf"(?:(?:unfortunately|sorry|apologies|(?:i|we) apologi[sz]e)\b[^.]{{0,40}}?)?\b(?:i|we) ?{_CANNOT}"
-    r"|(?:i'?m|i am|we'?re|we are) sorry\b"
-    r"|i apologi[sz]e\b"
-    r"|as an? (?:\w+ )?(?:ai|language model|artificial)\b"
-    r"|(?:lo siento|no puedo|je suis désolée?|je ne peux pas|je ne suis pas en mesure"
-    r"|es tut mir leid|ich kann (?:\w+ ){0,4}nicht|mi dispiace|non posso|desculpe|não posso)\b"
-    r"|(?:很?抱歉|对不起|我无法|我不能|無法|申し訳|すみません)"
-    r")",
-    re.IGNORECASE,
-)
 _BOILERPLATE = re.compile(
     r"^\W*(?:"
     r"(?:sure|certainly|of course|okay|absolutely)\b"
@@ -93,7 +74,7 @@ def find_suspects(
         seed: of the MinHash permutations.
     """
     words = {at: words_of(captions.texts[at]) for at in captions.ok}
-    refusals = _matching(captions, _REFUSAL)
+    refusals = _matching(captions, REFUSAL)
     # A refusal or an empty text on many items is that already, and no further finding.
     telling = {at: text for at, text in words.items() if text and at not in refusals}
     same = same_texts(telling, captions.contents)
@@ -103,7 +84,7 @@ def find_suspects(
         "refusal": refusals,
         "boilerplate": _matching(captions, _BOILERPLATE),
         "language": _other_language(captions, telling, language),
-        "loop": _each(words, lambda text: _loop(text, rules)),
+        "loop": _each(words, lambda text: loop_in(text, rules)),
         "leak": _leaks(captions, words),
         "duplicate": {at: _also(captions, others) for at, others in same.items()},
         "near_duplicate": {
@@ -149,15 +130,6 @@ def _matching(captions: Captions, pattern: re.Pattern[str]) -> dict[int, str]:
 
 def _each(words: Mapping[int, tuple[str, ...]], rule: Callable[[tuple[str, ...]], str]) -> dict[int, str]:
     return {at: detail for at, text in words.items() if (detail := rule(text))}
-
-
-def _loop(words: tuple[str, ...], rules: Rules) -> str:
-    phrase, times = longest_loop(words, _LONGEST_PHRASE)
-    if times >= 3 and times * len(phrase) >= rules.loop_words:
-        return f"“{' '.join(phrase)}” {times} times in a row"
-    four = ngrams(words, 4)
-    repeated = 1 - len(set(four)) / len(four) if four else 0.0
-    return f"{repeated:.0%} of its 4-grams are repetitions" if repeated >= rules.repeated_share else ""
 
 
 def _leaks(captions: Captions, words: Mapping[int, tuple[str, ...]]) -> dict[int, str]:

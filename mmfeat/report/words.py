@@ -16,7 +16,12 @@ _SENTENCE_END = re.compile(r"(?<=[.!?\u3002\uff01\uff1f])[\"')\]]*\s+|\n+|(?<=[\
 
 @lru_cache(maxsize=1 << 16)
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of ``text`` in lower case, without punctuation."""
+    """The words of ``text`` in lower case, without punctuation; kept for the next one who asks."""
+    return words_in(text)
+
+
+def words_in(text: str) -> tuple[str, ...]:
+    """The same of a text that is asked for once."""
     return tuple(_WORD.findall(unicodedata.normalize("NFKC", text).lower()))
 
 

@@ -32,6 +32,7 @@ class GatesConfig(Frozen):
             Only vectors of one model can be compared so.
         min_neighbour_overlap: least mean share of an item's 10 nearest neighbours that are the same in
             the current version. Vectors of any model can be compared so.
+        max_marked: largest share of a feature's texts that are marked as a refusal or a loop.
         max_changed: largest share of items whose text or codes are not those of the current version.
     """
 
@@ -39,6 +40,7 @@ class GatesConfig(Frozen):
     captions: Annotated[str | None, AfterValidator(_from_base)] = None
     min_mean_cosine: float | None = Field(default=None, ge=-1, le=1)
     min_neighbour_overlap: float | None = Field(default=None, ge=0, le=1)
+    max_marked: float | None = Field(default=None, ge=0, le=1)
     max_changed: float | None = Field(default=None, ge=0, le=1)
 
 

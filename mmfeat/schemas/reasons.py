@@ -1,4 +1,4 @@
-"""Failures counted by their reason: what a person looks at first, before any item."""
+"""Why items failed, told apart by kind: what differs from item to item within one kind is left out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,25 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-# What differs from item to item: texts in quotes, paths and addresses, hexadecimal and other numbers.
-_OWN = re.compile(
-    r"""'[^']*'|"[^"]*"|\b\w+://\S+|(?<![\w.])(?:/[^\s/:,;]+){2,}|\b0x[0-9a-fA-F]+\b|\b\d[\d,.]*(?<=\d)"""
+# Of a status its number is the kind.
+_STATUS = re.compile(r"\b(?:answered|status|HTTP|error)[ :=]*\d{3}\b", re.IGNORECASE)
+_VARIES = re.compile(
+    r"'[^']*'|\"[^\"]*\""  # names of items, files and keys
+    r"|\b[a-z][a-z0-9+.-]*://\S+"  # addresses
+    r"|(?<![\w.])/?(?:[\w.@%+-]+/)+[\w.@%+-]+"  # paths
+    r"|\b(?=\w*\d)(?=\w*[a-z])[\w-]{10,}\b"  # ids of requests and the like
+    r"|\b0x[0-9a-f]+\b"
+    r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
+    r"|(?<![\w.-])[-+]?\d+(?:[.,:x]\d+)*(?:e[-+]?\d+)?(?=(?:x|\b)|[A-Za-z%]{1,3}\b)",
+    re.IGNORECASE,
+)
+_SHOWN = "\u2026"
+
+# Of servers and engines: what they say when they are in trouble themselves.
+_PASSING = re.compile(
+    r"the server answered (?:408|425|429|5\d\d)|no answer within|the connection broke|no connection"
+    r"|connection attempts failed|no chat completion|the vLLM engine died",
+    re.IGNORECASE,
 )
 
 
@@ -31,8 +47,17 @@ class ReasonCount:
     first: str
 
 
+def kind_of(reason: str) -> str:
+    """A reason without the names, numbers, ids, paths and addresses that differ from item to item."""
+    parts, at = [], 0
+    for status in _STATUS.finditer(reason):
+        parts += [_VARIES.sub(_SHOWN, reason[at : status.start()]), status[0]]
+        at = status.end()
+    return "".join([*parts, _VARIES.sub(_SHOWN, reason[at:])])
+
+
 def counted(failures: Iterable[Mapping[str, Any]]) -> list[ReasonCount]:
-    """Failures by stage and reason, the commonest first; reasons that differ in a number or a name are one.
+    """Failures by stage and kind of reason, the commonest first.
 
     Args:
         failures: rows of ``item_id``, ``stage`` and ``reason``.
@@ -40,10 +65,27 @@ def counted(failures: Iterable[Mapping[str, Any]]) -> list[ReasonCount]:
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in failures:
-        kind = (row["stage"] or "", _OWN.sub("...", row["reason"] or ""))
+        kind = (row["stage"] or "", kind_of(row["reason"] or ""))
         counts[kind] += 1
         first.setdefault(kind, row)
     return [
         ReasonCount(kind[0], first[kind]["reason"] or "", items, first[kind]["item_id"])
         for kind, items in counts.most_common()
     ]
+
+
+def grouped(reasons: Mapping[str, int]) -> dict[str, int]:
+    """Reasons to how many, those of one kind as one line, the commonest first.
+
+    A kind that has one reason is shown by it in full.
+    """
+    kinds: dict[str, dict[str, int]] = {}
+    for reason, count in reasons.items():
+        kinds.setdefault(kind_of(reason), {})[reason] = count
+    lines = {(next(iter(of)) if len(of) == 1 else kind): sum(of.values()) for kind, of in kinds.items()}
+    return dict(sorted(lines.items(), key=lambda line: -line[1]))
+
+
+def may_pass(reasons: Iterable[str]) -> bool:
+    """Whether one of the reasons says nothing of its item, so that another try may go well."""
+    return any(_PASSING.search(reason) for reason in reasons)

@@ -78,7 +78,7 @@ class LookedUpFeature(BaseModel):
         examples=["vector", "caption"],
     )
     status: list[Literal["ok", "missing", "failed", "absent"]]
-    reason: list[str] = Field(description="Why an item failed, else empty.")
+    reason: list[str] = Field(description="Why an item failed, or by what an ok text is marked; else empty.")
     values: list[Any] = Field(description="Lists of numbers, or texts; null where the item has no value.")
 
 

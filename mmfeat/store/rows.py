@@ -78,6 +78,15 @@ def failures(database: Database, version: FeatureVersion) -> pa.Table:
     return rows.sort_by("item_id")
 
 
+def marked(database: Database, version: FeatureVersion) -> pa.Table:
+    """``item_id, reason`` of every ok row that is marked, by item id; the reason says by what."""
+    with database.errors(f"read {version.version}"):
+        rows = table_of(database, version).to_table(
+            columns=["item_id", "reason"], filter=f"status = '{OK}' AND reason != ''"
+        )
+    return rows.sort_by("item_id")
+
+
 def facts(database: Database, version: FeatureVersion) -> pa.Table:
     """``item_id, facts`` of every row that has any, by item id; facts are JSON."""
     with database.errors(f"read {version.version}"):

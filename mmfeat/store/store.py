@@ -267,6 +267,11 @@ class Store:
         """``item_id, stage, reason`` of every failed row, by item id."""
         return rows.failures(self._database, version)
 
+    def marked(self, version: FeatureVersion) -> pa.Table:
+        """``item_id, reason`` of every text that is stored and marked as none that was wanted (a refusal, a
+        loop), by item id."""
+        return rows.marked(self._database, version)
+
     def facts(self, version: FeatureVersion) -> pa.Table:
         """``item_id, facts`` (JSON) of every row that a captioner left some with, by item id."""
         return rows.facts(self._database, version)

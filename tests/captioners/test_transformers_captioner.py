@@ -348,6 +348,28 @@ def test_a_model_without_a_chat_template_is_refused(folder):
         captioner(model=str(folder))
 
 
+def test_reasoning_that_the_template_opens_is_no_caption_and_can_be_switched_off(plain, folder):
+    template = folder / "chat_template.jinja"
+    opened = "{% if enable_thinking is not defined or enable_thinking %}<think>{% endif %}"
+    template.write_text(template.read_text().replace("Assistant:", f"Assistant:{opened}"))
+    item = still(synthetic.held_out(1)[0])
+    (thought,) = captioner(model=str(folder)).caption([item])
+    assert "nothing but reasoning" in thought.reason
+    (said,) = captioner(model=str(folder), chat_template_kwargs={"enable_thinking": False}).caption([item])
+    assert said == plain.caption([item])[0]
+
+
+def test_a_mark_of_reasoning_that_is_a_control_token_is_not_lost_in_decoding(folder):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "<|other|>"]})
+    tokenizer.save_pretrained(folder)
+    model = captioner(model=str(folder))
+    ids = model._tokenizer("[THINK]red[/THINK]blue<|other|>", add_special_tokens=False)["input_ids"]
+    assert model._text(ids).replace(" ", "") == "[THINK]red[/THINK]blue"
+
+
 def test_a_model_of_another_kind_is_refused():
     with pytest.raises(ConfigError, match="tiny-dino"):
         captioner(model=str(MODEL.parent / "tiny-dino"))

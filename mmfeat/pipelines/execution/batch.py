@@ -19,6 +19,7 @@ from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, joint_hash
 from mmfeat.pipelines.planning.groups import media_columns_of
 from mmfeat.pipelines.planning.hashes import ABSENT
 from mmfeat.pipelines.planning.work import PAYLOAD
+from mmfeat.report.marks import marks_of
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.inputs import Input
@@ -31,7 +32,7 @@ RESULTS_SCHEMA = pa.schema(
         pa.field("feature", pa.int32()),
         pa.field("status", pa.string()),
         pa.field("stage", pa.string()),
-        pa.field("reason", pa.string()),
+        pa.field("reason", pa.string()),  # why it failed, or what an ok text is marked by
         pa.field("content_hash", pa.string()),
         pa.field("stamp", pa.string()),
         pa.field("value", pa.large_binary()),  # numbers in the store's dtype, or UTF-8 text
@@ -300,8 +301,18 @@ def encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> Value:
         if isinstance(output, Exception):
             raise output
         if spec.form == "text":
-            facts = json.dumps(output.facts())
-            return Value(OK, _text(output), content_hash, facts=facts, **asdict(output.usage))
+            facts, marks = output.facts(), _marks(spec, output.text)
+            if marks:
+                facts["marks"] = list(marks)
+            reason = "; ".join(f"{kind}: {shown}" for kind, shown in marks.items())
+            return Value(
+                OK,
+                _text(output),
+                content_hash,
+                reason=reason,
+                facts=json.dumps(facts),
+                **asdict(output.usage),
+            )
         return Value(OK, _numbers(spec, output), content_hash)
     except NotAsked as stop:
         return Value(NOT_ASKED, stage=type(stop.why).__name__, reason=stop.why.message, facts=stop.why.hint)
@@ -313,6 +324,11 @@ def encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> Value:
 def missing(content_hash: str | None) -> Value:
     """The value of a feature that lacks something it must have."""
     return Value(MISSING, content_hash=content_hash)
+
+
+def _marks(spec: FeatureSpec, text: str) -> dict[str, str]:
+    """What a text that a language model wrote shows to be no caption."""
+    return {} if spec.decoding is None else marks_of(text)
 
 
 def _text(output: Caption) -> bytes:

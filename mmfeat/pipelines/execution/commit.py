@@ -6,6 +6,7 @@ could run ahead of them.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
@@ -64,6 +65,7 @@ class Committer:
         self.seen = np.zeros((len(versions), len(plan.work)), dtype=bool)
         self.tally: list[dict[str, int]] = [{OK: 0, MISSING: 0, FAILED: 0} for _ in versions]
         self.reasons: list[dict[str, int]] = [{} for _ in versions]
+        self.marks: list[dict[str, int]] = [{} for _ in versions]
         self.seconds = [0.0] * len(versions)
 
     def add_known(self, known: pa.Table) -> None:
@@ -142,6 +144,8 @@ class Committer:
         for row in failed.select(["stage", "reason"]).to_pylist():
             why = f"{row['stage']}: {row['reason']}"
             self.reasons[feature][why] = self.reasons[feature].get(why, 0) + 1
+        for kind in _marks_in(rows):
+            self.marks[feature][kind] = self.marks[feature].get(kind, 0) + 1
         self.groups[feature].append(rows)
         self.since[feature] = self.since[feature] or time.monotonic()
         group = self.groups[feature]
@@ -164,6 +168,13 @@ class Committer:
         self.groups[feature], self.since[feature] = [], None
         self.unsure[feature] = False
         self.committed(feature, len(rows))
+
+
+def _marks_in(rows: pa.Table) -> Iterator[str]:
+    """What ok rows are marked by."""
+    marked = pc.and_(pc.equal(rows["status"], OK), pc.greater(pc.utf8_length(rows["reason"]), 0))
+    for facts in rows.filter(marked)["facts"].to_pylist():
+        yield from json.loads(facts or "{}").get("marks", ())
 
 
 def _groups(rows: pa.Table) -> Iterator[tuple[int, pa.Table]]:

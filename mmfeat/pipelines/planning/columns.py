@@ -19,6 +19,9 @@ from mmfeat.schemas.spec import FeatureSpec
 #: Gives batches that together hold the named columns of every committed row of a feature.
 Ledger = Callable[[Sequence[str]], Iterable[pa.RecordBatch]]
 
+#: Tells of a stored text whether it is one that is not stored any more: see :meth:`Method.outdated`.
+Outdated = Callable[[str], bool]
+
 #: The stage of a failure that is that of a feature which is read.
 UPSTREAM = "upstream"
 #: A status as a number is its place here.
@@ -70,6 +73,7 @@ class Column:
         rows: how many are committed, those of other items among them.
         moved: rows of media that are the same if the content is.
         other_rules: rows that were read by other rules than those of now: items and what the rows say.
+        outdated_texts: items whose row holds a text that is not stored any more.
     """
 
     had_row: np.ndarray
@@ -81,6 +85,7 @@ class Column:
     rows: int = 0
     moved: list[Moved] = field(default_factory=list)
     other_rules: list[tuple[np.ndarray, list[str | None]]] = field(default_factory=list)
+    outdated_texts: list[np.ndarray] = field(default_factory=list)
 
     @classmethod
     def empty(cls, n: int) -> Column:
@@ -88,13 +93,22 @@ class Column:
         had_row, same, done = (np.zeros(n, dtype=bool) for _ in range(3))
         return cls(had_row, np.full(n, NO_ROW, np.int8), same, np.full(n, -1, np.int32), done)
 
-    def read(self, ledger: Ledger, places: Places, spec: FeatureSpec, parts: Sequence[Part]) -> None:
+    def read(
+        self,
+        ledger: Ledger,
+        places: Places,
+        spec: FeatureSpec,
+        parts: Sequence[Part],
+        outdated: Outdated | None = None,
+    ) -> None:
         """Take in the committed rows; media's content becomes known where a row's stamp is their own.
 
         Args:
             parts: the feature's inputs, in order.
+            outdated: tells which texts are not stored any more.
         """
         more = ["stage"] if any(part.content.is_media for part in parts) else []
+        more += ["text"] if outdated else []
         for batch in ledger(["item_id", "status", "content_hash", "stamp", "rules", *more]):
             self.rows += len(batch)
             items, rows = placed(batch, places)
@@ -104,6 +118,8 @@ class Column:
             others = by_other_rules(rows["rules"], spec)
             if others.any():
                 self.other_rules.append((items[others], rows["rules"].filter(pa.array(others)).to_pylist()))
+            if outdated and (wrong := texts_outdated(rows["text"], outdated)).any():
+                self.outdated_texts.append(items[wrong])
 
     def _compare(self, items: np.ndarray, rows: pa.RecordBatch, parts: Sequence[Part]) -> None:
         """Whether rows were made from what their items hold now.
@@ -154,6 +170,11 @@ def _unreadable(rows: pa.RecordBatch) -> np.ndarray:
     """``[n]`` bool: rows of media that could not be read or decoded."""
     failed = pc.and_(pc.equal(rows["status"], FAILED), pc.not_equal(rows["stage"], UPSTREAM))
     return np.asarray(failed.fill_null(False).to_numpy(zero_copy_only=False))
+
+
+def texts_outdated(texts: pa.Array, outdated: Outdated) -> np.ndarray:
+    """``[n]`` bool: which texts are not stored any more; none where there is no text."""
+    return np.array([text is not None and outdated(text) for text in texts.to_pylist()], dtype=bool)
 
 
 def placed(batch: pa.RecordBatch, places: Places) -> tuple[np.ndarray, pa.RecordBatch]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from mmfeat.pipelines.planning.columns import (
     UPSTREAM,
     Column,
     Ledger,
+    Outdated,
     placed,
 )
 from mmfeat.pipelines.planning.contents import Content, Contents, Part, has_words, split_stamps
@@ -75,6 +77,7 @@ class Plan:
         replaced: per feature, the ids of items whose committed row is out of date and will be replaced.
         outdated: per feature, how many rows a fix of a decoder touches, by rule number of a modality: they
             are replaced.
+        replaced_texts: per feature, how many rows hold a text that is not stored any more: they are replaced.
         confirmed: per feature, the ids of items whose row such a fix does not touch: only what it says of
             the rules is out of date.
         deferred: per feature, the positions of items that wait for values which this plan computes: another
@@ -93,6 +96,7 @@ class Plan:
     settled: list[dict[str, int]]
     replaced: list[pa.StringArray]
     outdated: list[int]
+    replaced_texts: list[int]
     confirmed: list[pa.StringArray]
     deferred: list[np.ndarray]
     rows: list[int]
@@ -116,6 +120,7 @@ class Planner:
         stamps: STAMPS_SCHEMA memo of files re-hashed to the same content.
         limits: no file above them is read for its hash.
         retry_failed: plan failed rows again.
+        outdated_texts: of features by number, what tells that a stored text is not stored any more.
         after: the plan before of the same run, over the same catalog. What it computed is not tried again.
         report: called with how many files are being re-read, for a progress display.
     """
@@ -129,6 +134,7 @@ class Planner:
         *,
         limits: MediaLimits,
         retry_failed: bool = False,
+        outdated_texts: Mapping[int, Outdated] = MappingProxyType({}),
         after: Plan | None = None,
         report: Callable[[str], None] = lambda message: None,
     ) -> None:
@@ -139,6 +145,7 @@ class Planner:
         self.stamps = stamps
         self.limits = limits
         self.retry_failed = retry_failed
+        self.outdated_texts = outdated_texts
         self.after = after
         self.report = report
         self.modality_of = {name: column.modality for name, column in columns_of(catalog.schema).items()}
@@ -152,6 +159,7 @@ class Planner:
         self.copied_texts: dict[int, tuple[np.ndarray, pa.Array]] = {}
         self.touched: list[pa.Table] = []
         self.outdated = [0] * len(self.specs)
+        self.replaced_texts = [0] * len(self.specs)
         self.confirmed = [_NONE] * len(self.specs)
 
     def plan(self) -> Plan:
@@ -175,11 +183,12 @@ class Planner:
         media = list(dict.fromkeys(c for n in readers for c in media_columns_of(self.specs[n])))
         remembered = {name: self._recall(name) for name in media}
         for n in readers:
-            self.columns[n].read(self.ledgers[n], self.places, self.specs[n], parts[n])
+            self._read_rows(n, parts[n])
         for name in media:
             self._recognise_touched(name, remembered[name], parts)
         for n in readers:
             self.columns[n].recognise(parts[n])
+            self._judge_texts(n)
             self._judge_other_rules(n, parts[n])
         needed = {n: self._needed(n, _all_present(parts[n])) for n in readers}
         for name in media:
@@ -188,6 +197,10 @@ class Planner:
             if wanted.any():
                 self._recognise_copies(name, wanted, of_column)
         self._compute_or_copy(group, parts, needed)
+
+    def _read_rows(self, number: int, parts: Sequence[Part]) -> None:
+        outdated = self.outdated_texts.get(number)
+        self.columns[number].read(self.ledgers[number], self.places, self.specs[number], parts, outdated)
 
     def _part(self, read: Input) -> Part:
         """An input that is a column."""
@@ -235,6 +248,19 @@ class Planner:
                     ],
                     schema=STAMPS_SCHEMA,
                 )
+            )
+
+    def _judge_texts(self, number: int) -> None:
+        """Rows of the same content whose text is not stored any more are out of date."""
+        column = self.columns[number]
+        for items in column.outdated_texts:
+            self.replaced_texts[number] += int(np.count_nonzero(column.same[items]))
+            column.same[items] = False
+        column.outdated_texts = []
+        if self.replaced_texts[number]:
+            self.report(
+                f"{self.specs[number].version}: {self.replaced_texts[number]:,} rows are out of date, since "
+                "they hold a model's reasoning beside its answer; they are computed again"
             )
 
     def _judge_other_rules(self, number: int, parts: Sequence[Part]) -> None:
@@ -371,7 +397,9 @@ class Planner:
         distinct, asked = np.unique(first[rows], return_inverse=True)
         contents = np.hstack([part.hashes(items[distinct]) for part in parts])
         has_text = self.specs[number].form == "text"
-        found = find_reusable(self.ledgers[number], contents, self.specs[number])
+        found = find_reusable(
+            self.ledgers[number], contents, self.specs[number], self.outdated_texts.get(number)
+        )
         origin = found.of[asked]
         copied[rows] = origin >= 0
         takers, origin = items[copied], pa.array(origin[origin >= 0])
@@ -407,10 +435,11 @@ class Planner:
         ]
         media = media_columns_of(spec)
         remembered = {name: self._recall(name) for name in media}
-        column.read(self.ledgers[number], self.places, spec, parts)
+        self._read_rows(number, parts)
         for name in media:
             self._recognise_touched(name, remembered[name], {number: parts})
         column.recognise(parts)
+        self._judge_texts(number)
         self._judge_other_rules(number, parts)
         lacking = self._inherit(number, parts, pending)
         self._join(number, joined & ~lacking, pending)
@@ -571,6 +600,7 @@ class Planner:
             settled=[column.counts() for column in self.columns],
             replaced=[taken(self.ids, items) for items in out_of_date],
             outdated=self.outdated,
+            replaced_texts=self.replaced_texts,
             confirmed=[taken(self.ids, items) for items in self.confirmed],
             deferred=[
                 _NONE if column.deferred is None else np.flatnonzero(column.deferred)

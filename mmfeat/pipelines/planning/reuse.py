@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.pipelines.planning import hashes
-from mmfeat.pipelines.planning.columns import Ledger
+from mmfeat.pipelines.planning.columns import Ledger, Outdated, texts_outdated
 from mmfeat.pipelines.planning.rules import by_other_rules
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.spec import FeatureSpec
@@ -30,9 +30,15 @@ class Reusable:
     texts: pa.Array
 
 
-def find_reusable(ledger: Ledger, contents: np.ndarray, spec: FeatureSpec) -> Reusable:
+def find_reusable(
+    ledger: Ledger, contents: np.ndarray, spec: FeatureSpec, outdated: Outdated | None = None
+) -> Reusable:
     """An ``ok`` row, read by the rules of now, for each of ``[m, 4 * parts]`` distinct joint hashes, where
-    the feature's ledger has one."""
+    the feature's ledger has one.
+
+    Args:
+        outdated: tells which texts are not stored any more, and so not copied.
+    """
     has_text = spec.form == "text"
     finder = hashes.Finder(contents)
     of = np.full(len(contents), -1, dtype=np.int64)
@@ -40,6 +46,8 @@ def find_reusable(ledger: Ledger, contents: np.ndarray, spec: FeatureSpec) -> Re
     for batch in ledger(["item_id", "status", "content_hash", "rules", *(["text"] if has_text else [])]):
         ok = batch.filter(pc.equal(batch.column("status"), OK))
         ok = ok.filter(pa.array(~by_other_rules(ok.column("rules"), spec)))
+        if outdated:
+            ok = ok.filter(pa.array(~texts_outdated(ok.column("text"), outdated)))
         rows, there = hashes.joint_from_hex(ok.column("content_hash"), contents.shape[1] // hashes.WORDS)
         asked = finder.find(rows)
         there[there] = asked >= 0

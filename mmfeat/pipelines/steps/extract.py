@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.base import Task
 from mmfeat.pipelines.execution.choice import choose
 from mmfeat.pipelines.execution.commit import Committer
@@ -28,6 +29,7 @@ from mmfeat.schemas.errors import ConfigError, ConservationError, GateFailed, Sp
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.job import JobConfig
+from mmfeat.schemas.reasons import grouped, may_pass
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import near
 from mmfeat.store import FeatureVersion
@@ -100,6 +102,7 @@ class _Extraction:
         if self.job.run.estimate:
             return
         forget_answers(specs, self.sending)
+        self._tell_of_passed_trouble(computed)
         self._fit(versions)
 
     def _compute_all(self, versions: list[FeatureVersion], numbers: list[int]) -> None:
@@ -124,11 +127,14 @@ class _Extraction:
             self.store.stamps(),
             limits=self.job.limits,
             retry_failed=self.job.run.retry_failed,
+            outdated_texts=_outdated_texts([version.spec for version in versions]),
             after=before,
             report=self.reporter.say,
         ).plan()
         outdated = zip(plan.specs, plan.outdated, strict=True)
         self.notices += [_outdated(spec, rows) for spec, rows in outdated if rows]
+        texts = zip(plan.specs, plan.replaced_texts, strict=True)
+        self.notices += [_with_reasoning(spec, rows) for spec, rows in texts if rows]
         if len(plan.touched):
             self.store.put_stamps(plan.touched)
         self.context.log(_planned(plan))
@@ -259,9 +265,32 @@ class _Extraction:
     def check_failed(self) -> None:
         """GateFailed where more of a feature's rows failed than the job allows."""
         report, most = self.context.so_far, self.job.run.max_failed
-        for feature in report.features:
+        for number, feature in enumerate(report.features):
             if feature.failed_share > most:
-                raise _too_many_failed(feature.version, feature.failed_share, most, feature.reasons, report)
+                reasons, stored = feature.reasons, self._stored_reasons(number)
+                raise _too_many_failed(feature.version, feature.failed_share, most, reasons or stored, report)
+
+    def _tell_of_passed_trouble(self, numbers: Sequence[int]) -> None:
+        """Say which rows failed in an earlier run for no fault of their items."""
+        for number in numbers:
+            if self.job.run.retry_failed or not self.tallies[number].settled[FAILED]:
+                continue
+            rows = sum(n for why, n in self._stored_reasons(number).items() if may_pass([why]))
+            if rows:
+                version = self.context.specs[number].version
+                self.notices.append(
+                    f"{version}: {rows:,} rows failed because a server or an engine was in trouble; "
+                    "--retry-failed computes them again"
+                )
+
+    def _stored_reasons(self, number: int) -> dict[str, int]:
+        """Why items failed for a feature, in this run and before."""
+        spec = self.context.specs[number]
+        version = next((one for one in self.context.versions if one.name == spec.name), None)
+        if version is None:
+            return {}
+        rows = self.store.failures(version).to_pylist()
+        return grouped(Counter(f"{row['stage']}: {row['reason']}" for row in rows))
 
     def _feature(self, number: int, spec: FeatureSpec) -> FeatureReport:
         if (done := self.fitted.get(number)) is not None:
@@ -281,8 +310,9 @@ class _Extraction:
             failed=tally.rows[FAILED],
             seconds=round(tally.seconds, 3),
             runtimes=[] if at is None else self.runtimes.of(at),
-            reasons=dict(tally.reasons.most_common()),
+            reasons=grouped(tally.reasons),
             failed_share=tally.failed_share,
+            marks=dict(tally.marks.most_common()),
             estimate=None if at is None or self.costs is None else self.costs.estimate(at),
             cost=None if at is None or self.costs is None else self.costs.actual(at),
         )
@@ -300,6 +330,7 @@ class _Tally:
         self.settled: Counter[str] = Counter()
         self.rows: Counter[str] = Counter()
         self.reasons: Counter[str] = Counter()
+        self.marks: Counter[str] = Counter()
         self.seconds = 0.0
 
     def add(self, plan: Plan, committer: Committer, feature: int) -> None:
@@ -308,6 +339,7 @@ class _Tally:
         self.settled.subtract(self.rows)
         self.rows.update(committer.tally[feature])
         self.reasons.update(committer.reasons[feature])
+        self.marks.update(committer.marks[feature])
         self.seconds += committer.seconds[feature]
 
     @property
@@ -340,6 +372,19 @@ def _models(specs: Sequence[FeatureSpec]) -> str:
     for spec in specs:
         made.setdefault(spec.model, []).append(spec.name)
     return "; ".join(f"{model} for {', '.join(names)}" for model, names in made.items())
+
+
+def _outdated_texts(specs: Sequence[FeatureSpec]) -> dict[int, Callable[[str], bool]]:
+    """Of features by number, what tells that a stored text is not stored any more."""
+    found = ((number, class_of(spec).outdated(spec)) for number, spec in enumerate(specs))
+    return {number: outdated for number, outdated in found if outdated is not None}
+
+
+def _with_reasoning(spec: FeatureSpec, rows: int) -> str:
+    return (
+        f"{spec.version}: {rows:,} rows were out of date, since they hold a model's reasoning beside its "
+        "answer; they are replaced"
+    )
 
 
 def _capped(cap: SpendingCap, plan: Plan, committer: Committer) -> SpendingCap:
@@ -379,10 +424,13 @@ def _not_conserved(message: str) -> ConservationError:
 def _too_many_failed(
     version_: str, share: float, most: float, reasons: Any, report: RunReport | None = None
 ) -> GateFailed:
-    commonest = "; ".join(f"{n} x {why}" for why, n in Counter(reasons).most_common(3))
+    commonest = "; ".join(f"{n} x {why}" for why, n in Counter(grouped(reasons)).most_common(3))
+    again = "--retry-failed computes failed rows again, which may pass now" if may_pass(reasons) else ""
     return GateFailed(
         f"{version_}: {share:.1%} of the rows failed, more than {most:.1%}"
         + (f" ({commonest})." if commonest else "."),
-        hint="See `mmfeat failures`; raise --max-failed to accept them. What succeeded is committed.",
+        hint="See `mmfeat failures`; "
+        + (f"{again}; " if again else "")
+        + "raise --max-failed to accept them. What succeeded is committed.",
         report=report,
     )

@@ -74,6 +74,8 @@ class Gates(Step[GatesConfig]):
     def _judge(self, store: Store, version: FeatureVersion, place: Place | None) -> Iterator[GateResult]:
         if self.config.min_coverage is not None:
             yield _coverage(store, version, place, self.config.min_coverage)
+        if self.config.max_marked is not None and version.spec.decoding is not None:
+            yield _marked(store, version, self.config.max_marked)
         if self.config.captions is not None and version.spec.role == "caption":
             yield from self._captions(store, version, Path(self.config.captions))
         current = store.promotion.histories().get(version.name)
@@ -119,6 +121,14 @@ def _coverage(store: Store, version: FeatureVersion, place: Place | None, least:
         return GateResult("min_coverage", version.version, least, None, True, "no item has the source")
     share = counts.get(OK, 0) / able
     return GateResult("min_coverage", version.version, least, share, share >= least)
+
+
+def _marked(store: Store, version: FeatureVersion, most: float) -> GateResult:
+    ok = store.counts(version).get(OK, 0)
+    if not ok:
+        return GateResult("max_marked", version.version, most, None, True, "there is no text")
+    share = len(store.marked(version)) / ok
+    return GateResult("max_marked", version.version, most, share, share <= most)
 
 
 def _both(store: Store, old: FeatureVersion, new: FeatureVersion) -> tuple[FeatureColumn, FeatureColumn]:

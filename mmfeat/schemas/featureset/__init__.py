@@ -59,7 +59,7 @@ class FeatureColumn:
             ``[m, dims]`` of the spec's store dtype, ``m`` of each item's own, None where the mask is False.
         mask: ``[n]`` bool, True where the item has a value.
         status: ``[n]`` of ``ok``, ``missing``, ``failed`` or ``absent``.
-        reason: ``[n]``, why a row failed; empty otherwise.
+        reason: ``[n]``, why a row failed, or by what an ok text is marked (a refusal, a loop); else empty.
         licence: licence of the weights that made the values, where it is known.
         steps: what was done to the values since, in order.
     """

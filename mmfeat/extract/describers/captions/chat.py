@@ -10,13 +10,15 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from mmfeat.extract.base import Ask, Caption, Captioner, Reads, Row, SceneCaption
+from mmfeat.extract.describers.captions import reasoning
 from mmfeat.extract.describers.captions.replies import InvalidReply, parse_reply
 from mmfeat.extract.describers.prompts import PromptFile, load_prompt
 from mmfeat.extract.options import FrameOptions, Place, pixel_input
 from mmfeat.schemas.errors import ItemError, NotAsked
+from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import PictureFormat, PixelView
 from mmfeat.schemas.media import Frames
@@ -28,6 +30,25 @@ from mmfeat.schemas.templates import fill
 _OF_CLIPS = ("times", "scenes")
 
 _DEFAULT_MAX_SIDE = 768
+
+# Arguments of a chat template that are the caller's own.
+_OF_THE_CALL = dict.fromkeys(
+    (
+        "add_generation_prompt",
+        "chat_template",
+        "continue_final_message",
+        "conversation",
+        "documents",
+        "padding",
+        "processor_kwargs",
+        "return_dict",
+        "return_tensors",
+        "tokenize",
+        "tools",
+        "truncation",
+    ),
+    "how the template is called is not for a job to say",
+)
 
 # Decides values, so a change of it raises the method_version of every chat engine.
 _CORRECTION = (
@@ -58,10 +79,11 @@ class Reply:
     """What the model answered.
 
     Attributes:
-        text: stripped, without special tokens.
+        text: stripped, without special tokens but for those that mark reasoning.
         finish_reason: ``stop`` (the model ended it) or ``length`` (cut at the token cap).
         prompt_tokens, new_tokens: without padding; ``new_tokens`` counts the token that ends the reply.
         seconds: that the model worked for it: of a batch, its share.
+        reasoning: characters of reasoning that came apart from the text.
     """
 
     text: str
@@ -69,6 +91,7 @@ class Reply:
     prompt_tokens: int = 0
     new_tokens: int = 0
     seconds: float = field(default=0.0, compare=False)
+    reasoning: int = 0
 
 
 class ChatOptions(FrameOptions):
@@ -80,6 +103,13 @@ class ChatOptions(FrameOptions):
     summary_prompt: Place = None
     max_new_tokens: int | None = Field(default=None, gt=0)
     temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    chat_template_kwargs: Fields = None
+
+    @field_validator("chat_template_kwargs")
+    @classmethod
+    def _of_the_template(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
+        refuse_set_elsewhere(fields, _OF_THE_CALL)
+        return fields
 
 
 class ChatSettings(Frozen):
@@ -87,11 +117,13 @@ class ChatSettings(Frozen):
 
     Attributes:
         summary: how the captions of a clip's scenes become one text; None where it is asked as a whole.
+        chat_template_kwargs: what the model's chat template is told, such as not to open any reasoning.
     """
 
     prompt: Prompt
     decoding: Decoding
     summary: Summary | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     compute_dtype: ComputeDtype = "float32"
 
 
@@ -125,6 +157,11 @@ class ChatCaptioner(Captioner):
             for name, optional in file.prompt.variables.items():
                 found[name] = found.get(name, True) and optional
         return {name: optional for name, optional in found.items() if name not in _OF_CLIPS}
+
+    @classmethod
+    def outdated(cls, spec: FeatureSpec) -> Callable[[str], bool] | None:
+        """See :meth:`Method.outdated`: texts that reasoning stands in. JSON was checked as a whole."""
+        return None if spec.role == "json" else reasoning.shows_reasoning
 
     @cached_property
     def settings(self) -> ChatSettings:
@@ -200,13 +237,13 @@ class ChatCaptioner(Captioner):
     ) -> list[Caption | ItemError]:
         """The model's answers to one turn each, as the prompt's schema wants them."""
         said = self.answer([(turn,) for turn in turns], decoding, at_once)
-        outcomes = [_caught(accepted, prompt, reply) for reply in said]
+        outcomes = [_caught(accepted, prompt, reply, decoding) for reply in said]
         refused = {k: o for k, o in enumerate(outcomes) if isinstance(o, InvalidReply)}
         if refused:
             corrected = [self._corrected(turns[k], reply) for k, reply in refused.items()]
             again = self.answer(corrected, decoding, at_once)
             for k, second in zip(refused, again, strict=True):
-                outcomes[k] = _second(prompt, said[k], second)
+                outcomes[k] = _second(prompt, said[k], second, decoding)
         return outcomes
 
     def _corrected(self, asked: Turn, refused: InvalidReply) -> Conversation:
@@ -268,8 +305,16 @@ def _summarised(described: _Described | ItemError, said: Caption | ItemError) ->
         raise described
     if isinstance(said, ItemError):
         raise said
-    retries = said.retries + sum(caption.retries for caption in described.captions)
-    return replace(_adding(said, described.captions), scenes=described.scenes, retries=retries)
+    retries, thought = (
+        sum(getattr(caption, name) for caption in (said, *described.captions))
+        for name in ("retries", "reasoning_characters")
+    )
+    return replace(
+        _adding(said, described.captions),
+        scenes=described.scenes,
+        retries=retries,
+        reasoning_characters=thought,
+    )
 
 
 def chat_spec(ask: Ask[Any], sent_as: PictureFormat | None = None, **resolved: Any) -> FeatureSpec:
@@ -298,6 +343,7 @@ def chat_spec(ask: Ask[Any], sent_as: PictureFormat | None = None, **resolved: A
         prompt=asked.prompt,
         decoding=_decoding(ask, asked),
         summary=summary,
+        chat_template_kwargs=options.chat_template_kwargs,
         compute_dtype=resolved.pop("compute_dtype", "float32"),
     )
     return ask.spec(
@@ -362,14 +408,48 @@ def _of_those_left(outcomes: Sequence[Any], work: Callable[[list[Any]], Sequence
     return [outcome if isinstance(outcome, ItemError) else next(done) for outcome in outcomes]
 
 
-def accepted(prompt: Prompt, reply: Reply | ItemError) -> Caption:
-    """The caption that a reply is; ItemError where it is none, InvalidReply where a schema says so."""
+def accepted(prompt: Prompt, reply: Reply | ItemError, decoding: Decoding) -> Caption:
+    """The caption that a reply is, without what the model thought before it.
+
+    Raises:
+        ItemError: it is none, or nothing but reasoning.
+        InvalidReply: a schema says that it is none.
+    """
     if isinstance(reply, ItemError):
         raise reply
-    text = reply.text if prompt.reply_schema is None else parse_reply(reply.text, prompt.reply_schema)
+    said = _said(prompt, reply)
+    thought = reply.reasoning + said.reasoning
+    if not said.answer and (thought or said.is_open or reply.finish_reason == "length"):
+        raise _no_answer(reply, thought > 0 or said.is_open, decoding)
+    text = said.answer if prompt.reply_schema is None else parse_reply(said.answer, prompt.reply_schema)
     if not _is_unicode(text):
         raise ItemError("caption", "the model gave half a character, which is no text")
-    return Caption(text, reply.finish_reason, reply.prompt_tokens, reply.new_tokens, reply.seconds)
+    return Caption(
+        text,
+        reply.finish_reason,
+        reply.prompt_tokens,
+        reply.new_tokens,
+        reply.seconds,
+        reasoning_characters=thought,
+    )
+
+
+def _said(prompt: Prompt, reply: Reply) -> reasoning.Said:
+    """The parts of a reply. JSON that fits its schema is an answer as it is, whatever its texts say."""
+    if prompt.reply_schema is not None and not isinstance(
+        _caught(parse_reply, reply.text, prompt.reply_schema), ItemError
+    ):
+        return reasoning.Said(reply.text)
+    return reasoning.split(reply.text)
+
+
+def _no_answer(reply: Reply, thought: bool, decoding: Decoding) -> ItemError:
+    what = "nothing but reasoning" if thought else "empty"
+    return ItemError(
+        "caption",
+        f"the reply is {what} (finish_reason {reply.finish_reason}): raise max_new_tokens (it is "
+        f"{decoding.max_new_tokens}), or switch the model's thinking off",
+    )
 
 
 def _is_unicode(text: str) -> bool:
@@ -381,9 +461,11 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _second(prompt: Prompt, first: Reply | ItemError, second: Reply | ItemError) -> Caption | ItemError:
+def _second(
+    prompt: Prompt, first: Reply | ItemError, second: Reply | ItemError, decoding: Decoding
+) -> Caption | ItemError:
     """The outcome of the second try, with what the first one cost."""
-    outcome: Caption | ItemError = _caught(accepted, prompt, second)
+    outcome: Caption | ItemError = _caught(accepted, prompt, second, decoding)
     if isinstance(outcome, InvalidReply):
         cut = isinstance(second, Reply) and second.finish_reason == "length"
         return ItemError(

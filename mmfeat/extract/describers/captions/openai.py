@@ -11,11 +11,13 @@ from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import Field, field_validator
 
 from mmfeat.extract.base import Ask, Placement, Usage
 from mmfeat.extract.describers.captions.chat import (
     ChatCaptioner,
     ChatOptions,
+    ChatSettings,
     Conversation,
     Reply,
     Turn,
@@ -24,12 +26,28 @@ from mmfeat.extract.describers.captions.chat import (
 from mmfeat.extract.describers.captions.client import Request, client_of
 from mmfeat.extract.options import need_model
 from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
 from mmfeat.schemas.inputs import PictureFormat
 from mmfeat.schemas.server import Sending
 from mmfeat.schemas.spec import Decoding, FeatureSpec, ModelCard, Weights, canonical_json
 
 _EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
 _NOTES = "Captions by a model on a server; what the server runs under that name is its own affair."
+
+# Fields of a request that the spec decides elsewhere, or that would change what an answer is.
+_DECIDED = {
+    "chat_template_kwargs": "it has an option of its own",
+    "max_completion_tokens": "max_new_tokens says it",
+    "max_tokens": "max_new_tokens says it",
+    "messages": "they are the question",
+    "model": "it has an option of its own",
+    "n": "there is one answer to a question",
+    "reasoning_effort": "it has an option of its own",
+    "seed": "it is made from the question",
+    "stream": "answers are read whole",
+    "stream_options": "answers are read whole",
+    "temperature": "it has an option of its own",
+}
 
 # Words that chat templates use to end a turn or to stand for a picture, in the models that are served.
 _CONTROL = re.compile(
@@ -39,11 +57,32 @@ _CONTROL = re.compile(
 
 
 class OpenAICaptionerOptions(ChatOptions):
-    """What the server calls the model, what stands behind that name, and how pictures travel."""
+    """What the server calls the model, what stands behind that name, how pictures travel, and what else a
+    request says."""
 
     model: str | None = None
     revision: str | None = None
     send_as: PictureFormat | None = None
+    reasoning_effort: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    extra_body: Fields = None
+
+    @field_validator("extra_body")
+    @classmethod
+    def _not_decided_elsewhere(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
+        refuse_set_elsewhere(fields, _DECIDED)
+        return fields
+
+
+class RequestSettings(ChatSettings):
+    """What a request says beside the question: the options of a resolved spec.
+
+    Attributes:
+        reasoning_effort: how much the model is to think, in the server's words.
+        extra_body: further fields.
+    """
+
+    reasoning_effort: str | None = None
+    extra_body: dict[str, Any] | None = None
 
 
 class OpenAICaptioner(ChatCaptioner):
@@ -73,7 +112,9 @@ class OpenAICaptioner(ChatCaptioner):
         """See :meth:`Method.resolve`. ``model`` is the server's name for it; no server is asked."""
         model = need_model(ask, _EXAMPLE)
         weights = Weights(origin="server", ref=model, revision=ask.options.revision)
-        return chat_spec(ask, sent_as=ask.options.send_as or "png", model=model, weights=weights)
+        spec = chat_spec(ask, sent_as=ask.options.send_as or "png", model=model, weights=weights)
+        more = ask.options.model_dump(include={"reasoning_effort", "extra_body"}, exclude_none=True)
+        return spec.with_options(**more)
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
@@ -158,8 +199,15 @@ def _body(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> dict[st
         "model": spec.weights.ref,
         "messages": [message(turn, spec.pixels.sent_as) for turn in turns],
         "temperature": decoding.temperature,
+        **_further(spec.settings(RequestSettings)),
     }
     return body if decoding.temperature == 0 else {**body, "seed": seed_of(spec, turns, decoding)}
+
+
+def _further(settings: RequestSettings) -> dict[str, Any]:
+    """The fields that are sent only where a job says so."""
+    said = settings.model_dump(include={"chat_template_kwargs", "reasoning_effort"}, exclude_none=True)
+    return {**(settings.extra_body or {}), **said}
 
 
 def _data_url(picture: np.ndarray, sent_as: PictureFormat) -> str:

@@ -7,12 +7,14 @@ import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mmfeat.extract.base import Ask, Placement
+from mmfeat.extract.describers.captions import reasoning
 from mmfeat.extract.describers.captions.chat import (
     ChatCaptioner,
     ChatOptions,
@@ -104,6 +106,8 @@ class TransformersCaptioner(ChatCaptioner):
             self._tokenizer.pad_token = self._tokenizer.eos_token
         self._model = _load_model(spec, folder).to(place.device).eval()
         self._end_ids = _end_ids(self._model, self._tokenizer)
+        added = self._tokenizer.get_added_vocab()
+        self._marks = {number: token for token, number in added.items() if reasoning.is_mark(token)}
 
     def answer(
         self, conversations: Sequence[Conversation], decoding: Decoding, at_once: int
@@ -130,7 +134,14 @@ class TransformersCaptioner(ChatCaptioner):
         for turn in turns:
             pictures = [{"type": "image"}] * (0 if turn.pictures is None else len(turn.pictures))
             messages.append({"role": turn.role, "content": [*pictures, {"type": "text", "text": turn.text}]})
-        return str(self._processor.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
+        return str(
+            self._processor.apply_chat_template(
+                messages,
+                add_generation_prompt=True,
+                tokenize=False,
+                **(self.settings.chat_template_kwargs or {}),
+            )
+        )
 
     def _timed(self, asked: Sequence[_Asked], decoding: Decoding) -> list[Reply | ItemError]:
         began = time.perf_counter()
@@ -172,7 +183,10 @@ class TransformersCaptioner(ChatCaptioner):
         if not torch.equal(ids[:, :width], batch["input_ids"]):
             raise MmfeatError(f"model {self.spec.model!r} does not return the question before its answer")
         rows = ids[:, width:].tolist()
-        return [self._reply(row, length) for row, length in zip(rows, lengths, strict=True)]
+        return [
+            self._reply(row, length, one.question)
+            for row, length, one in zip(rows, lengths, asked, strict=True)
+        ]
 
     def _encode(self, asked: Sequence[_Asked]) -> dict[str, torch.Tensor]:
         from PIL import Image
@@ -221,7 +235,7 @@ class TransformersCaptioner(ChatCaptioner):
             **sampling,
         )
 
-    def _reply(self, row: list[int], prompt_tokens: int) -> Reply:
+    def _reply(self, row: list[int], prompt_tokens: int, question: str) -> Reply:
         """The answer in ``row``: up to its first end token, after which there is only padding.
 
         Looking for the first end token, not for padding, stays right where a model pads with one.
@@ -229,11 +243,20 @@ class TransformersCaptioner(ChatCaptioner):
         end = next((i for i, token in enumerate(row) if token in self._end_ids), None)
         said = row if end is None else row[:end]
         return Reply(
-            text=self._tokenizer.decode(said, skip_special_tokens=True).strip(),
+            text=(reasoning.opened_by(question) + self._text(said)).strip(),
             finish_reason="length" if end is None else "stop",
             prompt_tokens=prompt_tokens,
             new_tokens=len(row) if end is None else end + 1,
         )
+
+    def _text(self, said: list[int]) -> str:
+        """The text of tokens, without the special ones but for those that mark reasoning."""
+        parts = []
+        for mark, run in groupby(said, key=self._marks.get):
+            ids = list(run)
+            text = self._tokenizer.decode(ids, skip_special_tokens=True) if mark is None else mark * len(ids)
+            parts.append(str(text))
+        return "".join(parts)
 
 
 @dataclass(frozen=True)

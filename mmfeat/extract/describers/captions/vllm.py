@@ -109,7 +109,7 @@ class VllmCaptioner(ChatCaptioner):
         """
         cut = new_tokens >= self.settings.decoding.max_new_tokens
         reply = Reply(text.strip(), "length" if cut else "stop", prompt_tokens, new_tokens, seconds)
-        return accepted(self.settings.prompt, reply)
+        return accepted(self.settings.prompt, reply, self.settings.decoding)
 
     def answer(
         self, conversations: Sequence[Conversation], decoding: Decoding, at_once: int

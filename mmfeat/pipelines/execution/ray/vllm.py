@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from mmfeat.extract.base import Placement
+from mmfeat.extract.describers.captions.reasoning import opened_by
 from mmfeat.extract.describers.captions.vllm import VllmCaptioner
 from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.batch import (
@@ -39,6 +40,8 @@ from mmfeat.schemas.spec import FeatureSpec
 # The processor's own name for why a row failed; it passes by every stage where it is not empty.
 _ERROR = "__inference_error__"
 _NOTHING_TO_ASK = "nothing to ask"
+# And for the question as the model's chat template writes it.
+_QUESTION = "prompt"
 
 
 def in_engine(spec: FeatureSpec) -> bool:
@@ -57,6 +60,7 @@ def processor(spec: FeatureSpec, number: int, specs: Sequence[FeatureSpec], opti
     except ImportError as error:
         raise MissingExtra("The captioner 'vllm'", "vllm", error.name or "vllm") from None
     weights = spec.weights
+    told = spec.options.get("chat_template_kwargs")
     config = vLLMEngineProcessorConfig(
         model_source=weights.location or weights.ref,
         engine_kwargs={
@@ -74,7 +78,7 @@ def processor(spec: FeatureSpec, number: int, specs: Sequence[FeatureSpec], opti
         accelerator_type=options.accelerator,
         should_continue_on_error=True,
         prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
-        chat_template_stage=True,
+        chat_template_stage={"enabled": True, "chat_template_kwargs": told} if told else True,
         tokenize_stage=True,
         detokenize_stage=True,
     )
@@ -133,8 +137,10 @@ class Take:
             if error := answer.get(_ERROR):
                 raise ItemError("caption", error)
             seconds = float(answer["time_taken_llm"])
+            # A chat template may have opened the reasoning that the answer begins with.
+            text = opened_by(answer.get(_QUESTION) or "") + answer["generated_text"]
             caption = self.captioner.caption_of(
-                answer["generated_text"], answer["num_input_tokens"], answer["num_generated_tokens"], seconds
+                text, answer["num_input_tokens"], answer["num_generated_tokens"], seconds
             )
             return replace(marked(self.spec, encoded(self.spec, caption, content), read), seconds=seconds)
         except ItemError as error:
@@ -145,7 +151,7 @@ class Take:
             return upstream.value
 
 
-_ANSWER = ("generated_text", "num_input_tokens", "num_generated_tokens", "time_taken_llm", _ERROR)
+_ANSWER = (_QUESTION, "generated_text", "num_input_tokens", "num_generated_tokens", "time_taken_llm", _ERROR)
 _OURS = (*WORK_SCHEMA.names, PAYLOAD, STAMP, HASH, STAMP_READ, STAGE, REASON, DATA, FACTS, "result")
 
 
