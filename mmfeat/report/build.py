@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
@@ -38,6 +39,7 @@ from mmfeat.report.variety import measure_variety
 from mmfeat.report.words import words_of
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
+from mmfeat.schemas.reasons import kind_of
 from mmfeat.store import FeatureVersion, Store, why_stale
 
 _SHOWN_IDS = 20
@@ -178,10 +180,10 @@ def _subject(store: Store, captions: Captions, options: ReportOptions) -> Subjec
 
 def _coverage(captions: Captions) -> Coverage:
     counts = Counter(captions.status)
-    alike: dict[tuple[str, str], list[str]] = defaultdict(list)
+    alike: dict[tuple[str, str], list[int]] = defaultdict(list)
     for at, status in enumerate(captions.status):
         if status == FAILED:
-            alike[captions.stages[at], captions.reasons[at]].append(captions.ids[at])
+            alike[captions.stages[at], kind_of(captions.reasons[at])].append(at)
     return Coverage(
         items=len(captions.ids),
         ok=counts[OK],
@@ -189,9 +191,20 @@ def _coverage(captions: Captions) -> Coverage:
         failed=counts[FAILED],
         absent=counts[ABSENT],
         failures=tuple(
-            FailureReason(stage=stage, reason=reason, count=len(ids), item_ids=tuple(ids[:_SHOWN_IDS]))
-            for (stage, reason), ids in sorted(alike.items(), key=lambda pair: -len(pair[1]))
+            _failure(captions, stage, kind, items)
+            for (stage, kind), items in sorted(alike.items(), key=lambda pair: -len(pair[1]))
         ),
+    )
+
+
+def _failure(captions: Captions, stage: str, kind: str, items: Sequence[int]) -> FailureReason:
+    """Items that failed alike, by their reason in full where they share it."""
+    reasons = {captions.reasons[at] for at in items}
+    return FailureReason(
+        stage=stage,
+        reason=reasons.pop() if len(reasons) == 1 else kind,
+        count=len(items),
+        item_ids=tuple(captions.ids[at] for at in items[:_SHOWN_IDS]),
     )
 
 

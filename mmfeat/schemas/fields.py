@@ -16,7 +16,7 @@ def _plain(fields: dict[str, Any] | None) -> dict[str, Any] | None:
         return None
     _refuse_strange(fields)
     if redact_values(fields) != fields:
-        raise ValueError("it may hold no key or password: it is kept in every store and shown by `status`")
+        raise ValueError("it may hold no key or password: it is part of the spec, which every store keeps")
     return fields
 
 

@@ -26,12 +26,15 @@ class ServerConfig(_Part):
         api_key_env: the environment variable that holds the key, where the server wants one.
         concurrency: requests under way at a time, over all features of the run.
         timeout: seconds for one request, from sending it to the last byte of its answer.
+        wait_seconds: how long a server is waited for that is in trouble, since its last answer to anybody;
+            5 minutes when unset, or 10 seconds where nobody has ever answered there. Then the run stops.
     """
 
     base_url: str | None = None
     api_key_env: str = Field(default="OPENAI_API_KEY", pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
     concurrency: int = Field(default=8, gt=0, le=1024)
     timeout: Seconds = 120.0
+    wait_seconds: float | None = Field(default=None, ge=0, le=1e6)
 
     @field_validator("base_url")
     @classmethod

@@ -33,6 +33,7 @@ THOUGHT = {
     "answer alone": "<|channel|>final<|message|>A cat.<|return|>",
     "channels without marks": "analysisWe see ears.assistantfinalA cat.",
     "other channels": "<|channel>thought\nIt has ears.<channel|>A cat.",
+    "in words": "Here is my thought process: ears.\n\nHere is my response:\nA cat.",
     "within": "<think>Is <think> a word?</think> no</think>A cat.",
 }
 PLAIN = [

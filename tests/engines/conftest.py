@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,7 +24,7 @@ def tiny_server() -> Iterator[chat_server.ChatServer]:
 
 
 @pytest.fixture
-def server(tiny_server, monkeypatch) -> chat_server.ChatServer:
+def server(tiny_server, monkeypatch) -> Iterator[chat_server.ChatServer]:
     """The server as if it had just started, and no key in the environment."""
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.delenv("OPENAI_BASE_URL", raising=False)
@@ -31,7 +33,12 @@ def server(tiny_server, monkeypatch) -> chat_server.ChatServer:
     tiny_server.finished.clear()
     tiny_server.at_once = 0
     monkeypatch.setattr(client, "_FIRST_WAIT", 0.02)
-    return tiny_server
+    yield tiny_server
+    # What still hangs is of no use to the next test.
+    tiny_server.released.set()
+    while tiny_server.under_way:
+        time.sleep(0.01)
+    tiny_server.released = threading.Event()
 
 
 @pytest.fixture

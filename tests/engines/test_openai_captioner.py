@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 
 import numpy as np
@@ -59,7 +60,7 @@ def test_a_request_that_always_hangs_fails_its_item_alone(server, captioner, in_
     stuck = server.requests[0]
     server.tricks = lambda number: hang if server.requests[number] == stuck else None
     outcomes = captioner(timeout=0.7).caption(wanted)
-    assert outcomes[2].reason == "no answer within 0.7 s (after 2 attempts)"
+    assert re.fullmatch(r"no answer within 0.7 s \(after \d attempts\)", outcomes[2].reason)
     assert [o for k, o in enumerate(outcomes) if k != 2] == [c for k, c in enumerate(in_process) if k != 2]
 
 
@@ -80,11 +81,11 @@ def test_a_server_that_asks_for_an_hour_ends_the_run_instead(server, captioner):
 @pytest.mark.parametrize(
     ("body", "reason"),
     [
-        ("<html>oops</html>", "is no chat completion: <html>oops</html>"),
-        ("", "is no chat completion: it is empty"),
+        ("oops", "is no chat completion: oops"),
         ('{"choices": []}', 'is no chat completion: {"choices": []}'),
         ("[1, 2]", "is no chat completion: [1, 2]"),
-        (json.dumps(completion(["a"], "stop", 1, 1)), "is no chat completion"),
+        (json.dumps(completion([5], "stop", 1, 1)), "is no chat completion"),
+        ('{"choices": ' + "[" * 100_000, "is no chat completion"),
         (json.dumps(completion("a", "tool_calls", 1, 1)), "is no chat completion"),
         (json.dumps(completion("a", "content_filter", 1, 1)), "content filter stopped the reply"),
     ],

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
+import logging
 import os
 import random
 import time
-from collections.abc import Callable, Sequence
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import count
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mmfeat.extract.base import Usage
-from mmfeat.extract.describers.captions.answers import Answered, Trouble, after_last_attempt, read_answer
+from mmfeat.extract.describers.captions.answers import (
+    Answered,
+    Refusal,
+    Trouble,
+    at_fault,
+    read_answer,
+    refused_alike,
+    unavailable,
+)
 from mmfeat.extract.describers.captions.chat import Reply
 from mmfeat.extract.describers.captions.journal import Journal
 from mmfeat.extract.describers.captions.spending import Meter
@@ -29,11 +41,25 @@ from mmfeat.schemas.errors import (
 )
 from mmfeat.schemas.server import Sending, ServerConfig, plain_address
 
+if TYPE_CHECKING:
+    import httpx
+
+log = logging.getLogger("mmfeat.server")
+
 _URL_ENV = "OPENAI_BASE_URL"
 _FIRST_WAIT = 0.5
-_LONGEST_WAIT = 60.0
-# A server that asks for more patience than this is better asked by another run.
-_LONGEST_RETRY_AFTER = 600.0
+_LONGEST_WAIT = 30.0
+# A large model takes minutes to load.
+_PATIENCE = 300.0
+# An address at which nobody has ever answered is more likely wrong than in trouble.
+_FIRST_CONTACT_PATIENCE = 10.0
+# So many first requests that are refused for one reason are refused for what they have in common.
+_ALIKE = 3
+# Far more than any caption with its reasoning.
+_MOST_BYTES = 16 << 20
+# So often a person hears that a server is waited for.
+_SAY_SECONDS = 30.0
+_PROBE_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -83,12 +109,24 @@ class Client:
         self._meter = Meter(sending.spending)
         self._counted: set[str] = set()
         self._limit_name = "max_tokens"
+        self._patience = server.wait_seconds
+        self._reached = False
+        self._said = float("-inf")
+        self._answers, self._last_answer = 0, 0.0
+        self._accepted: set[str] = set()
+        self._refusals: dict[str, Counter[str]] = defaultdict(Counter)
+        self._traffic = asyncio.Condition()
+        self._under_way, self._one_alone = 0, False
         self._slots = asyncio.Semaphore(server.concurrency)
         self._why: MmfeatError | None = None
         self._stopped = asyncio.Event()
         self._http = httpx.AsyncClient(
             base_url=self._url,
-            headers={"Authorization": f"Bearer {self._key}"} if self._key else {},
+            headers={
+                **({"Authorization": f"Bearer {self._key}"} if self._key else {}),
+                # A packed answer of a few bytes may be gigabytes.
+                "Accept-Encoding": "identity",
+            },
             # httpx bounds each read alone; a whole request is bounded where it is made.
             timeout=None,
             limits=httpx.Limits(max_connections=server.concurrency),
@@ -98,8 +136,9 @@ class Client:
     def ask(self, requests: Sequence[Request]) -> list[Reply | ItemError]:
         """One outcome per request, in order.
 
-        An item's own trouble is an ItemError. After what concerns every request (a wrong key, a dead
-        server, a spending cap) those without an answer are NotAsked, and so are all that follow.
+        An item's own trouble is an ItemError. After what concerns every request (a wrong key, a setting
+        that the server takes of nobody, a dead server, a spending cap) those without an answer are
+        NotAsked, and so are all that follow.
         """
         return self._loop.run(self._all(requests))
 
@@ -110,7 +149,18 @@ class Client:
     async def _all(self, requests: Sequence[Request]) -> list[Reply | ItemError]:
         for feature in {request.feature for request in requests} - self._counted:
             self._count_earlier(feature)
-        return await asyncio.gather(*(self._outcome(request) for request in requests))
+        outcomes = await asyncio.gather(*(self._outcome(request) for request in requests))
+        return [self._judged(one, outcome) for one, outcome in zip(requests, outcomes, strict=True)]
+
+    def _judged(self, request: Request, outcome: Reply | ItemError) -> Reply | ItemError:
+        """The outcome; NotAsked in the place of a refusal that turned out to be that of all."""
+        if not isinstance(outcome, Refusal):
+            return outcome
+        if isinstance(self._why, ServerRefused):
+            times = self._refusals[request.feature][outcome.alike or ""]
+            if times >= _ALIKE:
+                return NotAsked(self._why)
+        return ItemError(outcome.stage, outcome.reason)
 
     def _count_earlier(self, feature: str) -> None:
         """Count what a process of this run spent that has died since."""
@@ -124,6 +174,7 @@ class Client:
         async with self._slots:
             try:
                 if kept := self._kept(request):
+                    self._accepted.add(request.feature)
                     return kept
                 if self._why is not None:
                     return NotAsked(self._why)
@@ -152,6 +203,9 @@ class Client:
         if self._journal is None:
             return
         said = answered.outcome
+        if isinstance(said, Refusal) and request.feature not in self._accepted:
+            # It may be that of every request, which is no item's answer.
+            return
         body = {"reply": asdict(said)} if isinstance(said, Reply) else {"failed": said.reason}
         entry = {"run": self._run_id, "usage": asdict(answered.usage), **body}
         try:
@@ -160,29 +214,112 @@ class Client:
             # This answer still goes to its row; without a journal, no further one may be bought.
             self._stop(error)
 
+    def _count_refusal(self, request: Request, refusal: Refusal) -> None:
+        """ServerRefused where the first requests of a feature are all refused for one reason."""
+        if request.feature in self._accepted or refusal.alike is None:
+            return
+        alike = self._refusals[request.feature]
+        alike[refusal.alike] += 1
+        if alike[refusal.alike] >= _ALIKE:
+            raise refused_alike(refusal, alike[refusal.alike], self._url)
+
     async def _sent(self, request: Request) -> Answered:
-        """The answer, after as many attempts as its trouble is worth."""
+        """The answer, however long it takes that the server gives one.
+
+        Raises:
+            ServerUnavailable: it gave none for as long as the job waits.
+            ItemError: it gives none to this request, and some to others.
+        """
         body = await asyncio.to_thread(request.body)
-        lost = Usage()
+        lost, answers, began, is_suspect = Usage(), 0, 0.0, False
         for attempt in count(1):
             try:
-                answered = await self._attempt(request, body)
+                async with self._in_turn(request, is_suspect):
+                    answered = await self._attempt(request, body)
+                    if answered.is_completion:
+                        self._accepted.add(request.feature)
+                if isinstance(answered.outcome, Refusal):
+                    self._count_refusal(request, answered.outcome)
                 return replace(answered, usage=answered.usage + lost)
+            except Refusal as refusal:
+                self._count_refusal(request, refusal)
+                raise
             except Trouble as trouble:
+                if not began:
+                    began, answers = time.monotonic(), self._answers
+                self._reached |= trouble.reached
                 if trouble.may_cost:
                     lost += Usage(1)
-                if attempt >= trouble.attempts or (trouble.wait or 0) > _LONGEST_RETRY_AFTER:
-                    raise after_last_attempt(trouble, attempt, self._url) from None
-                await self._pause(attempt, trouble)
-        raise AssertionError("the last attempt returns or raises")
+                if not trouble.of_server and attempt >= trouble.attempts:
+                    if self._answers > answers:
+                        raise at_fault(trouble, attempt) from None
+                    await self._probe(request, body)
+                is_suspect = not trouble.of_server and attempt + 1 >= trouble.attempts
+                if not trouble.at_once:
+                    await self._wait(attempt, trouble, began)
+        raise AssertionError("an attempt returns, raises or is followed by another")
 
-    async def _pause(self, attempt: int, trouble: Trouble) -> None:
-        """Wait as long as the server asks, else at random up to twice as long after every attempt: many
-        that were turned away together must not come back together."""
-        ceiling = min(_LONGEST_WAIT, _FIRST_WAIT * 2**attempt)
-        wait = random.uniform(ceiling / 2, ceiling) if trouble.wait is None else trouble.wait
+    @contextlib.asynccontextmanager
+    async def _in_turn(self, request: Request, is_suspect: bool) -> AsyncIterator[None]:
+        """A time to send one request, beside others or alone.
+
+        Until the first request of a feature is taken they go one by one, so that few have been sent when it
+        shows that none will be. And a request that is about to be called at fault is sent alone before: with
+        many others at work, a server may be too slow for it.
+        """
+        alone = False
+        try:
+            async with self._traffic:
+                await self._traffic.wait_for(lambda: not self._one_alone)
+                if self._why is not None:
+                    raise self._why
+                alone = self._one_alone = is_suspect or request.feature not in self._accepted
+                await self._traffic.wait_for(lambda: not (alone and self._under_way))
+                self._under_way += 1
+            try:
+                yield
+            finally:
+                self._under_way -= 1
+        finally:
+            self._one_alone = self._one_alone and not alone
+            async with self._traffic:
+                self._traffic.notify_all()
+
+    async def _probe(self, request: Request, body: dict[str, Any]) -> None:
+        """Ask the server something simple: where it answers that, a request that it does not answer is at
+        fault itself."""
+        simple = {**body, "messages": [{"role": "user", "content": "Say yes."}]}
+        with contextlib.suppress(Trouble):
+            try:
+                await self._attempt(replace(request, max_new_tokens=_PROBE_TOKENS), simple)
+            except Refusal:
+                self._answers += 1
+
+    async def _wait(self, attempt: int, trouble: Trouble, began: float) -> None:
+        """Wait as long as the server asks, or at random up to twice as long after every attempt: many that
+        were turned away together must not come back together.
+
+        Args:
+            began: when this request's trouble began.
+
+        Raises:
+            ServerUnavailable: the server was waited for long enough, or asks for more.
+        """
+        patience = self._patience
+        if patience is None:
+            patience = _PATIENCE if self._reached else _FIRST_CONTACT_PATIENCE
+        waited = time.monotonic() - max(began, self._last_answer)
+        if waited >= patience or waited + (trouble.wait or 0) > patience:
+            raise unavailable(trouble, attempt, waited, self._url)
+        if attempt > 1 and time.monotonic() - self._said >= _SAY_SECONDS:
+            self._said = time.monotonic()
+            log.warning(
+                "Waiting for the server at %s, for %.0f s at most: %s", self._url, patience, trouble.reason
+            )
+        ceiling = min(_LONGEST_WAIT, _FIRST_WAIT * 2 ** min(attempt, 16))
+        wait = min(random.uniform(ceiling / 2, ceiling), patience - waited)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stopped.wait(), wait)
+            await asyncio.wait_for(self._stopped.wait(), max(wait, trouble.wait or 0))
         if self._why is not None:
             raise self._why
 
@@ -192,6 +329,9 @@ class Client:
         try:
             answered = await self._post(body, request.max_new_tokens)
             used = answered.usage if answered.counted else None
+            if answered.is_completion:
+                self._reached = True
+                self._answers, self._last_answer = self._answers + 1, time.monotonic()
         except Trouble as trouble:
             used = None if trouble.may_cost else Usage()
             raise
@@ -205,28 +345,61 @@ class Client:
         began = time.perf_counter()
         sent = {**body, self._limit_name: max_new_tokens}
         try:
-            async with asyncio.timeout(self._timeout):
-                response = await self._http.post("/chat/completions", json=sent)
+            async with (
+                asyncio.timeout(self._timeout),
+                self._http.stream("POST", "/chat/completions", json=sent) as response,
+            ):
+                data = await _whole(response)
         except TimeoutError:
-            raise Trouble(f"no answer within {self._timeout:g} s", attempts=2, may_cost=True) from None
+            reason = f"no answer within {self._timeout:g} s"
+            raise Trouble(reason, attempts=2, may_cost=True, reached=False) from None
         except httpx.ConnectError as error:
             reason = self._without_key(str(error)) or "no connection"
-            raise Trouble(reason, attempts=5, of_server=True) from None
+            raise Trouble(reason, of_server=True, reached=False) from None
         except httpx.RequestError as error:
             reason = f"the connection broke: {self._without_key(str(error)) or type(error).__name__}"
-            raise Trouble(reason, attempts=4, may_cost=True) from None
-        said = self._without_key(response.text)
+            raise Trouble(reason, may_cost=True) from None
+        said = self._without_key(data.decode(json.detect_encoding(data), "replace").removeprefix("\ufeff"))
         if response.status_code == 400 and "max_tokens" in sent and "max_completion_tokens" in said:
             # The newer name of the same limit; servers know one, the other or both.
             self._limit_name = "max_completion_tokens"
-            raise Trouble("the server wants the limit by its newer name", attempts=8, wait=0.0)
-        return read_answer(
-            response.status_code, response.headers, said, time.perf_counter() - began, self._url
-        )
+            raise Trouble("the server wants the limit by its newer name", of_server=True, at_once=True)
+        seconds = time.perf_counter() - began
+        return read_answer(response.status_code, response.headers, said, seconds, self._url, max_new_tokens)
 
     def _without_key(self, text: str) -> str:
         """A server's words, which may repeat what it was sent."""
         return text.replace(self._key, "***") if self._key else text
+
+
+async def _whole(response: httpx.Response) -> bytes:
+    """The body, unpacked.
+
+    Raises:
+        Trouble: it has no end that we would wait for, or comes packed as nobody asked for.
+    """
+    data = bytearray()
+    async for chunk in response.aiter_raw():
+        data += chunk
+        if len(data) > _MOST_BYTES:
+            raise _too_large()
+    packed = response.headers.get("content-encoding", "").strip().lower()
+    if packed in ("", "identity"):
+        return bytes(data)
+    if packed not in ("gzip", "x-gzip", "deflate"):
+        raise Trouble(f"the server packs its answers ({packed[:20]}), which nobody asked for", may_cost=True)
+    try:
+        # Window bits that read both headers.
+        unpacked = zlib.decompressobj(wbits=47).decompress(bytes(data), _MOST_BYTES + 1)
+    except zlib.error:
+        raise Trouble("the server's answer cannot be unpacked", may_cost=True) from None
+    if len(unpacked) > _MOST_BYTES:
+        raise _too_large()
+    return unpacked
+
+
+def _too_large() -> Trouble:
+    return Trouble(f"the server's answer is larger than {_MOST_BYTES >> 20} MiB", attempts=2, may_cost=True)
 
 
 def server_address(server: ServerConfig) -> str:

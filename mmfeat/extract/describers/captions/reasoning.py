@@ -22,11 +22,12 @@ _MARK = re.compile(
     rf"(?P<close>(?:<|&lt;)\s*/\s*{_TAGS}\s*(?:>|&gt;)|(?-i:\[/THINK\])|◁/think▷"
     rf"|<\|(?:end_of_(?:thought|thinking|reasoning)|END_THINKING|/think(?:ing)?)\|>"
     rf"|{_CHANNEL}final{_MESSAGE}|\A\s*final\s*<\|message\|>|<channel\|>|<unused95>"
-    r"|(?-i:assistantfinal(?![a-z])))"
+    r"|(?-i:assistantfinal(?![a-z]))|\n[ \t]*Here(?:'s| is) my response:)"
     rf"|(?P<open>(?:<|&lt;)\s*{_TAGS}\s*(?:>|&gt;)|(?-i:\[THINK\])|◁think▷"
     rf"|<\|(?:begin_of_(?:thought|thinking|reasoning)|START_THINKING|think(?:ing)?)\|>"
     rf"|{_CHANNEL}(?:analysis|commentary|thought){_MESSAGE}|\A\s*(?:analysis|commentary)\s*<\|message\|>"
     r"|<\|channel>\s*thought\b|<unused94>\s*thought\b"
+    r"|\A\s*Here(?:'s| is) my thought process:"
     # Channels as they read where their marks were left out: "analysisWe see a cat.assistantfinalA cat."
     r"|\A\s*(?-i:analysis(?=[A-Z]).*?(?=assistantfinal|\Z)))",
     re.IGNORECASE | re.DOTALL,
