@@ -38,7 +38,7 @@ def lacking(column: FeatureColumn, index: np.ndarray) -> np.ndarray:
 
 def offered(exporter: Exporter, columns: Iterable[FeatureColumn]) -> list[Policy]:
     """The policies that could be chosen instead of an error: the format takes them for all the features."""
-    able = [policy for policy in exporter.missing if policy != "error"]
+    able: list[Policy] = [policy for policy in exporter.missing if policy != "error"]
     for column in columns:
         if column.spec.form != "vector":
             able = [policy for policy in able if policy not in ("mean", "zero")]

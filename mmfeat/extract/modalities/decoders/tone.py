@@ -104,4 +104,4 @@ def _srgb() -> np.ndarray:
     """uint8 ``[65536]``: linear light to sRGB (IEC 61966-2-1)."""
     light = np.linspace(0, 1, _STEPS + 1)
     signal = np.where(light <= 0.0031308, 12.92 * light, 1.055 * np.power(light, 1 / 2.4) - 0.055)
-    return np.rint(255 * signal).astype(np.uint8)
+    return np.asarray(np.rint(255 * signal).astype(np.uint8))

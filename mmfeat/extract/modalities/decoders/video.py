@@ -179,7 +179,8 @@ def _rendered(
         if frame is not last:
             picture, last = _picture(frame), frame
             full_size = display_size(picture, frame, clip.aspect)
-            check_pixels(*(full_size or picture.shape[:2])[::-1], clip.limits.clip_pixels)
+            height, width = full_size or picture.shape[:2]
+            check_pixels(width, height, clip.limits.clip_pixels)
             in_views = [render_view(picture, view, full_size) for view in views]
         times.append(float(time))
         for rendered, view in zip(pixels, in_views, strict=True):
