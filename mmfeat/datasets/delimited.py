@@ -68,7 +68,7 @@ class Delimited:
         quoted: bool = True,
         hint: str = _HINT,
     ) -> None:
-        self.place, self.hint, self.quoted = place, hint, quoted
+        self.place, self.hint = place, hint
         # A cell may be as long as it likes: Python's own bound of 128 KiB is for texts of unknown length.
         csv.field_size_limit(sys.maxsize)
         self._lines = iter(lines)
@@ -99,6 +99,8 @@ class Delimited:
             self.names = [name.strip() for name in header]
             self.header_line = self._line
         self._least = max((at for at, name in enumerate(self.names, 1) if name), default=0)
+        # The first column of a table that pandas wrote is its index, which has no name and is no loss.
+        self._gaps = [at for at, name in enumerate(self.names) if at and not name]
 
     @classmethod
     def of(cls, path: Path, delimiter: str | None = None, names: Sequence[str] | None = None) -> Delimited:
@@ -115,7 +117,7 @@ class Delimited:
                 if len(row) < self._least or any(cell.strip() for cell in row[n:]):
                     raise self.malformed(line, f"it has {len(row)} columns instead of {n}")
                 row = [*row[:n], *[""] * (n - len(row))]
-            if "" in self.names and any(cell for name, cell in zip(self.names, row, strict=True) if not name):
+            if self._gaps and any(row[at].strip() for at in self._gaps):
                 self._nameless.append(f"line {line}")
             yield line, row
 

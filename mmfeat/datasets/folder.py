@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mmfeat.datasets.base import Cell, Dataset, Note, build_items, existing_folder, note_of
+from mmfeat.datasets.base import MAX_EXAMPLES, Cell, Dataset, Note, build_items, existing_folder, note_of
 from mmfeat.datasets.folder_columns import TITLES, folders_of, no_titles, refuse_lacking, texts_of
 from mmfeat.datasets.folder_objects import load_objects
 from mmfeat.datasets.layout import MediaParts, in_order, media_parts, unread
@@ -57,7 +57,9 @@ def load(root: str | Path | None, *, columns: ColumnConfigs | None = None) -> Da
     }
     ids = in_order(known.union(*(found.locations for found in lists.values())))
     if not ids:
-        raise DatasetError(f"There are no media in {folder}.", hint=f"--root must be {_WHAT}.")
+        left = ", ".join(unread(folder, media.used)[:MAX_EXAMPLES])
+        not_read = f" Not read: {left}." if left else ""
+        raise DatasetError(f"There are no media in {folder}.", hint=f"--root must be {_WHAT}.{not_read}")
     values: dict[str, Mapping[str, Cell]] = {
         **titles.columns,
         **{name: found.locations for name, found in files.items()},

@@ -164,6 +164,30 @@ def test_rows_in_any_order_give_their_own_file_and_those_in_order_one_pass(tmp_p
         assert all(read_media(places[n], 1 << 20).data == files[n] for n in order)
 
 
+def test_a_damaged_page_costs_the_pictures_behind_it_and_not_those_before(tmp_path: Path):
+    path = tmp_path / "a.parquet"
+    files = [bytes([n]) * 300_000 for n in range(100)]
+    table = pa.table({"id": [str(n) for n in range(100)], "image": files})
+    pq.write_table(
+        table, path, compression="none", use_dictionary=False, data_page_size=1 << 20, write_batch_size=4,
+        write_page_checksum=True, row_group_size=80,
+    )  # fmt: skip
+    places = list(media(datasets.load("table", path), "cover").values())
+    data = path.read_bytes()
+    # A page's head says how long it is: with another one, what follows is no page.
+    at = data.index(files[60][:100]) - 60
+    path.write_bytes(data[:at] + bytes(200) + data[at + 200 :])
+    read = {}
+    for n, place in enumerate(places):
+        try:
+            read[n] = read_media(place, 1 << 20).data == files[n]
+        except ItemError as error:
+            assert "cannot read the cell" in error.reason
+    assert all(read.values())
+    assert {*range(30), *range(80, 100)} <= set(read)
+    assert not {*range(64, 80)} & set(read)
+
+
 @settings(deadline=None)
 @given(st.text(min_size=1), st.integers(0, 10**9), st.none() | st.integers(0, 99))
 def test_any_cell_comes_back_from_its_location(name: str, row: int, at: int | None):

@@ -42,6 +42,7 @@ class ParquetColumn:
         self._batches: OrderedDict[int, pa.Array] = OrderedDict()
         self._reader: Iterator[pa.RecordBatch] = iter(())
         self._next = self._end = 0
+        self._damage: dict[int, tuple[int, Exception]] = {}
         self._lock = threading.Lock()
 
     def file(self, row: int, at: int | None = None) -> bytes | None:
@@ -65,10 +66,19 @@ class ParquetColumn:
         for start, batch in self._batches.items():
             if start <= row < start + len(batch):
                 return batch[row - start]
+        group = bisect_right(self._starts, row) - 1
+        # What lies behind damage is lost: it is not looked for again for each row.
+        if group in self._damage and row >= self._damage[group][0]:
+            raise self._damage[group][1]
         if not self._next <= row < self._end:
-            self._begin(bisect_right(self._starts, row) - 1)
+            self._begin(group)
         while True:
-            batch = next(self._reader).column(0)
+            try:
+                batch = next(self._reader).column(0)
+            except (OSError, ValueError, pa.ArrowException) as error:
+                self._damage[group] = (self._next, error)
+                self._next = self._end = 0
+                raise
             start, self._next = self._next, self._next + len(batch)
             self._batches[start] = batch
             if len(self._batches) > _KEPT:

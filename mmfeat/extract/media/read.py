@@ -181,7 +181,7 @@ def _table(path: str) -> os.stat_result:
     return found
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _open_column(table: str, column: str, stamp: str, inode: int) -> ParquetColumn:
     """A column of a table, once per process and anew when the file has changed."""
     from mmfeat.extract.media.cells import ParquetColumn
