@@ -223,7 +223,8 @@ def zip_members(archive: Path) -> ZipMembers:
             hint="Extract it into a folder of the same name without .zip (7z x for split archives).",
         ) from None
     names, notes = names_of(members)
-    named = sorted(zip(names, members, strict=True), key=lambda pair: pair[0])
+    told = [(name, info) for name, info in zip(names, members, strict=True) if name is not None]
+    named = sorted(told, key=lambda pair: pair[0])
     outside = [name for name, info in named if _leads_out(name)]
     encrypted = [name for name, info in named if info.flag_bits & 1]
     refused = {*outside, *encrypted}

@@ -6,45 +6,48 @@ takes it for, but Windows writes the machine's own: in China GBK. Others write U
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Literal
 
 from mmfeat.datasets.base import Note, note_of
 
+_SEVERAL = re.compile(rb"[\x80-\xff]{2}")
+_JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]{2,}")
 _SAYS_UTF8 = 0x800
 _DOS = 0
 # Info-ZIP's extra field: version, a checksum of the name in the header, and the name in UTF-8.
 _UNICODE_PATH = 0x7075
 
 
-def names_of(members: Sequence[zipfile.ZipInfo]) -> tuple[list[str], list[Note]]:
+def names_of(members: Sequence[zipfile.ZipInfo]) -> tuple[list[str | None], list[Note]]:
     """The members' names with ``/`` between folders, and how they were told where an archive does not say.
 
     Returns:
-        One name per member. Its place in the archive is still ``ZipInfo.filename``.
+        One name per member, None where it cannot be told. Its place in the archive is still
+        ``ZipInfo.filename``.
     """
     names = [_said(info) for info in members]
     unsaid = [n for n, name in enumerate(names) if name is None]
-    raw = [members[n].filename.encode("cp437") for n in unsaid]
-    encoding = _encoding(raw)
+    raw = {n: members[n].filename.encode("cp437") for n in unsaid}
+    encoding = _encoding(list(raw.values()))
     notes: list[Note] = []
-    if unsaid:
-        for n, name in zip(unsaid, raw, strict=True):
-            names[n] = name.decode(encoding)
-        shown = [str(names[n]) for n in unsaid]
-        if encoding == "cp437":
-            message = "names in an archive that does not say their encoding: if they look wrong, extract it"
-            notes = note_of("warning", "name_encoding", message, shown)
-        else:
-            message = f"names in an archive that does not say their encoding: read as {encoding.upper()}"
-            notes = note_of("info", "name_encoding", message, shown)
-    told = [name if name is not None else "" for name in names]
-    plain = [
-        name.replace("\\", "/") if info.create_system == _DOS else name
-        for name, info in zip(told, members, strict=True)
-    ]
-    return plain, notes
+    if encoding is None:
+        message = (
+            "archive members with names of an unknown encoding: refused, extract them (unzip -O ENCODING)"
+        )
+        notes = note_of("error", "name_encoding", message, [members[n].filename for n in unsaid])
+    elif unsaid:
+        names = [raw[n].decode(encoding) if n in raw else name for n, name in enumerate(names)]
+        message = f"names in an archive that does not say their encoding: read as {encoding.upper()}"
+        level: Literal["info", "warning"] = "warning" if encoding == "cp437" else "info"
+        notes = note_of(level, "name_encoding", message, [str(names[n]) for n in unsaid])
+    for n, info in enumerate(members):
+        if (name := names[n]) is not None and info.create_system == _DOS:
+            names[n] = name.replace("\\", "/")
+    return names, notes
 
 
 def _said(info: zipfile.ZipInfo) -> str | None:
@@ -63,20 +66,35 @@ def _said(info: zipfile.ZipInfo) -> str | None:
     return None
 
 
-def _encoding(names: Sequence[bytes]) -> str:
+def _encoding(names: Sequence[bytes]) -> str | None:
     """What all of the names are written in, as far as their bytes tell."""
-    for encoding in ("utf-8", "gbk"):
+    for encoding, fits in _ENCODINGS:
         try:
-            text = "".join(name.decode(encoding) for name in names)
+            texts = [name.decode(encoding) for name in names]
         except UnicodeDecodeError:
             continue
-        if encoding == "utf-8" or _is_chinese(text):
+        if fits("\0".join(texts)):
             return encoding
-    return "cp437"
+    # Accents stand alone between plain letters; what has several of them in a row is of another script.
+    return None if any(_SEVERAL.search(name) for name in names) else "cp437"
 
 
 def _is_chinese(text: str) -> bool:
     """Whether most of what is not ASCII is common Chinese: bytes of other code pages give rare characters."""
     high = [character for character in text if not character.isascii()]
-    common = [c for c in high if "\u3000" <= c <= "\uffef" and c.encode("gb2312", "ignore")]
+    common = [c for c in high if "\u4e00" <= c <= "\u9fff" and c.encode("gb2312", "ignore")]
     return 2 * len(common) > len(high)
+
+
+def _is_japanese(text: str) -> bool:
+    """Whether most of what is not ASCII stands in words of kana and Chinese characters."""
+    high = [character for character in text if not character.isascii()]
+    return 2 * sum(map(len, _JAPANESE.findall(text))) > len(high)
+
+
+# Names that happen to be UTF-8 are hardly anything else.
+_ENCODINGS: tuple[tuple[str, Callable[[str], bool]], ...] = (
+    ("utf-8", lambda text: True),
+    ("gbk", _is_chinese),
+    ("cp932", _is_japanese),
+)

@@ -140,13 +140,14 @@ def zipped(path: Path, names: list[bytes]) -> Path:
     return path
 
 
-@pytest.mark.parametrize("encoding", ["gbk", "utf-8"])
+@pytest.mark.parametrize("encoding", ["gbk", "utf-8", "cp932"])
 def test_members_named_in_the_machines_own_encoding_belong_to_their_items(tmp_path: Path, encoding: str):
-    names = ["红茶.jpg", "covers\\普洱茶 1.JPG", "龙井.png"]
+    ids = ["紅茶", "ほうじ茶 1", "番茶"] if encoding == "cp932" else ["红茶", "普洱茶 1", "龙井"]
+    names = [f"{ids[0]}.jpg", f"covers\\{ids[1]}.JPG", f"{ids[2]}.png"]
     zipped(tmp_path / "covers.zip", [name.encode(encoding) for name in names])
-    put(tmp_path, {"titles.csv": "item,title\n红茶,a\n普洱茶 1,b\n龙井,c\n"})
+    put(tmp_path, {"titles.csv": "item,title\n" + "".join(f"{item_id},a\n" for item_id in ids)})
     dataset = datasets.load("folder", tmp_path)
-    assert sorted(media(dataset, "cover")) == sorted(["红茶", "普洱茶 1", "龙井"])
+    assert sorted(media(dataset, "cover")) == sorted(ids)
     assert len(dataset.items) == 3
     assert notes(dataset)["name_encoding"].level == "info"
     for item_id, place in media(dataset, "cover").items():
@@ -160,6 +161,14 @@ def test_members_named_in_no_encoding_that_shows_are_pointed_at(tmp_path: Path):
     assert sorted(media(dataset, "cover")) == ["Thér", "café 1"]
     note = notes(dataset)["name_encoding"]
     assert (note.level, note.count) == ("warning", 2)
+
+
+def test_members_named_in_an_encoding_that_is_not_known_are_refused_and_make_no_item(tmp_path: Path):
+    zipped(tmp_path / "covers.zip", ["紅茶葉.jpg".encode("big5"), b"plain.jpg"])
+    dataset = datasets.load("folder", tmp_path)
+    assert sorted(media(dataset, "cover")) == ["plain"]
+    note = notes(dataset)["name_encoding"]
+    assert (note.level, note.count) == ("error", 1)
 
 
 def test_members_that_say_their_encoding_need_no_note(tmp_path: Path):
