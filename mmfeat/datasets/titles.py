@@ -144,7 +144,8 @@ def _header(text: str, path: PurePath) -> Delimited | None:
 
 def _line_rows(text: str) -> Iterator[tuple[int, str, str | None]]:
     # Not str.splitlines: it also breaks at characters that titles hold, such as U+2028.
-    for number, line in enumerate(text.split("\n"), start=1):
+    end = "\n" if "\n" in text else "\r"
+    for number, line in enumerate(text.split(end), start=1):
         item_id, comma, title = line.removesuffix("\r").partition(",")
         if item_id or comma:
             yield number, item_id, title if comma else None

@@ -42,6 +42,13 @@ def test_unquoted_lines_come_back_whatever_their_quotes_and_commas(
     assert read_titles(path).texts == written
 
 
+@pytest.mark.parametrize("header", ["", "item,title\r"])
+def test_lines_that_end_in_carriage_returns_alone_are_lines(tmp_path: Path, header: str):
+    path = tmp_path / "titles.csv"
+    path.write_bytes(f"{header}1,a\r2,b\r3,c\r".encode())
+    assert read_titles(path).texts == {"1": "a", "2": "b", "3": "c"}
+
+
 @pytest.mark.parametrize("header", ["item,title\n", "", "\ufeffitem_id,title\r\n"])
 def test_repeated_ids_are_told_from_conflicting_ones_and_the_first_is_taken(tmp_path: Path, header: str):
     path = tmp_path / "titles.csv"
