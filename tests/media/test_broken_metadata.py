@@ -1,5 +1,6 @@
 """Pictures whose notes about themselves are broken: the pixels are read, and read the right way up."""
 
+import re
 import struct
 import zlib
 
@@ -59,7 +60,7 @@ def notes_in(data: bytes, kind: str) -> list[tuple[int, int]]:
         chunks = [chunk for kind, chunk in png_chunks(data) if kind[:1].islower()]
         return [(data.index(chunk) + 8, data.index(chunk) + len(chunk)) for chunk in chunks]
     # Exif is written in other words by some kinds: from its header on.
-    start = data.index(b"\0*\0", data.index(b"Maker") - 150)
+    start = next(re.finditer(rb"II\*\0|MM\0\*", data)).start()
     return [(start, data.index(b"2020:01"))] + [
         (data.index(n), data.index(n) + len(n)) for n in (PROFILE, XMP)
     ]

@@ -259,7 +259,8 @@ class _Clip:
 
     def _run_on(self) -> None:
         """Have the times of files that were written one behind the other run on."""
-        shift, step, last = 0, 0, None
+        shift, step = 0, 0
+        last: int | None = None
         for packet in self.packets:
             time = packet.dts if packet.dts is not None else packet.pts
             if time is None:
@@ -490,6 +491,8 @@ def read_anew(data: bytes) -> bool:
 def _is_read_anew(container: InputContainer) -> bool:
     kinds = frozenset(container.format.name.split(","))
     stream = track_of(container)
+    if stream.codec_context is None:
+        return False
     if kinds & _NEW_CONTAINERS or is_other_track(container) or alpha_decoder(stream) is not None:
         return True
     decoder = stream.codec_context
