@@ -46,6 +46,8 @@ _WHITE_IS_ZERO = (262, 0)  # tag and value of a TIFF whose samples are a negativ
 _PNG_DEPTH_AT, _PNG_COLOUR_AT = 16, 17
 _PNG_GREY, _PNG_COLOUR = 0, 2
 _PNG_END_BYTES = 12
+# Chunks of a PNG that belong to its pixels, though not all readers need them: of animations too.
+_PNG_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 # Directories within EXIF: its own, GPS and interoperability.
 _EXIF_GROUPS = (0x8769, 0x8825, 0xA005)
 _LAST_ORIENTATION = 8
@@ -332,12 +334,11 @@ def read_anew(data: bytes) -> bool:
         header = _opened(data)
     except ItemError:
         return any(_opens(without_metadata(data, keep_exif=kept)) for kept in (True, False))
-    if header.format == "PNG" and (_keyed_anew(data) or _ends_in_broken_notes(data)):
-        return True
-    if _is_negative(header):
+    if _is_negative(header) or (header.format == "PNG" and _keyed_anew(data)):
         return True
     try:
-        exif = header.getexif()
+        # Pillow looks for what a PNG says of itself behind its pixels, and decodes them on the way.
+        exif = (_dot_with_notes(data) if header.format == "PNG" else header).getexif()
         if header.format == "TIFF":  # Pillow reads them with the pixels
             for group in _EXIF_GROUPS:
                 exif.get_ifd(group)
@@ -361,18 +362,14 @@ def _keyed_anew(data: bytes) -> bool:
     return bool(key) and (depth != 8 or max(key) > 0xFF)
 
 
-def _ends_in_broken_notes(data: bytes) -> bool:
-    """Whether Pillow fails on what a PNG says of itself behind its pixels: tried behind a single pixel."""
+def _dot_with_notes(data: bytes) -> Image.Image:
+    """What a PNG says of itself, behind a single pixel."""
     from PIL import Image
 
-    notes = [chunk for kind, chunk in png_chunks(data) if kind[:1].islower() and kind != b"tRNS"]
+    notes = [chunk for kind, chunk in png_chunks(data) if kind[:1].islower() and kind not in _PNG_PIXELS]
     dot = io.BytesIO()
     Image.new("L", (1, 1)).save(dot, "PNG")
     before, end = dot.getvalue()[:-_PNG_END_BYTES], dot.getvalue()[-_PNG_END_BYTES:]
-    try:
-        _opened(before + b"".join(notes) + end).load()
-    except Exception as error:  # as above
-        if ran_out_of_memory(error):
-            raise
-        return True
-    return False
+    image = _opened(before + b"".join(notes) + end)
+    image.load()
+    return image
