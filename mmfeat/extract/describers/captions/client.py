@@ -112,7 +112,8 @@ class Client:
         self._patience = server.wait_seconds
         self._reached = False
         self._said = float("-inf")
-        self._answers, self._last_answer = 0, 0.0
+        self._answers = 0
+        self._trouble_since: float | None = None
         self._accepted: set[str] = set()
         self._refusals: dict[str, Counter[str]] = defaultdict(Counter)
         self._traffic = asyncio.Condition()
@@ -231,10 +232,11 @@ class Client:
             ItemError: it gives none to this request, and some to others.
         """
         body = await asyncio.to_thread(request.body)
-        lost, answers, began, is_suspect = Usage(), 0, 0.0, False
+        lost, answers, before, is_suspect = Usage(), 0, 0, False
         for attempt in count(1):
             try:
                 async with self._in_turn(request, is_suspect):
+                    before = self._answers
                     answered = await self._attempt(request, body)
                     if answered.is_completion:
                         self._accepted.add(request.feature)
@@ -242,21 +244,26 @@ class Client:
                     self._count_refusal(request, answered.outcome)
                 return replace(answered, usage=answered.usage + lost)
             except Refusal as refusal:
+                self._trouble_since = None
                 self._count_refusal(request, refusal)
                 raise
             except Trouble as trouble:
-                if not began:
-                    began, answers = time.monotonic(), self._answers
+                if attempt == 1:
+                    answers = before = self._answers
+                if self._trouble_since is None:
+                    self._trouble_since = time.monotonic()
                 self._reached |= trouble.reached
                 if trouble.may_cost:
                     lost += Usage(1)
                 if not trouble.of_server and attempt >= trouble.attempts:
-                    if self._answers > answers:
+                    # Others were answered after this one's first trouble, and before it was sent again.
+                    if before > answers:
                         raise at_fault(trouble, attempt) from None
-                    await self._probe(request, body)
+                    if self._answers == answers:
+                        await self._probe(request, body)
                 is_suspect = not trouble.of_server and attempt + 1 >= trouble.attempts
                 if not trouble.at_once:
-                    await self._wait(attempt, trouble, began)
+                    await self._wait(attempt, trouble)
         raise AssertionError("an attempt returns, raises or is followed by another")
 
     @contextlib.asynccontextmanager
@@ -293,14 +300,11 @@ class Client:
             try:
                 await self._attempt(replace(request, max_new_tokens=_PROBE_TOKENS), simple)
             except Refusal:
-                self._answers += 1
+                self._answers, self._trouble_since = self._answers + 1, None
 
-    async def _wait(self, attempt: int, trouble: Trouble, began: float) -> None:
+    async def _wait(self, attempt: int, trouble: Trouble) -> None:
         """Wait as long as the server asks, or at random up to twice as long after every attempt: many that
         were turned away together must not come back together.
-
-        Args:
-            began: when this request's trouble began.
 
         Raises:
             ServerUnavailable: the server was waited for long enough, or asks for more.
@@ -308,7 +312,8 @@ class Client:
         patience = self._patience
         if patience is None:
             patience = _PATIENCE if self._reached else _FIRST_CONTACT_PATIENCE
-        waited = time.monotonic() - max(began, self._last_answer)
+        # Of all requests together: what an answer to any of them ends.
+        waited = 0.0 if self._trouble_since is None else time.monotonic() - self._trouble_since
         if waited >= patience or waited + (trouble.wait or 0) > patience:
             raise unavailable(trouble, attempt, waited, self._url)
         if attempt > 1 and time.monotonic() - self._said >= _SAY_SECONDS:
@@ -331,7 +336,7 @@ class Client:
             used = answered.usage if answered.counted else None
             if answered.is_completion:
                 self._reached = True
-                self._answers, self._last_answer = self._answers + 1, time.monotonic()
+                self._answers, self._trouble_since = self._answers + 1, None
         except Trouble as trouble:
             used = None if trouble.may_cost else Usage()
             raise
