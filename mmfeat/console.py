@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.markup import escape
 from rich.table import Table
 
@@ -61,32 +61,25 @@ def names(words: Sequence[str] | None) -> list[str] | None:
     return list(dict.fromkeys(name for word in words for part in word.split(",") if (name := part.strip())))
 
 
-def table(
-    columns: Sequence[str],
-    rows: Sequence[Sequence[object]],
-    *,
-    right: Sequence[str] = (),
-    whole: Sequence[str] = (),
-) -> None:
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], *, right: Sequence[str] = ()) -> None:
     """Rows under headings; numbers with thousands separators, columns named in ``right`` to the right.
 
-    What is in a column of ``right`` or ``whole`` is never broken. Where the terminal has no room for that
-    each row is a paragraph instead.
+    What names a row, in the first column, and what is to the right is never broken. Where the terminal has
+    no room for that each row is a paragraph instead.
     """
-    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for column in columns:
-        kept = column in right or column in whole
-        drawn.add_column(
-            column, justify="right" if column in right else "left", overflow="fold", no_wrap=kept
-        )
+    kept = (*columns[:1], *right)
     cells = [[_cell(value) for value in row] for row in rows]
-    for row in cells:
-        drawn.add_row(*map(escape, row))
-    if whole and _least_width(columns, cells, (*right, *whole)) > _out.width:
+    if _least_width(columns, cells, kept) > _out.width:
         for row in cells:
             _paragraph_of(columns, row)
-    else:
-        _out.print(drawn)
+        return
+    drawn = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        side: JustifyMethod = "right" if column in right else "left"
+        drawn.add_column(column, justify=side, overflow="fold", no_wrap=column in kept)
+    for row in cells:
+        drawn.add_row(*map(escape, row))
+    _out.print(drawn)
 
 
 def _least_width(columns: Sequence[str], cells: Sequence[Sequence[str]], kept: Sequence[str]) -> int:
@@ -102,13 +95,13 @@ def _paragraph_of(columns: Sequence[str], row: Sequence[str]) -> None:
     """The first cell on a line of its own, and below it what the others are, where they are anything."""
     say(row[0])
     facts = [f"{column} {cell}" for column, cell in zip(columns[1:], row[1:], strict=True) if cell]
-    line = "  "
+    line = " "
     for fact in facts:
-        if len(line) > 2 and cell_len(line + fact) > _out.width:
-            say(line.rstrip(" ,"))
-            line = "  "
-        line += f"{fact}, "
-    say(line.rstrip(" ,"))
+        if len(line) > 1 and cell_len(f"{line} {fact},") > _out.width:
+            say(line)
+            line = " "
+        line += f" {fact}{',' if fact is not facts[-1] else ''}"
+    say(line)
 
 
 def dims(length: int | None, vectors: int | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from dataclasses import fields
@@ -57,7 +58,7 @@ def on_a_terminal(words: list[str], columns: int) -> str:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**os.environ, "COLUMNS": str(columns), "TERM": "dumb"},
+        env={**os.environ, "COLUMNS": str(columns), "TERM": "xterm"},
     )
     os.close(theirs)
     shown = b""
@@ -68,7 +69,7 @@ def on_a_terminal(words: list[str], columns: int) -> str:
         pass
     os.close(ours)
     assert process.wait() == 0, shown.decode()
-    return shown.decode().replace("\r\n", "\n")
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.decode().replace("\r\n", "\n"))
 
 
 def test_a_feature_set_says_what_it_is_in_a_line(store):
@@ -108,12 +109,21 @@ def test_every_report_shows_itself():
     assert "<table>" in run._repr_html_()
 
 
-@pytest.mark.parametrize("columns", [40, 80, 120])
+@pytest.mark.parametrize("columns", [40, 80, 160])
 def test_a_narrow_terminal_breaks_no_version_and_no_number(store, columns):
     shown = on_a_terminal(["status", "--store", str(store)], columns)
     versions = [feature.version for feature in mmfeat.open(store).status()]
     assert [v for v in versions if v in shown] == versions
     assert shown.count("225") == len(versions)
+    *table, _ = shown.strip().splitlines()
+    assert max(map(len, table)) <= max(columns, *map(len, versions))
+
+
+def test_a_list_breaks_no_name_on_a_narrow_terminal():
+    from mmfeat.extract import registry
+
+    shown = on_a_terminal(["encoders", "list"], 80)
+    assert [method.name for method in registry.methods() if method.name not in shown] == []
 
 
 def test_printing_an_error_says_what_to_do_and_the_command_line_says_it_once(run, tmp_path):

@@ -247,7 +247,7 @@ def _print_report(report: RunReport) -> None:
         for f in report.features
     ]
     columns = ("feature", "reads", "dims", "up to date", "ok", "missing", "failed", "model s")
-    console.table(columns, rows, right=columns[2:], whole=columns[:1])
+    console.table(columns, rows, right=columns[2:])
     for feature in report.features:
         if feature.estimate is not None:
             console.say(f"  {feature.version}: estimated {feature.estimate}")

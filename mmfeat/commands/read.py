@@ -69,7 +69,6 @@ def status(
         ("feature", "state", "kind", "dims", "reads", "model", *numbers),
         rows,
         right=("dims", *numbers),
-        whole=("feature",),
     )
     for damaged in (f for f in found if f.problem):
         console.say(f"{damaged.version}: {damaged.problem} See `mmfeat doctor --store {store}`.")

@@ -88,7 +88,7 @@ def _print_record(record: dict[str, Any]) -> None:
         return
     rows = [(f["version"], *(f[name] for name in _COUNTS), f"{f['seconds']:.1f}") for f in features]
     columns = ("feature", "up to date", *_COUNTS[1:], "model s")
-    console.table(columns, rows, right=columns[1:], whole=columns[:1])
+    console.table(columns, rows, right=columns[1:])
     for feature in features:
         for reason, count in feature["reasons"].items():
             console.say(f"  {feature['version']}: {count:,} x {reason}")

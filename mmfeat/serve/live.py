@@ -146,7 +146,10 @@ class LiveStore:
         while not set(store.current().values()) <= {v.fingerprint for v in store.versions()}:
             store.refresh()
             store.pin()
-        return View(store, self._encoders)
+        view = View(store, self._encoders)
+        # Read here, in a thread: /metrics tells it from the event loop, which must wait for no store.
+        view.current  # noqa: B018
+        return view
 
     def _snapshot_view(self, snapshot: Snapshot) -> View:
         with self._snapshots_lock:
