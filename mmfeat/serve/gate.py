@@ -49,13 +49,11 @@ class Gate:
             return
         began = time.perf_counter()
         with self._metrics.in_progress.track_inprogress(), self._budget.holding() as held:
-            answer = _Answer(send, held)
+            answer = _Answer(send, held, self._settings.max_answer_bytes)
             try:
                 await self._pass(scope, receive, answer.send, held)
-            except _NoRoom as full:
-                await problem(503, "Busy", full.busy.message, full.busy.hint, RETRY)(
-                    scope, receive, answer.plain
-                )
+            except _Refused as refused:
+                await refused.answer(scope, receive, answer.plain)
             finally:
                 self._metrics.observe(scope, answer.status, time.perf_counter() - began)
 
@@ -88,9 +86,8 @@ class Gate:
 
     def _refusal(self, path: str, headers: Headers) -> Response | None:
         """What is answered to a request that is not let through; None where it is."""
-        if path in _OPEN:
-            return None
-        if self._keys and not self._is_known(headers):
+        is_open = path in _OPEN
+        if self._keys and not is_open and not self._is_known(headers):
             given = "authorization" in headers
             return problem(
                 401,
@@ -103,7 +100,7 @@ class Gate:
             return problem(
                 403, "WrongHost", "Without keys this service answers only as localhost.", "Give it a key."
             )
-        if _is_of_another_site(headers):
+        if not is_open and _is_of_another_site(headers):
             return problem(
                 403,
                 "OtherSite",
@@ -119,12 +116,12 @@ class Gate:
         return any(matches)
 
 
-class _NoRoom(Exception):
-    """An answer that the service has no room to hold until its client has taken it."""
+class _Refused(Exception):
+    """An answer that is not given; another one is, which says why."""
 
-    def __init__(self, busy: Busy) -> None:
-        super().__init__(busy.message)
-        self.busy = busy
+    def __init__(self, answer: Response) -> None:
+        super().__init__("refused")
+        self.answer = answer
 
 
 class _Answer:
@@ -134,20 +131,23 @@ class _Answer:
         status: of the answer; 500 until there is one.
     """
 
-    def __init__(self, send: Send, held: Held) -> None:
-        self._send, self._held = send, held
+    def __init__(self, send: Send, held: Held, most: int) -> None:
+        self._send, self._held, self._most = send, held, most
         self.status = 500
 
     async def send(self, message: Message) -> None:
-        """Pass on what an application sends; _NoRoom where a large answer cannot be held."""
+        """Pass on what an application sends; _Refused where an answer is too large, or cannot be held."""
         if message["type"] == "http.response.start":
             length = int(MutableHeaders(scope=message).get("content-length", 0))
+            if length > self._most:
+                detail = f"The answer would have more than the {self._most:,} bytes that one may have here."
+                raise _Refused(problem(413, "TooMuch", detail, "Ask for less at once."))
             # Smaller ones take no more than what any open connection may.
             if length > _PIECE:
                 try:
                     self._held.take(length)
                 except Busy as busy:
-                    raise _NoRoom(busy) from None
+                    raise _Refused(problem(503, "Busy", busy.message, busy.hint, RETRY)) from None
         await self.plain(message)
 
     async def plain(self, message: Message) -> None:

@@ -117,6 +117,12 @@ def test_an_answer_without_measure_is_refused_and_one_in_parts_is_not(served_sto
         assert service.app.state.service.budget.held == 0
 
 
+def test_a_page_without_measure_is_refused_too(served_store):
+    with running(served_store, ui=True, max_answer_bytes=1_500) as service:
+        is_problem(service.http.get("/items"), 413, "TooMuch")
+        assert service.http.get("/v1/lookup", params={"id": "item-0", "feature": "noise"}).is_success
+
+
 def test_the_client_asks_for_fewer_at_once_where_the_answer_would_be_too_large(served_store, opened):
     asked = IDS * 20
     with running(served_store, max_answer_bytes=12_000) as service, Client(service.url, retries=0) as client:
