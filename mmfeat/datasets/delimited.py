@@ -24,8 +24,8 @@ from mmfeat.datasets.base import Note, note_of
 from mmfeat.datasets.textfile import not_utf8, text_or_none
 from mmfeat.schemas.errors import DatasetError
 
-# Of several delimiters that may be meant, the first that gives a header the most cells.
-_DELIMITERS = (",", ";", "\t", "|")
+# Of those that may be meant, the first that gives a header the most cells; a bar where there is no other.
+_DELIMITERS, _BAR = (",", ";", "\t"), "|"
 _BATCH = 100_000
 _CHUNK = 1 << 20
 _HINT = (
@@ -95,7 +95,7 @@ class Delimited:
             if not header:
                 raise DatasetError(f"{place} is empty: it has no header.", hint=hint)
             if any("\n" in name and self.delimiter in name for name in header):
-                raise self.malformed(1, "a quote is left open in the header")
+                raise self.malformed(1, "a quote is left open")
             self.names = [name.strip() for name in header]
             self.header_line = self._line
         self._least = max((at for at, name in enumerate(self.names, 1) if name), default=0)
@@ -300,7 +300,9 @@ def first_cells(header: str) -> list[str]:
 
 
 def _delimiter(header: str) -> str:
-    return max(_DELIMITERS, key=_QUOTED.sub("", header).count)
+    bare = _QUOTED.sub("", header)
+    found = max(_DELIMITERS, key=bare.count)
+    return _BAR if _BAR in bare and found not in bare else found
 
 
 def _cells(line: str, delimiter: str) -> list[str]:
