@@ -173,6 +173,8 @@ def test_the_delimiter_can_be_named(tmp_path: Path):
 
 
 def test_marks_in_quotes_and_in_rows_are_no_delimiters(tmp_path: Path):
+    put(tmp_path, {"b.csv": "item_id,title,a|b|c|d\n1,x,\n"})
+    assert column(datasets.load("table", tmp_path / "b.csv"), "title") == {"1": "x"}
     put(
         tmp_path, {"a.csv": 'item_id,"title; |of| it"\n1,a;b|c;d\n', "n/QB_item.csv": 'v1,"一;二;三|四|五"\n'}
     )
