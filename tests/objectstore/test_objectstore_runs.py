@@ -61,6 +61,20 @@ def test_init_writes_a_job_for_a_dataset_in_an_object_store(run, media, lake, tm
     assert read == {"cover", "title", "cover_tags"}
 
 
+def test_media_in_folders_of_any_depth_are_read_as_from_a_disk(lake, tmp_path):
+    folder = tmp_path / "media"
+    for name in ("covers/2024/01/x1.png", "covers/x2.jpg", "videos/a/b/x1.mp4"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    upload(folder, f"{lake}/deep")
+    items = datasets.load("folder", f"{lake}/deep").items
+    assert items["item_id"].to_pylist() == ["x1", "x2"]
+    assert items["cover"].to_pylist() == [
+        f"{lake}/deep/{n}" for n in ("covers/2024/01/x1.png", "covers/x2.jpg")
+    ]
+    assert items["video"].to_pylist() == [f"{lake}/deep/videos/a/b/x1.mp4", None]
+
+
 def test_columns_that_are_named_are_read_as_from_a_disk(lake, tmp_path):
     folder = tmp_path / "media"
     for name in ("photos/a_2.jpg", "photos/a_1.jpg", "photos/b/x.jpg", "photos/b/deep/y.jpg", "covers/b.jpg"):
