@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,20 @@ from mmfeat.schemas.spec import FeatureSpec, Weights
 # part of the digest.
 _READ_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 _CONFIGURATION = ("*config*.json", "modules.json")
+
+# How libraries name a package that they lack: whatever they raise, and in an ImportError.
+_INSTALL = re.compile(r"pip\s+install (?:-\S+ )*[`'\"]?([A-Za-z0-9][\w.-]*\w)(?![\w.+:/-])")
+_NAMED = (
+    _INSTALL,
+    re.compile(r"requires the (\S+) library,? but it was not found"),
+    re.compile(r"requires (?:\w+ and )?(\w+),? which (?:was|were) not found"),
+    re.compile(r"[`'\"]([\w.-]+)[`'\"] is required"),
+)
+# Packages whose modules have other names.
+_PACKAGES_OF_MODULES = {
+    "PIL": "pillow", "cv2": "opencv-python-headless", "google": "protobuf", "sklearn": "scikit-learn",
+    "yaml": "pyyaml", "Levenshtein": "python-Levenshtein", "skimage": "scikit-image",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -114,11 +129,55 @@ def loading(spec: FeatureSpec) -> Iterator[None]:
     except ConfigError:
         raise
     except Exception as error:
+        if lack := missing_package(spec.name, spec.model, error):
+            raise lack from error
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"feature {spec.name!r}: {spec.method} cannot load {spec.model!r} "
             f"({spec.weights.origin}: {spec.weights.ref}): {reason}"
         ) from error
+
+
+def missing_package(name: str, model: str, error: BaseException) -> ConfigError | None:
+    """What to say of feature ``name`` where a model's library found that a package is not installed; None
+    where an error says nothing of the kind.
+
+    Libraries raise errors of several classes for it, one from another, and name the package in words.
+    """
+    packages, at = _packages_named(error), error.__cause__ or error.__context__
+    while at is not None and not packages:
+        packages, at = _packages_named(at), at.__cause__ or at.__context__
+    if not packages:
+        return None
+    several = len(packages) > 1
+    return ConfigError(
+        f"feature {name!r}: {model!r} needs the package{'s' if several else ''} "
+        f"{' and '.join(map(repr, packages))}, which {'are' if several else 'is'} not installed",
+        hint=f"Install {'them' if several else 'it'} with: pip install {' '.join(packages)}",
+    )
+
+
+def _packages_named(error: BaseException) -> list[str]:
+    """The packages that an error names as missing, and that are."""
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        module = error.name.partition(".")[0]
+        return [_PACKAGES_OF_MODULES.get(module, module)]
+    if not isinstance(error, ImportError | OSError | ValueError):
+        return []
+    for pattern in _NAMED if isinstance(error, ImportError) else (_INSTALL,):
+        names = dict.fromkeys(name.lower() for name in pattern.findall(str(error)))
+        if lacking := [name for name in names if not _is_installed(name)]:
+            # transformers tries both on a tokenizer's file, and speaks of the last alone.
+            return ["sentencepiece", *lacking] if lacking == ["tiktoken"] else lacking
+    return []
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 def _hide_progress_bars() -> None:

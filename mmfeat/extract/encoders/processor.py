@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from mmfeat.extract.weights import missing_package
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.inputs import ImagePrepare, PixelView
 
@@ -39,7 +40,9 @@ def read_processor(name: str, model: str, folder: Path) -> ImagePrepare:
 
     try:
         processor = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
+        if lack := missing_package(name, model, error):
+            raise lack from error
         raise ConfigError(
             f"feature {name!r}: {model!r} has no image processor: {str(error).splitlines()[0]}",
             hint="The folder needs the model's preprocessor_config.json.",

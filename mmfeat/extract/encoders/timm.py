@@ -11,6 +11,7 @@ import numpy as np
 from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads
 from mmfeat.extract.encoders.pixels import adjusted, checked, picture_query, picture_tower, to_vectors
 from mmfeat.extract.encoders.vectors import card_of, vector_spec
+from mmfeat.extract.loaded import check_loaded, torch_reports
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PictureOptions, VectorOptions, WeightsOptions, need_model, pixel_input
 from mmfeat.extract.runtimes.choice import picture_network
@@ -213,8 +214,11 @@ def _load(spec: FeatureSpec) -> Any:
     folder = loadable_folder(spec)
     if not list(folder.glob("*.safetensors")):
         raise ConfigError(f"feature {spec.name!r}: the weights of {spec.model!r} are not safetensors")
-    with loading(spec):
-        if weights.origin == "folder":
-            return timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=0)
-        here = {"source": "local-dir", "file": str(folder)}
-        return timm.create_model(spec.model, pretrained=True, num_classes=0, pretrained_cfg_overlay=here)
+    of_folder = weights.origin == "folder"
+    place = f"local-dir:{folder}" if of_folder else spec.model
+    here = None if of_folder else {"source": "local-dir", "file": str(folder)}
+    with loading(spec), torch_reports() as reports:
+        model = timm.create_model(place, pretrained=True, num_classes=0, pretrained_cfg_overlay=here)
+    for report in reports:
+        check_loaded(spec, report)
+    return model

@@ -11,6 +11,7 @@ from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads
 from mmfeat.extract.encoders.pixels import adjusted, checked, picture_query, picture_tower, to_vectors
 from mmfeat.extract.encoders.processor import read_processor
 from mmfeat.extract.encoders.vectors import card_of, settings_of, vector_spec
+from mmfeat.extract.loaded import Loaded, check_loaded
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PictureOptions, VectorOptions, WeightsOptions, need_model, pixel_input
 from mmfeat.extract.runtimes.choice import picture_network
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 _READS = ("image", "video")
+# Trained on a quarter of the patches, drawn anew in every pass, and used on all of them.
+_MASKED = "vit_mae"
 
 
 class TransformersOptions(WeightsOptions, PictureOptions, VectorOptions):
@@ -48,6 +51,7 @@ class TransformersEncoder(Encoder):
         tokens. Both are of the last hidden state, or of hidden state ``layer`` (0: the embeddings;
         negative: from the end; no final layer norm).
         ``attention``: the model's attention pooling head.
+    A masked autoencoder (ViT-MAE) sees all patches.
 
     With ``hidden_states = true`` an item has a vector of every hidden state, embeddings first, as
     ``output_hidden_states`` of transformers gives them: ``[layers + 1, dims]``, what IISAN reads
@@ -121,7 +125,9 @@ def _outline(ask: Ask[TransformersOptions], model: str, folder: Path) -> dict[st
     final = layer is None and not options.hidden_states
     pooling = empty.pooling(options.pooling or "default", final)
     vectors, dims = empty.shape(pooling, layer, bool(options.hidden_states))
-    fields = {"pooling": pooling, "layer": layer, "vectors": vectors, "dims": dims}
+    # Version 1 masked patches.
+    version = 2 if empty.module.config.model_type == _MASKED else 1
+    fields = {"pooling": pooling, "layer": layer, "vectors": vectors, "dims": dims, "method_version": version}
     return {"image": image.model_dump(mode="json"), **fields}
 
 
@@ -232,7 +238,10 @@ def _vision_config(folder: str) -> Any:
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(folder)
-    return getattr(config, "vision_config", config)
+    config = getattr(config, "vision_config", config)
+    if config.model_type == _MASKED:
+        config.mask_ratio = 0.0
+    return config
 
 
 def _tower(spec: FeatureSpec, device: str) -> torch.nn.Module:
@@ -265,11 +274,6 @@ def _load(spec: FeatureSpec) -> Any:
         model, report = AutoModel.from_pretrained(
             folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
         )
-    unused = "pooler." if settings_of(spec).pooling in ("cls", "mean") else None
-    missing = sorted(k for k in report["missing_keys"] if unused is None or unused not in k)
-    if missing:
-        raise ConfigError(
-            f"feature {spec.name!r}: the weights of {spec.model!r} lack {missing[0]} "
-            f"and {len(missing) - 1} more; they would be random"
-        )
+    unused = ("pooler.",) if settings_of(spec).pooling in ("cls", "mean") else ()
+    check_loaded(spec, Loaded.by_transformers(model, report, Path(folder)), unused)
     return model

@@ -18,6 +18,7 @@ class VectorSettings(Frozen):
     Attributes:
         time_pooling: how frames' vectors become a clip's.
         pooling, layer: what is read of a model's tokens; None where the model decides.
+        truncate_dim: how many of a vector's first numbers are kept; None for all of them.
     """
 
     normalize: bool = False
@@ -25,6 +26,7 @@ class VectorSettings(Frozen):
     time_pooling: str | None = None
     pooling: Pooling | None = None
     layer: int | None = None
+    truncate_dim: int | None = None
 
 
 def vector_spec(
@@ -36,6 +38,7 @@ def vector_spec(
     normalize: bool,
     dims: int,
     vectors: int | None = None,
+    method_version: int = 1,
     **settings: Any,
 ) -> FeatureSpec:
     """The spec of a feature of one input.
@@ -43,6 +46,7 @@ def vector_spec(
     Args:
         normalize: whether the model's usual use divides vectors by their length; the option wins.
         vectors: how many vectors an item has; None for one.
+        method_version: see :class:`~mmfeat.schemas.spec.FeatureSpec`.
         settings: further fields of :class:`VectorSettings`.
     """
     options = ask.options
@@ -59,6 +63,7 @@ def vector_spec(
         output=one if vectors is None else VectorsOut(count=vectors, dims=dims, dtype=dtype),
         model=model,
         weights=weights,
+        method_version=method_version,
         options=resolved.model_dump(mode="json"),
     )
 

@@ -22,9 +22,10 @@ from mmfeat.extract.describers.captions.chat import (
     Reply,
     chat_spec,
 )
+from mmfeat.extract.loaded import Loaded, check_loaded
 from mmfeat.extract.options import WeightsOptions, need_model
 from mmfeat.extract.runtimes.choice import use_torch_threads
-from mmfeat.extract.weights import find_weights, loadable_folder, loading, seeded
+from mmfeat.extract.weights import find_weights, loadable_folder, loading, missing_package, seeded
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
 from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, ModelCard
 
@@ -276,7 +277,9 @@ def _load_processor(spec: FeatureSpec, folder: Path) -> Any:
 
     try:
         processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
+        if lack := missing_package(spec.name, spec.model, error):
+            raise lack from error
         raise ConfigError(f"feature {spec.name!r}: no processor in {spec.model!r}: {error}") from error
     if getattr(processor, "tokenizer", None) is None or not processor.chat_template:
         raise ConfigError(
@@ -300,7 +303,12 @@ def _load_model(spec: FeatureSpec, folder: Path) -> Any:
         if spec.weights.origin == "random":
             with seeded(spec.weights):
                 return AutoModelForImageTextToText.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
-        return AutoModelForImageTextToText.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+        loaded: Any = AutoModelForImageTextToText.from_pretrained(
+            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+        )
+        model, report = loaded
+    check_loaded(spec, Loaded.by_transformers(model, report, folder))
+    return model
 
 
 def _end_ids(model: Any, tokenizer: Any) -> set[int]:
