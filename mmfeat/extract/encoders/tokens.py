@@ -24,21 +24,19 @@ class ConvertedTexts:
 
     Args:
         network: its ``reading`` is what :func:`reading_of` gave.
-        prefix: put before every text.
     """
 
-    def __init__(self, network: OpenVino, prefix: str) -> None:
+    def __init__(self, network: OpenVino) -> None:
         from tokenizers import Tokenizer
 
         self._network = network
-        self._prefix = prefix
         self._inputs: list[str] = network.reading["inputs"]
         self._tokenizer: Tokenizer = Tokenizer.from_str(network.reading["tokenizer"])
         self._pads_left = (self._tokenizer.padding or {}).get("direction") == "left"
 
-    def __call__(self, texts: Sequence[str]) -> np.ndarray:
-        """The network's first output, a row for each text, in the given order."""
-        tokens = tokenized(self._tokenizer, self._inputs, [self._prefix + text for text in texts])
+    def __call__(self, prefix: str, texts: Sequence[str]) -> np.ndarray:
+        """The network's first output, a row for each text behind the prefix, in the given order."""
+        tokens = tokenized(self._tokenizer, self._inputs, [prefix + text for text in texts])
         lengths = tokens[self._inputs.index("attention_mask")].sum(axis=1)
         order = np.argsort(-lengths, kind="stable")
         parts: list[np.ndarray] = []
