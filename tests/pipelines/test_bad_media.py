@@ -101,10 +101,13 @@ def test_the_frames_that_are_there_of_a_cut_clip_are_taken_where_the_feature_say
     (folder / "videos").mkdir(parents=True)
     for name in ("cut-clip", "item-000"):
         (folder / "videos" / f"{name}.mp4").write_bytes((media / "videos" / f"{name}.mp4").read_bytes())
-    features = {"refusing": CLIP_VIDEO, "accepting": {**CLIP_VIDEO, "cut": "accept"}}
+    cut = {"unsaid": {}, "refusing": {"cut": "refuse"}, "accepting": {"cut": "accept"}}
+    features = {name: {**CLIP_VIDEO, **option} for name, option in cut.items()}
     job = worlds.job(folder, tmp_path / "store", features, run={"max_failed": 1.0})
     report = mmfeat.extract(**{**job, "resources": {"executor": "local"}})
-    assert [(f.ok, f.failed) for f in report.features] == [(1, 1), (2, 0)]
+    assert [(f.ok, f.failed) for f in report.features] == [(1, 1), (1, 1), (2, 0)]
+    unsaid, refusing, accepting = (f.version.partition("@")[2] for f in report.features)
+    assert unsaid == refusing != accepting
     assert any("cut short were taken as far as they go" in notice for notice in report.notices)
     opened = mmfeat.open(tmp_path / "store")
     assert opened.facts("accepting") == {"cut-clip": {"cut": True}}
