@@ -79,7 +79,8 @@ def open_media(dataset: Dataset, deep: bool = False, limits: MediaLimits = Media
     if not can_open_media():
         raise MissingExtra("Opening media", "extract", next(p for p in _PACKAGES if find_spec(p) is None))
     columns = [column for column in columns_of(dataset.items.schema).values() if column.is_media]
-    return [found for column in columns if (found := _open(dataset.items, column, deep, limits)).files]
+    allowed = limits.with_buckets([dataset.root])
+    return [found for column in columns if (found := _open(dataset.items, column, deep, allowed)).files]
 
 
 def _open(items: pa.Table, column: Column, deep: bool, limits: MediaLimits) -> Opened:
