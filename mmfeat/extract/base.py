@@ -359,6 +359,10 @@ class Captioner(Method):
         then bisected: what was paid for must be returned, not lost to a neighbour's trouble.
         """
 
+    def brief(self) -> Captioner:
+        """The same model that says less, for its proof; itself where it says little."""
+        return self
+
     def run(self, rows: Sequence[Row]) -> list[Caption | ItemError]:
         """See :meth:`Method.run`."""
         return self.caption(rows)

@@ -48,12 +48,15 @@ def is_ours(path: Path) -> bool:
     return found.st_uid == os.geteuid() and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
-def remembered(facts: dict[str, Any], find_out: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+def remembered(
+    facts: dict[str, Any], find_out: Callable[[], dict[str, Any]], kind: str = "outlines"
+) -> dict[str, Any]:
     """What ``find_out`` finds, of JSON's types; asked once on a machine for the same facts.
 
-    For what a model's library has to be imported for, which takes seconds. What it raises is not kept.
+    For what takes long to find out: outlines, which a model's library has to be imported for, and proofs.
+    What it raises is not kept.
     """
-    place = place_of("outlines", facts)
+    place = place_of(kind, facts)
     with contextlib.suppress(OSError, ValueError):
         if is_ours(place):
             kept: dict[str, Any] = json.loads(place.read_text(encoding="utf-8"))

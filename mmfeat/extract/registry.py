@@ -14,6 +14,7 @@ from typing import Any
 from mmfeat.extract.base import Ask, AskedInput, Captioner, Encoder, Method, Placement, Resolvable
 from mmfeat.extract.fitted.base import Fitted
 from mmfeat.extract.gc_pause import collected_afterwards
+from mmfeat.extract.proof import prove
 from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, readable
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.inputs import VECTOR
@@ -107,14 +108,17 @@ def class_of(spec: FeatureSpec) -> type[Method]:
 
 
 def load_method(spec: FeatureSpec, place: Placement | None = None) -> Method:
-    """The method of a spec, its weights loaded.
+    """The method of a spec, its weights loaded, whose values repeat (:mod:`mmfeat.extract.proof`).
 
     Raises:
-        ConfigError: no method makes such a feature, or its weights cannot be loaded.
+        ConfigError: no method makes such a feature, its weights cannot be loaded, or its values depend on
+            chance or on what else is in a batch.
     """
-    method = class_of(spec)
+    method, where = class_of(spec), place or Placement()
     with collected_afterwards():
-        return method(spec, place or Placement())
+        loaded = method(spec, where)
+        prove(loaded, where)
+    return loaded
 
 
 def methods() -> list[MethodListing]:

@@ -29,6 +29,7 @@ from mmfeat.extract.agreement import (
 )
 from mmfeat.extract.base import Method, Placement, Query, Resolvable, Row
 from mmfeat.extract.probes import probe, probe_value
+from mmfeat.extract.proof import refusal
 from mmfeat.extract.registry import resolve_with
 from mmfeat.schemas.catalog import MODALITIES, Column
 from mmfeat.schemas.errors import ConfigError
@@ -78,6 +79,7 @@ def check_method(
     check_order(loaded, some, values, least_cosine)
     check_batches(loaded, some, values, least_cosine)
     check_failing(loaded, some, values, failing, least_cosine)
+    check_proof(loaded)
     check_queries(loaded)
     return loaded
 
@@ -210,6 +212,13 @@ def check_values(method: Method, rows: Sequence[Row]) -> list[Any]:
         if problem := value_problem(method.spec, value):
             raise AssertionError(f"row {number}: {problem}")
     return values
+
+
+def check_proof(method: Method) -> None:
+    """Check that a run would load the method: that it proves itself on made-up rows
+    (:mod:`mmfeat.extract.proof`). One that those say nothing to is loaded too."""
+    error = refusal(method)
+    _need(error is None, f"a run refuses it: {error}")
 
 
 def check_passes(

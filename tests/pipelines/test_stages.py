@@ -22,6 +22,7 @@ from sound_samples import Track, talkie, tone
 from work_items import work_items
 
 from mmfeat.extract.base import Caption, Captioner, Encoder, Placement
+from mmfeat.extract.registry import load_method
 from mmfeat.pipelines.execution.bisect import Bisection
 from mmfeat.pipelines.execution.ray.isolate import failed_results
 from mmfeat.pipelines.execution.stages import Decode, Encode
@@ -102,6 +103,8 @@ def installed(tmp_path_factory) -> Iterator[None]:
         "mmfeat.captioners": {"described": f"{__name__}:Described"},
     }
     with on_path(write_plugin(tmp_path_factory.mktemp("plugin"), points)):
+        # It proves itself when it is loaded for the first time, before it is made to fail.
+        load_method(spec())
         yield
 
 

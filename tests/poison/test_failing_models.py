@@ -29,9 +29,11 @@ WORK_COLUMNS = pa.schema([*WORK_SCHEMA, (f"{PAYLOAD}cover", pa.string()), (f"{ST
 
 @pytest.fixture(autouse=True)
 def installed(monkeypatch, tmp_path_factory):
-    monkeypatch.setattr(faulty.Faulty, "sizes", [])
     points = {"mmfeat.encoders": {"faulty": "faulty_models:Faulty"}}
     with on_path(write_plugin(tmp_path_factory.mktemp("site"), points)):
+        # It proves itself when it is loaded for the first time.
+        encoder()
+        monkeypatch.setattr(faulty.Faulty, "sizes", [])
         yield
 
 

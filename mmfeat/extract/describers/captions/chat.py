@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal
@@ -30,6 +31,7 @@ from mmfeat.schemas.templates import fill
 _OF_CLIPS = ("times", "scenes")
 
 _DEFAULT_MAX_SIDE = 768
+_TOKENS_OF_A_PROOF = 16
 
 # Arguments of a chat template that are the caller's own.
 _OF_THE_CALL = dict.fromkeys(
@@ -206,6 +208,17 @@ class ChatCaptioner(Captioner):
         )
         return [_caught(_summarised, of_item, text) for of_item, text in zip(described, said, strict=True)]
 
+    def brief(self) -> ChatCaptioner:
+        """See :meth:`Captioner.brief`."""
+        shorter = copy(self)
+        shorter.__dict__.pop("settings", None)
+        summary = self.settings.summary
+        shorter.spec = self.spec.with_options(
+            decoding=_shortened(self.settings.decoding),
+            summary=summary and {**summary.model_dump(mode="json"), "decoding": _shortened(summary.decoding)},
+        )
+        return shorter
+
     def item(self, row: Row) -> Item:
         """The frames and the named texts of a row."""
         frames, *texts = row
@@ -297,6 +310,11 @@ class _Described:
             )
             for scene, said in zip(self.item.frames.scenes, self.captions, strict=True)
         )
+
+
+def _shortened(decoding: Decoding) -> dict[str, Any]:
+    few = min(decoding.max_new_tokens, _TOKENS_OF_A_PROOF)
+    return {**decoding.model_dump(mode="json"), "max_new_tokens": few}
 
 
 def _summarised(described: _Described | ItemError, said: Caption | ItemError) -> Caption:
