@@ -295,6 +295,7 @@ def _mend(database: Database, name: str) -> None:
         if broken:
             drop = lance.LanceOperation.Delete([], sorted(broken), "unreadable")
             table = lance.LanceDataset.commit(table.uri, drop, read_version=table.version)
+        database.refresh()  # it may be the list of sums itself
     digests.forget(database, name)
 
 
