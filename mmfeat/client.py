@@ -54,10 +54,13 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         version: the feature version that was searched.
+        recall: share of the true ten nearest that such a search finds: 1 where every vector was compared;
+            None where it is unknown.
     """
 
     version: str
     hits: tuple[Hit, ...]
+    recall: float | None = None
 
     @overload
     def __getitem__(self, index: int) -> Hit: ...
@@ -146,6 +149,7 @@ class Client:
         image: str | Path | bytes | None = None,
         item: str | None = None,
         k: int = 10,
+        exact: bool = False,
         snapshot: str | None = None,
     ) -> Hits:
         """The ``k`` nearest items: :meth:`mmfeat.FeatureStore.search` over HTTP.
@@ -153,23 +157,25 @@ class Client:
         Args:
             image: a local path or a file's bytes; they are sent to the service.
         """
+        # Services of before there was such a thing refuse to be told of it.
+        further = {"exact": True} if exact else {}
         if image is None:
             query = {
                 "vector": None if vector is None else np.asarray(vector).tolist(),
                 "text": text,
                 "item": item,
             }
-            body = {"feature": feature, "k": k, "snapshot": snapshot, **query}
+            body = {"feature": feature, "k": k, "snapshot": snapshot, **further, **query}
             answer = self._ask("POST", "/v1/search", json=body).json()
         elif vector is not None or text is not None or item is not None:
             raise UsageError("A search needs exactly one of text, image, item and vector.")
         else:
-            where = {"feature": feature, "k": k} | ({} if snapshot is None else {"snapshot": snapshot})
+            where = {"feature": feature, "k": k, **further, **_of(snapshot)}
             headers = {"Content-Type": "application/octet-stream"}
             answer = self._ask(
                 "POST", "/v1/search/image", params=where, content=_bytes(image), headers=headers
             ).json()
-        return Hits(answer["version"], tuple(Hit(**hit) for hit in answer["hits"]))
+        return Hits(answer["version"], tuple(Hit(**hit) for hit in answer["hits"]), answer.get("recall"))
 
     def features(self, snapshot: str | None = None) -> list[dict[str, Any]]:
         """Every feature version: ``version``, ``current``, ``kind``, ``dims``, counts by status."""

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from mmfeat.report.build import ReportOptions
     from mmfeat.report.model import CaptionReport
     from mmfeat.report.pictures import Progress
-    from mmfeat.store import Damage, FeatureVersion, Gone, Hit, Snapshot, Store, StoreDiff
+    from mmfeat.store import Damage, FeatureVersion, Gone, Hit, Snapshot, Store, StoreDiff, VectorIndex
 
 
 def opened(uri: str, snapshot: str | None) -> Store:
@@ -223,17 +223,30 @@ class FeatureStore:
         """All snapshots of the store, oldest first."""
         return self._store.snapshots()
 
-    def build_index(self, feature: str) -> None:
+    def build_index(self, feature: str, target_recall: float | None = None) -> VectorIndex:
         """Index the vectors of ``feature`` for approximate search: worth it from some 100,000 items on.
 
         Searches use it from then on, and later runs keep it up to date.
 
+        Args:
+            target_recall: share of the true ten nearest that a search is to find; 0.98 when None. A sample
+                of the feature's own vectors tells how much of the index that takes.
+
+        Returns:
+            How it is searched, and the recall that was measured: less than the target where no setting
+            reaches it.
+
         Raises:
-            UsageError: the feature has no vectors to index.
+            UsageError: the feature has no vectors to index, or the target is not above 0 and at most 1.
             StoreError: a run is writing to the store.
         """
+        target = {} if target_recall is None else {"target_recall": target_recall}
         with self._store.lease(owner=f"index {feature}"):
-            self._store.build_vector_index(self._store.resolve(feature))
+            return self._store.build_vector_index(self._store.resolve(feature), **target)
+
+    def vector_index(self, feature: str) -> VectorIndex | None:
+        """The index that searches of ``feature`` use, and its recall; None where they are exact."""
+        return self._store.vector_index(self._store.resolve(feature))
 
     def create_snapshot(self, name: str) -> Snapshot:
         """Give the store as it is now a name: it stays readable with ``mmfeat.open(uri, snapshot=name)``.
@@ -394,14 +407,18 @@ class FeatureStore:
         image: str | Path | bytes | None = None,
         item: str | None = None,
         k: int = 10,
+        exact: bool = False,
     ) -> list[Hit]:
         """The ``k`` items whose vectors are nearest by cosine, the nearest first.
+
+        Where there is a :meth:`vector_index`, it says which share of the nearest is found.
 
         Args:
             vector: a query of the feature's dims; or
             text: read by the feature's own text encoder (CLIP's text tower for image features); or
             image: path, URL or a file's bytes, read by the feature's own image encoder; or
             item: an item id, which is left out of the result.
+            exact: compare with every vector, even where there is an index.
 
         Raises:
             UsageError: not exactly one query, or one that the feature's encoder cannot read.
@@ -418,7 +435,7 @@ class FeatureStore:
         refuse_unsearchable(version)
         if vector is None:
             vector = self._query(version, text, image, item)
-        return self._store.search(version, vector, k, exclude=() if item is None else (item,))
+        return self._store.search(version, vector, k, () if item is None else (item,), exact)
 
     def _counts(self, version: FeatureVersion) -> tuple[dict[str, int], str]:
         """Rows by status, and why they cannot be read: one damaged feature hides nothing of the others."""

@@ -64,10 +64,18 @@ def test_search_by_text_item_and_picture(run, store, world, scenes):
 def test_a_search_through_an_index_finds_the_same_picture(run, store, scenes, tmp_path):
     indexed = shutil.copytree(store, tmp_path / "indexed")
     code, out, _ = run("index", "clip", "--store", indexed)
-    assert code == 0 and "clip@" in out
+    assert code == 0 and "clip@" in out and "of the true ten nearest found" in out
     search = ("search", "--feature", "clip", "--text", scenes[9].caption, "-k", 5, "--json", "--store")
     exact, approximate = (json.loads(run(*search, place)[1]) for place in (store, indexed))
     assert approximate[0]["item_id"] == exact[0]["item_id"]
+    _, _, err = run(*search, indexed)
+    assert "approximate, with 100 % of the true ten nearest found" in err
+    code, out, err = run(*search, indexed, "--exact")
+    assert json.loads(out) == exact and "approximate" not in err
+    _, out, _ = run("index", "clip", "--target-recall", 0.9, "--store", indexed, "--json")
+    assert json.loads(out)["target_recall"] == 0.9
+    code, _, err = run("index", "clip", "--target-recall", 98, "--store", indexed)
+    assert code == 2 and "at most 1" in err
     code, _, err = run("index", "caption", "--store", indexed)
     assert code == 2 and "no vector feature" in err
 

@@ -147,37 +147,51 @@ def search(
     image: Annotated[Path | None, typer.Option(help="Search by a picture.")] = None,
     item: Annotated[str | None, typer.Option(help="Search by an item's own vector.")] = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Compare with every vector, even where there is an index.")
+    ] = False,
     store: console.StoreUri = api.DEFAULT_STORE,
     snapshot: console.SnapshotName = None,
     json: console.Json = False,
 ) -> None:
     """The items whose vectors are nearest by cosine."""
     opened = api.open(store, snapshot)
-    hits = opened.search(feature, text=text, image=image, item=item, k=k)
+    hits = opened.search(feature, text=text, image=image, item=item, k=k, exact=exact)
+    index = None if exact else opened.vector_index(feature)
     items = opened.items
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
     if json:
         console.print_json(
             [{"item_id": h.item_id, "score": h.score, "title": titles.get(h.item_id)} for h in hits]
         )
-        return
-    rows = [(h.item_id, f"{h.score:.4f}", titles.get(h.item_id) or "") for h in hits]
-    console.table(("item", "cosine", "title"), rows, right=("cosine",))
+    else:
+        rows = [(h.item_id, f"{h.score:.4f}", titles.get(h.item_id) or "") for h in hits]
+        console.table(("item", "cosine", "title"), rows, right=("cosine",))
+    if index is not None:
+        measure = f"; `mmfeat index {feature}` measures it" if index.recall is None else ""
+        console.note(f"Searches of {feature} are {index}{measure}; --exact compares with every vector.")
 
 
 def index(
     feature: Annotated[str, typer.Argument(help="Vector feature or version to index.")],
+    target_recall: Annotated[
+        float | None,
+        typer.Option(help="Share of the true ten nearest that a search is to find; 0.98 if left out."),
+    ] = None,
     store: console.StoreUri = api.DEFAULT_STORE,
     json: console.Json = False,
 ) -> None:
     """Index a feature's vectors for approximate search: worth it from some 100,000 items on."""
     opened = api.open(store)
-    opened.build_index(feature)
+    built = opened.build_index(feature, target_recall)
     version = opened.spec(feature).version
     if json:
-        console.print_json({"version": version})
-    else:
-        console.say(f"{version} is indexed; `mmfeat search` uses the index from now on.")
+        console.print_json({"version": version, **asdict(built)})
+        return
+    console.say(f"{version} is indexed; `mmfeat search` uses the index from now on.")
+    console.say(f"Searches are {built}.")
+    if built.missed is not None:
+        console.say(f"That is less than {built.missed}: no setting of the index finds more of these vectors.")
 
 
 def _print_items(opened: FeatureStore, store: str) -> None:

@@ -64,6 +64,9 @@ class SearchRequest(_Request):
         default=None, max_length=_LONGEST_TEXT, description="Read by the feature's own text encoder."
     )
     k: int = Field(default=10, ge=1, description="How many items.")
+    exact: bool = Field(
+        default=False, description="Compare with every vector, even where the feature has an index."
+    )
     snapshot: Name | None = Field(
         default=None, description="Search the store as it was when this was created."
     )
@@ -100,6 +103,10 @@ class SearchAnswer(BaseModel):
     """The nearest items, the nearest first."""
 
     version: str = Field(description="The feature version that was searched.")
+    recall: float | None = Field(
+        description="Share of the true ten nearest that such a search finds, as measured when the feature's "
+        "index was built: 1 without one, null where an earlier mmfeat built it."
+    )
     hits: list[FoundItem]
 
 

@@ -127,9 +127,10 @@ def api_router(service: Service) -> APIRouter:
         request: Request,
         feature: Annotated[models.Name, Query(description="A vector feature whose encoder reads pictures.")],
         k: K = 10,
+        exact: Annotated[bool, Query(description="Compare with every vector.")] = False,
         snapshot: SnapshotName = None,
     ) -> Response:
-        picture = models.SearchRequest(feature=feature, k=k, snapshot=snapshot)
+        picture = models.SearchRequest(feature=feature, k=k, exact=exact, snapshot=snapshot)
         return await answer_search(picture, await request.body())
 
     @router.get("/features", tags=["features"], responses=_PROBLEMS, summary="Every feature version")
@@ -235,15 +236,19 @@ def _without_places(found: FeatureSet) -> FeatureSet:
 
 def _search(view: View, request: models.SearchRequest, image: bytes | None) -> bytes:
     spec = view.features.spec(request.feature)
+    feature = f"{spec.name}@{spec.fingerprint}"
     hits = view.features.search(
-        f"{spec.name}@{spec.fingerprint}",
+        feature,
         vector=None if request.vector is None else np.array(request.vector, dtype=np.float64),
         text=request.text,
         item=request.item,
         image=image,
         k=request.k,
+        exact=request.exact,
     )
-    return to_json({"version": spec.version, "hits": hits})
+    index = None if request.exact else view.features.vector_index(feature)
+    recall = 1.0 if index is None else index.recall
+    return to_json({"version": spec.version, "recall": recall, "hits": hits})
 
 
 def _refuse_too_much(size: int, most: int) -> None:

@@ -14,6 +14,7 @@ from mmfeat.store.snapshots import Snapshot
 from mmfeat.store.stale import why_stale
 from mmfeat.store.store import Store
 from mmfeat.store.tombstones import Tombstone
+from mmfeat.store.vector_index import VectorIndex
 from mmfeat.store.versions import FeatureVersion
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "StoreDiff",
     "Survey",
     "Tombstone",
+    "VectorIndex",
     "accept_losses",
     "diff",
     "examine",

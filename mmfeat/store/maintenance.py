@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from mmfeat.store.database import Database, clean_up
+from mmfeat.store.indexing import rebuild_vector_index
 from mmfeat.store.rows import table_of
-from mmfeat.store.search import rebuild_vector_index
 from mmfeat.store.versions import FeatureVersion
 
 # Fragments this large are left alone, so that a nightly run rewrites what it added and not the table.

@@ -12,23 +12,15 @@ import numpy as np
 import pyarrow as pa
 
 from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.featureset import OK
 from mmfeat.store.database import Database
 from mmfeat.store.rows import matrix_of, table_of
+from mmfeat.store.vector_index import VectorIndex, index_of
 from mmfeat.store.versions import FeatureVersion
 
 # Lance ranks in the precision of the stored vectors. Candidates within this cosine of the k-th are
 # all fetched and ranked again in float64, so that rounding decides neither rank nor membership.
 _RANK_TOLERANCE = {pa.float16(): 5e-4, pa.float32(): 1e-5}
 _SPARE = 32
-
-_INDEX = "vector_idx"
-# IVF_SQ takes any number of dims (product quantisation wants a divisor) and is quickest to build.
-_INDEX_TYPE = "IVF_SQ"
-_ROWS_PER_PARTITION = 1024
-_PROBED_SHARE = 0.1
-_LEAST_PROBES = 32
-_REFINE = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,12 @@ class Hit:
 
 
 def search(
-    database: Database, version: FeatureVersion, vector: np.ndarray, k: int, exclude: Collection[str]
+    database: Database,
+    version: FeatureVersion,
+    vector: np.ndarray,
+    k: int,
+    exclude: Collection[str],
+    exact: bool,
 ) -> list[Hit]:
     """The ``k`` nearest items; see :meth:`mmfeat.store.Store.search`."""
     refuse_unsearchable(version)
@@ -54,7 +51,8 @@ def search(
         raise UsageError(f"A search for k = {k} items: k is at least 1.")
     table = table_of(database, version)
     with database.errors(f"search {version.version}"):
-        ids, scores = _candidates(table, query, k + len(exclude))
+        index = None if exact else index_of(table)
+        ids, scores = candidates(table, query, k + len(exclude), index)
     hits = (Hit(i, float(s)) for i, s in zip(ids, scores, strict=True) if i not in exclude)
     return list(islice(hits, k))
 
@@ -71,60 +69,39 @@ def refuse_unsearchable(version: FeatureVersion) -> None:
         )
 
 
-def build_vector_index(database: Database, version: FeatureVersion) -> None:
-    """Build (or build anew) the index that search then uses; see the Store's method."""
-    if version.spec.kind != "vector":
-        raise UsageError(f"{version.version} is no vector feature: only vector features have an index.")
-    table = table_of(database, version)
-    rows = table.count_rows(f"status = '{OK}'")
-    if not rows:
-        raise UsageError(f"{version.version} has no vector yet: there is nothing to index.")
-    with database.errors(f"index {version.version}"):
-        table.create_index(
-            "vector",
-            _INDEX_TYPE,
-            name=_INDEX,
-            metric="cosine",
-            num_partitions=max(1, rows // _ROWS_PER_PARTITION),
-            replace=True,
-        )
+def candidates(
+    table: lance.LanceDataset, query: np.ndarray, wanted: int, index: VectorIndex | None
+) -> tuple[list[str], np.ndarray]:
+    """At least the ``wanted`` nearest items, ranked, and every item that equals the last of them.
 
+    Args:
+        query: of length 1.
+        index: None compares with every vector.
 
-def rebuild_vector_index(database: Database, version: FeatureVersion) -> None:
-    """Build the vector index anew if there is one; without it where no vector is left."""
-    table = table_of(database, version)
-    if any(index.name == _INDEX for index in table.describe_indices()):
-        if table.count_rows(f"status = '{OK}'"):
-            build_vector_index(database, version)
-        else:
-            with database.errors(f"index {version.version}"):
-                table.drop_index(_INDEX)
-
-
-def _candidates(table: lance.LanceDataset, query: np.ndarray, wanted: int) -> tuple[list[str], np.ndarray]:
-    """At least the ``wanted`` nearest items, ranked, and every item that equals the last of them."""
+    Returns:
+        Item ids, and their cosines in float64.
+    """
     most = table.count_rows()
     if not most:
         return [], np.empty(0)
     fetch = wanted + _SPARE
     tolerance = _RANK_TOLERANCE[table.schema.field("vector").type.value_type]
+    how = {"use_index": False} if index is None else index.nearest(wanted)
     while True:
-        ids, scores = _ranked(table, query, min(fetch, most))
+        ids, scores = _ranked(table, query, min(fetch, most), how)
+        if len(ids) < wanted and index is not None:
+            # The partitions that were looked into hold no more.
+            return candidates(table, query, wanted, None)
         if len(ids) < fetch or scores[-1] < scores[wanted - 1] - tolerance:
             return ids, scores
         fetch *= 4
 
 
-def _ranked(table: lance.LanceDataset, query: np.ndarray, fetch: int) -> tuple[list[str], np.ndarray]:
+def _ranked(
+    table: lance.LanceDataset, query: np.ndarray, fetch: int, how: dict[str, Any]
+) -> tuple[list[str], np.ndarray]:
     """``fetch`` nearest items by descending score in float64, equal ones by item id."""
-    nearest: dict[str, Any] = {"column": "vector", "q": query, "k": fetch, "metric": "cosine"}
-    index = next((i for i in table.describe_indices() if i.name == _INDEX), None)
-    if index is None:
-        nearest["use_index"] = False
-    else:
-        partitions = max(1, table.count_rows() // _ROWS_PER_PARTITION)
-        nearest["nprobes"] = max(_LEAST_PROBES, int(partitions * _PROBED_SHARE))
-        nearest["refine_factor"] = _REFINE
+    nearest = {"column": "vector", "q": query, "k": fetch, "metric": "cosine", **how}
     # Rows without a vector are never candidates: only "ok" rows have one.
     found = table.to_table(
         columns=["item_id", "vector"], nearest=nearest, disable_scoring_autoprojection=True

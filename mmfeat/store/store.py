@@ -22,6 +22,7 @@ from mmfeat.store.database import Database
 from mmfeat.store.exported import Exports
 from mmfeat.store.forget import Forgetting
 from mmfeat.store.garbage import Retaining
+from mmfeat.store.indexing import TARGET_RECALL, build_vector_index
 from mmfeat.store.lease import FolderLease, Lease, folder_owner
 from mmfeat.store.lease_record import RecordLease, record_owner
 from mmfeat.store.logs import Logs
@@ -38,8 +39,9 @@ from mmfeat.store.places import (
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.prune import Pruning
 from mmfeat.store.schema import FORMAT, STORE_SCHEMA
-from mmfeat.store.search import Hit, build_vector_index, search
+from mmfeat.store.search import Hit, search
 from mmfeat.store.snapshots import Snapshot, Snapshots, pinned
+from mmfeat.store.vector_index import VectorIndex, index_of
 from mmfeat.store.versions import FeatureVersion, Versions
 
 
@@ -487,36 +489,57 @@ class Store:
         return lookup(self._database, asked, found, None if unknown == "mask" else self._catalog.ids)
 
     def search(
-        self, version: FeatureVersion, vector: np.ndarray, k: int = 10, exclude: Collection[str] = ()
+        self,
+        version: FeatureVersion,
+        vector: np.ndarray,
+        k: int = 10,
+        exclude: Collection[str] = (),
+        exact: bool = False,
     ) -> list[Hit]:
         """The ``k`` items with the highest cosine similarity, the highest first, equal ones by id.
 
-        Exact, over every row, unless :meth:`build_vector_index` was called. A stored vector that is
-        all zero has no direction and is never a hit, and neither is that of an item that is gone.
+        Exact, over every row, unless there is a :meth:`vector_index`, which says how much a search
+        through it finds. A stored vector that is all zero has no direction and is never a hit, and
+        neither is that of an item that is gone.
 
         Args:
             vector: ``[dims]``.
             exclude: item ids to leave out.
+            exact: compare with every vector all the same.
 
         Raises:
             UsageError: the query's shape is not the feature's, or it has no direction.
         """
         gone, wanted = set(self._catalog.gone_ids().to_pylist()), k
         while True:
-            found = search(self._database, version, vector, wanted, exclude)
+            found = search(self._database, version, vector, wanted, exclude, exact)
             hits = [hit for hit in found if hit.item_id not in gone]
             if len(hits) >= k or len(found) < wanted:
                 return hits[:k]
             # Most items are not gone, so that this is seldom done twice.
             wanted += k + len(gone)
 
-    def build_vector_index(self, version: FeatureVersion) -> None:
+    def build_vector_index(
+        self, version: FeatureVersion, target_recall: float = TARGET_RECALL
+    ) -> VectorIndex:
         """Index the vectors for approximate search; worth it from some hundred thousand rows on.
 
         Rows committed later are searched exactly until :meth:`finish` adds them to the index.
+
+        Args:
+            target_recall: share of the true ten nearest that a search is to find. It is measured with
+                a sample of the version's own vectors, and as few partitions are searched as reach it.
+
+        Raises:
+            UsageError: the version has no vector, or the target is not above 0 and at most 1.
         """
         self._check_lease()
-        build_vector_index(self._database, version)
+        return build_vector_index(self._database, version, target_recall)
+
+    def vector_index(self, version: FeatureVersion) -> VectorIndex | None:
+        """The index that searches use, and what was measured of it; None where they are exact."""
+        with self._database.errors(f"read {version.version}"):
+            return index_of(rows.table_of(self._database, version))
 
     def _refuse_snapshot(self) -> None:
         if self.snapshot is not None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
-from serving import is_problem
+from serving import is_problem, running
+
+import mmfeat
+from mmfeat.client import Client
 
 
 def expected(hits) -> list[dict[str, object]]:
@@ -65,3 +69,17 @@ def test_a_picture_is_never_a_path_that_the_service_opens(service, opened):
     cover = opened.items.to_pylist()[0]["cover"].encode()
     answer = service.http.post("/v1/search/image", params={"feature": "clip"}, content=cover)
     is_problem(answer, 400, "UsageError")
+
+
+def test_an_answer_says_which_share_of_the_nearest_is_found(service, served_store, tmp_path):
+    query = {"feature": "noise", "vector": [0.5, -1.0, 0.25, 2.0]}
+    assert service.http.post("/v1/search", json=query).json()["recall"] == 1
+
+    indexed = Path(shutil.copytree(served_store, tmp_path / "indexed"))
+    index = mmfeat.open(str(indexed)).build_index("noise", target_recall=0.5)
+    with running(indexed, ui=True, timeout_seconds=300) as other, Client(other.url) as client:
+        assert other.http.post("/v1/search", json=query).json()["recall"] == index.recall
+        assert client.search("noise", item="item-0").recall == index.recall
+        assert client.search("noise", item="item-0", exact=True).recall == 1
+        exact = other.http.post("/v1/search", json={**query, "exact": True}).json()
+    assert exact == service.http.post("/v1/search", json=query).json()

@@ -27,11 +27,12 @@ class Neighbour:
 
 @dataclass(frozen=True)
 class Neighbours:
-    """The items nearest by one feature, or why there are none."""
+    """The items nearest by one feature, or why there are none; and how many of them a search finds."""
 
     version: str
     found: tuple[Neighbour, ...] = ()
     why_none: str = ""
+    recall: str = "exact"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,9 @@ def neighbours(view: View, found: FeatureSet) -> list[Neighbours]:
 def search(view: View, feature: str, k: int, **query: Any) -> Neighbours:
     """The items nearest to a query: ``text``, ``item`` or ``image``."""
     version = view.features.spec(feature).version
-    return Neighbours(version, _hits(view, version, k, **query))
+    index = view.features.vector_index(version)
+    recall = "exact" if index is None else str(index)
+    return Neighbours(version, _hits(view, version, k, **query), recall=recall)
 
 
 def _value(column: FeatureColumn) -> Value:
