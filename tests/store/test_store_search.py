@@ -144,7 +144,7 @@ def test_vectors_without_clusters_are_found_as_well_as_the_default_target_says(s
     assert recall(store, version, queries) > 0.965
     # What was searched before anything was measured: 32 of the 58 partitions.
     drop_record(store, version)
-    assert recall(store, version, queries[:50]) < 0.93
+    assert recall(store, version, queries) < 0.955
 
 
 def test_a_search_for_many_finds_no_smaller_share_than_one_for_ten(store: Store) -> None:
