@@ -8,7 +8,7 @@ from mmfeat.store.exported import Exported
 from mmfeat.store.garbage import Garbage, Retention, Survey
 from mmfeat.store.promotion import ROLLED_BACK
 from mmfeat.store.prune import Gone
-from mmfeat.store.schema import rows_schema
+from mmfeat.store.schema import rows_schema, value_column
 from mmfeat.store.search import Hit, refuse_unsearchable
 from mmfeat.store.snapshots import Snapshot
 from mmfeat.store.stale import why_stale
@@ -42,6 +42,7 @@ __all__ = [
     "refuse_unsearchable",
     "repair",
     "rows_schema",
+    "value_column",
     "was_forked",
     "why_stale",
 ]

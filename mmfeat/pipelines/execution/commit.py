@@ -2,6 +2,9 @@
 
 What is done is read from the committed rows and from nowhere else, so there is no second ledger that
 could run ahead of them.
+
+A failed row of an item that has an ``ok`` one is held back until it is known how many failed: a folder that
+was half copied would else cost the rows that were made of the whole one.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from mmfeat.schemas.errors import ConservationError
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.ids import id_hashes, whole
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import FeatureVersion, Store, rows_schema
+from mmfeat.store import FeatureVersion, Store, rows_schema, value_column
 
 # A group is committed when it holds this many rows or bytes or its oldest row is this old: what a crash
 # can cost is bounded by work as well as by time, and so is the memory of wide features.
@@ -38,6 +41,7 @@ class Committer:
         versions: the version of each feature, in the plan's order.
         plan: what this run must commit; every row is checked against it.
         committed: called with ``(feature, rows)`` after each transaction.
+        holds_back: hold back failed rows that would replace an ``ok`` one, for :meth:`settle` to decide.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class Committer:
         versions: Sequence[FeatureVersion],
         plan: Plan,
         committed: Callable[[int, int], None] = lambda feature, rows: None,
+        holds_back: bool = True,
     ) -> None:
         self.store = store
         self.versions = list(versions)
@@ -57,6 +62,9 @@ class Committer:
         self.items = whole(plan.work["item_id"])
         self.duplicates = [_duplicates_of(plan.duplicates, feature) for feature in range(len(versions))]
         self.replaced = [np.sort(id_hashes(ids)) for ids in plan.replaced]
+        self.valued = [np.sort(id_hashes(ids if holds_back else ids[:0])) for ids in plan.valued]
+        self.held: list[list[pa.Table]] = [[] for _ in versions]
+        self.kept = [0] * len(versions)
         # Rows to copy are read as they were planned: this run may replace them before their turn comes.
         self.origins = store
         if len(plan.copies):
@@ -105,8 +113,31 @@ class Committer:
         found: list[int] = np.unique(work[~self.seen[features, work]]).tolist()
         return found
 
+    def held_back(self, feature: int) -> int:
+        """How many failed rows wait for :meth:`settle`."""
+        return sum(map(len, self.held[feature]))
+
+    def settle(self, feature: int, accept: bool) -> None:
+        """Let what was held back take the place of ``ok`` rows, or give it up: these are kept then.
+
+        A row that is kept says of what content it was made, so that the next run plans its item again.
+        """
+        held, rows = self.held[feature], self.held_back(feature)
+        self.held[feature] = []
+        if not accept:
+            self.tally[feature][FAILED] -= rows
+            self.kept[feature] += rows
+            return
+        schema = rows_schema(self.versions[feature].spec)
+        for part in held:
+            columns = [
+                part[field.name] if field.name in part.column_names else pa.nulls(len(part), field.type)
+                for field in schema
+            ]
+            self._collect(feature, pa.table(columns, schema=schema))
+
     def flush(self) -> None:
-        """Commit everything that is waiting."""
+        """Commit everything that is waiting, but for what is held back."""
         for feature in range(len(self.groups)):
             self._flush(feature)
 
@@ -146,6 +177,22 @@ class Committer:
             self.reasons[feature][why] = self.reasons[feature].get(why, 0) + 1
         for kind in _marks_in(rows):
             self.marks[feature][kind] = self.marks[feature].get(kind, 0) + 1
+        self._collect(feature, self._without_held(feature, rows))
+
+    def _without_held(self, feature: int, rows: pa.Table) -> pa.Table:
+        """``rows`` without the failed ones of items that have an ``ok`` row: these are held back."""
+        failed = pc.equal(rows["status"], FAILED).to_numpy(zero_copy_only=False)
+        # Another id with such a hash does no harm: its row comes later.
+        held = failed & _each_in(self.valued[feature], id_hashes(rows["item_id"]))
+        if not held.any():
+            return rows
+        # No value: an empty vector is as large as any.
+        self.held[feature].append(
+            rows.filter(pa.array(held)).drop_columns([value_column(self.versions[feature].spec)])
+        )
+        return rows.filter(pa.array(~held))
+
+    def _collect(self, feature: int, rows: pa.Table) -> None:
         self.groups[feature].append(rows)
         self.since[feature] = self.since[feature] or time.monotonic()
         group = self.groups[feature]
@@ -199,7 +246,12 @@ def _ranges(first: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def _any_in(ordered: np.ndarray, values: np.ndarray) -> bool:
-    return bool((np.searchsorted(ordered, values, "left") < np.searchsorted(ordered, values, "right")).any())
+    return bool(_each_in(ordered, values).any())
+
+
+def _each_in(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """``[len(values)]`` bool: which of them are in ``ordered``."""
+    return np.asarray(np.searchsorted(ordered, values, "left") < np.searchsorted(ordered, values, "right"))
 
 
 def _rows(spec: FeatureSpec, rows: pa.Table) -> pa.Table:

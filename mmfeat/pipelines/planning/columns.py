@@ -65,6 +65,7 @@ class Column:
 
     Attributes:
         had_row: ``[n]`` bool.
+        was_ok: ``[n]`` bool, whether that row holds a value.
         status: ``[n]`` int8, the place in ``STATUSES`` or ``NO_ROW``.
         same: ``[n]`` bool, whether the row was made from what the item holds now.
         work: ``[n]`` int32, the work item that computes the item's value, -1 for none.
@@ -77,6 +78,7 @@ class Column:
     """
 
     had_row: np.ndarray
+    was_ok: np.ndarray
     status: np.ndarray
     same: np.ndarray
     work: np.ndarray
@@ -90,8 +92,8 @@ class Column:
     @classmethod
     def empty(cls, n: int) -> Column:
         """Of ``n`` items without a row."""
-        had_row, same, done = (np.zeros(n, dtype=bool) for _ in range(3))
-        return cls(had_row, np.full(n, NO_ROW, np.int8), same, np.full(n, -1, np.int32), done)
+        had_row, was_ok, same, done = (np.zeros(n, dtype=bool) for _ in range(4))
+        return cls(had_row, was_ok, np.full(n, NO_ROW, np.int8), same, np.full(n, -1, np.int32), done)
 
     def read(
         self,
@@ -114,6 +116,7 @@ class Column:
             items, rows = placed(batch, places)
             self.had_row[items] = True
             self.status[items] = pc.index_in(rows["status"], value_set=pa.array(STATUSES)).fill_null(NO_ROW)
+            self.was_ok[items] = self.status[items] == IS_OK
             self._compare(items, rows, parts)
             others = by_other_rules(rows["rules"], spec)
             if others.any():

@@ -75,6 +75,7 @@ class Plan:
         touched: files whose stamp changed and whose content did not, STAMPS_SCHEMA.
         settled: per feature, how many items have nothing to do, by status.
         replaced: per feature, the ids of items whose committed row is out of date and will be replaced.
+        valued: per feature, the ids of those among them whose committed row is ``ok``.
         outdated: per feature, how many rows a fix of a decoder touches, by rule number of a modality: they
             are replaced.
         replaced_texts: per feature, how many rows hold a text that is not stored any more: they are replaced.
@@ -95,6 +96,7 @@ class Plan:
     touched: pa.Table
     settled: list[dict[str, int]]
     replaced: list[pa.StringArray]
+    valued: list[pa.StringArray]
     outdated: list[int]
     replaced_texts: list[int]
     confirmed: list[pa.StringArray]
@@ -599,6 +601,10 @@ class Planner:
             touched=pa.concat_tables([STAMPS_SCHEMA.empty_table(), *self.touched]),
             settled=[column.counts() for column in self.columns],
             replaced=[taken(self.ids, items) for items in out_of_date],
+            valued=[
+                taken(self.ids, items[column.was_ok[items]])
+                for column, items in zip(self.columns, out_of_date, strict=True)
+            ],
             outdated=self.outdated,
             replaced_texts=self.replaced_texts,
             confirmed=[taken(self.ids, items) for items in self.confirmed],

@@ -115,7 +115,8 @@ class _Extraction:
         for _ in versions:
             plan = self._plan(versions, plan)
             self._carry_out(plan, versions, numbers)
-            if self.job.run.estimate or not any(map(len, plan.deferred)):
+            kept = any(tally.kept for tally in self.tallies)
+            if self.job.run.estimate or kept or not any(map(len, plan.deferred)):
                 return
         self.reporter.say("some items changed while the run was at work: run it again for the rest of them")
 
@@ -153,6 +154,8 @@ class _Extraction:
             committed=lambda feature, rows: self.context.log(
                 f"{versions[feature].version}: {rows:,} rows committed"
             ),
+            # Where any share may fail, there is nothing to wait for.
+            holds_back=self.job.run.max_failed < 1,
         )
         if self.costs is None:
             self.costs = Costs(plan.work, plan.specs, self.job.spending)
@@ -180,9 +183,26 @@ class _Extraction:
             committer.add_copies(plan.copies)
             if len(plan.work):
                 self._compute(committer, plan)
+            self._settle_held(committer, plan)
         finally:
-            # On Ctrl-C or an error, what came out of the models is kept: it was paid for.
+            # On Ctrl-C or an error, what came out of the models is kept: it was paid for. How many would
+            # have failed is not known then.
+            for feature in range(len(plan.specs)):
+                committer.settle(feature, accept=False)
             committer.flush()
+
+    def _settle_held(self, committer: Committer, plan: Plan) -> None:
+        """Let failed rows replace ``ok`` ones of features of which no more failed than the job allows, and
+        which read no other ones."""
+        if self.job.run.estimate:
+            return
+        hopeless: set[str] = set()
+        for number, spec in enumerate(plan.specs):
+            ok, failed = (plan.settled[number][s] + committer.tally[number][s] for s in (OK, FAILED))
+            too_many = failed > self.job.run.max_failed * (ok + failed + len(plan.deferred[number]))
+            if too_many or hopeless.intersection(spec.upstreams):
+                hopeless.add(spec.name)
+            committer.settle(number, accept=spec.name not in hopeless)
 
     def _compute(self, committer: Committer, plan: Plan) -> None:
         job, work = self.job, plan.work
@@ -229,7 +249,11 @@ class _Extraction:
             failed = committer.tally[number][FAILED]
             if failed >= _FAILURES_BEFORE_STOP and failed > self.job.run.max_failed * plan.n_items:
                 raise _too_many_failed(
-                    spec.version, failed / plan.n_items, self.job.run.max_failed, committer.reasons[number]
+                    spec.version,
+                    failed / plan.n_items,
+                    self.job.run.max_failed,
+                    committer.reasons[number],
+                    kept=committer.held_back(number),
                 )
 
     def _fit(self, versions: list[FeatureVersion]) -> None:
@@ -259,7 +283,7 @@ class _Extraction:
             rows_per_second=pace.rows_per_second,
             seconds=time.monotonic() - self.began,
             features=[self._feature(n, spec) for n, spec in enumerate(context.specs)],
-            notices=[*context.notices, *self.notices],
+            notices=[*context.notices, *self.notices, *self._kept()],
         )
 
     def check_failed(self) -> None:
@@ -268,7 +292,23 @@ class _Extraction:
         for number, feature in enumerate(report.features):
             if feature.failed_share > most:
                 reasons, stored = feature.reasons, self._stored_reasons(number)
-                raise _too_many_failed(feature.version, feature.failed_share, most, reasons or stored, report)
+                raise _too_many_failed(
+                    feature.version,
+                    feature.failed_share,
+                    most,
+                    reasons or stored,
+                    report,
+                    self.tallies[number].kept,
+                )
+
+    def _kept(self) -> Iterator[str]:
+        """What is said of rows that a failure was to replace and did not."""
+        for tally, spec in zip(self.tallies, self.context.specs, strict=True):
+            if tally.kept:
+                yield (
+                    f"{spec.version}: {_keep_their_value(tally.kept)}, since what their items hold now "
+                    "failed; the next run tries these again"
+                )
 
     def _tell_of_passed_trouble(self, numbers: Sequence[int]) -> None:
         """Say which rows failed in an earlier run for no fault of their items."""
@@ -323,6 +363,7 @@ class _Tally:
 
     Attributes:
         rows: that the run committed, by status.
+        kept: ``ok`` rows that were not replaced by a failed one, as too many failed.
         settled: items that had nothing to do when the run came to them, by status.
     """
 
@@ -332,6 +373,7 @@ class _Tally:
         self.reasons: Counter[str] = Counter()
         self.marks: Counter[str] = Counter()
         self.seconds = 0.0
+        self.kept = 0
 
     def add(self, plan: Plan, committer: Committer, feature: int) -> None:
         """Take in what one plan found settled, what earlier ones committed left out, and what it did."""
@@ -341,6 +383,7 @@ class _Tally:
         self.reasons.update(committer.reasons[feature])
         self.marks.update(committer.marks[feature])
         self.seconds += committer.seconds[feature]
+        self.kept += committer.kept[feature]
 
     @property
     def up_to_date(self) -> int:
@@ -349,6 +392,7 @@ class _Tally:
     @property
     def failed_share(self) -> float:
         ok, failed = (self.settled[status] + self.rows[status] for status in (OK, FAILED))
+        failed += self.kept
         return failed / (ok + failed) if failed else 0.0
 
 
@@ -403,9 +447,11 @@ def _check_conserved(plan: Plan, committer: Committer) -> None:
     """Planned, counted on the way and found in the store must be the same."""
     for number, (spec, version_) in enumerate(zip(plan.specs, committer.versions, strict=True)):
         planned, committed = plan.planned(number), sum(committer.tally[number].values())
-        if planned != committed:
+        kept = committer.kept[number]
+        if planned != committed + kept:
             raise _not_conserved(
-                f"{spec.version}: {planned:,} rows were planned and {committed:,} committed."
+                f"{spec.version}: {planned:,} rows were planned and {committed:,} committed"
+                + (f", {kept:,} ok rows kept." if kept else ".")
             )
         expected = plan.rows[number] + planned - len(plan.replaced[number])
         found = sum(committer.store.counts(version_).values())
@@ -421,14 +467,19 @@ def _not_conserved(message: str) -> ConservationError:
     )
 
 
+def _keep_their_value(rows: int) -> str:
+    return f"{rows:,} ok rows keep their former value"
+
+
 def _too_many_failed(
-    version_: str, share: float, most: float, reasons: Any, report: RunReport | None = None
+    version_: str, share: float, most: float, reasons: Any, report: RunReport | None = None, kept: int = 0
 ) -> GateFailed:
     commonest = "; ".join(f"{n} x {why}" for why, n in Counter(grouped(reasons)).most_common(3))
     again = "--retry-failed computes failed rows again, which may pass now" if may_pass(reasons) else ""
     return GateFailed(
         f"{version_}: {share:.1%} of the rows failed, more than {most:.1%}"
-        + (f" ({commonest})." if commonest else "."),
+        + (f" ({commonest})" if commonest else "")
+        + (f"; {_keep_their_value(kept)}." if kept else "."),
         hint="See `mmfeat failures`; "
         + (f"{again}; " if again else "")
         + "raise --max-failed to accept them. What succeeded is committed.",
