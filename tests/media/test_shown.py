@@ -330,6 +330,35 @@ def test_the_default_track_is_taken_and_no_thumbnail(made):
     assert numbers(tracks(*made)) == list(range(12))
 
 
+def two_films(container: str, first: int, second: int) -> bytes:
+    """A small H.264 track and a larger one, neither of them the default one alone: how many frames each has."""
+    # Where no track of an MP4 is said to be, FFmpeg writes the first as the default one.
+    kind = Disposition.default if container in ("mp4", "mov") else NOTHING
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        streams = [output.add_stream("libx264", rate=25) for _ in range(2)]
+        for stream, size in zip(streams, ((24, 32), CLIP_SIZE), strict=True):
+            stream.height, stream.width = size
+            stream.pix_fmt, stream.options, stream.disposition = "yuv420p", {"bf": "0"}, kind
+        packets = []
+        for stream, frames in zip(streams, (first, second), strict=True):
+            for i in range(frames):
+                frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24")
+                frame.pts = i
+                packets.extend(stream.encode(frame.reformat(stream.width, stream.height)))
+            packets.extend(stream.encode())
+        output.mux(sorted(packets, key=lambda packet: packet.dts * packet.time_base))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("container", ["matroska", "mpegts", "avi", "mp4", "mov"])
+def test_a_track_of_one_frame_is_not_taken_for_the_clip_whatever_it_is_made_of(container):
+    data = two_films(container, 1, 25)
+    assert frames_of(data).pixels.shape[:3] == (25, *CLIP_SIZE)
+    assert VIDEO.changed(data, 1)
+    assert not VIDEO.changed(two_films(container, 25, 1), 1) or container == "avi"
+
+
 # --- files that players read
 
 

@@ -37,7 +37,8 @@ _UNSPECIFIED, _BT2020 = 2, 9
 
 
 def track_of(container: InputContainer) -> VideoStream:
-    """The picture track to take: no cover or thumbnail, the default one, no still, the first.
+    """The picture track to take: no cover or thumbnail, a default one, no still, and of several such FFmpeg's
+    choice, which has the most frames and bits. A track of a single frame is none where there is another.
 
     Raises:
         ItemError: there is none.
@@ -48,7 +49,10 @@ def track_of(container: InputContainer) -> VideoStream:
         raise ItemError(
             "decode", "clip has no picture track" if len(container.streams) else "clip has no frame"
         )
-    return min(tracks, key=lambda stream: (not _is_default(stream), _is_still(stream), stream.index))
+    for is_better in (_is_default, lambda stream: not _is_still(stream)):
+        tracks = list(filter(is_better, tracks)) or tracks
+    best = container.streams.best("video")
+    return next((stream for stream in tracks if best is not None and stream.index == best.index), tracks[0])
 
 
 def is_other_track(container: InputContainer) -> bool:
