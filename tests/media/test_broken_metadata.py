@@ -202,6 +202,95 @@ def test_exact_and_scaled_pictures_are_turned_alike(orientation, kind):
     assert np.abs(exact.astype(int) - scaled).mean() < 4
 
 
+def xmp_of(orientation: int) -> bytes:
+    return XMP.replace(b"<rdf:li/>", b'<rdf:Description tiff:Orientation="%d"/>' % orientation, 1)
+
+
+def turned_by_xmp(kind: str, orientation: int, exif: Image.Exif | None = None) -> bytes:
+    """A picture with this orientation in XMP, and no EXIF unless given."""
+    note, exif = xmp_of(orientation), exif or Image.Exif()
+    if kind == "PNG":
+        texts = PngImagePlugin.PngInfo()
+        texts.add_itxt("XML:com.adobe.xmp", note.decode())
+        return encoded(PIXELS, kind, pnginfo=texts, exif=exif)
+    if kind == "TIFF":
+        return encoded(PIXELS, kind, tiffinfo={700: note, **dict(exif)})
+    return encoded(PIXELS, kind, xmp=note, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+
+
+XMP_KINDS = ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"]
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+@pytest.mark.parametrize("kind", XMP_KINDS)
+def test_an_orientation_that_only_xmp_says_turns_nothing(kind, orientation):
+    data = turned_by_xmp(kind, orientation)
+    assert opened(data).getexif()[0x0112] == orientation or kind == "PNG"
+    assert np.array_equal(rendered(data), rendered(encoded(PIXELS, kind, lossless=True)))
+    assert IMAGE.changed(data, 1)
+    assert not IMAGE.changed(turned_by_xmp(kind, 1), 1)
+
+
+@pytest.mark.parametrize("kind", XMP_KINDS)
+def test_exif_turns_a_picture_whatever_xmp_says(kind):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = turned_by_xmp(kind, 8, exif)
+    assert np.array_equal(rendered(data), np.rot90(rendered(encoded(PIXELS, kind, lossless=True)), -1))
+    assert not IMAGE.changed(data, 1)
+
+
+def test_exact_and_scaled_pictures_heed_xmp_alike():
+    data = encoded(picture(700, 1000), "JPEG", quality=92, xmp=xmp_of(6))
+    exact, scaled = rendered(data, EXACT), rendered(data, SCALED)
+    assert exact.shape == scaled.shape == (140, 200, 3)
+
+
+def jpeg_with(*segments: tuple[int, bytes], replaced: bool = False, **options: object) -> bytes:
+    """A JPEG with segments in front, in place of its own JFIF segment or before it."""
+    data = encoded(PIXELS, "JPEG", **options)
+    own = 2 + int.from_bytes(data[4:6], "big") if replaced else 0
+    added = b"".join(
+        b"\xff" + bytes([kind]) + (len(body) + 2).to_bytes(2, "big") + body for kind, body in segments
+    )
+    return data[:2] + added + data[2 + own :]
+
+
+SHORT_SEGMENTS = [(0xE0, b"JFIF\0" + bytes(n)) for n in (0, 1, 2, 8)] + [
+    (0xEE, b"Adobe" + bytes(n)) for n in (0, 1, 2, 6)
+]
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+@pytest.mark.parametrize("segment", SHORT_SEGMENTS, ids=lambda one: f"{one[1][:5]!r} {len(one[1])}")
+def test_a_jfif_or_adobe_segment_that_is_too_short_costs_no_pixel(segment, replaced):
+    wanted = rendered(encoded(PIXELS, "JPEG"))
+    for scale in (AS_IS, SCALED):
+        found = rendered(jpeg_with(segment, replaced=replaced), scale)
+        assert np.array_equal(found, rendered(encoded(PIXELS, "JPEG"), scale))
+    turned = jpeg_with(segment, replaced=replaced, exif=oriented_six())
+    assert np.array_equal(rendered(turned), np.rot90(wanted, -1))
+
+
+def oriented_six() -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    return exif
+
+
+@pytest.mark.parametrize("behind", [False, True], ids=["before the pixels", "behind them"])
+@pytest.mark.parametrize("length", range(6))
+def test_a_transparent_colour_that_is_too_short_costs_no_pixel(length, behind):
+    data = png_with((b"tRNS", bytes(length)), behind=behind)
+    assert np.array_equal(rendered(data), PIXELS)
+    assert IMAGE.changed(data, 1)
+    if length < 2:
+        grey = grey_png(np.arange(16)[None], 4, None)
+        short = b"\0\0\0" + bytes([length]) + b"tRNS" + bytes(length)
+        short += zlib.crc32(short[4:]).to_bytes(4, "big")
+        assert np.array_equal(rendered(grey[:33] + short + grey[33:]), rendered(grey))
+
+
 def grey_png(samples: np.ndarray, depth: int, key: int | None) -> bytes:
     """A grey PNG of any depth; ``samples`` ``[height, width]``."""
     height, width = samples.shape
@@ -266,6 +355,10 @@ TOUCHED = {
     "ascii orientation": lambda: oriented(*STRANGE["ascii"]),
     "byte orientation": lambda: oriented(*STRANGE["byte"]),
     "orientation 9": lambda: oriented(*STRANGE["nine"]),
+    "orientation in xmp": lambda: turned_by_xmp("JPEG", 6),
+    "short jfif": lambda: jpeg_with((0xE0, b"JFIF\0"), replaced=True),
+    "short adobe": lambda: jpeg_with((0xEE, b"Adobe")),
+    "short key": lambda: png_with((b"tRNS", b"\0")),
     "broken exif": lambda: png_with((b"eXIf", b"no exif")),
     "broken chunk behind": lambda: png_with((b"eXIf", b"no exif"), (b"zTXt", b"a\0\7b"), behind=True),
     "broken profile": lambda: png_with((b"iCCP", b"name\0\7")),
@@ -276,6 +369,7 @@ TOUCHED = {
 UNTOUCHED = {
     "jpeg": lambda: encoded(PIXELS, "JPEG"),
     "turned jpeg": lambda: oriented(SHORT, 1, b"\6"),
+    "no orientation in xmp": lambda: turned_by_xmp("JPEG", 1),
     "noted jpeg": lambda: with_notes("JPEG"),
     "noted png": lambda: with_notes("PNG"),
     "noted webp": lambda: with_notes("WEBP"),

@@ -13,8 +13,8 @@ from mmfeat.schemas.media import Frames, MediaLimits
 class ImageModality(PixelModality):
     """A decoding is a view.
 
-    Rule 2 reads orientations of whole numbers alone, pictures whose metadata is broken, transparent colours
-    of PNG at every depth, and 16-bit negatives.
+    Rule 2 reads orientations of whole numbers in EXIF alone, pictures whose metadata is broken, transparent
+    colours of PNG at every depth, and 16-bit negatives.
     """
 
     name = "image"

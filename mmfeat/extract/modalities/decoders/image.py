@@ -4,7 +4,7 @@ The reference is Pillow's ``Image.open(...).convert("RGB")``, which open_clip, t
 start from. Beyond it:
 
 * EXIF orientation is applied where it is one of the whole numbers 1 to 8, as browsers read it, and
-  only the first frame of an animation is taken.
+  only the first frame of an animation is taken. What XMP says of orientation is not read, as by them.
 * Transparent pixels are shown on white, as a shop page shows them; ``convert`` would bring out
   whatever colour lies hidden below. Opaque images are not affected.
 * 16-bit samples are scaled to 8 bits where ``convert`` cuts them off.
@@ -28,7 +28,7 @@ import numpy as np
 from mmfeat.extract.failures import ran_out_of_memory
 from mmfeat.extract.media.limits import check_bytes, check_pixels
 from mmfeat.extract.modalities.decoders.kinds import unreadable
-from mmfeat.extract.modalities.decoders.metadata import png_chunks, without_metadata
+from mmfeat.extract.modalities.decoders.metadata import has_short_key, png_chunks, without_metadata
 from mmfeat.extract.modalities.decoders.views import render_view, resized_size
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import PixelView
@@ -51,6 +51,8 @@ _PNG_PIXELS = (b"tRNS", b"acTL", b"fcTL", b"fdAT")
 # Directories within EXIF: its own, GPS and interoperability.
 _EXIF_GROUPS = (0x8769, 0x8825, 0xA005)
 _LAST_ORIENTATION = 8
+# Where Pillow keeps XMP, in which it looks for an orientation that EXIF lacks.
+_XMP = ("xmp", "XML:com.adobe.xmp")
 _JPEG_SCALES = (8, 4, 2)
 _SCALED_MARGIN = 2
 _no_pillow_limit = threading.Lock()
@@ -207,6 +209,9 @@ def _decode_scaled(data: bytes, scale: int) -> np.ndarray:
 
 
 def _pixels(image: Image.Image, data: bytes) -> np.ndarray:
+    if image.format == "TIFF":
+        # Pillow turns its pixels as soon as they are loaded, by XMP too.
+        image.info.pop("xmp", None)
     image.load()
     pixels = np.array(_rgb(image))
     if image.format == "PNG":
@@ -299,12 +304,22 @@ def _orientation(image: Image.Image) -> int:
     Browsers take an orientation of another type for none, and so does every scale here.
     """
     try:
-        found = image.getexif().get(_ORIENTATION, 1)
+        found = _without_xmp(image).getexif().get(_ORIENTATION, 1)
     except Exception as error:  # Pillow's reader raises whatever damage leads to
         if ran_out_of_memory(error):
             raise
         return 1
     return found if isinstance(found, int) and 1 <= found <= _LAST_ORIENTATION else 1
+
+
+def _without_xmp(image: Image.Image) -> Image.Image:
+    """A single pixel that has an image's notes but for its XMP. A TIFF has its orientation elsewhere, and is
+    upright once it is loaded."""
+    from PIL import Image
+
+    dot = Image.new("L", (1, 1))
+    dot.info = {name: note for name, note in image.info.items() if name not in _XMP}
+    return dot
 
 
 # EXIF orientation to what undoes it (Exif 2.32, table 6).
@@ -327,8 +342,9 @@ def _turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
 def read_anew(data: bytes) -> bool:
     """Whether rule 2 of pictures may read other pixels than rule 1 did, or any where that failed.
 
-    By the header and the metadata: an orientation that is no whole number from 1 to 8, metadata that
-    cannot be read, a PNG's transparent colour where it was compared wrongly, and 16-bit negatives.
+    By the header and the metadata: an orientation that is no whole number from 1 to 8, or is XMP's alone,
+    metadata that cannot be read, a PNG's transparent colour where it was compared wrongly or is too short,
+    and 16-bit negatives.
     """
     try:
         header = _opened(data)
@@ -336,9 +352,12 @@ def read_anew(data: bytes) -> bool:
         return any(_opens(without_metadata(data, keep_exif=kept)) for kept in (True, False))
     if _is_negative(header) or (header.format == "PNG" and _keyed_anew(data)):
         return True
+    if header.format == "PNG" and has_short_key(data):
+        return True
     try:
         # Pillow looks for what a PNG says of itself behind its pixels, and decodes them on the way.
-        exif = (_dot_with_notes(data) if header.format == "PNG" else header).getexif()
+        noted = _dot_with_notes(data) if header.format == "PNG" else header
+        exif, is_turned = noted.getexif(), _is_turned_by_xmp(noted)
         if header.format == "TIFF":  # Pillow reads them with the pixels
             for group in _EXIF_GROUPS:
                 exif.get_ifd(group)
@@ -347,7 +366,13 @@ def read_anew(data: bytes) -> bool:
             raise
         return True
     found = exif.get(_ORIENTATION, 1)
-    return header.format in _JPEG and not (isinstance(found, int) and found <= _LAST_ORIENTATION)
+    is_strange = not (isinstance(found, int) and found <= _LAST_ORIENTATION)
+    return is_turned or (header.format in _JPEG and is_strange)
+
+
+def _is_turned_by_xmp(image: Image.Image) -> bool:
+    own: Any = getattr(image, "tag_v2", None) or _without_xmp(image).getexif()
+    return _ORIENTATION not in own and image.getexif().get(_ORIENTATION) in _TURNS
 
 
 def _opens(data: bytes | None) -> bool:

@@ -1,7 +1,8 @@
 """Files of pictures without their metadata: broken notes about a picture must not cost the picture.
 
 EXIF, XMP, colour profiles, thumbnails and comments are taken out; what decides the pixels stays, byte for
-byte. Nothing is decoded or unpacked.
+byte. Of that, what is too short to say anything is left out as well, as libjpeg and libpng do. Nothing is
+decoded or unpacked.
 """
 
 from __future__ import annotations
@@ -15,6 +16,11 @@ _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_CHUNK = struct.Struct(">I4s")
 # Application segments of a JPEG that say how its pixels are to be read: JFIF's and Adobe's.
 _JPEG_PIXEL_SEGMENTS = (0xE0, 0xEE)
+# How they begin, and the bytes that they have at least.
+_JPEG_SHORTEST = {b"JFIF": 14, b"Adobe": 12}
+# Bytes of a transparent colour, by a PNG's colour type (PNG, 11.3.1.1), and where its header chunk has that.
+_PNG_KEY_BYTES = {0: 2, 2: 6}
+_PNG_COLOUR_AT = 17
 _WEBP_NOTES = {b"ICCP": 0x20, b"EXIF": 0x08, b"XMP ": 0x04}
 # Baseline and extension tags of TIFF 6.0 that say how pixels are stored, and the orientation.
 _TIFF_PIXEL_TAGS = frozenset(
@@ -55,11 +61,26 @@ def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         at = end
 
 
+def has_short_key(data: bytes) -> bool:
+    """Whether a PNG has a transparent colour that is too short to be one."""
+    return any(kind == b"tRNS" and len(chunk) < _least_key(data) for kind, chunk in png_chunks(data))
+
+
+def _least_key(data: bytes) -> int:
+    """Bytes of the whole chunk of a transparent colour."""
+    _, header = next(png_chunks(data), (b"", b""))
+    colour = header[_PNG_COLOUR_AT] if len(header) > _PNG_COLOUR_AT else None
+    return _PNG_CHUNK.size + 4 + _PNG_KEY_BYTES.get(colour, 0)
+
+
 def _png(data: bytes, keep_exif: bool) -> bytes:
+    least = _least_key(data)
     return _PNG + b"".join(
         chunk
         for kind, chunk in png_chunks(data)
-        if kind[:1].isupper() or kind == b"tRNS" or (kind == b"eXIf" and keep_exif and _is_whole(chunk))
+        if kind[:1].isupper()
+        or (kind == b"tRNS" and len(chunk) >= least)
+        or (kind == b"eXIf" and keep_exif and _is_whole(chunk))
     )
 
 
@@ -73,11 +94,18 @@ def _jpeg(data: bytes, keep_exif: bool) -> bytes:
         marker, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
         if marker == 0xDA:
             break
-        is_note = (0xE0 <= marker <= 0xEF and marker not in _JPEG_PIXEL_SEGMENTS) or marker == 0xFE
-        if not is_note or (keep_exif and data[at + 4 : at + 10] == b"Exif\0\0"):
+        if not _is_note(marker, data[at + 4 : end], keep_exif):
             kept.append(data[at:end])
         at = end
     return b"".join((*kept, data[at:]))
+
+
+def _is_note(marker: int, body: bytes, keep_exif: bool) -> bool:
+    """Whether a segment of a JPEG says nothing of its pixels, or is too short to."""
+    if marker in _JPEG_PIXEL_SEGMENTS:
+        return any(body.startswith(start) and len(body) < least for start, least in _JPEG_SHORTEST.items())
+    is_exif = body.startswith(b"Exif\0\0")
+    return (0xE0 <= marker <= 0xEF or marker == 0xFE) and not (keep_exif and is_exif)
 
 
 def _webp(data: bytes, keep_exif: bool) -> bytes:
