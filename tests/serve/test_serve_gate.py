@@ -33,6 +33,8 @@ def test_without_one_of_the_keys_nothing_is_told(locked):
         ({"Authorization": "Bearer"}, "WrongKey"),
         ({"Authorization": "Bearer \u00fc".encode()}, "WrongKey"),
         ({"Authorization": "Basic !!!"}, "WrongKey"),
+        ({"Authorization": "Basic \u00e9".encode()}, "WrongKey"),
+        ({"Authorization": b"Basic \xe9"}, "WrongKey"),
         ({"Authorization": KEY}, "WrongKey"),
     ]
     for path in ("/v1/lookup", "/metrics", "/openapi.json", "/no such page"):
