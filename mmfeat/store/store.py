@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, Literal
@@ -445,12 +445,15 @@ class Store:
         return self._catalog.runs()
 
     def media_buckets(self) -> list[str]:
-        """Buckets that the newest run might read, the dataset's own among them: its media may be shown."""
-        records = reversed(Catalog(self._snapshots.database).runs())
-        jobs: Iterator[dict[str, Any]] = (record["job"] for record in records if "job" in record)
-        fetch = next(jobs, {}).get("limits", {}).get("fetch", {})
-        own = bucket_of(str((self.dataset() or {}).get("root") or ""))
-        return [*fetch.get("buckets", ()), *([own] if own else ())]
+        """Buckets whose media may be shown: every dataset's own, and those that its newest run might read."""
+        records = [record for record in Catalog(self._snapshots.database).runs() if "job" in record]
+        newest = {_place_of(record.get("dataset", {})): record["job"] for record in records}
+        found: dict[str, None] = {}
+        for dataset in self.datasets():
+            fetch = newest.get(_place_of(dataset), {}).get("limits", {}).get("fetch", {})
+            own = bucket_of(str(dataset.get("root") or ""))
+            found |= dict.fromkeys([*fetch.get("buckets", ()), *([own] if own else ())])
+        return list(found)
 
     def record_run(self, record: dict[str, Any]) -> None:
         """Add what a run has to say (JSON types). Needs no lease: a run that lost it leaves a record too."""
@@ -553,3 +556,8 @@ class Store:
         if self._lease is None:
             raise StoreError(f"Writing to {self.uri} needs its lease: `with store.lease(...):`.")
         self._lease.check()
+
+
+def _place_of(dataset: Mapping[str, Any]) -> tuple[str, str]:
+    """By what a run's record names a dataset: its adapter and its root."""
+    return str(dataset.get("name")), str(dataset.get("root") or "")

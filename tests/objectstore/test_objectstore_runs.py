@@ -173,3 +173,13 @@ def test_a_table_reads_the_buckets_that_the_job_lists_and_no_other(media, tmp_pa
     assert ours == "" and "s3://payroll is not among" in other
     # What a run might read may be shown afterwards, and nothing else.
     assert mmfeat.open(store)._store.media_buckets() == [bucket]
+
+
+def test_a_picture_of_a_bucket_that_is_allowed_later_is_shown_then(media):
+    from mmfeat.schemas.errors import ItemError
+    from mmfeat.serve.ui.thumbs import Thumbnails
+
+    thumbnails, file = Thumbnails(), ("image", f"{media}/covers/item-000.png")
+    with pytest.raises(ItemError, match="not among the buckets"):
+        thumbnails.frames(*file)
+    assert thumbnails.frames(*file, ["/".join(media.split("/")[:3])])

@@ -147,3 +147,24 @@ def test_a_new_modality_alone_is_noticed(store: Store) -> None:
     store.put_catalog(build_items("a", {"x": {"a": "/a"}}, [Column("x", "video")]), {})
     store.put_catalog(build_items("a", {"x": {"a": "/a"}}, [Column("x", "audio")]), {})
     assert columns_of(Store.open(store.uri).catalog().schema)["x"].modality == "audio"
+
+
+def test_media_may_be_shown_of_every_dataset_from_what_its_newest_run_might_read(store: Store) -> None:
+    def put(name: str, root: str, add: bool = False, **titles: str) -> None:
+        said = {"name": name, "root": root}
+        store.put_catalog(items(**titles), said, store.place_of(items(**titles), said, add))
+
+    def ran(name: str, root: str, *buckets: str) -> None:
+        job = {"limits": {"fetch": {"buckets": list(buckets)}}}
+        store.record_run({"dataset": {"name": name, "root": root}, "job": job})
+
+    put("table", "/covers.csv", a="A")
+    ran("table", "/covers.csv", "s3://before")
+    ran("table", "/covers.csv", "s3://covers")
+    assert store.media_buckets() == ["s3://covers"]
+    put("folder", "gs://clips/2026", add=True, b="B")
+    ran("folder", "gs://clips/2026", "s3://posters")
+    ran("table", "/refused.csv", "s3://payroll")
+    store.record_run({"dataset": {"name": "folder", "root": "gs://clips/2026"}})
+    found = Store.open(store.uri)
+    assert sorted(found.media_buckets()) == ["gs://clips", "s3://covers", "s3://posters"]

@@ -31,7 +31,7 @@ class Thumbnails:
     """Makes thumbnails and keeps the last 1,000 files' in memory. May be used from several threads."""
 
     def __init__(self) -> None:
-        self._kept: OrderedDict[tuple[str, str, str | None], tuple[bytes, ...] | ItemError] = OrderedDict()
+        self._kept: OrderedDict[tuple[object, ...], tuple[bytes, ...] | ItemError] = OrderedDict()
         self._lock = threading.Lock()
 
     def frames(self, modality: str, location: str, buckets: Sequence[str] = ()) -> tuple[bytes, ...]:
@@ -44,7 +44,8 @@ class Thumbnails:
         Raises:
             ItemError: the file cannot be read or decoded, or is larger than a thumbnail is worth.
         """
-        key = (modality, location, stamp_of(location))
+        # With the buckets: what one of them refused is not refused where it is allowed later.
+        key = (modality, location, stamp_of(location), frozenset(buckets))
         # One at a time: there is one process that decodes, and a page asks for a clip's frames at once.
         with self._lock:
             made = self._kept.get(key)
