@@ -13,7 +13,7 @@ from mmfeat.pipelines.planning.loss import Loss, lost_rows, refuse_losses
 from mmfeat.pipelines.steps.base import RunContext
 from mmfeat.schemas.ids import Places, whole
 from mmfeat.schemas.job import JobConfig
-from mmfeat.store import Owned, Place, named
+from mmfeat.store import Owned, Place, told_apart
 
 _ITEMS = "items"
 
@@ -34,7 +34,7 @@ def take_in(context: RunContext, listed: pa.Table) -> None:
     place = store.place_of(listed, said_of(context.job, dataset), run.add, run.replace)
     before = store.owned()
     # What is replaced is given up on purpose.
-    losses = [] if place.replaces else [loss for loss in _losses(context, place, before) if loss.lost]
+    losses = [] if place.replaces else [loss for loss in _losses(context, listed, place, before) if loss.lost]
     refuse_losses(losses, run.max_lost, store.uri)
     context.place = place
     store.put_catalog(dataset.items, place.said, place, whole=run.limit is None)
@@ -51,12 +51,12 @@ def said_of(job: JobConfig, dataset: Dataset) -> dict[str, str]:
     return said if job.dataset.id is None else {**said, "id": job.dataset.id}
 
 
-def _losses(context: RunContext, place: Place, owned: Owned) -> Iterator[Loss]:
+def _losses(context: RunContext, listed: pa.Table, place: Place, owned: Owned) -> Iterator[Loss]:
     store, dataset = context.store, context.dataset
-    if context.job.run.limit is None:
-        own = owned.present(place.number)
-        left = own & ~_named(owned, dataset.items)
-        yield Loss(_ITEMS, int(left.sum()), int(own.sum()), "leave the dataset")
+    own = owned.present(place.number)
+    # A limit marks nobody gone; but a dataset that shrank so may be another one, whatever the run covers.
+    left = own & ~_named(owned, listed)
+    yield Loss(_ITEMS, int(left.sum()), int(own.sum()), "leave the dataset")
     had = store.count_interactions(place)
     has = 0 if dataset.interactions is None else len(dataset.interactions)
     yield Loss("interactions", max(0, had - has), had, "go")
@@ -77,11 +77,18 @@ def _changes(context: RunContext, place: Place, before: Owned) -> Iterator[str]:
     there = now.present()[: len(was)]
     context.left, back = int((was & ~there).sum()), int((~was & there).sum())
     context.gone = len(now.ids) - int(now.present().sum())
-    others = [named(said) for number, said in before.datasets.items() if number != place.number]
+    others = [said for number, said in before.datasets.items() if number != place.number]
+    of_others = ", ".join(told_apart(said, place.said) for said in others)
+    own = max((told_apart(place.said, said) for said in others), key=len, default="")
     if place.replaces and others and len(before.ids):
-        yield f"the store belongs to {named(place.said)} from now on, and no more to {', '.join(others)}"
+        yield f"the store belongs to {own} from now on, and no more to {of_others}"
     elif place.number not in before.datasets and others and len(before.ids):
-        yield f"the items of {named(place.said)} are put beside those of {', '.join(others)}"
+        yield f"the items of {own} are put beside those of {of_others}"
+    if place.changed:
+        yield (
+            f"{place.changed:,} of {place.known:,} known items have other texts than before: what is made of "
+            "these is computed anew"
+        )
     if context.left:
         yield (
             f"{context.left:,} items have left the dataset, {context.gone:,} are gone in all: their rows "

@@ -1,6 +1,6 @@
 """The store: feature versions, their rows, the catalog, lookup, search and snapshots. See :class:`Store`."""
 
-from mmfeat.store.belonging import Owned, Place, named
+from mmfeat.store.belonging import Owned, Place, told_apart
 from mmfeat.store.damage import Damage, accept_losses, examine, repair
 from mmfeat.store.database import was_forked
 from mmfeat.store.diff import FeatureDiff, StoreDiff, diff
@@ -38,10 +38,10 @@ __all__ = [
     "accept_losses",
     "diff",
     "examine",
-    "named",
     "refuse_unsearchable",
     "repair",
     "rows_schema",
+    "told_apart",
     "value_column",
     "was_forked",
     "why_stale",

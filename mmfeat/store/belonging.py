@@ -4,7 +4,8 @@ A store belongs to the dataset that was first put into it, and to others that we
 item records whose it is by the dataset's number, and since when the dataset has it no more. Two datasets
 are the same where both have an id and the ids are equal. Where one of them has none, they are the same if
 one adapter read them and at least half of the smaller one's items are items of the other: so a dated or
-moved root of a dataset, a part of it and what it has grown to are the same dataset.
+moved root of a dataset, a part of it and what it has grown to are the same dataset. From another root, an
+item of the same id is the same only where a text of it is: plain numbers are ids in many datasets.
 """
 
 from __future__ import annotations
@@ -38,11 +39,15 @@ class Place:
         number: the dataset's in this store.
         datasets: number to what is known of every dataset that the store has from now on.
         replaces: whether the store gives up the datasets that it had, and with them all their items.
+        known: how many of the dataset's items are in the store.
+        changed: how many of these have other texts there.
     """
 
     number: int
     datasets: dict[int, dict[str, Any]]
     replaces: bool = False
+    known: int = 0
+    changed: int = 0
 
     @property
     def said(self) -> dict[str, Any]:
@@ -73,12 +78,15 @@ class Owned:
         return np.asarray(own & (self.gone == 0))
 
 
-def place_of(owned: Owned, items: pa.Table, said: Said, add: bool, replace: bool, uri: str) -> Place:
+def place_of(
+    owned: Owned, items: pa.Table, rewritten: np.ndarray, said: Said, add: bool, replace: bool, uri: str
+) -> Place:
     """Where a dataset goes.
 
     Args:
         owned: what the store holds.
         items: of the dataset.
+        rewritten: ``[n]`` bool, the items of the store that share no text with the dataset's of their id.
         said: of the dataset: its adapter's name, its root, and its id where it has one.
         add: put it beside another one.
         replace: put it in the place of all that the store holds.
@@ -89,7 +97,7 @@ def place_of(owned: Owned, items: pa.Table, said: Said, add: bool, replace: bool
             columns clashes with what another dataset of the store has.
     """
     at = Places(owned.ids).of(items[ITEM_ID])
-    known = _known(owned, at, len(items), said)
+    known = _known(owned, at, len(items), rewritten, said)
     if add and known is not None and _only_looks_alike(owned.datasets[known], said):
         known = None
     if replace and set(owned.datasets) != {known}:
@@ -97,7 +105,7 @@ def place_of(owned: Owned, items: pa.Table, said: Said, add: bool, replace: bool
         number = max([-1, *owned.datasets, *owned.numbers.tolist()]) + 1
         return Place(number, {number: dict(said)}, replaces=True)
     if known is None and owned.datasets and len(owned.ids) and not add:
-        raise _another(owned, items, at, said, uri)
+        raise _another(owned, items, at, rewritten, said, uri)
     if known is None:
         known = max(owned.datasets, default=-1) + 1 if len(owned.ids) else 0
         others = owned.datasets if len(owned.ids) else {}
@@ -138,18 +146,26 @@ def named(said: Said) -> str:
     return f"{said.get('name', '')!r}{own}"
 
 
-def _known(owned: Owned, at: np.ndarray, n_items: int, said: Said) -> int | None:
+def told_apart(said: Said, other: Said) -> str:
+    """A dataset as :func:`named`, and its root where the other one is called the same."""
+    return f"{named(said)} from {said.get('root')}" if named(said) == named(other) else named(said)
+
+
+def _known(owned: Owned, at: np.ndarray, n_items: int, rewritten: np.ndarray, said: Said) -> int | None:
     """The number of the dataset that this one is; None where it is none of the store's."""
     shares = {
         number: share
         for number, other in owned.datasets.items()
-        if (share := _alike(owned, number, other, at, n_items, said)) is not None
+        if (share := _alike(owned, number, at, n_items, rewritten, said)) is not None
     }
     return max(shares, key=lambda number: shares[number]) if shares else None
 
 
-def _alike(owned: Owned, number: int, other: Said, at: np.ndarray, n_items: int, said: Said) -> float | None:
+def _alike(
+    owned: Owned, number: int, at: np.ndarray, n_items: int, rewritten: np.ndarray, said: Said
+) -> float | None:
     """How sure it is that a dataset is ``number``, from 0 to 2; None where it is not."""
+    other = owned.datasets[number]
     if said.get("id") and other.get("id"):
         return 2.0 if said["id"] == other["id"] else None
     # Of a store that does not say what it was made of, the items alone can tell.
@@ -157,7 +173,8 @@ def _alike(owned: Owned, number: int, other: Said, at: np.ndarray, n_items: int,
         return None
     own = owned.numbers == number
     smaller = min(n_items, int(own.sum()))
-    share = float(own[at[at >= 0]].sum()) / smaller if smaller else 0.0
+    same = own if said.get("root") == other.get("root") else own & ~rewritten
+    share = float(same[at[at >= 0]].sum()) / smaller if smaller else 0.0
     # A dataset without an item has nothing to tell it by, and nothing that could be lost to another.
     return share if share >= ENOUGH_SHARED or not smaller else None
 
@@ -167,17 +184,34 @@ def _only_looks_alike(other: Said, said: Said) -> bool:
     return not (said.get("id") and other.get("id")) and said.get("root") != other.get("root")
 
 
-def _another(owned: Owned, items: pa.Table, at: np.ndarray, said: Said, uri: str) -> ConfigError:
+def _another(
+    owned: Owned, items: pa.Table, at: np.ndarray, rewritten: np.ndarray, said: Said, uri: str
+) -> ConfigError:
     counted = ", ".join(
         f"{named(other)} from {other.get('root')} ({int((owned.numbers == number).sum()):,} items)"
         for number, other in owned.datasets.items()
     )
+    there = at[at >= 0]
+    other_texts = int(rewritten[there].sum())
     return ConfigError(
         f"The store {uri} belongs to the dataset {counted}. {named(said)} from {said.get('root')} is "
-        f"another one: {int((at >= 0).sum()):,} of its {len(items):,} items are in the store.",
+        f"another one: {len(there):,} of its {len(items):,} items are in the store"
+        + (f", {other_texts:,} of these with other texts." if other_texts else "."),
         hint="Give it a store of its own (--store), put its items beside the others with --add, or in "
-        "their place with --replace. What is one dataset under other ids or in another form is known by "
-        "an id: [dataset] id.",
+        f"their place with --replace. {_known_by_an_id(owned, said)}",
+    )
+
+
+def _known_by_an_id(owned: Owned, said: Said) -> str:
+    """How to say that it is the store's dataset all the same."""
+    ids = [other["id"] for other in owned.datasets.values() if other.get("id")]
+    if len(ids) == len(owned.datasets):
+        return f"The store knows its datasets by an id ([dataset] id): {', '.join(map(repr, ids))}."
+    own = f"id = {said['id']!r}" if said.get("id") else "an id"
+    return (
+        "What is one dataset under other ids or in another form is known by an id ([dataset] id): if it is "
+        f"the store's, run that once as it was, with {own}, and then this one"
+        + ("." if said.get("id") else " with the same.")
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -120,10 +121,34 @@ class Catalog:
     def place_of(self, items: pa.Table, said: dict[str, Any], add: bool, replace: bool) -> Place:
         """Where a dataset goes; see :func:`mmfeat.store.belonging.place_of`."""
         owned, uri = self.owned(), self._database.uri
-        place = place_of(owned, items, said, add, replace, uri)
+        known, changed, rewritten = self._compared(items)
+        place = place_of(owned, items, rewritten, said, add, replace, uri)
         if len(place.datasets) > 1:
             refuse_clashing_columns(owned, self.items(), items, place, uri)
-        return place
+        return dataclasses.replace(place, known=int(known.sum()), changed=int(changed.sum()))
+
+    def _compared(self, items: pa.Table) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Which items of the store a dataset names, which of these have another text in it, and which have
+        texts and none of them the same: each ``[n]`` bool. A text that only one side has does not count."""
+        own, places = self._columns(), Places(whole(items[ITEM_ID]))
+        texts = [
+            name
+            for name, column in columns_of(items.schema).items()
+            if not column.is_media and not column.several and own.get(name) == column
+        ]
+        parts = [np.zeros((3, 0), dtype=bool)]
+        for batch in self._database.batches(ITEMS, [ITEM_ID, *texts]):
+            at = places.of(batch.column(ITEM_ID))
+            known, other, same = part = np.zeros((3, len(batch)), dtype=bool)
+            known[:] = at >= 0
+            for name in texts:
+                given = whole(items[name]).take(pa.array(at, mask=at < 0))
+                equal = pc.equal(batch.column(name).cast(given.type), given)
+                same |= equal.fill_null(False).to_numpy(zero_copy_only=False)
+                other |= pc.invert(equal).fill_null(False).to_numpy(zero_copy_only=False)
+            parts.append(part)
+        known, other, same = np.concatenate(parts, axis=1)
+        return known, other, other & ~same
 
     def put_items(self, items: pa.Table, place: Place, whole_dataset: bool) -> None:
         """Bring the catalog up to date with a dataset; writes nothing where it already is.

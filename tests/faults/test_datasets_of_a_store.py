@@ -244,6 +244,74 @@ def test_add_and_replace_together_are_refused(tmp_path):
         run(tmp_path / "store", write_table(tmp_path / "t.jsonl", titled("a")), add=True, replace=True)
 
 
+def test_a_limit_is_no_way_for_another_table_to_take_over_an_item(tmp_path):
+    store, table = tmp_path / "store", write_table(tmp_path / "items.jsonl", titled(range(8)))
+    run(store, table)
+    before = state(store)
+    other = write_table(tmp_path / "own.jsonl", titled("3", of="other "))
+    with pytest.raises(ConfigError, match=r"1 of its 1 items are in the store, 1 of these with other texts"):
+        run(store, other, limit=1)
+    # In the place of the table itself, or with the very same text, most items would be left out.
+    for path, listing in [(table, titled("3", of="other ")), (other, titled("3"))]:
+        write_table(path, listing)
+        with pytest.raises(GateFailed, match="7 of 8 items leave the dataset"):
+            run(store, path, limit=1)
+        assert state(store) == before
+
+
+def test_a_table_of_the_same_ids_and_other_texts_is_another_dataset(tmp_path):
+    store = tmp_path / "store"
+    run(store, write_table(tmp_path / "a" / "items.jsonl", titled(range(20))))
+    before = state(store)
+    half = {**titled(range(20)), **titled(range(10), of="other ")}
+    for texts in (titled(range(20), of="other "), {**half, **titled(["11"], of="other ")}):
+        with pytest.raises(ConfigError, match=r"20 of its 20 .* in the store, \d+ of these with other"):
+            run(store, write_table(tmp_path / "b" / "items.jsonl", texts))
+        assert state(store) == before
+    assert run(store, write_table(tmp_path / "b" / "items.jsonl", half)).features[0].ok == 10
+    # One text of an item is enough to know it by, and an id decides whatever the texts.
+    retitled = {i: {**values, "title": "new"} for i, values in half.items()}
+    assert run(store, write_table(tmp_path / "c.jsonl", retitled), dataset={"id": "shop"}).computed
+    rewritten = write_table(tmp_path / "d.jsonl", titled(range(20), of="d "))
+    assert run(store, rewritten, dataset={"id": "shop"}).features[0].ok == 20
+
+
+def test_texts_that_are_others_than_before_are_told(tmp_path):
+    store, table = tmp_path / "store", write_table(tmp_path / "items.jsonl", titled(range(20)))
+    assert run(store, table).notices == []
+    changed = {**titled(range(20)), **titled(range(16), of="other "), **titled(["new"])}
+    report = run(store, write_table(table, changed))
+    assert any(
+        "16 of 20 known items have other texts than before" in said for said in report.to_dict()["notices"]
+    )
+    assert run(store, table).notices == []
+
+
+def test_datasets_of_one_adapter_are_told_apart_by_their_roots(tmp_path):
+    store = tmp_path / "store"
+    one = write_table(tmp_path / "one.jsonl", titled("abc"))
+    two = write_table(tmp_path / "two.jsonl", titled("xyz"))
+    run(store, one)
+    (notice,) = run(store, two, add=True).notices
+    assert notice == f"the items of 'table' from {two} are put beside those of 'table' from {one}"
+
+
+def test_a_refusal_says_how_a_dataset_comes_to_be_known_by_an_id(tmp_path):
+    store = tmp_path / "store"
+    lens = write_microlens(tmp_path / "lens", titled(range(20)), PAIRS)
+    table = write_table(tmp_path / "t.jsonl", titled(range(20)))
+    run(store, lens, "microlens")
+    with pytest.raises(ConfigError) as refused:
+        run(store, table, dataset={"id": "shop"})
+    assert "run that once as it was, with id = 'shop', and then this one" in refused.value.hint
+    # As it says:
+    run(store, lens, "microlens", dataset={"id": "shop"})
+    assert run(store, table, dataset={"id": "shop"}, max_lost=1).features[0].up_to_date == 20
+    with pytest.raises(ConfigError) as refused:
+        run(store, table, dataset={"id": "other"})
+    assert "knows its datasets by an id ([dataset] id): 'shop'" in refused.value.hint
+
+
 # A2: items that left
 
 
@@ -417,6 +485,19 @@ def test_one_of_three_items_is_changed_by_hand_and_stops_nothing(tmp_path):
     report = run(store, write_table(table, two))
     assert (report.left, report.features[0].missing) == (1, 1)
     assert any("1 of 2 ok rows of title_vector" in notice for notice in report.notices)
+
+
+@pytest.mark.parametrize(("n", "lost", "stops"), [(3, 2, True), (2, 1, False), (1, 1, True), (10, 2, False)])
+def test_most_of_a_handful_is_no_change_by_hand(tmp_path, n, lost, stops):
+    store, table = tmp_path / "store", tmp_path / "items.jsonl"
+    run(store, write_table(table, titled(range(n))))
+    untitled = {str(i): {"description": f"thing {i}"} for i in range(lost)}
+    write_table(table, {**titled(range(n)), **untitled})
+    if stops:
+        with pytest.raises(GateFailed, match=f"{lost} of {n} ok rows of title_vector"):
+            run(store, table)
+    else:
+        assert run(store, table).features[0].missing == lost
 
 
 def test_a_bound_of_0_stops_for_any_loss(tmp_path):

@@ -21,8 +21,8 @@ from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.ids import Places
 from mmfeat.schemas.spec import FeatureSpec
 
-# One or two of a handful are changed by hand; a fault takes more, or everything.
-_FEWEST = 3
+# One of a handful is changed by hand; a fault takes more, or everything.
+_FEWEST = 2
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Loss:
     becomes: str
 
     def is_more_than(self, share: float) -> bool:
-        """Whether it is one to stop for: above the share, and at least three of them or all.
+        """Whether it is one to stop for: above the share, and at least two of them or all.
 
         With a share of 0 any is.
         """
