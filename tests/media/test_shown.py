@@ -331,7 +331,7 @@ def test_the_default_track_is_taken_and_no_thumbnail(made):
 
 
 def two_films(container: str, first: int, second: int) -> bytes:
-    """A small H.264 track and a larger one, neither of them the default one alone: how many frames each has."""
+    """A small H.264 track and a larger one, neither the only default one: how many frames each has."""
     # Where no track of an MP4 is said to be, FFmpeg writes the first as the default one.
     kind = Disposition.default if container in ("mp4", "mov") else NOTHING
     file = io.BytesIO()

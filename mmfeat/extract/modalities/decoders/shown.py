@@ -37,8 +37,8 @@ _UNSPECIFIED, _BT2020 = 2, 9
 
 
 def track_of(container: InputContainer) -> VideoStream:
-    """The picture track to take: no cover or thumbnail, a default one, no still, and of several such FFmpeg's
-    choice, which has the most frames and bits. A track of a single frame is none where there is another.
+    """The picture track to take: no cover or thumbnail, a default one, no still or single frame, and of
+    several such FFmpeg's choice: of those that it looked at frames of, the one with more, or with more bits.
 
     Raises:
         ItemError: there is none.
@@ -49,7 +49,7 @@ def track_of(container: InputContainer) -> VideoStream:
         raise ItemError(
             "decode", "clip has no picture track" if len(container.streams) else "clip has no frame"
         )
-    for is_better in (_is_default, lambda stream: not _is_still(stream)):
+    for is_better in (_is_default, lambda stream: not _is_still(stream), lambda stream: stream.frames != 1):
         tracks = list(filter(is_better, tracks)) or tracks
     best = container.streams.best("video")
     return next((stream for stream in tracks if best is not None and stream.index == best.index), tracks[0])
