@@ -168,3 +168,86 @@ def test_stored_texts_with_reasoning_are_out_of_date_and_no_others():
 def test_whatever_is_left_of_a_reply_shows_no_reasoning_any_more():
     for reply in ("<thi<think></think>nk>a</think>b", "A.\n<think>x</think>\n<think>y", "<think>" * 50):
         assert not shows_reasoning(split(reply).answer)
+
+
+# Marks that a picture shows, and marks that are ones
+
+SHOWN = [
+    "A web page with the closing tag </analysis> visible.",
+    "A sign with the text (</think>) on it",
+    "A poster that says </think>",
+    "A page with <think>. Below it stands </think>, in red.",
+    "The word assistantfinal is on the picture",
+    "A cat on a mat.\nHere's my response: nice cat",
+    "The cover says: <Reflection> by Anna.",
+    "Book cover.\nTitle: <Reasoning> A novel",
+    "A sticker. [THINK] is printed on it in red.",
+    "A sticker. [/THINK] is printed on it in red.",
+    "<thoughts> is the name of the brand on the bottle.",
+    "<think> and </think> are written on a board.",
+    "</think> is written on a wall.",
+    "A cover.\n<think> by Anna",
+    "Code that ends in </div></think></body> on a screen.",
+]
+THOUGHT_OF = {
+    "<think>a</think>A cat</think>": "A cat",
+    "<think>a</think>A cat</think></think>": "A cat",
+    "Got it.</think>A cat <think>": "A cat",
+    "thoughts</think>A cat": "A cat",
+    "thoughts</think>a cat": "a cat",
+    "thoughts</think>\n\nA cat": "A cat",
+    "thoughts\n</think>\n\na cat": "a cat",
+    "It is so. </think> a cat": "a cat",
+    "thoughts</think>\u4e00\u53ea\u732b": "\u4e00\u53ea\u732b",
+    "The title is <think> hm.\n</think>\n\nA cat": "A cat",
+    "<analysis>a</analysis>A cat": "A cat",
+    "<think>The word assistantfinal is there.</think>A cat": "A cat",
+    "<think>a</think>A cat with the tag </analysis> on it": "A cat with the tag </analysis> on it",
+    "A cat.\n<think>Let me see": "A cat.",
+    "<think>a</think><ANSWER> A cat </answer>": "A cat",
+    "<think>a</think><answer>A cat": "A cat",
+}
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_a_mark_that_a_picture_shows_cuts_no_caption(text):
+    assert split(text).answer == text
+
+
+@pytest.mark.parametrize("text", SHOWN[:-1])
+def test_such_a_caption_is_whole_behind_reasoning_too(text):
+    assert split(f"<think>So it is.</think>\n{text} It is red.").answer.endswith("It is red.")
+
+
+@pytest.mark.parametrize(("reply", "answer"), THOUGHT_OF.items())
+def test_marks_that_stand_alone_or_twice_end_and_begin_reasoning(reply, answer):
+    assert split(reply).answer == answer
+
+
+# Twice as long takes twice as long: what grew with the square took minutes for each of these.
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "<think>a</think><answer>" + " " * 200_000 + "x",
+        "<think>a</think>" + " " * 100_000 + "<think> is " * 9_000,
+        "A <think> b " * 16_000 + "</think>" + " " * 100_000 + "x",
+        "<" * 200_000,
+        "<" + "a" * 200_000,
+        "</" + " " * 200_000,
+        "<|end|> " * 25_000,
+        "<|end|>" + " " * 200_000,
+        "a\n" + " " * 200_000 + "Here",
+        "<|channel|>final<|constrain|>" + "a" * 200_000,
+        "<|channel|>final" * 12_000,
+        "<think>a</think>b" * 12_000,
+        "a</think>B" * 20_000,
+        "\n" * 200_000 + "<think>",
+        "analysisWe" + "assistantfinal " * 14_000,
+        "<answer>" * 25_000,
+    ],
+    ids=range(16),
+)
+def test_the_time_of_a_split_grows_no_faster_than_the_reply(reply):
+    said = split(reply)
+    assert len(said.answer) + said.reasoning <= len(reply)
