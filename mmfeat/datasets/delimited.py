@@ -13,7 +13,7 @@ import re
 import sys
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path, PurePath
 
 import pyarrow as pa
@@ -24,16 +24,19 @@ from mmfeat.datasets.base import Note, note_of
 from mmfeat.datasets.textfile import not_utf8, text_or_none
 from mmfeat.schemas.errors import DatasetError
 
-# Of those that may be meant, the first that gives a header the most cells; a bar where there is no other.
-_DELIMITERS, _BAR = (",", ";", "\t"), "|"
+_DELIMITERS = (",", ";", "\t", "|")
+# How many lines are looked at where several of these may be meant.
+_AHEAD = 100
 _BATCH = 100_000
 _CHUNK = 1 << 20
-_HINT = (
+HINT = (
     "Mend the line: a value that holds a delimiter, a quote or a line break is quoted. "
     "A file cut short must be downloaded again."
 )
 _QUOTED = re.compile(r'"[^"]*"?')
-_DIGIT, _BLANK = re.compile(r"\d"), re.compile(r"\s")
+_BREAK = re.compile(r"\r\n|\r|\n")
+# Excel's own first line, which names the delimiter.
+_SAYS_DELIMITER = re.compile(r'"?sep=(.|\\t)"?', re.IGNORECASE)
 
 
 class Delimited:
@@ -45,7 +48,8 @@ class Delimited:
     Args:
         lines: physical lines, with their ends.
         place: what errors and notes call the text.
-        delimiter: None to tell it from the header; without a header it is the comma.
+        delimiter: None to tell it from a first line ``sep=;``, or from the header and the first rows;
+            without a header it is the comma.
         names: the names of all columns, for a text without a header.
         quoted: whether quotes mean anything.
         hint: what to do about a line that cannot be read.
@@ -66,21 +70,26 @@ class Delimited:
         delimiter: str | None = None,
         names: Sequence[str] | None = None,
         quoted: bool = True,
-        hint: str = _HINT,
+        hint: str = HINT,
     ) -> None:
         self.place, self.hint = place, hint
-        # A cell may be as long as it likes: Python's own bound of 128 KiB is for texts of unknown length.
-        csv.field_size_limit(sys.maxsize)
+        _allow_any_length()
         self._lines = iter(lines)
-        self._own: list[str] = []
         self._blank_lines = 0
         first = self._first_line()
-        self.delimiter = delimiter or (_delimiter(first) if names is None else ",")
+        said = _said_delimiter(first) if names is None else None
+        if said:
+            self._blank_lines += 1
+            first = self._first_line()
+        ahead: list[str] = []
+        if names is None and len(_marks(first)) > 1:
+            ahead = list(islice(self._lines, _AHEAD))
+        self.delimiter = delimiter or said or (_delimiter([first, *ahead]) if names is None else ",")
         cells = _cells(first, self.delimiter)
         # Written with a blank after each delimiter: it belongs to no value, and quotes come after it.
         self.spaced = names is None and len(cells) > 1 and all(cell.startswith(" ") for cell in cells[1:])
         self._reader = csv.reader(
-            self._recorded(chain([first] if first else [], self._lines)),
+            chain([first] if first else [], ahead, self._lines),
             delimiter=self.delimiter,
             quoting=csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE,
             skipinitialspace=self.spaced,
@@ -165,16 +174,10 @@ class Delimited:
             self._blank_lines += 1
         return ""
 
-    def _recorded(self, lines: Iterable[str]) -> Iterator[str]:
-        for line in lines:
-            self._own.append(line)
-            yield line
-
     def _next(self) -> tuple[int, list[str]] | None:
         """The line where the next row starts that has cells, and the cells."""
         while True:
             start = self._line + 1
-            self._own.clear()
             try:
                 row = next(self._reader, None)
             except csv.Error as error:
@@ -182,20 +185,25 @@ class Delimited:
             if row is None:
                 return None
             if row:
-                if len(self._own) > 1 and self.names and self._holds_rows(row[0]):
+                if self._line > start and self.names and self._holds_rows(row):
                     self._open_quotes.append(f"lines {start} to {self._line}")
                 return start, row
 
-    def _holds_rows(self, own_id: str) -> bool:
-        """Whether a line within a value has a cell for each column, the first an id like that of its row."""
-        has_digit = bool(_DIGIT.search(own_id))
-        for line in self._own[1:]:
-            cells = line.rstrip("\r\n").split(self.delimiter)
-            first = cells[0].strip('" ')
-            like_id = bool(first) and not _BLANK.search(first) and bool(_DIGIT.search(first)) == has_digit
-            if like_id and len(cells) == len(self.names) > 1:
-                return True
-        return False
+    def _holds_rows(self, row: Sequence[str]) -> bool:
+        """Whether a line within a value has a cell for each column, or a value ends where one would begin."""
+        return any(
+            self._took_rows(at, lines) for at, cell in enumerate(row) if (lines := _BREAK.split(cell))[1:]
+        )
+
+    def _took_rows(self, at: int, lines: Sequence[str]) -> bool:
+        """Whether the value in a column may be the rest of a row, further rows, and the start of another."""
+        marks = [line.count(self.delimiter) for line in lines]
+        wanted = self._least - 1
+        return (
+            max(marks[1:-1], default=-1) >= wanted
+            or (marks[0] >= wanted - at and marks[-1] >= min(at, wanted))
+            or lines[-1].endswith(self.delimiter)
+        )
 
 
 def several_columns(place: str | PurePath, name: str) -> DatasetError:
@@ -294,15 +302,43 @@ def repeated(column: pa.Array | pa.ChunkedArray) -> list[str]:
     return values
 
 
-def first_cells(header: str) -> list[str]:
-    """The cells of one line, by the delimiter that it seems to have."""
-    return _cells(header, _delimiter(header))
+def first_cells(lines: Iterable[str]) -> list[str]:
+    """The cells of the first line that is not blank and does not merely name the delimiter."""
+    left = filter(str.strip, lines)
+    first = next(left, "")
+    said = _said_delimiter(first)
+    if said:
+        first = next(left, "")
+    return _cells(first, said or _delimiter([first, *islice(left, _AHEAD)]))
 
 
-def _delimiter(header: str) -> str:
+def _said_delimiter(line: str) -> str | None:
+    found = _SAYS_DELIMITER.fullmatch(line.rstrip("\r\n"))
+    return found and found[1].replace("\\t", "\t")
+
+
+def _marks(header: str) -> list[str]:
+    """What may be the delimiter, in the order of the header."""
     bare = _QUOTED.sub("", header)
-    found = max(_DELIMITERS, key=bare.count)
-    return _BAR if _BAR in bare and found not in bare else found
+    return sorted((mark for mark in _DELIMITERS if mark in bare), key=bare.index)
+
+
+def _delimiter(lines: Sequence[str]) -> str:
+    """The delimiter that gives the most rows as many cells as the header; of several, the header's first."""
+    marks = _marks(lines[0]) or [","]
+    return marks[0] if len(marks) == 1 else max(marks, key=lambda mark: _rows_that_fit(lines, mark))
+
+
+def _rows_that_fit(lines: Sequence[str], delimiter: str) -> int:
+    _allow_any_length()
+    rows = csv.reader(lines, delimiter=delimiter, skipinitialspace=True)
+    counts = [len(row) for row in rows if row]
+    return counts[1:].count(counts[0])
+
+
+def _allow_any_length() -> None:
+    """A cell may be as long as it likes: Python's own bound of 128 KiB is for texts of unknown length."""
+    csv.field_size_limit(sys.maxsize)
 
 
 def _cells(line: str, delimiter: str) -> list[str]:

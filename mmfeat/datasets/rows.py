@@ -17,11 +17,12 @@ import pyarrow.parquet as pq
 
 from mmfeat.datasets.base import Cell, Note
 from mmfeat.datasets.cells import is_plain, listed, parsed
-from mmfeat.datasets.delimited import Delimited, several_columns
+from mmfeat.datasets.delimited import HINT, Delimited, several_columns
 from mmfeat.datasets.embedded import embedded_column
 from mmfeat.datasets.textfile import read_text
 from mmfeat.schemas.errors import DatasetError
 
+CUT_WRONGLY = "Where cells are cut wrongly, name the mark between them: --option 'delimiter=;'."
 # The numbers of rows with a cell that holds no text, to what it holds.
 Troubles = dict[int, str]
 
@@ -83,7 +84,7 @@ def read_columns(path: Path, delimiter: str | None = None) -> Columns:
 
 def _read_delimited(path: Path, delimiter: str | None) -> Columns:
     text = read_text(path)
-    rows = Delimited(io.StringIO(text, newline=""), path, delimiter=delimiter)
+    rows = Delimited(io.StringIO(text, newline=""), path, delimiter=delimiter, hint=f"{HINT} {CUT_WRONGLY}")
     columns: list[list[str | None]] = [[] for _ in rows.names]
     for _, row in rows:
         for column, value in zip(columns, row, strict=True):

@@ -9,7 +9,7 @@ from pathlib import Path
 from mmfeat.datasets.base import MAX_EXAMPLES, Cell, Dataset, build_items, existing_root, note_of
 from mmfeat.datasets.cells import uniform
 from mmfeat.datasets.locations import Locator
-from mmfeat.datasets.rows import ColumnError, Columns, read_columns
+from mmfeat.datasets.rows import CUT_WRONGLY, ColumnError, Columns, read_columns
 from mmfeat.datasets.textfile import text_or_none
 from mmfeat.schemas.catalog import Column, usual
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
@@ -60,7 +60,7 @@ def load(
             but for those that ``columns`` reads.
         media_root: folder that paths start from and must not leave, symbolic links followed; the
             table's folder where not given. ``/`` lets the table name any file of this machine.
-        delimiter: between the cells of CSV and TSV; told from the header where not given.
+        delimiter: between the cells of CSV and TSV; told from the header and the first rows where not given.
         columns: further columns to read. One is a list where any of its cells is: a list of JSON
             lines or Parquet, or in CSV and TSV a JSON array of texts.
 
@@ -89,7 +89,7 @@ def load(
     if "id" not in chosen:
         raise DatasetError(
             f"{path} has no column of item ids; its columns are: {', '.join(table.names)}.",
-            hint="Name it: --option id=COLUMN. Where cells are cut wrongly: --option delimiter=MARK.",
+            hint=f"Name it: --option id=COLUMN. {CUT_WRONGLY}",
         )
     read = _Reader(path, table, locator)
     values = read.roles(chosen, given)

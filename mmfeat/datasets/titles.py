@@ -135,8 +135,7 @@ def parse_titles(text: str, path: PurePath, further: Mapping[str, str] | None = 
 
 def _header(text: str, path: PurePath) -> Delimited | None:
     """The rows of a text that begins with a header; None where it has none."""
-    first = next(filter(str.strip, io.StringIO(text, newline="")), "")
-    cells = first_cells(first)
+    cells = first_cells(io.StringIO(text, newline=""))
     if not cells or cells[0].strip().lower() not in _ID_HEADERS:
         return None
     return Delimited(io.StringIO(text, newline=""), path, hint=_HINT)

@@ -107,6 +107,42 @@ def test_an_open_quote_that_closes_later_at_the_end_of_a_value_is_pointed_at():
 
 
 @pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        (
+            'id,title\nred-shoe,Red shoe\nblue-shoe-2,"Blue shoe open\ngreen-hat,Green hat\n'
+            'pink-hat,Pink 6"\nx-hat,X\n',
+            "lines 3 to 5",
+        ),
+        ('id,title\n1,One\n2,"Two open\n3,Hello, world"\n4,Four\n', "lines 3 to 4"),
+        ('id,title\nblue shoe,"Two open\ngreen shoe,Three"\n', "lines 2 to 3"),
+        ('id,title\n商品乙2,"二\n商品丙,三"\n', "lines 2 to 3"),
+        ('id,title\nabc1ef,"One\nabcdff,Two"\n', "lines 2 to 3"),
+        ('title,id,tag\n"One,1,a\nTwo",2,b\n', "lines 2 to 3"),
+        ('id,title,tag\n1,a,"b\n2,"\n\nx, y",c\n', "lines 2 to 3"),
+        ('id;title;tag;\n1;"a;b;\n2;c";d\n', "lines 2 to 3"),
+        ('id\n1\n"2\n3"\n4\n', "lines 3 to 4"),
+    ],
+)
+def test_an_open_quote_that_took_rows_in_is_pointed_at_whatever_their_ids(text: str, lines: str):
+    reader, _ = read(text)
+    assert notes_of(reader) == {"open_quote": (lines,)}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'id,title\n1,"A red\nshoe\r\n\nof leather"\n2,b\n',
+        'title,id,tag\n"A red\nshoe",1,a\n"A\n\nhat",2,b\n',
+        'id,title,tag,size\n1,"red, and\nblue, or green","a\nb",7\n',
+    ],
+)
+def test_values_of_several_lines_that_look_like_no_row_are_read_without_a_word(text: str):
+    reader, found = read(text)
+    assert found and not notes_of(reader)
+
+
+@pytest.mark.parametrize(
     ("text", "line"),
     [
         ('id,title,tag\n1,"open,a\n2,b,b\n3,"c,c\n4,d,d\n', 2),
@@ -170,6 +206,46 @@ def test_the_delimiter_can_be_named(tmp_path: Path):
         datasets.load("table", tmp_path / "a.csv", delimiter="ab")
     with pytest.raises(DatasetError, match="has no delimiter"):
         datasets.load("table", tmp_path / "b.jsonl", delimiter=";")
+
+
+@pytest.mark.parametrize("mark", [";", "\t", ",", "|"])
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_excels_first_line_names_the_delimiter_and_is_no_row(tmp_path: Path, mark: str, quote: str):
+    rows = f"item_id{mark}title\r\n1{mark}a\r\n"
+    put(
+        tmp_path,
+        {"a.csv": f"\ufeff{quote}sep={mark}{quote}\r\n{rows}", "b/titles.csv": f"sep={mark}\n{rows}"},
+    )
+    assert column(datasets.load("table", tmp_path / "a.csv"), "title") == {"1": "a"}
+    assert column(datasets.load("folder", tmp_path / "b"), "title") == {"1": "a"}
+    table, _ = read_delimited(tmp_path / "a.csv", {"title": pa.string(), "item_id": pa.int64()})
+    assert table.to_pylist() == [{"title": "a", "item_id": 1}]
+    with pytest.raises(DatasetError, match=r"a\.csv, line 3: its title is 'a'"):
+        read_delimited(tmp_path / "a.csv", {"title": pa.int64()})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "item_id;title;size, cm, about\n1;Red, big, wide, tall;5,5\n2;Blue;6\n",
+        'item_id;title;size, cm, about\n1;"Red; big\n, wide";5,5\n2;Blue;6\n',
+        "item_id;title;price, EUR\n1;Red;5,00\n2;Blue;7,50\n",
+        "item_id,title,a;b;c;d;e\n1,Red,\n2,Blue,x\n",
+        "item_id|title, short, plain|x\n1|Red|\n2|Blue|y\n",
+        "item_id\ttitle\ta, b, c\n1\tRed\tx, y, z\n2\tBlue\t\n",
+    ],
+)
+def test_the_delimiter_is_the_one_that_cuts_rows_as_it_cuts_the_header(text: str):
+    rows, found = read(text)
+    assert (rows.names[0], len(found)) == ("item_id", 2)
+    assert [cells[0] for _, cells in found] == ["1", "2"]
+
+
+@pytest.mark.parametrize("text", ["item_id~title\n1~a\n", "item_id,title\n1,a,b\n"])
+def test_a_table_that_is_cut_wrongly_is_refused_with_the_option_that_helps(tmp_path: Path, text: str):
+    with pytest.raises(DatasetError) as refused:
+        datasets.load("table", put(tmp_path, {"a.csv": text}) / "a.csv")
+    assert "--option 'delimiter=;'" in str(refused.value.hint)
 
 
 def test_marks_in_quotes_and_in_rows_are_no_delimiters(tmp_path: Path):
