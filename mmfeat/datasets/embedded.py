@@ -34,7 +34,7 @@ def embedded_column(
     Raises:
         DatasetError: the file is damaged.
     """
-    kind = file.schema_arrow.field(name).type
+    kind = plain_type(file.schema_arrow.field(name).type)
     several = _is_list(kind)
     if not _holds_files(kind.value_type if several else kind):
         return None
@@ -63,6 +63,11 @@ def embedded_column(
     return cells
 
 
+def plain_type(kind: pa.DataType) -> pa.DataType:
+    """The type of a column's values, where each is stored once and named by its number (categories) too."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
 def _values(path: Path, file: pq.ParquetFile, name: str) -> Iterator[Any]:
     """The column's values, empty ones for a row group in which no row lacks its file: that is not read."""
     with pq.ParquetFile(path, buffer_size=_BUFFER) as buffered:
@@ -89,9 +94,10 @@ def _is_full(file: pq.ParquetFile, group: int, name: str) -> bool:
 
 
 def _holds_files(kind: pa.DataType) -> bool:
+    kind = plain_type(kind)
     if pa.types.is_struct(kind):
         at = kind.get_field_index("bytes")
-        return at >= 0 and _is_binary(kind.field(at).type)
+        return at >= 0 and _is_binary(plain_type(kind.field(at).type))
     return _is_binary(kind)
 
 

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from mmfeat.datasets.base import Cell, Note
 from mmfeat.datasets.cells import is_plain, listed, parsed
 from mmfeat.datasets.delimited import HINT, Delimited, several_columns
-from mmfeat.datasets.embedded import embedded_column
+from mmfeat.datasets.embedded import embedded_column, plain_type
 from mmfeat.datasets.textfile import read_text
 from mmfeat.schemas.errors import DatasetError
 
@@ -183,8 +183,7 @@ def _read_parquet(path: Path) -> Columns:
     def kind_of(name: str) -> pa.DataType:
         if len(schema.get_all_field_indices(name)) > 1:
             raise several_columns(path, name)
-        kind = schema.field(name).type
-        return kind.value_type if pa.types.is_dictionary(kind) else kind
+        return plain_type(schema.field(name).type)
 
     def read(name: str) -> pa.ChunkedArray:
         try:
@@ -201,7 +200,10 @@ def _read_parquet(path: Path) -> Columns:
         if pa.types.is_floating(kind) and pc.all(pc.is_null(read(name), nan_is_null=True)).as_py():
             return [None] * file.metadata.num_rows, {}
         if not _is_plain(kind):
-            raise ColumnError(f"it is of type {kind}, neither text nor whole numbers")
+            hint = (
+                "; lists are read where the column is named under [dataset.columns]" if _is_list(kind) else ""
+            )
+            raise ColumnError(f"it is of type {kind}, neither text nor whole numbers{hint}")
         column: list[str | None] = read(name).cast(kind).cast(pa.string()).to_pylist()
         return column, {}
 

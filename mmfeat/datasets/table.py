@@ -30,6 +30,7 @@ _DEFAULTS = {
 _UNUSABLE = "columns with a usual name that are no texts: not read"
 _NO_TEXT = "cells that hold no text: read as none"
 _BROKEN = "texts with half a character: shown as U+FFFD"
+_LISTS = "it holds lists of files, which are read where the column is named under [dataset.columns]"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -211,6 +212,9 @@ class _Reader:
 
     def _role(self, role: str, column: str) -> list[Cell]:
         if role != "id" and usual(role).is_media and (files := self._files(role, column)) is not None:
+            if any(isinstance(cell, list) for cell in files):
+                self.located.remove(role)
+                raise ColumnError(_LISTS)
             return files
         texts, troubles = self._table.texts(column)
         if role == "id" and troubles:

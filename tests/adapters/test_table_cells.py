@@ -79,6 +79,7 @@ KINDS = {
         pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
         lambda data: None if data is None else {"bytes": data, "path": "elsewhere.jpg"},
     ),
+    "categories": (pa.dictionary(pa.int32(), pa.binary()), lambda data: data),
 }
 
 
@@ -120,6 +121,24 @@ def test_lists_of_pictures_in_cells_are_a_column_of_lists(tmp_path: Path):
     dataset = datasets.load("table", tmp_path / "a.parquet", columns={"photos": "image"})
     (places,) = media(dataset, "photos").values()
     assert [read_media(place, 10).data for place in places] == [b"x", b"y"]
+
+
+@pytest.mark.parametrize("inner", [pa.binary(), pa.struct([("bytes", pa.binary()), ("path", pa.string())])])
+def test_lists_of_pictures_under_a_usual_name_are_told_of_and_read_where_they_are_named(
+    tmp_path: Path, inner: pa.DataType
+):
+    file = {"bytes": b"x", "path": None} if pa.types.is_struct(inner) else b"x"
+    images = pa.array([[file, file], None], pa.list_(inner))
+    pq.write_table(pa.table({"id": ["1", "2"], "image": images}), tmp_path / "a.parquet")
+    dataset = datasets.load("table", tmp_path / "a.parquet")
+    assert (len(dataset.items), media(dataset, "cover")) == (2, {})
+    note = notes(dataset)["unusable_column"]
+    assert note.level == "warning"
+    assert "under [dataset.columns]" in note.examples[0]
+    with pytest.raises(DatasetError, match=r"'image' cannot be the cover: .*under \[dataset\.columns\]"):
+        datasets.load("table", tmp_path / "a.parquet", cover="image")
+    named = datasets.load("table", tmp_path / "a.parquet", columns={"image": "image"})
+    assert [len(places) for places in media(named, "image").values()] == [2]
 
 
 def test_a_changed_table_gives_its_cells_another_stamp_and_what_they_hold_now(tmp_path: Path):
