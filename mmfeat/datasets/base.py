@@ -67,6 +67,12 @@ def note_of(
     return [Note(level, code, message, len(things), tuple(things[:MAX_EXAMPLES]))]
 
 
+def refusals(notes: Iterable[Note]) -> str:
+    """What was refused, in sentences that each begin with a blank; empty where nothing was."""
+    refused = (note for note in notes if note.level == "error")
+    return "".join(f" {note.count} {note.message}: {', '.join(note.examples)}." for note in refused)
+
+
 def build_items(
     ids: Iterable[str], values: Mapping[str, Mapping[str, Cell]], columns: Iterable[Column] = ()
 ) -> pa.Table:

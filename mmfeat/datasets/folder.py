@@ -5,13 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from mmfeat.datasets.base import MAX_EXAMPLES, Cell, Dataset, Note, build_items, existing_folder, note_of
+from mmfeat.datasets.base import (
+    MAX_EXAMPLES,
+    Cell,
+    Dataset,
+    Note,
+    build_items,
+    existing_folder,
+    note_of,
+    refusals,
+)
 from mmfeat.datasets.folder_columns import TITLES, folders_of, no_titles, refuse_lacking, texts_of
 from mmfeat.datasets.folder_objects import load_objects
 from mmfeat.datasets.layout import MediaParts, in_order, media_parts, unread
 from mmfeat.datasets.media_files import MediaFiles, files_in, match_names, split_name
 from mmfeat.datasets.media_lists import match_lists
 from mmfeat.datasets.titles import Titles, read_titles
+from mmfeat.datasets.zip_names import Telling
 from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, usual
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
@@ -20,7 +30,9 @@ from mmfeat.schemas.suffixes import SUFFIXES, loose_suffixes
 _WHAT = "a folder of media named by item id, or of subfolders covers, videos and audio"
 
 
-def load(root: str | Path | None, *, columns: ColumnConfigs | None = None) -> Dataset:
+def load(
+    root: str | Path | None, *, zip_encoding: str | None = None, columns: ColumnConfigs | None = None
+) -> Dataset:
     """A folder of images, clips or sounds named by item id, and perhaps a titles.csv.
 
     Media lie in ``root`` itself, each file's extension saying which column it is of, or in its
@@ -32,6 +44,8 @@ def load(root: str | Path | None, *, columns: ColumnConfigs | None = None) -> Da
     an object store is read the same way, but for archives.
 
     Args:
+        zip_encoding: of the names in archives that do not say it; told where not given, by the ids of
+            ``titles.csv`` if need be.
         columns: further columns. A text is the column of that name in ``titles.csv``. Media lie in the
             folder or archive whose name is the column's or ends with it as a word: ``photos`` or
             ``shop_photos.zip``. There an item has the file ``ID.jpg``; or several, which makes the
@@ -45,11 +59,11 @@ def load(root: str | Path | None, *, columns: ColumnConfigs | None = None) -> Da
         return load_objects(root, asked)
     folder = existing_folder(root, "folder", _WHAT)
     called = folders_of(asked)
-    media = media_parts(folder, called)
+    titles = _titles(folder, asked)
+    media = media_parts(folder, called, Telling(zip_encoding, titles.texts.keys()))
     refuse_lacking(str(folder), called, media.listings, unread(folder, ()))
     loose, refused = _loose_media(folder, media)
     files = {**loose, **media.files}
-    titles = _titles(folder, asked)
     known = {*titles.texts, *(item_id for found in files.values() for item_id in found.locations)}
     lists = {
         name: match_lists(listing, Column(name, asked[name].modality), known)
@@ -59,7 +73,10 @@ def load(root: str | Path | None, *, columns: ColumnConfigs | None = None) -> Da
     if not ids:
         left = ", ".join(unread(folder, media.used)[:MAX_EXAMPLES])
         not_read = f" Not read: {left}." if left else ""
-        raise DatasetError(f"There are no media in {folder}.", hint=f"--root must be {_WHAT}.{not_read}")
+        notes = [*media.notes(), *refused, *(note for found in lists.values() for note in found.notes())]
+        raise DatasetError(
+            f"There are no media in {folder}.{refusals(notes)}", hint=f"--root must be {_WHAT}.{not_read}"
+        )
     values: dict[str, Mapping[str, Cell]] = {
         **titles.columns,
         **{name: found.locations for name, found in files.items()},

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from mmfeat.datasets.base import Cell, Dataset, build_items, note_of
 from mmfeat.datasets.folder_columns import TITLES, folders_of, no_titles, refuse_lacking, texts_of
 from mmfeat.datasets.layout import column_of_folder, in_order
-from mmfeat.datasets.media_files import LITTER, MediaFiles, match_names, split_name
+from mmfeat.datasets.media_files import LITTER, MediaFiles, match_names, refuse_folders_of_items, split_name
 from mmfeat.datasets.media_lists import Listing, match_lists
 from mmfeat.datasets.textfile import decode_text
 from mmfeat.datasets.titles import Titles, parse_titles
@@ -123,6 +123,7 @@ def _found(url: str, asked: Mapping[str, ColumnConfig]) -> _Found:
             found.listings[name] = _listing(system, url, f"{path}/{folder}", folder)
         else:
             names = _listing(system, url, f"{path}/{folder}", folder).names
+            refuse_folders_of_items(names, usual(name), found.titles.texts.keys())
             found.files[name] = match_names((f"{folder}/{own}" for own in names), usual(name))
     columns = [column for column in USUAL_COLUMNS if column.is_media and column.name not in found.files]
     for column in columns:

@@ -10,6 +10,7 @@ from pathlib import Path
 from mmfeat.datasets.base import Note, note_of
 from mmfeat.datasets.media_files import LITTER, MediaFiles, folder_media, is_inside, printable, zip_media
 from mmfeat.datasets.media_lists import BETWEEN_WORDS, Listing, ends_with_word, folder_listing, zip_listing
+from mmfeat.datasets.zip_names import NOTHING_TOLD, Telling
 from mmfeat.schemas.catalog import usual
 from mmfeat.schemas.errors import DatasetError
 
@@ -53,7 +54,9 @@ class MediaParts:
         )
 
 
-def media_parts(root: Path, further: Mapping[str, str] | None = None) -> MediaParts:
+def media_parts(
+    root: Path, further: Mapping[str, str] | None = None, telling: Telling = NOTHING_TOLD
+) -> MediaParts:
     """Lists the media of every column that has a folder or a zip archive in ``root``.
 
     A folder or archive belongs to the column that the last word of its name says, ``covers`` or
@@ -61,10 +64,12 @@ def media_parts(root: Path, further: Mapping[str, str] | None = None) -> MediaPa
 
     Args:
         further: columns beside the usual ones, to what their folders are called.
+        telling: what tells names in archives that do not say their encoding.
 
     Raises:
-        DatasetError: several folders or archives of one column, a folder that is a link out of the
-            root, or media in archives that cannot be read without unpacking (split zip, rar, ...).
+        DatasetError: several folders or archives of one column, a folder per item in that of a usual
+            column, a folder that is a link out of the root, or media in archives that cannot be read
+            without unpacking (split zip, rar, ...).
     """
     parts = MediaParts()
     real_root = str(root.resolve())
@@ -79,11 +84,11 @@ def media_parts(root: Path, further: Mapping[str, str] | None = None) -> MediaPa
             if name in further:
                 parts.listings[name] = folder_listing(folder, real_root, further[name])
             else:
-                parts.files[name] = folder_media(folder, usual(name), real_root)
+                parts.files[name] = folder_media(folder, usual(name), real_root, telling.ids)
         elif name in further:
-            parts.listings[name] = zip_listing(_only_zip(archives), further[name])
+            parts.listings[name] = zip_listing(_only_zip(archives), further[name], telling)
         else:
-            parts.files[name] = zip_media(_only_zip(archives), usual(name))
+            parts.files[name] = zip_media(_only_zip(archives), usual(name), telling)
     return parts
 
 

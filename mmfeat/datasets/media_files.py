@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mmfeat.datasets.base import Note, note_of
-from mmfeat.datasets.zip_names import names_of
+from mmfeat.datasets.zip_names import NOTHING_TOLD, Telling, names_of
 from mmfeat.schemas.catalog import Column, zip_location
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.suffixes import SUFFIXES
@@ -129,14 +129,19 @@ def _folders_in(path: str, real_root: str) -> list[str]:
     return sorted(e.name for e in folders if not e.is_symlink() or is_inside(e.path, real_root))
 
 
-def folder_media(folder: Path, column: Column, real_root: str) -> MediaFiles:
+def folder_media(folder: Path, column: Column, real_root: str, ids: Collection[str] = ()) -> MediaFiles:
     """The files of one column in a folder, in whatever folder of it they lie.
 
     Args:
         folder: absolute path.
         real_root: real path of the folder that nothing may lead out of.
+        ids: of items that are known from elsewhere.
+
+    Raises:
+        DatasetError: as :func:`refuse_folders_of_items`.
     """
     names, outside = files_below(folder, real_root)
+    refuse_folders_of_items(names, column, ids)
     found = match_names(names, column)
     base = str(folder)
     found.locations = {i: os.path.join(base, name) for i, name in found.locations.items()}  # noqa: PTH118
@@ -169,13 +174,50 @@ def match_names(names: Iterable[str], column: Column, suffixes: Sequence[str] = 
     return found
 
 
-def zip_media(archive: Path, column: Column) -> MediaFiles:
-    """The files of one column in a plain zip archive, in whatever folder of it they lie.
+def refuse_folders_of_items(names: Iterable[str], column: Column, ids: Collection[str]) -> None:
+    """Refuses files that belong to the items that their folders are named by, in a column of one file each.
+
+    Args:
+        names: paths with ``/`` between folders.
+        ids: of items that are known from elsewhere.
 
     Raises:
-        DatasetError: the archive is damaged, one volume of a split one, or its path holds ``::``.
+        DatasetError: most files have the name of one in another folder, or more folders of files than files
+            are named by ids.
     """
-    members = zip_members(archive)
+    files = [name for name in names if split_name(name.rpartition("/")[2], SUFFIXES[column.modality])]
+    folders: dict[str, set[str]] = {}
+    by_name = by_folder = 0
+    for name in files:
+        folder, _, own = name.rpartition("/")
+        stem = own.rpartition(".")[0]
+        folders.setdefault(stem, set()).add(folder)
+        by_name += stem in ids
+        by_folder += folder.rpartition("/")[2] in ids
+    shared = [stem for stem, found in folders.items() if len(found) > 1 and "" not in found]
+    alike = sum(len(folders[stem]) for stem in shared)
+    if 2 * alike > len(files) or by_folder > by_name:
+        raise DatasetError(
+            f"The {column.name} files seem to lie in a folder per item, not to be named by item: "
+            f"{', '.join(files[:3])}.",
+            hint="List them in a table with a column of lists, or name them a column of their own: "
+            "--column photos=image, with the folders of the items in the folder photos. "
+            "Files that are named by item must each have a name of its own.",
+        )
+
+
+def zip_media(archive: Path, column: Column, telling: Telling = NOTHING_TOLD) -> MediaFiles:
+    """The files of one column in a plain zip archive, in whatever folder of it they lie.
+
+    Args:
+        telling: what tells names that do not say their encoding.
+
+    Raises:
+        DatasetError: the archive is damaged, one volume of a split one, or its path holds ``::``; or as
+            :func:`refuse_folders_of_items`.
+    """
+    members = zip_members(archive, telling, flat=True)
+    refuse_folders_of_items(members.names, column, telling.ids)
     found = match_names(members.names, column)
     found.locations = {i: members.locate(name) for i, name in found.locations.items()}
     found.outside, found.encrypted, found.odd = members.outside, members.encrypted, members.notes
@@ -210,8 +252,12 @@ class ZipMembers:
         return zip_location(self.archive, self.stored[name])
 
 
-def zip_members(archive: Path) -> ZipMembers:
-    """What a plain zip archive holds; see :func:`zip_media` for the errors."""
+def zip_members(archive: Path, telling: Telling, *, flat: bool = False) -> ZipMembers:
+    """What a plain zip archive holds; see :func:`zip_media` for the errors.
+
+    Args:
+        flat: whether the folders in it mean nothing.
+    """
     if "::" in str(archive):
         raise DatasetError(f'{archive} has "::" in its path.', hint="Rename the folder or the archive.")
     try:
@@ -222,7 +268,7 @@ def zip_members(archive: Path) -> ZipMembers:
             f"Cannot read the archive {archive}: {error}.",
             hint="Extract it into a folder of the same name without .zip (7z x for split archives).",
         ) from None
-    names, notes = names_of(members)
+    names, notes = names_of(members, telling, flat=flat)
     told = [(name, info) for name, info in zip(names, members, strict=True) if name is not None]
     named = sorted(told, key=lambda pair: pair[0])
     outside = [name for name, info in named if _leads_out(name)]

@@ -19,6 +19,7 @@ from mmfeat.datasets.media_files import (
     split_name,
     zip_members,
 )
+from mmfeat.datasets.zip_names import NOTHING_TOLD, Telling
 from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.suffixes import SUFFIXES
 
@@ -92,13 +93,14 @@ def folder_listing(folder: Path, real_root: str, called: str) -> Listing:
     return Listing(names, lambda name: os.path.join(folder, name), outside)  # noqa: PTH118
 
 
-def zip_listing(archive: Path, called: str) -> Listing:
+def zip_listing(archive: Path, called: str, telling: Telling = NOTHING_TOLD) -> Listing:
     """The files in a plain zip archive; a folder of the column's name that holds all of them is looked into.
 
     Args:
         called: what the column's folders are called.
+        telling: what tells names that do not say their encoding.
     """
-    members = zip_members(archive)
+    members = zip_members(archive, telling)
     top = {name.partition("/")[0] for name in members.names}
     alone = top.pop() if len(top) == 1 and all("/" in name for name in members.names) else ""
     prefix = f"{alone}/" if alone and ends_with_word(alone, called) else ""

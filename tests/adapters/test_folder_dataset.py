@@ -149,7 +149,7 @@ def test_members_named_in_the_machines_own_encoding_belong_to_their_items(tmp_pa
     dataset = datasets.load("folder", tmp_path)
     assert sorted(media(dataset, "cover")) == sorted(ids)
     assert len(dataset.items) == 3
-    assert notes(dataset)["name_encoding"].level == "info"
+    assert notes(dataset)["name_encoding"].level == ("info" if encoding == "utf-8" else "warning")
     for item_id, place in media(dataset, "cover").items():
         assert read_media(place, 100).data.decode(encoding).startswith((item_id, f"covers\\{item_id}"))
     assert datasets.check(dataset).columns[-1].unreadable == 0
@@ -163,12 +163,100 @@ def test_members_named_in_no_encoding_that_shows_are_pointed_at(tmp_path: Path):
     assert (note.level, note.count) == ("warning", 2)
 
 
-def test_members_named_in_an_encoding_that_is_not_known_are_refused_and_make_no_item(tmp_path: Path):
-    zipped(tmp_path / "covers.zip", ["紅茶葉.jpg".encode("big5"), b"plain.jpg"])
+FOLDERS_OF_ITEMS = {
+    "names that clash": (["x1/1.jpg", "x1/2.jpg", "x2/1.jpg"], ""),
+    "deeper": (["a/x1/front.jpg", "a/x1/back.jpg", "b/x2/front.jpg", "b/x2/back.png"], ""),
+    "ids of titles": (["x1/a.jpg", "x1/b.jpg", "x2/c.jpg"], "item,title\nx1,a\nx2,b\n"),
+}
+
+
+@pytest.mark.parametrize("case", FOLDERS_OF_ITEMS)
+@pytest.mark.parametrize("where", ["folder", "zip"])
+def test_a_folder_per_item_is_refused_and_makes_no_item(tmp_path: Path, case: str, where: str):
+    names, titles = FOLDERS_OF_ITEMS[case]
+    put(tmp_path, {"titles.csv": titles} if titles else {})
+    if where == "zip":
+        with zipfile.ZipFile(tmp_path / "covers.zip", "w") as target:
+            for name in names:
+                target.writestr(name, b"x")
+    else:
+        put(tmp_path, {f"covers/{name}": b"x" for name in names})
+    with pytest.raises(DatasetError, match="cover files seem to lie in a folder per item") as refused:
+        datasets.load("folder", tmp_path)
+    assert "a table with a column of lists" in str(refused.value.hint)
+
+
+def test_folders_that_are_no_items_and_share_few_names_are_read_with_a_note(tmp_path: Path):
+    names = ["2024/1.jpg", "2024/2.jpg", "2025/1.jpg", "2025/3.jpg", "4.jpg"]
+    files = {f"covers/{name}": b"x" for name in names}
+    dataset = datasets.load("folder", put(tmp_path, {**files, "titles.csv": "item,title\n1,a\n2024,b\n"}))
+    assert sorted(media(dataset, "cover")) == ["1", "2", "3", "4"]
+    assert notes(dataset)["media_clash"].count == 1
+
+
+def test_a_copy_of_each_file_in_a_folder_beside_them_is_no_folder_per_item(tmp_path: Path):
+    dataset = datasets.load("folder", put(tmp_path, {"covers/1.jpg": b"x", "covers/small/1.jpg": b"y"}))
+    assert media(dataset, "cover") == {"1": str(tmp_path / "covers/1.jpg")}
+    assert notes(dataset)["media_clash"].count == 1
+
+
+UNTOLD = {
+    "gbk": ["红茶", "普洱茶 1", "龙井"],
+    "rare gbk": ["镕"],
+    "cp949": ["가방", "신발"],
+    "cp950": ["紅茶葉", "雨傘"],
+    "cp932": ["ほうじ茶", "カノ"],
+    "cp866": ["Да", "Сумка"],
+    "cp852": ["Pawełek"],
+}
+
+
+@pytest.mark.parametrize("kind", UNTOLD)
+def test_members_named_in_an_encoding_that_does_not_show_are_refused_and_make_no_item(
+    tmp_path: Path, kind: str
+):
+    ids, encoding = UNTOLD[kind], kind.split()[-1]
+    zipped(tmp_path / "covers.zip", [f"{item_id}.jpg".encode(encoding) for item_id in ids])
+    refused = r"There are no media in .*\. \d archive members .* refused.*zip_encoding="
+    with pytest.raises(DatasetError, match=refused) as alone:
+        datasets.load("folder", tmp_path)
+    if encoding != "cp852":
+        assert f"{ids[0]}.jpg ({encoding})" in alone.value.message
+    put(tmp_path, {"titles.csv": "item,title\nplain,a\n"})
     dataset = datasets.load("folder", tmp_path)
-    assert sorted(media(dataset, "cover")) == ["plain"]
+    assert dataset.items["item_id"].to_pylist() == ["plain"]
     note = notes(dataset)["name_encoding"]
-    assert (note.level, note.count) == ("error", 1)
+    assert (note.level, note.count) == ("error", len(ids))
+
+
+@pytest.mark.parametrize("kind", UNTOLD)
+def test_the_encoding_of_members_names_can_be_named_or_is_told_by_the_titles_ids(tmp_path: Path, kind: str):
+    ids, encoding = UNTOLD[kind], kind.split()[-1]
+    zipped(tmp_path / "covers.zip", [f"{item_id}.jpg".encode(encoding) for item_id in ids])
+    named = datasets.load("folder", tmp_path, zip_encoding=encoding)
+    assert sorted(media(named, "cover")) == sorted(ids)
+    assert "name_encoding" not in notes(named)
+    put(tmp_path, {"titles.csv": f"item,title\nplain,a\n{ids[0]},b\n"})
+    told = datasets.load("folder", tmp_path)
+    assert sorted(media(told, "cover")) == sorted(ids)
+    assert notes(told)["name_encoding"].level == "warning"
+
+
+def test_an_encoding_that_is_none_or_does_not_fit_is_refused(tmp_path: Path):
+    zipped(tmp_path / "covers.zip", ["红茶.jpg".encode("gbk"), b"plain.jpg"])
+    with pytest.raises(DatasetError, match="'gbkk' is no encoding"):
+        datasets.load("folder", tmp_path, zip_encoding="gbkk")
+    dataset = datasets.load("folder", tmp_path, zip_encoding="utf-8")
+    assert sorted(media(dataset, "cover")) == ["plain"]
+    assert notes(dataset)["name_encoding"].level == "error"
+
+
+def test_the_name_of_a_folder_around_members_needs_no_encoding(tmp_path: Path):
+    zipped(tmp_path / "covers.zip", ["封面/1.jpg".encode("gbk"), "封面/2.jpg".encode("gbk")])
+    dataset = datasets.load("folder", tmp_path)
+    assert sorted(media(dataset, "cover")) == ["1", "2"]
+    assert not dataset.notes
+    assert datasets.check(dataset).columns[0].unreadable == 0
 
 
 def test_members_that_say_their_encoding_need_no_note(tmp_path: Path):
