@@ -17,6 +17,7 @@ from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.notebook import table
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.validation import listed
 from mmfeat.status import FeatureStatus, status_of
 
 if TYPE_CHECKING:
@@ -344,11 +345,12 @@ class FeatureStore:
             lists: their tables, as :meth:`examine` names them: ``_forgotten``, for one.
 
         Raises:
-            UsageError: there is no such list.
+            UsageError: there is no such list, or a string stands for a list of them.
             StoreError: a run is writing to the store, or a file cannot be removed.
         """
         from mmfeat.store import accept_losses
 
+        lists = listed(lists, "list")
         with self._store.lease(owner="accept losses", despite_losses=True):
             accepted = accept_losses(self._store.uri, lists)
             self._store.refresh()

@@ -37,6 +37,7 @@ _INNER = {"Store.full_rows(ids)", "Store.ledger_batches(columns)", "Store.search
 CALLS: dict[str, Any] = {
     "FeatureStore.lookup(ids)": lambda s: s.lookup("44"),
     "FeatureStore.lookup(features)": lambda s: s.lookup(["44"], "clip_image"),
+    "FeatureStore.accept_losses(lists)": lambda s: s.accept_losses("_files"),
     "FeatureStore.forget(ids)": lambda s: s.forget("44", "a test"),
     "Store.lookup(ids)": lambda s: s._store.lookup("44"),
     "Store.lookup(features)": lambda s: s._store.lookup(features="clip_image"),
@@ -119,14 +120,20 @@ def test_the_error_shows_the_list_to_write(opened):
     assert refused.value.hint == "Write ['44']."
 
 
-@pytest.mark.parametrize("given", [["44", "4"], ("44", "4"), np.array(["44", "4"]), iter(["44", "4"])])
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["44", "4"], ("44", "4"), iter(["44", "4"]), np.array(["44", "4"]), np.array(["44", "4"], object),
+        pa.array(["44", "4"]), pa.chunked_array([["44"], ["4"]]), pa.array(["44", "4"], pa.large_string()),
+    ],
+)  # fmt: skip
 def test_any_list_of_strings_is_taken(opened, given):
     found = opened.lookup(given, features=iter(["caption"]))
     assert found.ids == ["44", "4"] and found["caption"].texts == ["a kettle", "a cup"]
     assert isinstance(found, FeatureSet)
 
 
-@pytest.mark.parametrize("given", [4, 4.0, [4], [None], [b"4"]])
+@pytest.mark.parametrize("given", [4, 4.0, [4], [None], [b"4"], pa.array([4]), pa.array(["4", None])])
 def test_what_is_no_list_of_strings_is_refused(opened, given):
     with pytest.raises(UsageError):
         opened.lookup(given)

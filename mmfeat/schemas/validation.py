@@ -61,7 +61,8 @@ def near(word: str, known: Iterable[str]) -> str:
 def listed(given: Iterable[str], what: str) -> list[str]:
     """Names or ids that a caller gave, as a list.
 
-    A lone string is refused: Python would take it for a list of its letters.
+    A lone string is refused: Python would take it for a list of its letters. A column of Arrow or NumPy is a
+    list as any.
 
     Args:
         what: what one of them is: ``item id``.
@@ -75,7 +76,8 @@ def listed(given: Iterable[str], what: str) -> list[str]:
         )
     if not isinstance(given, Iterable):
         raise UsageError(f"A list of {what}s is meant, and {given!r} is a {type(given).__name__}.")
-    members = list(given)
+    # Arrow's own strings are none of Python's.
+    members = list(given.to_pylist() if hasattr(given, "to_pylist") else given)
     if strange := [member for member in members if not isinstance(member, str)]:
         raise UsageError(
             f"{what.capitalize()}s are strings; {strange[0]!r} is a {type(strange[0]).__name__}.",
