@@ -61,13 +61,14 @@ def test_a_changed_cover_is_the_only_one_planned_and_its_row_is_replaced(items, 
     made = plan(items, [vector("x", "cover")], [rows])
     assert work_of(made) == [("b", (0,))]
     assert made.replaced[0].to_pylist() == ["b"]
+    assert (made.valued[0].to_pylist(), made.of_other_content(0)) == (["b"], 1)
 
 
 def test_a_touched_file_with_the_same_bytes_is_not_computed_again(items, covers):
     rows = ledger([row_of(p.stem, p) for p in covers])
     os.utime(covers[2], ns=(1, 1))
     made = plan(items, [vector("x", "cover")], [rows])
-    assert len(made.work) == 0
+    assert (len(made.work), made.of_other_content(0)) == (0, 0)
     assert [(r["item_id"], r["stamp"]) for r in made.touched.to_pylist()] == [("c", stamp_of(str(covers[2])))]
 
 

@@ -107,6 +107,11 @@ class Plan:
         """Items with nothing to do for ``feature``."""
         return sum(self.settled[feature].values())
 
+    def of_other_content(self, feature: int) -> int:
+        """How many ``ok`` rows were made of other content than their items have now."""
+        by_rule = self.outdated[feature] + self.replaced_texts[feature]
+        return max(0, len(self.valued[feature]) - by_rule)
+
     def planned(self, feature: int) -> int:
         """Rows of ``feature`` that this plan must commit."""
         return self.n_items - self.up_to_date(feature) - len(self.deferred[feature])

@@ -21,6 +21,7 @@ from mmfeat.pipelines.execution.pace import Pace
 from mmfeat.pipelines.execution.runtimes import Runtimes
 from mmfeat.pipelines.execution.servers import forget_answers, reached, sending_of
 from mmfeat.pipelines.fitted import FittedReport, bring_up_to_date
+from mmfeat.pipelines.planning.groups import media_columns_of
 from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.pipelines.planning.work import count_wanted
 from mmfeat.pipelines.run_report import FeatureReport, RunReport
@@ -136,6 +137,10 @@ class _Extraction:
         self.notices += [_outdated(spec, rows) for spec, rows in outdated if rows]
         texts = zip(plan.specs, plan.replaced_texts, strict=True)
         self.notices += [_with_reasoning(spec, rows) for spec, rows in texts if rows]
+        for number, spec in enumerate(plan.specs):
+            # Other texts are told when the dataset is taken in.
+            if media_columns_of(spec) and plan.of_other_content(number):
+                self.notices.append(_of_other_content(plan, number))
         if len(plan.touched):
             self.store.put_stamps(plan.touched)
         self.context.log(_planned(plan))
@@ -422,6 +427,14 @@ def _outdated_texts(specs: Sequence[FeatureSpec]) -> dict[int, Callable[[str], b
     """Of features by number, what tells that a stored text is not stored any more."""
     found = ((number, class_of(spec).outdated(spec)) for number, spec in enumerate(specs))
     return {number: outdated for number, outdated in found if outdated is not None}
+
+
+def _of_other_content(plan: Plan, number: int) -> str:
+    rows, had = plan.of_other_content(number), plan.settled[number][OK] + len(plan.valued[number])
+    return (
+        f"{plan.specs[number].version}: {rows:,} of {had:,} ok rows were made of other content than their "
+        "items have now"
+    )
 
 
 def _with_reasoning(spec: FeatureSpec, rows: int) -> str:
