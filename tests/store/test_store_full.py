@@ -81,6 +81,24 @@ def test_commands_on_a_full_disk_end_in_one_clear_error_and_leave_the_store_whol
     assert mmfeat.open(full).lookup(IDS, ["clip"])["clip"].mask.all()
 
 
+def test_a_prune_on_a_full_disk_ends_in_one_clear_error_and_is_done_when_there_is_space(
+    run, full, small_disk
+):
+    subprocess.run(["mount", "-o", "remount,size=10m", str(small_disk)], check=True)
+    store = Store.open(str(full))
+    with store.lease("test"):
+        for ids in (IDS, IDS[:-5]):
+            store.put_catalog(build_items(ids, {}), {"name": "test"}, whole=True)
+    fill(small_disk / "more")
+    assert "the disk is full" in one_error(*run("prune", "--yes", "--store", full, "--json"))
+    assert examine(str(full), deep=True) == []
+    assert mmfeat.open(full).gone == IDS[-5:]
+    (small_disk / "more").unlink()
+    code, out, _ = run("prune", "--yes", "--store", full, "--json")
+    assert (code, json.loads(out)["items"]) == (0, IDS[-5:])
+    assert examine(str(full), deep=True) == []
+
+
 def test_gc_frees_space_on_a_full_disk_and_is_recorded(run, full):
     with_json = ("gc", "--keep", "1", "--yes", "--store", full, "--json")
     # The newest is kept as a candidate until the other one is current.
