@@ -82,6 +82,32 @@ def test_a_saved_truncation_cuts_and_then_normalises(saved, expected):
     np.testing.assert_allclose(asked, theirs.encode_query(TEXTS), atol=1e-5)
 
 
+@pytest.mark.parametrize("expected", [None, 100_000], ids=["torch", "openvino"])
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {"query": "Find what this question asks for in a long, long prompt: "},
+        {"document": "A document that has a long, long prompt: "},
+        {"query": "Find what this asks for: ", "document": "title: none | text: "},
+    ],
+    ids=" and ".join,
+)
+def test_prompts_that_are_not_pooled_are_left_out_of_items_and_of_queries(saved, prompts, expected):
+    place, theirs = saved(Pooling(32, "mean", include_prompt=False), Normalize(), prompts=prompts)
+    model = load_method(spec_of(place), Placement(threads=1, expected=expected))
+    np.testing.assert_allclose(model.encode_texts(TEXTS), theirs.encode_document(TEXTS), atol=1e-5)
+    asked = model.query("text").encode(TEXTS)
+    np.testing.assert_allclose(asked, theirs.encode_query(TEXTS), atol=1e-5)
+    assert bool(model.notes) == (expected is not None)
+
+
+def test_a_model_that_leaves_out_prompts_and_has_none_is_converted(saved):
+    place, theirs = saved(Pooling(32, "mean", include_prompt=False), Normalize())
+    model = load_method(spec_of(place), Placement(threads=1, expected=100_000))
+    assert (model.runtime.split()[0], model.notes) == ("openvino", ())
+    np.testing.assert_allclose(model.query("text").encode(TEXTS), theirs.encode_query(TEXTS), atol=1e-5)
+
+
 def test_truncation_is_an_option_and_part_of_the_version(saved):
     place, theirs = saved(Pooling(32, "mean"), truncate_dim=16)
     for dims in (8, 16, 32):

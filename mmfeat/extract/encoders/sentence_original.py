@@ -33,11 +33,12 @@ _PROBES = (
 _LONG = "word " * 5000
 
 
-def sentence_original(prefix: str, model: Callable[[ComputeDtype], Any]) -> Original:
+def sentence_original(prefix: str, asked: str, model: Callable[[ComputeDtype], Any]) -> Original:
     """What is converted of a model: all of its modules, behind its tokenizer.
 
     Args:
         prefix: put before every text.
+        asked: put before texts that are searched by, which go through the same network.
         model: the SentenceTransformer in a compute dtype, on the CPU; the same one whenever it is asked.
     """
 
@@ -49,10 +50,14 @@ def sentence_original(prefix: str, model: Callable[[ComputeDtype], Any]) -> Orig
     def tower(dtype: ComputeDtype) -> torch.nn.Module:
         loaded = model(dtype)
         try:
-            return _tower(loaded, prefix)
+            found = _tower(loaded, prefix)
+            depends = _depends_on_prefix(loaded, prefix, asked)
         except Exception as error:
             # Modules may be anybody's, and want texts made ready in ways of their own.
             raise NotConverted(f"its inputs are not tokens: {reason_of(error)}") from error
+        if depends:
+            raise NotConverted("it does not pool prompts, and items have another one than searches")
+        return found
 
     @cache
     def tokenizer() -> Tokenizer:
@@ -70,6 +75,26 @@ def sentence_original(prefix: str, model: Callable[[ComputeDtype], Any]) -> Orig
 def _features(model: Any, prefix: str, texts: list[str]) -> dict[str, Any]:
     features: dict[str, Any] = model.preprocess(texts, prompt=prefix)
     return features
+
+
+def _depends_on_prefix(model: Any, prefix: str, asked: str) -> bool:
+    """Whether a model gives the same tokens other vectors if it is told of one prefix or of the other, the
+    number of tokens that are not to be pooled for example. A graph is told of one for good."""
+    import torch
+
+    found = []
+    for told in (prefix, asked):
+        features = _features(model, asked, _PROBES[0])
+        tokens = {name: value for name, value in features.items() if name in INPUTS}
+        with torch.inference_mode():
+            outputs = model({**_constants(_features(model, told, _PROBES[0])), **tokens})
+        found.append(outputs["sentence_embedding"])
+    return not torch.equal(*found)
+
+
+def _constants(features: dict[str, Any]) -> dict[str, Any]:
+    """What a model is told of texts beside their tokens."""
+    return {name: value for name, value in features.items() if name not in INPUTS}
 
 
 def _tokenizer(model: Any, prefix: str, inputs: list[str]) -> Tokenizer:
@@ -96,7 +121,7 @@ def _tower(model: Any, prefix: str) -> torch.nn.Module:
     import torch
 
     features = _features(model, prefix, _PROBES[0])
-    others = {name: value for name, value in features.items() if name not in INPUTS}
+    others = _constants(features)
     if any(isinstance(value, torch.Tensor) for value in others.values()):
         raise TypeError(f"it reads {', '.join(sorted(features))}")
 

@@ -133,7 +133,8 @@ class SentenceTransformers(Encoder):
             use_torch_threads(place.threads)
             return _load(spec, dtype, place.device)
 
-        network, self.notes = converted_network(spec, place, sentence_original(_prefix(spec), model))
+        original = sentence_original(_prefix(spec), _query_prefix(spec), model)
+        network, self.notes = converted_network(spec, place, original)
         self._outputs: Callable[[str, Sequence[str]], np.ndarray]
         if network is None:
             self.runtime = torch_runtime()

@@ -28,8 +28,8 @@ from mmfeat.schemas.spec import ComputeDtype, FeatureSpec
 #: Other versions of a library or of mmfeat have networks of their own, and leave the old ones behind.
 KEPT_FOR_DAYS = 60
 
-# What an entry's files look like; raised when they change.
-_FORMAT = 2
+# What an entry's files look like, and what was checked of them; raised when that changes.
+_FORMAT = 3
 _RECORD, _GRAPH, _VALUES = "entry.json", "model.xml", "model.bin"
 # What of a spec decides its network. Vectors get their length and their mean over time behind it.
 _DECIDING = ("method", "model", "vectors", "dims", "method_version")
