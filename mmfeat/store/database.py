@@ -7,6 +7,7 @@ client can open the folder all the same.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -44,6 +45,28 @@ _IN_WORDS = {
     "AccessDenied": "the object store denies access",
     "NoSuchBucket": "there is no such bucket",
 }
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+# What keeps a file from being read that may be as it was written.
+_BUSY = (
+    *(errno.EACCES, errno.EPERM, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EINTR),
+    *(errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.ENETDOWN, errno.ENETUNREACH),
+    *(errno.ENETRESET, errno.ECONNABORTED, errno.ECONNRESET, errno.ECONNREFUSED, errno.EHOSTDOWN),
+    *(errno.EHOSTUNREACH, errno.ENOTCONN, errno.EPIPE),
+)
+_CODE = re.compile(r"\(os error (\d+)\)|\[Errno (\d+)\]|\[errno (\d+)\]")
+
+# The same of an object store, as Lance and Arrow write it.
+_BUSY_WORDS = re.compile(
+    r"Slow ?Down|SLOW_DOWN|Service ?Unavailable|SERVICE_UNAVAILABLE|Too Many Requests|InternalError"
+    r"|INTERNAL_FAILURE|NETWORK_CONNECTION|REQUEST_TIMEOUT|RequestTimeout|operation timed out|deadline"
+    r"|error sending request|connection (?:closed|reset|refused)|dns error"
+    r"|(?:status code:?|status|HTTP) (?:401|403|408|429|5\d\d)\b|Unauthorized|Forbidden|ExpiredToken"
+    r"|Access ?Denied|ACCESS_DENIED|InvalidAccessKeyId|INVALID_ACCESS_KEY_ID|SignatureDoesNotMatch"
+    r"|SIGNATURE_DOES_NOT_MATCH|NoSuchBucket|NO_SUCH_BUCKET|Permission denied|Input/output error"
+    r"|Too many open files"
+)
 
 # The process that first used Lance here, or in the process that this one was forked from.
 _used_in: int | None = None
@@ -250,6 +273,35 @@ def panics() -> Iterator[None]:
         if type(error).__name__ == "PanicException":
             raise RuntimeError(f"a damaged file ({error})") from error
         raise
+
+
+def is_busy(error: BaseException) -> bool:
+    """Whether an error of Lance, Arrow or the system is of the way to a file and not of the file."""
+    return _code_of(error) in _BUSY or bool(_BUSY_WORDS.search(str(error)))
+
+
+def is_passing(error: StoreError) -> bool:
+    """Whether what kept the store from being read or written says nothing of what is there.
+
+    It is no damage: the same may succeed a moment later, or with other rights.
+    """
+    return error.__cause__ is not None and is_busy(error.__cause__)
+
+
+def is_full(error: StoreError) -> bool:
+    """Whether it was for want of room that something was not written."""
+    cause = error.__cause__
+    if cause is None:
+        return False
+    return _code_of(cause) in _FULL or any(os.strerror(number) in str(cause) for number in _FULL)
+
+
+def _code_of(error: BaseException) -> int:
+    """The system's error number, 0 where it is not known."""
+    if isinstance(error, OSError) and error.errno:
+        return error.errno
+    found = _CODE.search(str(error))
+    return int(next(filter(None, found.groups()))) if found else 0
 
 
 def said(error: BaseException) -> str:

@@ -14,7 +14,7 @@ import pyarrow as pa
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
 from mmfeat.store import catalog, codebooks, digests, folders, maintenance
-from mmfeat.store.database import Database
+from mmfeat.store.database import Database, is_full
 from mmfeat.store.purge import drop_old_versions, held, purge
 from mmfeat.store.snapshots import Snapshot, Snapshots
 from mmfeat.store.tombstones import Tombstone, Tombstones
@@ -56,7 +56,9 @@ class Forgetting:
         self._check_lease()
         try:
             self._tombstones.add(ids, reason)
-        except StoreError:
+        except StoreError as error:
+            if not is_full(error):
+                raise
             # A full disk: old states, which go with the items anyway, make room.
             for name in _touched(self._versions.list()):
                 drop_old_versions(self._snapshots.database, name)

@@ -13,7 +13,7 @@ from lance import LanceDataset
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
 from mmfeat.store import codebooks, digests, folders
-from mmfeat.store.database import Database, clean_up
+from mmfeat.store.database import Database, clean_up, is_full
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.snapshots import Snapshots
 from mmfeat.store.versions import FeatureVersion, Versions
@@ -111,7 +111,9 @@ class Retaining:
         self._check_lease()
         try:
             self._remove_all(survey.garbage)
-        except StoreError:
+        except StoreError as error:
+            if not is_full(error):
+                raise
             # A full disk has no room for a record of what goes: its files make that first.
             self._make_room(survey.garbage)
             self._remove_all(survey.garbage)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -126,6 +127,45 @@ def test_forget_makes_room_of_old_states_on_a_full_disk(run, full):
     assert code == 0, err
     assert json.loads(out)["forgotten"] == ["item-3"]
     assert mmfeat.open(full).verify_forgotten().ok and examine(str(full), deep=True) == []
+
+
+@pytest.fixture
+def stuck(tmp_path) -> Path:
+    """A store with two versions and a forgotten item; its lists cannot be written, and there is room."""
+    folder = tmp_path / "stuck"
+    store = Store.open(str(folder), create=True)
+    with store.lease("test"):
+        items = build_items(IDS[:3], {"title": dict.fromkeys(IDS[:3], "a title")})
+        store.put_catalog(items, {"name": "test"})
+        for spec in SPECS:
+            version = store.add_version(spec)
+            store.commit(version, make_rows(spec, IDS[:3], VECTORS[:3].tolist()), replace=False)
+            store.set_current("clip", version.fingerprint)
+    mmfeat.open(folder).forget([IDS[2]], "asked to", cache=tmp_path / "cache")
+    with store.lease("test"):
+        store.commit(version, make_rows(version.spec, IDS[:2], (-VECTORS[:2]).tolist()), replace=True)
+    for name in ("_versions", "_forgotten"):
+        transactions = folder / f"{name}.lance" / "_transactions"
+        shutil.rmtree(transactions)
+        transactions.write_text("")
+    return folder
+
+
+def files_of_features(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.glob("clip-*/**/*") if path.is_file())
+
+
+def test_gc_that_fails_for_another_reason_removes_no_file_before_its_record(run, stuck):
+    before = files_of_features(stuck)
+    message = one_error(*run("gc", "--keep", "1", "--yes", "--store", stuck, "--json"))
+    assert "_versions" in message and files_of_features(stuck) == before
+    assert mmfeat.open(stuck).lookup(IDS[:2], [SPECS[0].version])["clip"].mask.all()
+
+
+def test_forget_that_fails_for_another_reason_throws_no_old_state_away(run, stuck):
+    before = files_of_features(stuck)
+    message = one_error(*run("forget", IDS[0], "--reason", "r", "--store", stuck, "--json"))
+    assert "_forgotten" in message and files_of_features(stuck) == before
 
 
 def test_a_lease_is_taken_without_room_for_who_holds_it(full):
