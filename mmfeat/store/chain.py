@@ -14,15 +14,16 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import lance
 
 from mmfeat.schemas.errors import StoreError
-from mmfeat.store import folders
-from mmfeat.store.database import Database
+from mmfeat.store import digests, folders
+from mmfeat.store.database import Database, is_passing
 from mmfeat.store.places import HEADER
 from mmfeat.store.schema import STORE_SCHEMA
 
@@ -42,34 +43,39 @@ class Loss:
     Attributes:
         table: the list's table, or ``FOLDER``.
         certain: False where only a copy is lost: the other one tells all.
+        unread: why the list could not be read just now, which is no loss; None where it could.
     """
 
     table: str
     problem: str
     certain: bool = True
+    unread: StoreError | None = None
 
 
-def record(database: Database, names: Iterable[str], begin: bool = False) -> None:
-    """Write down what the lists ``names`` are at; writes nothing where that is written.
+def begin(database: Database) -> None:
+    """Begin with it in a store that shows no sign of it, under the store's lease.
+
+    Before anything else is written: from then on the sums of files know of the header that says so.
+    """
+    if not _is_kept(database):
+        _write(database, [], accept=False)
+        _say_so(database)
+
+
+def record(database: Database, names: Iterable[str]) -> None:
+    """Write down what the lists ``names`` are at, where a writer began with it; nothing where it is written.
 
     A list that is not at what was written of it before is left out: that is a loss, for people to decide.
-
-    Args:
-        begin: begin with it in a store that has none yet, under the store's lease.
     """
-    if _is_kept(database) or begin:
+    if _is_kept(database):
         _write(database, names, accept=False)
-    if begin and not _is_kept(database):
-        # After the first copies: what the header says is there always is.
-        header = database.read(HEADER, STORE_SCHEMA)
-        database.overwrite(HEADER, header.replace_schema_metadata({_KEPT: b"1"}))
-        _write(database, [HEADER], accept=False)
 
 
 def accept(database: Database, names: Iterable[str]) -> None:
     """Let the lists ``names`` count as what they are by now, under the store's lease."""
     _write(database, names, accept=True)
-    record(database, [], begin=True)
+    if not _is_said(database):
+        _say_so(database)
 
 
 def losses(database: Database) -> Iterator[Loss]:
@@ -78,16 +84,31 @@ def losses(database: Database) -> Iterator[Loss]:
     The tables of ``database`` must not have been looked at before: another process may be writing.
     """
     found = [_read(database, copy) for copy in _COPIES]
-    if not any(found):
+    if all(states is None for states in found):
         if _is_kept(database):
             yield Loss(FOLDER, "both copies of what the lists were are gone: none of them can be checked")
         return
     for copy, states in zip(_COPIES, found, strict=True):
         if states is None:
             yield Loss(FOLDER, f"{copy} is gone or damaged, and the other copy is there", certain=False)
-    for name, state in sorted(_merged(found).items()):
-        if problem := _problem(database, name, state):
-            yield Loss(name, problem)
+    yield from _behind(database, _merged(found))
+
+
+def losses_of(uri: str, names: Collection[str]) -> Iterator[Loss]:
+    """Of these lists alone those that are behind; where all copies are lost there is nothing to tell."""
+    database = Database(uri)
+    found = (_read(database, copy) for copy in _COPIES)
+    states = next((states for states in found if states is not None), {})
+    yield from _behind(database, {name: states[name] for name in names if name in states})
+
+
+def _behind(database: Database, states: dict[str, State]) -> Iterator[Loss]:
+    for name, state in sorted(states.items()):
+        try:
+            if problem := _problem(database, name, state):
+                yield Loss(name, problem)
+        except StoreError as error:
+            yield Loss(name, error.message, unread=error)
 
 
 def _problem(database: Database, name: str, state: State) -> str:
@@ -95,6 +116,8 @@ def _problem(database: Database, name: str, state: State) -> str:
     try:
         table = database.table(name)
     except StoreError as error:
+        if is_passing(error):
+            raise
         return error.message
     if table is None:
         return "it is gone"
@@ -109,7 +132,7 @@ def _problem(database: Database, name: str, state: State) -> str:
 def _write(database: Database, names: Iterable[str], accept: bool) -> None:
     with database.errors("write down the states of lists"), _alone(database):
         found = [_read(database, copy) for copy in _COPIES]
-        if not any(found) and _is_kept(database) and not accept:
+        if all(states is None for states in found) and _is_kept(database) and not accept:
             return  # both are lost
         after = _merged(found)
         for name in names:
@@ -120,17 +143,22 @@ def _write(database: Database, names: Iterable[str], accept: bool) -> None:
                 after[name] = state
         for copy, states in zip(_COPIES, found, strict=True):
             if states != after:
+                _make_way(database, copy, folder=False)
                 folders.write(database, copy, _text(after))
 
 
 def _read(database: Database, copy: str) -> dict[str, State] | None:
     """What a copy says; None where it is gone or not what was written."""
-    text = folders.read(database, copy)
     try:
+        text = folders.read(database, copy)
         states = {name: (int(version), str(digest)) for name, (version, digest) in json.loads(text or "")[0]}
-    except (ValueError, TypeError, KeyError, IndexError):
+        return states if text == _text(states) else None
+    except StoreError as error:
+        if is_passing(error):
+            raise
+        return None  # a folder in its place is no copy either
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, RecursionError):
         return None
-    return states if text == _text(states) else None
 
 
 def _text(states: dict[str, State]) -> bytes:
@@ -148,15 +176,42 @@ def _merged(found: Iterable[dict[str, State] | None]) -> dict[str, State]:
 
 
 def _is_kept(database: Database) -> bool:
+    """Whether there was a chain ever: a header that went back itself no longer says so."""
+    header = database.table(HEADER)
+    return header is not None and (_is_said(database) or header.version < _known_version(database))
+
+
+def _is_said(database: Database) -> bool:
     header = database.table(HEADER)
     return header is not None and _KEPT in (header.schema.metadata or {})
+
+
+def _say_so(database: Database) -> None:
+    # After the first copies: what the header says is there always is.
+    header = database.read(HEADER, STORE_SCHEMA)
+    database.overwrite(HEADER, header.replace_schema_metadata({_KEPT: b"1"}))
+    _write(database, [HEADER], accept=False)
+
+
+def _known_version(database: Database) -> int:
+    """That which the sums of files know the header to have had, 0 where they cannot be read."""
+    try:
+        return digests.last_version(database, HEADER)
+    except StoreError as error:
+        if is_passing(error):
+            raise
+        return 0
+    except ValueError:
+        return 0
 
 
 def _state(database: Database, name: str) -> State | None:
     """What a list is at; None where there is none, or none that can be opened."""
     try:
         table = database.table(name)
-    except StoreError:
+    except StoreError as error:
+        if is_passing(error):
+            raise
         return None
     return None if table is None else (int(table.version), _digest(table))
 
@@ -190,7 +245,20 @@ def _alone(database: Database) -> Iterator[None]:
     if database.folder is None:
         yield
         return
+    _make_way(database, FOLDER, folder=True)
+    _make_way(database, f"{FOLDER}/{_LOCK_FILE}", folder=False)
     (database.folder / FOLDER).mkdir(exist_ok=True)
     with (database.folder / FOLDER / _LOCK_FILE).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+def _make_way(database: Database, name: str, folder: bool) -> None:
+    """Remove a file where a folder belongs, or a folder where a file does; there is nothing of use in it."""
+    if database.folder is None:
+        return
+    path = database.folder / name
+    if folder and path.exists() and not path.is_dir():
+        path.unlink()
+    elif not folder and path.is_dir():
+        shutil.rmtree(path)

@@ -18,7 +18,7 @@ from pyarrow import fs
 
 from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.store import catalog, chain, digests, folders, snapshots, versions
-from mmfeat.store.database import Database, panics, said
+from mmfeat.store.database import Database, is_busy, is_passing, panics, said
 from mmfeat.store.lists import LISTS, PRECIOUS, REMADE
 from mmfeat.store.snapshots import Snapshot, Snapshots
 from mmfeat.store.versions import FeatureVersion, Versions
@@ -27,6 +27,7 @@ _EXTRACT = "the next `mmfeat extract` makes it anew"
 _DROP = f"`mmfeat doctor --repair` drops what cannot be read; {_EXTRACT}"
 _RESTORE = "restore the store from a backup"
 _GO_ON = f"`mmfeat doctor --repair` goes on without; {_EXTRACT}"
+_AGAIN = "look again when it can be read; nothing of it was dropped"
 _STATES = "what is written down of the lists"
 _PROBES = 1000
 _BATCH_ROWS = 1024
@@ -125,7 +126,7 @@ def _mend_list(uri: str, table: str) -> None:
 
 def _of_feature(database: Database, version: FeatureVersion, deep: bool) -> Iterator[Damage]:
     what = f"feature {version.version}"
-    if _table(database, version.table) is None:
+    if _is_gone(database, version.table):
         yield Damage(version.table, what, None, "its table is gone", _EXTRACT, repairable=True)
         return
     yield from _damages(database, version.table, what, _DROP, deep, repairable=True)
@@ -134,17 +135,16 @@ def _of_feature(database: Database, version: FeatureVersion, deep: bool) -> Iter
 def _losses(uri: str) -> list[Damage]:
     """Lists that are not what they were, and what is written down of that where it is lost."""
     database = Database(uri)
-    return [
-        Damage(
-            loss.table,
-            LISTS.get(loss.table, _STATES),
-            None,
-            loss.problem,
-            _restore(loss.table) if _is_precious(loss) else _GO_ON,
-            repairable=not _is_precious(loss),
-        )
-        for loss in chain.losses(database)
-    ]
+    return [_of_loss(loss) for loss in chain.losses(database)]
+
+
+def _of_loss(loss: chain.Loss) -> Damage:
+    what = LISTS.get(loss.table, _STATES)
+    if loss.unread is not None:
+        return Damage(loss.table, what, None, loss.problem, _AGAIN, repairable=False)
+    if _is_precious(loss):
+        return Damage(loss.table, what, None, loss.problem, _restore(loss.table), repairable=False)
+    return Damage(loss.table, what, None, loss.problem, _GO_ON, repairable=True)
 
 
 def _is_precious(loss: chain.Loss) -> bool:
@@ -156,26 +156,41 @@ def _restore(table: str) -> str:
 
 
 def _table(database: Database, name: str) -> lance.LanceDataset | StoreError | None:
-    """The table, None where there is none, or why it cannot be opened."""
+    """The table, None where there is none, or why it cannot be opened.
+
+    Raises:
+        StoreError: it cannot be read now, which says nothing of it.
+    """
     try:
         return database.table(name)
     except StoreError as error:
+        if is_passing(error):
+            raise
         return error
+
+
+def _is_gone(database: Database, name: str) -> bool:
+    try:
+        return _table(database, name) is None
+    except StoreError:
+        return False  # what else there is to say of it is said by whoever reads it
 
 
 def _damages(
     database: Database, name: str, what: str, mend: str, deep: bool, *, repairable: bool
 ) -> list[Damage]:
     """What is wrong with a table; nothing where there is none."""
-    table = _table(database, name)
-    if table is None:
-        return []
-    if isinstance(table, StoreError):
-        return [Damage(name, what, None, table.message, mend, repairable)]
     try:
+        table = _table(database, name)
+        if table is None:
+            return []
+        if isinstance(table, StoreError):
+            return [Damage(name, what, None, table.message, mend, repairable)]
         with database.errors(f"read {name}"):
             return list(_damages_of(database, table, name, what, mend, deep, repairable))
     except StoreError as error:
+        if is_passing(error):
+            return [Damage(name, what, None, error.message, _AGAIN, repairable=False)]
         return [Damage(name, what, None, error.message, mend, repairable)]
 
 
@@ -213,7 +228,7 @@ def _of_snapshot(database: Database, snapshot: Snapshot, damaged: set[str], deep
     for name in snapshot.tables:
         if name in damaged:
             continue
-        if _table(view, name) is None:
+        if _is_gone(view, name):
             yield Damage(name, what, None, f"its version of {name} is gone", mend, repairable=False)
         else:
             yield from _damages(view, name, what, mend, deep, repairable=False)
@@ -233,6 +248,8 @@ def _broken_fragments(table: lance.LanceDataset, deep: bool) -> Iterator[tuple[i
             if got != expected:
                 yield fragment.fragment_id, expected, f"{got:,} rows where there should be {expected:,}"
         except (OSError, RuntimeError, ValueError) as error:
+            if is_busy(error):
+                raise
             yield fragment.fragment_id, rows, said(error)
 
 
@@ -250,6 +267,8 @@ def _index_problem(table: lance.LanceDataset) -> str:
         with panics():
             missed = _missed_by_index(table)
     except (OSError, RuntimeError, ValueError) as error:
+        if is_busy(error):
+            raise
         return f"its index cannot be read: {said(error)}"
     return f"its index misses {missed:,} of the items that were asked for" if missed else ""
 
@@ -327,7 +346,8 @@ def _listed(table: str, read: Callable[[], list[T]], found: list[Damage]) -> lis
         return read()
     except StoreError as error:
         if not any(damage.table == table for damage in found):
-            found.append(Damage(table, PRECIOUS[table], None, error.message, _restore(table), False))
+            mend = _AGAIN if is_passing(error) else _restore(table)
+            found.append(Damage(table, PRECIOUS[table], None, error.message, mend, False))
         return []
 
 
@@ -335,5 +355,9 @@ def _changed(database: Database, name: str) -> list[str]:
     """Files that are not what was written; none where what was written cannot be read any more."""
     try:
         return digests.changed(database, name)
-    except (StoreError, ValueError):
+    except StoreError as error:
+        if is_passing(error):
+            raise
+        return []
+    except ValueError:
         return []

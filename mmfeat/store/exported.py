@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.exports import ID_MAP
 from mmfeat.store import chain
 from mmfeat.store.database import Database
@@ -62,7 +63,17 @@ class Exports:
         return sorted(found, key=lambda e: (e.created, e.export_id))
 
     def add(self, exported: Exported) -> None:
-        """Record an export."""
+        """Record an export.
+
+        Raises:
+            StoreError: it cannot be written, or the list lost a part of itself: one that goes on from what
+                is left would hide that.
+        """
+        for loss in chain.losses_of(self._database.uri, [TABLE]):
+            raise loss.unread or StoreError(
+                f"{self._database.uri} has lost a part of the list of exports, {TABLE}: {loss.problem}.",
+                hint="`mmfeat doctor --store URI` says what is lost and what to do.",
+            )
         row = asdict(exported) | {"features": json.dumps(exported.features)}
         self._database.append(TABLE, pa.Table.from_pylist([row], schema=EXPORTS_SCHEMA))
         self._database.tidy(TABLE)

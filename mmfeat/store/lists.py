@@ -33,17 +33,40 @@ LISTS = PRECIOUS | REMADE
 DIGESTED = tuple(name for name in LISTS if name != digests.TABLE)
 
 
+def begin(database: Database) -> None:
+    """Say in the header that what lists are at is written down, under the store's lease.
+
+    Before anything else is written, so that the sums of files know of the header that says so.
+    """
+    chain.begin(database)
+
+
 def record(database: Database) -> None:
     """Write down what all lists are at, under the store's lease."""
-    chain.record(database, LISTS, begin=True)
+    chain.record(database, LISTS)
 
 
 def refuse_losses(database: Database) -> None:
     """StoreError where a list is not what it was, so that nothing is built on what is left of it."""
     for loss in chain.losses(database):
         if loss.certain:
-            raise StoreError(
-                f"{database.uri} has lost a part of itself. {loss.table}, "
-                f"{LISTS.get(loss.table, 'the states of all lists')}: {loss.problem}.",
-                hint="Nothing was written. `mmfeat doctor --store URI` says what is lost and what to do.",
-            )
+            raise _refusal(database.uri, loss, "Nothing was written. ")
+
+
+def refuse_lost_names(uri: str) -> None:
+    """StoreError where the lists that say what a feature's name means are not what they were.
+
+    It costs one small file and the newest manifests of two lists.
+    """
+    for loss in chain.losses_of(uri, versions.TABLES):
+        raise _refusal(uri, loss, "A name could mean another version than before. ")
+
+
+def _refusal(uri: str, loss: chain.Loss, consequence: str) -> StoreError:
+    if loss.unread is not None:
+        return loss.unread
+    return StoreError(
+        f"{uri} has lost a part of itself. {loss.table}, "
+        f"{LISTS.get(loss.table, 'the states of all lists')}: {loss.problem}.",
+        hint=f"{consequence}`mmfeat doctor --store URI` says what is lost and what to do.",
+    )

@@ -8,11 +8,15 @@ import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.objectstore import OBJECT_STORES
+from mmfeat.store import folders
 from mmfeat.store.database import Database
 from mmfeat.store.lease import LOCK_FILE
 from mmfeat.store.schema import FORMAT, STORE_SCHEMA
 
 HEADER = "_store"
+
+# What no place holds where no store was.
+_WITH_HEADER = ("_chain", "_versions.lance")
 
 
 def absolute(uri: str) -> str:
@@ -51,6 +55,17 @@ def check_folder(folder: Path, create: bool) -> None:
         raise StoreError(f"Cannot make the folder {folder}: {error.strerror}.") from None
     if not folder.is_dir():
         raise StoreError(f"{folder} is a file; a store is a folder.")
+
+
+def refuse_lost_header(database: Database) -> None:
+    """StoreError where there is all of a store but what says that it is one."""
+    there = [name for name in folders.names(database) if name in _WITH_HEADER]
+    if there:
+        raise StoreError(
+            f"{database.uri} is a store that has lost its header: {HEADER}.lance is gone or empty, and "
+            f"{there[0]} is there.",
+            hint=f"Restore {HEADER}.lance from a backup, or the whole store. Nothing was written.",
+        )
 
 
 def refuse_foreign_files(database: Database) -> None:

@@ -35,6 +35,7 @@ from mmfeat.store.places import (
     no_store,
     raise_format,
     refuse_foreign_files,
+    refuse_lost_header,
 )
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.prune import Pruning
@@ -80,6 +81,7 @@ class Store:
         self.pruning = Pruning(database, self._catalog, self._versions, self._check_lease)
         self.snapshot = snapshot
         self._lease: Lease | None = None
+        self._names_checked = False
 
     @classmethod
     def open(cls, uri: str, create: bool = False) -> Store:
@@ -98,6 +100,7 @@ class Store:
             check_folder(database.folder, create)
         header = database.table(HEADER)
         if header is None:
+            refuse_lost_header(database)
             if not create:
                 raise no_store(database.uri)
             refuse_foreign_files(database)
@@ -113,6 +116,7 @@ class Store:
 
     def refresh(self) -> None:
         """See from now on what others have committed since."""
+        self._names_checked = False
         self._database.refresh()
 
     def pin(self) -> None:
@@ -168,6 +172,7 @@ class Store:
             if not despite_losses:
                 lists.refuse_losses(self._database)
             raise_format(self._database)
+            lists.begin(self._database)
             with self._lists_recorded():
                 yield
         finally:
@@ -207,6 +212,7 @@ class Store:
 
     def versions(self, name: str | None = None) -> list[FeatureVersion]:
         """All versions (of one feature), by name and then by age."""
+        self._check_names()
         return self._versions.list(name)
 
     def resolve(self, ref: str) -> FeatureVersion:
@@ -214,7 +220,9 @@ class Store:
 
         Raises:
             UnknownFeature: there is none, or the prefix fits several.
+            StoreError: the lists that say it lost a part of themselves: the name may mean another version.
         """
+        self._check_names()
         return self._versions.resolve(ref)
 
     def set_current(self, name: str, fingerprint: str) -> None:
@@ -224,7 +232,15 @@ class Store:
 
     def current(self) -> dict[str, str]:
         """Name to the fingerprint it means: the one last set, or that of a name's only version."""
+        self._check_names()
         return self._versions.current()
+
+    def _check_names(self) -> None:
+        """Before the first look at what names mean, and again after each refresh. A writer knows already."""
+        if self._names_checked or self._lease is not None or self.snapshot is not None:
+            return
+        lists.refuse_lost_names(self.uri)
+        self._names_checked = True
 
     # Rows
 
