@@ -15,6 +15,7 @@ from moto.server import ThreadedMotoServer
 
 BUCKET = "bucket"
 _OF_ONE_CONNECTION = ("transfer-encoding", "connection", "content-length", "date", "server")
+_OF_ONE_REQUEST = ("transfer-encoding", "content-length", "expect")
 # Seconds without a word, after which the connection is closed.
 _SILENCE = 0.3
 
@@ -97,8 +98,19 @@ def _handler(server: FlakyS3) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
+        def _body(self) -> bytes:
+            if "chunked" not in self.headers.get("Transfer-Encoding", ""):
+                return self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            # As Arrow sends what it writes: a line with each piece's length, and an empty piece at the end.
+            body = b""
+            while length := int(self.rfile.readline(), 16):
+                body += self.rfile.read(length)
+                self.rfile.readline()
+            self.rfile.readline()
+            return body
+
         def _any(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            body = self._body()
             fault = server.fault(self.command, self.path)
             if fault == "503":
                 self.send_response(503, "Slow Down")
@@ -109,7 +121,8 @@ def _handler(server: FlakyS3) -> type[BaseHTTPRequestHandler]:
                 time.sleep(_SILENCE)
                 self.close_connection = True
                 return
-            status, headers, content = server._forward(self.command, self.path, dict(self.headers), body)
+            sent = {k: v for k, v in self.headers.items() if k.lower() not in _OF_ONE_REQUEST}
+            status, headers, content = server._forward(self.command, self.path, sent, body)
             if fault == "lost":
                 self.close_connection = True
                 self.connection.close()
