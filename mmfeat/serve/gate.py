@@ -186,11 +186,18 @@ def _is_of_another_site(headers: Headers) -> bool:
     fetched = headers.get("sec-fetch-site")
     if fetched is not None:
         return fetched.strip().lower() not in _OWN_SITE
-    # Browsers from before 2023 say it only of what is not a plain GET.
-    origin = headers.get("origin")
+    # Said only to addresses that a browser trusts. To others it sends the origin of what is not a plain GET,
+    # and with a GET the page that a link was on, unless that page forbids it.
+    origin = headers.get("origin") or _origin_of(headers.get("referer", ""))
     return origin is not None and _with_port(origin.lower()) != _with_port(
         f"{origin.partition(':')[0]}://{headers.get('host', '')}".lower()
     )
+
+
+def _origin_of(page: str) -> str | None:
+    """``https://host:port`` of a page's address; None of what is no page of the web."""
+    found = re.match(r"https?://[^/?#]*", page.strip(), re.IGNORECASE)
+    return None if found is None else found[0]
 
 
 def _with_port(origin: str) -> str:

@@ -242,11 +242,16 @@ def test_this_machine_may_be_written_in_any_way(served_store, host):
         ({"Origin": "https://evil.example"}, False),
         ({"Origin": "http://localhost:1"}, False),
         ({"Origin": "null"}, False),
+        ({"Referer": "OWN/items?q=x"}, True),
+        ({"Referer": "http://evil.example/page"}, False),
+        ({"Referer": "OWN.evil.example/page"}, False),
+        ({"Sec-Fetch-Site": "none", "Referer": "http://evil.example/"}, True),
+        ({"Referer": "about:blank"}, True),
     ],
 )
 def test_a_page_of_another_site_can_start_no_work(served_store, headers, passes):
     with running(served_store, local=True, ui=True) as service:
-        sent = {name: service.url if value == "OWN" else value for name, value in headers.items()}
+        sent = {name: value.replace("OWN", service.url) for name, value in headers.items()}
         asked = [
             service.http.get("/v1/lookup", params={"id": "item-0"}, headers=sent),
             service.http.get("/search", params={"feature": "clip", "text": ""}, headers=sent),
