@@ -60,13 +60,13 @@ def counted(failures: Iterable[Mapping[str, Any]]) -> list[ReasonCount]:
     """Failures by stage and kind of reason, the commonest first.
 
     Args:
-        failures: rows of ``item_id``, ``stage`` and ``reason``.
+        failures: rows of ``item_id``, ``stage`` and ``reason``; one with ``items`` stands for so many.
     """
     counts: Counter[tuple[str, str]] = Counter()
     first: dict[tuple[str, str], Mapping[str, Any]] = {}
     for row in failures:
         kind = (row["stage"] or "", kind_of(row["reason"] or ""))
-        counts[kind] += 1
+        counts[kind] += row.get("items", 1)
         first.setdefault(kind, row)
     return [
         ReasonCount(kind[0], first[kind]["reason"] or "", items, first[kind]["item_id"])

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from serving import IDS, SCRIPT, running
-from storing import vector_spec
+from storing import make_rows, vector_spec
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.inputs import VECTOR, Input
@@ -104,6 +104,24 @@ def test_a_thumbnail_is_of_nothing_but_an_items_readable_media(service, query, s
 def test_failures_are_counted_by_reason_and_lead_to_their_items(service, opened):
     page = service.http.get("/failures", params={"feature": opened.spec("clip").version}).text
     assert "cannot decode broken" in page and '<a href="/item?id=broken"' in page
+
+
+def test_a_page_of_failures_has_its_bounds_whatever_failed(tmp_path):
+    store, spec = Store.open(str(tmp_path / "store"), create=True), vector_spec("clip")
+    ids = ["x" * n for n in range(1, 251)]
+    with store.lease("test"):
+        store.put_catalog(
+            pa.Table.from_pylist([{"item_id": i} for i in ids], schema=CATALOG_SCHEMA), {"name": "test"}
+        )
+        version = store.add_version(spec)
+        store.commit(version, make_rows(spec, ids, [None] * len(ids)), replace=False)
+        store.finish(version)
+        store.set_current(version.name, version.fingerprint)
+    with running(tmp_path / "store", ui=True) as service:
+        page = service.http.get("/failures").text
+    assert page.count("/item?id=") == 200 and "250 items failed" in page
+    assert page.count("cannot decode x") == 300
+    assert '<th scope="row">other reasons</th><td></td><td class="num">150</td>' in page
 
 
 def test_items_are_found_by_id_or_title_in_any_case(service):

@@ -21,7 +21,9 @@ from mmfeat.serve.ui.thumbs import FRAMES, Thumbnails
 from mmfeat.web import stylesheet
 
 _PER_PAGE = 48
-_SHOWN_FAILURES = 200
+_SHOWN_FAILURES, _SHOWN_REASONS = 200, 100
+# Of reasons in their own words, before those of one kind are put together.
+_TOLD_APART = 1_000
 _FOUND = 24
 _POLICY = (
     "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; "
@@ -131,9 +133,7 @@ def ui_router(service: Service) -> APIRouter:
         def prepared(view: View) -> dict[str, Any]:
             failed = [f for f in view.status if f.failed]
             chosen = feature or (failed[0].version if failed else "")
-            rows = view.features.failures(chosen).to_pylist() if chosen else []
-            context = {"rows": rows[:_SHOWN_FAILURES], "total": len(rows), "reasons": counted(rows)}
-            return {"failed": failed, "chosen": chosen, **context}
+            return {"failed": failed, "chosen": chosen, **(_failures(view, chosen) if chosen else {})}
 
         return await page("failures", prepared)
 
@@ -160,6 +160,22 @@ def ui_router(service: Service) -> APIRouter:
         return Response(answer, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=60"})
 
     return router
+
+
+def _failures(view: View, version: str) -> dict[str, Any]:
+    """The first failures of a version and the commonest reasons: a version may have failed for millions."""
+    failed = view.features.failures(version)
+    groups = failed.group_by(["stage", "reason"], use_threads=False)
+    several = groups.aggregate([("item_id", "count"), ("item_id", "first")])
+    several = several.rename_columns({"item_id_count": "items", "item_id_first": "item_id"})
+    commonest = several.sort_by([("items", "descending")]).slice(0, _TOLD_APART)
+    reasons = counted(commonest.to_pylist())[:_SHOWN_REASONS]
+    return {
+        "rows": failed.slice(0, _SHOWN_FAILURES).to_pylist(),
+        "total": len(failed),
+        "reasons": reasons,
+        "others": len(failed) - sum(reason.items for reason in reasons),
+    }
 
 
 def _overview(view: View) -> dict[str, Any]:
