@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from mmfeat.report.pictures import Progress
     from mmfeat.store import Damage, FeatureVersion, Gone, Hit, Snapshot, Store, StoreDiff, VectorIndex
 
+#: More than any search is asked for, and than what takes it can count.
+MOST_HITS = 10**9
+
 
 def opened(uri: str, snapshot: str | None) -> Store:
     """A store, or what it was when ``snapshot`` was created; raises as :func:`mmfeat.open` does."""
@@ -93,7 +96,8 @@ class FeatureStore:
         return self._answering[1]
 
     def __repr__(self) -> str:
-        snapshot = "" if self._store.snapshot is None else f", snapshot={self._store.snapshot!r}"
+        name = self._where[1]
+        snapshot = "" if name is None else f", snapshot={name!r}"
         return f"FeatureStore({self.uri!r}{snapshot})"
 
     def _repr_html_(self) -> str:
@@ -423,10 +427,15 @@ class FeatureStore:
             exact: compare with every vector, even where there is an index.
 
         Raises:
-            UsageError: not exactly one query, or one that the feature's encoder cannot read.
+            UsageError: not exactly one query, or one that the feature's encoder cannot read; or a ``k`` that
+                no store has items for.
         """
         from mmfeat.store import refuse_unsearchable
 
+        if not isinstance(k, int | np.integer) or k > MOST_HITS:
+            raise UsageError(
+                f"A search for k = {k} items: k is a whole number.", hint=f"Give {MOST_HITS:,} at most."
+            )
         given = {"vector": vector, "text": text, "image": image, "item": item}
         if sum(value is not None for value in given.values()) != 1:
             raise UsageError(

@@ -111,7 +111,8 @@ class Database:
         if was_forked():
             raise StoreError(
                 f"{self.uri} cannot be used here: this process was forked from one that had used Lance.",
-                hint="Start it with 'spawn', fork before a store is opened, or read with mmfeat.open().",
+                hint="Start it with 'spawn', fork before a store is opened, or ask the FeatureStore that"
+                " mmfeat.open() gives: its own methods answer here.",
             )
         if self._pins is not None and name not in self._pins:
             return None

@@ -191,3 +191,19 @@ def forked(call: Any) -> Any:
     if failed:
         raise answer
     return answer
+
+
+def test_a_store_is_shown_in_a_forked_process_as_it_is_here(features):
+    uri, first = features.uri, mmfeat.open(features.uri, snapshot="first")
+    assert forked(lambda: [repr(features), repr(first)]) == [repr(features), repr(first)]
+    assert forked(first._repr_html_) == first._repr_html_()
+    assert forked(lambda: repr(mmfeat.open(uri))) == repr(features)
+    assert forked(lambda: mmfeat.open(uri)._repr_html_()) == features._repr_html_()
+    assert forked(lambda: repr(mmfeat.open(uri, snapshot="first"))) == repr(first)
+
+
+def test_what_a_store_gave_out_says_in_a_forked_process_where_to_ask_instead(features):
+    uri = features.uri
+    with pytest.raises(StoreError, match="was forked") as refused:
+        forked(lambda: mmfeat.open(uri)._store)
+    assert "its own methods answer here" in refused.value.hint

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 from storing import make_rows, text_spec, vector_spec, vectors
 
+from mmfeat.feature_store import FeatureStore
+from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.errors import UsageError
 from mmfeat.store import FeatureVersion, Store, VectorIndex
 
@@ -232,3 +234,12 @@ def test_an_index_needs_vectors(store: Store) -> None:
         store.build_vector_index(store.add_version(vector_spec()))
     with pytest.raises(UsageError, match="only vector features"):
         store.build_vector_index(store.add_version(text_spec()))
+
+
+@pytest.mark.parametrize("k", [10**20, 2**63, float("inf"), float("nan"), 2.5, 0, -1, "10"])
+def test_a_search_for_a_number_of_items_that_is_none_is_refused_in_words(store: Store, k: object) -> None:
+    version = fill(store, vectors(3, 4))
+    store.put_catalog(CATALOG_SCHEMA.empty_table(), {"name": "test"})
+    with pytest.raises(UsageError, match="A search for k = "):
+        FeatureStore(store).search(version.version, vector=np.ones(4), k=k)
+    assert len(FeatureStore(store).search(version.version, vector=np.ones(4), k=10**9)) == 3
