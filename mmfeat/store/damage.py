@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from pyarrow import fs
 
 from mmfeat.schemas.errors import StoreError, UsageError
+from mmfeat.schemas.validation import listed
 from mmfeat.store import catalog, chain, digests, folders, snapshots, versions
 from mmfeat.store.database import Database, is_busy, is_passing, panics, said
 from mmfeat.store.lists import LISTS, PRECIOUS, REMADE
@@ -108,7 +109,7 @@ def accept_losses(uri: str, tables: Iterable[str]) -> list[str]:
         UsageError: there is no such list.
     """
     known = [*LISTS, chain.FOLDER]
-    wanted = list(dict.fromkeys(tables))
+    wanted = list(dict.fromkeys(listed(tables, "list")))
     if unknown := [table for table in wanted if table not in known]:
         raise UsageError(f"A store has no list {unknown[0]!r}.", hint=f"There are: {', '.join(known)}.")
     for table in wanted:
