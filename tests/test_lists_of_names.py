@@ -133,7 +133,9 @@ def test_any_list_of_strings_is_taken(opened, given):
     assert isinstance(found, FeatureSet)
 
 
-@pytest.mark.parametrize("given", [4, 4.0, [4], [None], [b"4"], pa.array([4]), pa.array(["4", None])])
+@pytest.mark.parametrize(
+    "given", [4, 4.0, [4], [None], [b"4"], {"44": 2}, {"44": "4"}, pa.array([4]), pa.array(["4", None])]
+)
 def test_what_is_no_list_of_strings_is_refused(opened, given):
     with pytest.raises(UsageError):
         opened.lookup(given)

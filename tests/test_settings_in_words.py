@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
+from pydantic import Field, ValidationError, create_model
+
+from mmfeat.export.formats import ducho, lc_rec
+from mmfeat.extract.describers.captions.openai import OpenAICaptionerOptions
+from mmfeat.extract.describers.prompts import PromptFile
+from mmfeat.schemas.job import JobConfig
+from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.validation import in_words
 
 HEAD = '[store]\nuri = "s"\n[dataset]\nname = "sample"\n'
 FEATURE = '[features.x]\nsource = "title"\nencoder = "open_clip"\n'
@@ -42,6 +53,19 @@ JARGON = ("Input should", "Field required", "valid string", "type=", "pydantic",
             ["features.x.encoder: takes a text", "not 3"],
         ),
         (f"{HEAD}columns = {{ photos = 'picture' }}\n{FEATURE}", ["dataset.columns.photos", "not 'picture'"]),
+        (
+            f"{HEAD}{FEATURE}[run]\nwait_seconds = inf\n",
+            ["run.wait_seconds: takes 1000000.0 at most, not inf"],
+        ),
+        (f"{HEAD}{FEATURE}[run]\nwait_seconds = 1e308\n", ["takes 1000000.0 at most, not 1e+308"]),
+        (f"{HEAD}{FEATURE}[run]\nmax_failed = inf\n", ["takes 1.0 at most, not inf"]),
+        (f"{HEAD}{FEATURE}[limits]\nitem_seconds = inf\n", ["limits.item_seconds: takes", "not inf"]),
+        (f"{HEAD}{FEATURE}[resources]\ncpus = 0x1{'0' * 4000}\n", ["takes 65536 at most, not a far larger"]),
+        (f"{HEAD}{FEATURE}[spending]\nprompt_price = inf\n", ["no number that a setting can be", "1e+15"]),
+        (
+            f"{HEAD}{FEATURE}[limits.fetch]\nbuckets = ['mybucket']\n",
+            ["limits.fetch.buckets.0: takes a bucket such as s3://NAME", "not 'mybucket'"],
+        ),
         (f"{HEAD}{FEATURE}[gatse]\n", ["there is no table [gatse]. Did you mean 'gates'"]),
     ],
 )
@@ -73,3 +97,28 @@ def test_options_of_datasets_and_gates_are_told_so_too(run, tmp_path, words):
     code, _, err = run(*words)
     assert code != 0
     assert not [word for word in JARGON if word in err]
+
+
+def patterns(schema: Any) -> Iterator[str]:
+    """Every pattern that a text, or a key, of a JSON schema has to be of."""
+    if isinstance(schema, dict):
+        if isinstance(found := schema.get("pattern"), str):
+            yield found
+        yield from schema.get("patternProperties", {})
+    inner = schema.values() if isinstance(schema, dict) else schema if isinstance(schema, list) else ()
+    for part in inner:
+        yield from patterns(part)
+
+
+@pytest.mark.parametrize(
+    "model", [JobConfig, FeatureSpec, OpenAICaptionerOptions, PromptFile, ducho.Options, lc_rec.Options]
+)
+def test_no_setting_is_asked_for_by_a_pattern(model):
+    found = set(patterns(model.model_json_schema()))
+    assert found
+    for pattern in found:
+        with pytest.raises(ValidationError) as wrong:
+            create_model("Model", text=(str, Field(pattern=pattern)))(text="é")
+        said = in_words(wrong.value.errors()[0])
+        assert said.startswith("takes a") or said.startswith("takes the"), said
+        assert pattern not in said and "of the form" not in said

@@ -45,6 +45,13 @@ _BOUNDS = {
 }
 _PATTERNS = {
     r"^[a-z][a-z0-9_]{0,62}$": "a name of small letters, digits and _, a letter first, 63 characters at most",
+    r"^[a-z][a-z0-9_]{0,31}$": "a name of small letters, digits and _, a letter first, 32 characters at most",
+    r"^[a-z][a-z0-9-]*$": "a name of small letters, digits and -, a letter first",
+    r"^(s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*/?$": "a bucket such as s3://NAME, gs://NAME or az://NAME",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "the name of an environment variable",
+    r"^[A-Za-z0-9_-]{1,32}$": "a word of letters, digits, _ and -, 32 characters at most",
+    r"^[A-Za-z0-9._-]+$": "a word of letters, digits, dots, _ and -",
+    r"^[A-Za-z0-9._-]*$": "a word of letters, digits, dots, _ and -",
 }
 
 # Settings are nested a few levels deep. Seeds are the largest of their numbers.
@@ -74,7 +81,7 @@ def listed(given: Iterable[str], what: str) -> list[str]:
         raise UsageError(
             f"{given!r} is one {what}, where a list of them is meant.", hint=f"Write [{given!r}]."
         )
-    if not isinstance(given, Iterable):
+    if isinstance(given, Mapping) or not isinstance(given, Iterable):
         raise UsageError(f"A list of {what}s is meant, and {given!r} is a {type(given).__name__}.")
     # Arrow's own strings are none of Python's.
     members = list(given.to_pylist() if hasattr(given, "to_pylist") else given)
@@ -109,15 +116,24 @@ def validated(
         ConfigError: names every key that is wrong, what was written there and what it takes; of an unknown
             key or word the nearest known ones.
     """
-    _refuse_monstrous(data, where)
+    monstrous = _monstrous(data, where)
     try:
-        return model.model_validate(data, context=dict(context or {}))
+        made = model.model_validate(data, context=dict(context or {}))
     except ValidationError as error:
+        # A number's own bound says more than that no setting can be it.
         raise ConfigError(f"{where}: {'; '.join(problems(error, model, data))}") from None
+    except OverflowError:
+        if monstrous is None:
+            raise
+        raise monstrous from None
+    if monstrous is not None:
+        raise monstrous
+    return made
 
 
-def _refuse_monstrous(data: Mapping[str, Any], where: str) -> None:
-    """ConfigError for numbers that no setting means, and for nesting that no settings have."""
+def _monstrous(data: Mapping[str, Any], where: str) -> ConfigError | None:
+    """What is to be said of a number that no setting means; ConfigError for nesting that no settings have."""
+    found: ConfigError | None = None
     waiting: list[tuple[Any, tuple[str, ...]]] = [(data, ())]
     while waiting:
         value, path = waiting.pop()
@@ -130,10 +146,11 @@ def _refuse_monstrous(data: Mapping[str, Any], where: str) -> None:
         elif (isinstance(value, float) and not abs(value) <= _MOST) or (
             isinstance(value, int) and abs(value) > _MOST_INTEGER
         ):
-            raise ConfigError(
+            found = ConfigError(
                 f"{where}: {'.'.join(path)}: this is no number that a setting can be",
                 hint=f"Give a finite one, of at most {_MOST:g}.",
             )
+    return found
 
 
 def problems(error: ValidationError, model: type[BaseModel], data: Any) -> list[str]:
@@ -217,6 +234,8 @@ def _shown(value: Any) -> str:
         return "a table" if value else "an empty table"
     if isinstance(value, list | tuple):
         return "a list" if value else "an empty list"
+    if isinstance(value, int) and abs(value) > _MOST_INTEGER:
+        return "a far larger number" if value > 0 else "a far smaller number"
     return str(value)[:_MOST_SHOWN]
 
 

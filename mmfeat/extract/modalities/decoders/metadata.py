@@ -69,8 +69,8 @@ def has_short_key(data: bytes) -> bool:
 def _least_key(data: bytes) -> int:
     """Bytes of the whole chunk of a transparent colour."""
     _, header = next(png_chunks(data), (b"", b""))
-    colour = header[_PNG_COLOUR_AT] if len(header) > _PNG_COLOUR_AT else None
-    return _PNG_CHUNK.size + 4 + _PNG_KEY_BYTES.get(colour, 0)
+    colour = header[_PNG_COLOUR_AT : _PNG_COLOUR_AT + 1]
+    return _PNG_CHUNK.size + 4 + (_PNG_KEY_BYTES.get(colour[0], 0) if colour else 0)
 
 
 def _png(data: bytes, keep_exif: bool) -> bytes:
