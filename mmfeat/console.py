@@ -26,6 +26,9 @@ SnapshotName = Annotated[
     str | None, typer.Option("--snapshot", help="Read the store as it was when this was created.")
 ]
 
+# Counts and seeds that are given as options: more than anything has, and less than what integers take.
+MOST, MOST_SEED = 10**15, 2**63 - 1
+
 STOPPED = "What was committed is kept; the same command goes on from there."
 
 # What is not a terminal gets every column at full width, so that nothing is cut in a log.
@@ -52,6 +55,13 @@ def paragraph(text: str) -> None:
 def heading(text: str) -> None:
     """A line that starts a part of the output."""
     _out.print(f"\n[bold]{escape(visible(text))}[/bold]")
+
+
+def no_nan(value: float | None) -> float | None:
+    """What an option was given, which lies within its bounds: NaN lies outside of none."""
+    if value is not None and math.isnan(value):
+        raise typer.BadParameter("nan is no number.")
+    return value
 
 
 def names(words: Sequence[str] | None) -> list[str] | None:

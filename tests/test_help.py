@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 import pytest
 import typer
@@ -71,3 +71,37 @@ def test_extract_takes_features_by_comma_and_one_by_one(run):
     for words in (["--features", "title_text,clap"], ["--feature", "title_text", "--features", "clap"]):
         code, _, err = run("extract", "--dataset", "sample", *words)
         assert (code, "no feature 'clap'" in err) == (2, True)
+
+
+def numbers() -> Iterator[tuple[tuple[str, ...], str]]:
+    """Every option that takes a number, with the words that start its command."""
+    for words, command in COMMANDS.items():
+        taken = {} if command.callback is None else get_type_hints(command.callback)
+        for parameter in command.params:
+            kind = taken.get(parameter.name)
+            if {int, float} & {kind, *get_args(kind)} and parameter.param_type_name == "option":
+                yield words, parameter.opts[-1]
+
+
+NUMBERS = list(numbers())
+
+
+@pytest.mark.parametrize(
+    ("words", "name"), NUMBERS, ids=lambda one: one if isinstance(one, str) else " ".join(one)
+)
+def test_a_number_without_measure_is_refused_in_words(run, words, name):
+    for number in ("inf", "-inf", "nan", "1e308", "1" + "0" * 20):
+        code, _, err = run(*words, name, number)
+        assert code == 2 and name in err and "Traceback" not in err, number
+
+
+def test_every_option_that_takes_a_number_is_tried():
+    assert len(NUMBERS) > 25
+    assert {(("serve",), "--timeout"), (("search",), "-k"), (("runs", "list"), "--limit")} <= set(NUMBERS)
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_help_has_no_flag_that_only_says_what_is_so_anyway(run, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    _, out, _ = run(*words, "--help")
+    assert "--no-" not in out and "[default: (" not in out and "…" not in out

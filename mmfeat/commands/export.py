@@ -44,12 +44,13 @@ def export(
     items: Annotated[
         Items | None,
         typer.Option(
-            help="Items that the dataset has; all, with those gone from it; or those with interactions.",
-            show_default="present",
+            help="Items that the dataset has (present); all, with those gone from it; or those with"
+            " interactions [default: present]."
         ),
     ] = None,
     k_core: Annotated[
-        int | None, typer.Option(min=1, help="Only users and items with N interactions among them.")
+        int | None,
+        typer.Option(min=1, max=console.MOST, help="Only users and items with N interactions among them."),
     ] = None,
     split: Annotated[
         str | None,
@@ -58,7 +59,8 @@ def export(
         ),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of everything drawn at random.", show_default="0")
+        int | None,
+        typer.Option(min=0, max=console.MOST_SEED, help="Of everything drawn at random [default: 0]."),
     ] = None,
     join: Annotated[
         list[str] | None, typer.Option(help="a+b=NAME: concatenate features, each normalised.")

@@ -45,7 +45,7 @@ class Executor(StrEnum):
 
 ExecutorOption = Annotated[
     Executor | None,
-    typer.Option(help="What computes: Ray, this process alone, or what is done sooner.", show_default="auto"),
+    typer.Option(help="What computes: Ray, this process alone, or what is done sooner [default: auto]."),
 ]
 
 
@@ -74,30 +74,56 @@ def extract(
     ] = None,
     column: ColumnOption = None,
     dataset_id: Annotated[str | None, typer.Option(help="What tells the dataset from others.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N items.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, max=console.MOST, help="Only the first N items.")
+    ] = None,
     max_failed: Annotated[
         float | None,
-        typer.Option(min=0, max=1, help="Share of failed rows that is too many [default: 0.05]."),
+        typer.Option(
+            min=0,
+            max=1,
+            callback=console.no_nan,
+            help="Share of failed rows that is too many [default: 0.05].",
+        ),
     ] = None,
     add: AddOption = False,
     replace: ReplaceOption = False,
     accept_loss: AcceptOption = False,
-    retry_failed: Annotated[bool, typer.Option(help="Try items again that failed before.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try items again that failed before.")
+    ] = False,
     wait: Annotated[
         float | None,
-        typer.Option(min=0, help="Seconds to wait for another process that writes the store [default: 0]."),
+        typer.Option(
+            min=0,
+            max=1e6,
+            callback=console.no_nan,
+            help="Seconds to wait for another process that writes the store [default: 0].",
+        ),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(min=1, help="Rows a model sees at a time.")] = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="Encoding processes per model group.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="Compute threads of each of them.")] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, max=console.MOST, help="Rows a model sees at a time.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=console.MOST, help="Encoding processes per model group.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, max=console.MOST, help="Compute threads of each of them.")
+    ] = None,
     ray_address: Annotated[str | None, typer.Option(help="A running Ray cluster.")] = None,
     executor: ExecutorOption = None,
     base_url: Annotated[
         str | None, typer.Option(help="Server of captioner 'openai' [default: $OPENAI_BASE_URL].")
     ] = None,
-    max_requests: Annotated[int | None, typer.Option(min=1, help="Most requests to that server.")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=1, help="Most tokens read and made there.")] = None,
-    estimate: Annotated[bool, typer.Option(help="Make a few captions, say what all will cost.")] = False,
+    max_requests: Annotated[
+        int | None, typer.Option(min=1, max=console.MOST, help="Most requests to that server.")
+    ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(min=1, max=console.MOST, help="Most tokens read and made there.")
+    ] = None,
+    estimate: Annotated[
+        bool, typer.Option("--estimate", help="Make a few captions, say what all will cost.")
+    ] = False,
     json: console.Json = False,
 ) -> None:
     """Extract what is missing or changed from a dataset into a store."""

@@ -48,10 +48,15 @@ def rollback(
 
 def gc(
     keep: Annotated[
-        int, typer.Option(min=1, help="Of each feature, the current version and the newest others: so many.")
+        int,
+        typer.Option(
+            min=1,
+            max=console.MOST,
+            help="Of each feature, the current version and the newest others: so many.",
+        ),
     ],
     keep_snapshots: Annotated[
-        int | None, typer.Option(min=0, help="The newest so many snapshots [default: all].")
+        int | None, typer.Option(min=0, max=console.MOST, help="The newest so many snapshots [default: all].")
     ] = None,
     older_than: Annotated[
         str | None, typer.Option(help="Only what was made longer ago: 12h, 30d or 8w.")

@@ -19,13 +19,14 @@ def quantize(
         str, typer.Option(help="How vectors become codes: residual_kmeans or rqvae.")
     ] = "residual_kmeans",
     levels: Annotated[
-        int | None, typer.Option(min=1, help="Codes per item, coarse to fine.", show_default="3")
+        int | None, typer.Option(min=1, max=console.MOST, help="Codes per item, coarse to fine [default: 3].")
     ] = None,
     codebook_size: Annotated[
-        int | None, typer.Option(min=1, help="Different codes per level.", show_default="256")
+        int | None, typer.Option(min=1, max=console.MOST, help="Different codes per level [default: 256].")
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of everything drawn at random.", show_default="0")
+        int | None,
+        typer.Option(min=0, max=console.MOST_SEED, help="Of everything drawn at random [default: 0]."),
     ] = None,
     collision_level: Annotated[
         bool, typer.Option("--collision-level", help="Add a last code that makes every item's codes unique.")

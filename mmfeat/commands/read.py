@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmfeat import api, console
+from mmfeat.feature_store import MOST_HITS
 
 if TYPE_CHECKING:
     from mmfeat.feature_store import FeatureStore
@@ -82,7 +83,9 @@ def status(
 def failures(
     features: FeaturesOption = None,
     store: console.StoreUri = api.DEFAULT_STORE,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many items per feature.")] = 20,
+    limit: Annotated[
+        int, typer.Option(min=1, max=console.MOST, help="At most this many items per feature.")
+    ] = 20,
     json: console.Json = False,
 ) -> None:
     """Which items failed, at which stage and why, counted by reason first; and which texts are marked."""
@@ -146,7 +149,7 @@ def search(
     text: Annotated[str | None, typer.Option(help="Search by text.")] = None,
     image: Annotated[Path | None, typer.Option(help="Search by a picture.")] = None,
     item: Annotated[str | None, typer.Option(help="Search by an item's own vector.")] = None,
-    k: Annotated[int, typer.Option("-k", min=1, help="How many to show.")] = 10,
+    k: Annotated[int, typer.Option("-k", min=1, max=MOST_HITS, help="How many to show.")] = 10,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare with every vector, even where there is an index.")
     ] = False,

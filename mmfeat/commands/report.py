@@ -54,7 +54,9 @@ def captions(
     claims_captioner: Annotated[
         str, typer.Option(help="The captioner that runs the second model.")
     ] = "transformers",
-    sample_seed: Annotated[int, typer.Option(min=0, help="Of everything drawn at random.")] = 0,
+    sample_seed: Annotated[
+        int, typer.Option(min=0, max=console.MOST_SEED, help="Of everything drawn at random.")
+    ] = 0,
     store: console.StoreUri = api.DEFAULT_STORE,
     snapshot: console.SnapshotName = None,
     json: console.Json = False,

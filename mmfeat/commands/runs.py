@@ -19,7 +19,7 @@ _COUNTS = ("up_to_date", "ok", "missing", "failed")
 @app.command("list")
 def list_runs(
     store: console.StoreUri = api.DEFAULT_STORE,
-    limit: Annotated[int, typer.Option(min=1, help="At most this many, the latest.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=console.MOST, help="At most this many, the latest.")] = 20,
     json: console.Json = False,
 ) -> None:
     """The latest runs, oldest first, and how each ended."""

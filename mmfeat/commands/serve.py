@@ -15,6 +15,7 @@ from mmfeat.serve.settings import KEYS_VARIABLE, Settings, read_keys
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _DEFAULTS = Settings()
+_MOST_AT_ONCE, _DAY = 1_000_000, 86_400.0
 
 
 def serve(
@@ -30,26 +31,32 @@ def serve(
     without_keys: Annotated[
         bool, typer.Option("--without-keys", help="Answer everybody who reaches --host.")
     ] = False,
-    max_body_bytes: Annotated[int, typer.Option(min=1024, help="Of one request.")] = _DEFAULTS.max_body_bytes,
+    max_body_bytes: Annotated[
+        int, typer.Option(min=1024, max=console.MOST, help="Of one request.")
+    ] = _DEFAULTS.max_body_bytes,
     max_answer_bytes: Annotated[
-        int, typer.Option(min=1024, help="Of one answer.")
+        int, typer.Option(min=1024, max=console.MOST, help="Of one answer.")
     ] = _DEFAULTS.max_answer_bytes,
     max_held_bytes: Annotated[
-        int, typer.Option(min=1024, help="Of all requests and answers under way; more get 503.")
+        int,
+        typer.Option(min=1024, max=console.MOST, help="Of all requests and answers under way; more get 503."),
     ] = _DEFAULTS.max_held_bytes,
-    max_ids: Annotated[int, typer.Option(min=1, help="Of one lookup.")] = _DEFAULTS.max_ids,
-    max_k: Annotated[int, typer.Option(min=1, help="Of one search.")] = _DEFAULTS.max_k,
+    max_ids: Annotated[int, typer.Option(min=1, max=console.MOST, help="Of one lookup.")] = _DEFAULTS.max_ids,
+    max_k: Annotated[int, typer.Option(min=1, max=console.MOST, help="Of one search.")] = _DEFAULTS.max_k,
     max_concurrent: Annotated[
-        int, typer.Option(min=1, help="Requests in work or waiting; more get 503.")
+        int, typer.Option(min=1, max=_MOST_AT_ONCE, help="Requests in work or waiting; more get 503.")
     ] = _DEFAULTS.max_concurrent,
     max_connections: Annotated[
-        int, typer.Option(min=1, help="Open at one time; beyond it the slowest make room.")
+        int, typer.Option(min=1, max=_MOST_AT_ONCE, help="Open at one time; beyond it the slowest make room.")
     ] = _DEFAULTS.max_connections,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds for one answer.")
+        float, typer.Option(min=0.1, max=_DAY, callback=console.no_nan, help="Seconds for one answer.")
     ] = _DEFAULTS.timeout_seconds,
     refresh: Annotated[
-        float, typer.Option(min=0.05, help="Seconds between looks for something new.")
+        float,
+        typer.Option(
+            min=0.05, max=_DAY, callback=console.no_nan, help="Seconds between looks for something new."
+        ),
     ] = _DEFAULTS.refresh_seconds,
     json: console.Json = False,
 ) -> None:
