@@ -17,7 +17,6 @@ from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.notebook import table
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.schemas.validation import listed
 from mmfeat.status import FeatureStatus, status_of
 
 if TYPE_CHECKING:
@@ -354,7 +353,6 @@ class FeatureStore:
         """
         from mmfeat.store import accept_losses
 
-        lists = listed(lists, "list")
         with self._store.lease(owner="accept losses", despite_losses=True):
             accepted = accept_losses(self._store.uri, lists)
             self._store.refresh()

@@ -83,8 +83,8 @@ def names_of(
         level: Literal["info", "warning"] = "info" if encoding == "utf-8" else "warning"
         notes += note_of(level, "name_encoding", message, told)
     for n, info in enumerate(members):
-        if (name := names[n]) is not None and info.create_system == _DOS:
-            names[n] = name.replace("\\", "/")
+        if (found := names[n]) is not None and info.create_system == _DOS:
+            names[n] = found.replace("\\", "/")
     return names, notes
 
 

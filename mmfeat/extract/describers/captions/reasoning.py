@@ -75,8 +75,8 @@ _BLANK = re.compile(r"\s{0,200}")
 _WORD = re.compile(r"\S")
 # Behind a mark that is spoken of.
 _SPOKEN = re.compile(
-    r"[ \t]{1,200}(?:is|are|was|were|be|has|reads?|says?|appears?|stands?|shows?|means?|in|on|at|as|by|and|or|to|from"
-    r"|with|written|printed|visible|tags?|marks?|words?|text)\b"
+    r"[ \t]{1,200}(?:is|are|was|were|be|has|reads?|says?|appears?|stands?|shows?|means?|in|on|at|as|by|and"
+    r"|or|to|from|with|written|printed|visible|tags?|marks?|words?|text)\b"
 )
 # Between two marks that are spoken of.
 _JOINS = frozenset({"and", "or", "&", "/", ",", "to", "...", "\u2026"})
