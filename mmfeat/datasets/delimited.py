@@ -192,16 +192,18 @@ class Delimited:
     def _holds_rows(self, row: Sequence[str]) -> bool:
         """Whether a line within a value has a cell for each column, or a value ends where one would begin."""
         return any(
-            self._took_rows(at, lines) for at, cell in enumerate(row) if (lines := _BREAK.split(cell))[1:]
+            self._took_rows(at, len(row) - 1 - at, lines)
+            for at, cell in enumerate(row)
+            if (lines := _BREAK.split(cell))[1:]
         )
 
-    def _took_rows(self, at: int, lines: Sequence[str]) -> bool:
-        """Whether the value in a column may be the rest of a row, further rows, and the start of another."""
+    def _took_rows(self, before: int, after: int, lines: Sequence[str]) -> bool:
+        """Whether a value between cells may be the rest of a row, further rows, and the start of another."""
         marks = [line.count(self.delimiter) for line in lines]
         wanted = self._least - 1
         return (
             max(marks[1:-1], default=-1) >= wanted
-            or (marks[0] >= wanted - at and marks[-1] >= min(at, wanted))
+            or (before + marks[0] >= wanted and marks[-1] + after >= wanted)
             or lines[-1].endswith(self.delimiter)
         )
 

@@ -121,6 +121,7 @@ def test_an_open_quote_that_closes_later_at_the_end_of_a_value_is_pointed_at():
         ('title,id,tag\n"One,1,a\nTwo",2,b\n', "lines 2 to 3"),
         ('id,title,tag\n1,a,"b\n2,"\n\nx, y",c\n', "lines 2 to 3"),
         ('id;title;tag;\n1;"a;b;\n2;c";d\n', "lines 2 to 3"),
+        ('id,title,tag\n1,",\n2",,\n', "lines 2 to 3"),
         ('id\n1\n"2\n3"\n4\n', "lines 3 to 4"),
     ],
 )
