@@ -378,6 +378,8 @@ class _Clip:
 
         try:
             return [frame for frame in self.decode(packet) if not frame.is_corrupt]
+        except MemoryError:
+            raise
         except av.FFmpegError:
             return []
 
@@ -484,6 +486,8 @@ def read_anew(data: bytes) -> bool:
     try:
         with _opened(data) as container:
             return _is_read_anew(container)
+    except MemoryError:
+        raise
     except (av.FFmpegError, ValueError, ItemError):
         return False
 
