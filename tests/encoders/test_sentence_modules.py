@@ -82,6 +82,14 @@ def test_a_saved_truncation_cuts_and_then_normalises(saved, expected):
     np.testing.assert_allclose(asked, theirs.encode_query(TEXTS), atol=1e-5)
 
 
+def test_cut_vectors_of_a_model_that_normalises_have_length_1_and_the_librarys_direction(saved):
+    place, theirs = saved(Pooling(32, "mean"), Normalize(), truncate_dim=16)
+    found = ours(place).encode_texts(TEXTS)
+    assert np.linalg.norm(theirs.encode(TEXTS), axis=1).max() < 0.99
+    np.testing.assert_allclose(found, theirs.encode(TEXTS, normalize_embeddings=True), atol=1e-5)
+    assert cosines(found, theirs.encode(TEXTS)).min() >= 0.99999
+
+
 @pytest.mark.parametrize("expected", [None, 100_000], ids=["torch", "openvino"])
 @pytest.mark.parametrize(
     "prompts",
@@ -103,6 +111,13 @@ def test_prompts_that_are_not_pooled_are_left_out_of_items_and_of_queries(saved,
 
 def test_a_model_that_leaves_out_prompts_and_has_none_is_converted(saved):
     place, theirs = saved(Pooling(32, "mean", include_prompt=False), Normalize())
+    model = load_method(spec_of(place), Placement(threads=1, expected=100_000))
+    assert (model.runtime.split()[0], model.notes) == ("openvino", ())
+    np.testing.assert_allclose(model.query("text").encode(TEXTS), theirs.encode_query(TEXTS), atol=1e-5)
+
+
+def test_several_prompts_that_are_pooled_keep_no_model_from_being_converted(saved):
+    place, theirs = saved(Pooling(32, "mean"), prompts={"query": "query: ", "document": "passage: "})
     model = load_method(spec_of(place), Placement(threads=1, expected=100_000))
     assert (model.runtime.split()[0], model.notes) == ("openvino", ())
     np.testing.assert_allclose(model.query("text").encode(TEXTS), theirs.encode_query(TEXTS), atol=1e-5)
