@@ -185,13 +185,18 @@ class FeatureStore:
         return self._store.logs.of(run_id)
 
     def failures(self, feature: str) -> pa.Table:
-        """``item_id, stage, reason`` of every item that failed for ``feature``."""
-        return self._store.failures(self._store.resolve(feature))
+        """``item_id, stage, reason`` of every item that failed for ``feature`` and is not gone."""
+        return self._present(self._store.failures(self._store.resolve(feature)))
 
     def marked(self, feature: str) -> pa.Table:
         """``item_id, reason`` of every item whose text for ``feature`` is a ``refusal`` or a ``loop`` by what
-        it says. Such texts are stored all the same."""
-        return self._store.marked(self._store.resolve(feature))
+        it says, of those that are not gone. Such texts are stored all the same."""
+        return self._present(self._store.marked(self._store.resolve(feature)))
+
+    def _present(self, rows: pa.Table) -> pa.Table:
+        import pyarrow.compute as pc
+
+        return rows.filter(pc.invert(pc.is_in(rows["item_id"], value_set=self._store.gone_ids())))
 
     def facts(self, feature: str) -> dict[str, dict[str, Any]]:
         """What was recorded of each text: item id to ``finish_reason`` (``stop``, or ``length`` where the

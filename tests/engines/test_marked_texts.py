@@ -67,6 +67,33 @@ def test_refusals_and_loops_are_marked_when_they_are_stored_and_gates_count_them
     assert again.features[0].marks == {}
 
 
+def test_texts_of_items_that_left_the_dataset_block_no_job_and_are_listed_no_more(server, media, tmp_path):
+    server.tricks = saying(SORRY, SORRY)
+    store, gates = tmp_path / "store", {"max_marked": 0.1}
+    with pytest.raises(GateFailed):
+        extracted(media, store, server, gates=gates)
+    opened = mmfeat.open(store)
+    (version,) = [feature.version for feature in opened.status()]
+    for item in opened.marked(version)["item_id"].to_pylist():
+        (picture,) = media.rglob(f"{item}.*")
+        picture.unlink()
+    report = extracted(media, store, server, gates=gates)
+    assert [(gate.gate, gate.value, gate.passed) for gate in report.gates] == [("max_marked", 0.0, True)]
+    assert len(mmfeat.open(store).marked(version)) == 0
+
+
+def test_what_failed_of_items_that_left_the_dataset_is_listed_no_more(server, media, tmp_path):
+    server.tricks = lambda number: error(400, "image too large") if number == 1 else None
+    with pytest.raises(GateFailed):
+        extracted(media, tmp_path / "store", server)
+    (version,) = [feature.version for feature in mmfeat.open(tmp_path / "store").status()]
+    (failed,) = mmfeat.open(tmp_path / "store").failures(version)["item_id"].to_pylist()
+    (picture,) = media.rglob(f"{failed}.*")
+    picture.unlink()
+    extracted(media, tmp_path / "store", server)
+    assert len(mmfeat.open(tmp_path / "store").failures(version)) == 0
+
+
 def test_a_run_says_how_many_texts_are_marked(server, media, tmp_path):
     server.tricks = saying(SORRY, SORRY)
     report = extracted(media, tmp_path / "store", server)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
@@ -67,7 +68,8 @@ class Gates(Step[GatesConfig]):
         feature has nothing to drift from.
 
         Args:
-            place: of the dataset whose items must be covered; those of all datasets when None.
+            place: of the dataset whose items are judged; those of all datasets when None. Items that
+                left their dataset are judged by no gate.
         """
         return [result for version in versions for result in self._judge(store, version, place)]
 
@@ -75,12 +77,13 @@ class Gates(Step[GatesConfig]):
         if self.config.min_coverage is not None:
             yield _coverage(store, version, place, self.config.min_coverage)
         if self.config.max_marked is not None and version.spec.decoding is not None:
-            yield _marked(store, version, self.config.max_marked)
+            yield _marked(store, version, place, self.config.max_marked)
         if self.config.captions is not None and version.spec.role == "caption":
             yield from self._captions(store, version, Path(self.config.captions))
         current = store.promotion.histories().get(version.name)
         if current is not None and current.fingerprint != version.fingerprint:
-            yield from self._drift(store, store.resolve(f"{version.name}@{current.fingerprint}"), version)
+            before = store.resolve(f"{version.name}@{current.fingerprint}")
+            yield from self._drift(store, before, version, place)
 
     def _captions(self, store: Store, version: FeatureVersion, path: Path) -> Iterator[GateResult]:
         from mmfeat.report.build import ReportOptions, report_captions
@@ -90,18 +93,20 @@ class Gates(Step[GatesConfig]):
             name = f"captions.{gate.name}"
             yield GateResult(name, version.version, gate.threshold, gate.value, gate.passed, gate.detail)
 
-    def _drift(self, store: Store, old: FeatureVersion, new: FeatureVersion) -> Iterator[GateResult]:
+    def _drift(
+        self, store: Store, old: FeatureVersion, new: FeatureVersion, place: Place | None
+    ) -> Iterator[GateResult]:
         gates = self.config
         is_vector = new.spec.form == "vector"
         if is_vector and (gates.min_mean_cosine, gates.min_neighbour_overlap) != (None, None):
-            before, after = _both(store, old, new)
+            before, after = _both(store, old, new, place)
             a, b = (_vectors(column) for column in (before, after))
             if (least := gates.min_mean_cosine) is not None:
                 yield _mean_cosine(a, b, new, least)
             if (least := gates.min_neighbour_overlap) is not None:
                 yield _neighbour_overlap(a, b, new, least)
         elif not is_vector and (most := gates.max_changed) is not None:
-            yield _changed(*_both(store, old, new), new, most)
+            yield _changed(*_both(store, old, new, place), new, most)
 
 
 def _fell_short(short: Sequence[GateResult], report: RunReport) -> GateFailed:
@@ -123,24 +128,33 @@ def _coverage(store: Store, version: FeatureVersion, place: Place | None, least:
     return GateResult("min_coverage", version.version, least, share, share >= least)
 
 
-def _marked(store: Store, version: FeatureVersion, most: float) -> GateResult:
-    ok = store.counts(version).get(OK, 0)
+def _marked(store: Store, version: FeatureVersion, place: Place | None, most: float) -> GateResult:
+    ids = store.present_ids(place)
+    ok = store.counts(version, ids).get(OK, 0)
     if not ok:
         return GateResult("max_marked", version.version, most, None, True, "there is no text")
-    share = len(store.marked(version)) / ok
+    share = len(_of(store.marked(version), ids)) / ok
     return GateResult("max_marked", version.version, most, share, share <= most)
 
 
-def _both(store: Store, old: FeatureVersion, new: FeatureVersion) -> tuple[FeatureColumn, FeatureColumn]:
-    """A sample of the items that have a value in both versions."""
-    shared = _ok_ids(store, old) & _ok_ids(store, new)
+def _both(
+    store: Store, old: FeatureVersion, new: FeatureVersion, place: Place | None
+) -> tuple[FeatureColumn, FeatureColumn]:
+    """A sample of the items that are there and have a value in both versions."""
+    ids = store.present_ids(place)
+    shared = _ok_ids(store, old, ids) & _ok_ids(store, new, ids)
     drawn = np.random.default_rng(_SEED).permutation(sorted(shared))[:SAMPLE].tolist()
     before, after = (store.lookup(drawn, [v.version], unknown="mask")[v.name] for v in (old, new))
     return before, after
 
 
-def _ok_ids(store: Store, version: FeatureVersion) -> set[str]:
-    rows = store.ledger(version)
+def _of(rows: pa.Table, ids: pa.Array) -> pa.Table:
+    """The rows of some items: those of items that left the dataset are kept, and judged no more."""
+    return rows.filter(pc.is_in(rows["item_id"], value_set=ids))
+
+
+def _ok_ids(store: Store, version: FeatureVersion, ids: pa.Array) -> set[str]:
+    rows = _of(store.ledger(version), ids)
     return set(rows["item_id"].filter(pc.equal(rows["status"], OK)).to_pylist())
 
 
