@@ -116,6 +116,23 @@ def test_a_setting_that_the_server_takes_of_nobody_stops_after_a_few(server, cap
     assert len(server.requests) == 3
 
 
+@pytest.mark.parametrize(
+    ("said", "times"),
+    [
+        ("max_tokens is too large: 100000. This model supports at most 16384 completion tokens.", 3),
+        ("This model's maximum context length is 2048 tokens. However, you requested {} tokens.", 8),
+        ("Unsupported image format webp; use png", 8),
+    ],
+)
+def test_a_setting_that_reads_like_an_items_trouble_stops_when_nothing_was_taken(
+    server, captioner, said, times
+):
+    server.tricks = lambda number: error(400, said.format(2500 + number))
+    outcomes = captioner(concurrency=4).caption(items(12))
+    assert all(isinstance(o, NotAsked) and isinstance(o.why, ServerRefused) for o in outcomes)
+    assert len(server.requests) == times
+
+
 def test_an_error_that_comes_with_status_200_is_one_all_the_same(server, captioner):
     server.tricks = lambda number: says('{"error": {"message": "no such model", "code": "model_not_found"}}')
     outcomes = captioner(concurrency=1).caption(items(5))

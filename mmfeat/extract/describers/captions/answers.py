@@ -37,7 +37,7 @@ _FILTERED = re.compile(
 _BROKEN = re.compile(r"abort(?:ed)?|error|cancell?ed|failed|insufficient_system_resource")
 _OTHER = re.compile(r"(?:malformed_)?function_call|tool_(?:calls?|use)")
 
-# What is said of one picture, prompt or answer, and never of a setting.
+# What is said of one picture, prompt or answer, and seldom of a setting.
 _OF_ONE_ITEM = re.compile(
     r"too (?:large|long|big|small|much)|context (?:length|window)|maximum context|token limit"
     r"|exceeds? the (?:max|model)|decode|corrupt|truncated"
@@ -45,6 +45,9 @@ _OF_ONE_ITEM = re.compile(
     r"|content (?:policy|management|filter)|safety|moderation|flagged|inappropriate",
     re.IGNORECASE,
 )
+# Of the most tokens of an answer, which are the same for every item.
+_OF_THE_LIMIT = re.compile(r"max_tokens|max_completion_tokens|completion tokens", re.IGNORECASE)
+_ALIKE, _ALIKE_OF_ITEMS = 3, 8
 _NO_SUCH_ADDRESS = (404, 405, 410, 501)
 
 
@@ -100,13 +103,22 @@ class Trouble(Exception):
 
 
 class Refusal(ItemError):
-    """The server does not take a request: for its item's sake, or because it takes none of its kind."""
+    """The server does not take a request: for its item's sake, or because it takes none of its kind.
+
+    Args:
+        alike: what it has in common with others that were refused for the same reason; by default the kind
+            of the reason.
+    """
+
+    def __init__(self, stage: str, reason: str, alike: str | None = None) -> None:
+        super().__init__(stage, reason)
+        self.alike = kind_of(reason) if alike is None else alike
 
     @property
-    def alike(self) -> str | None:
-        """What it has in common with others that were refused for the same reason; None where it says
-        something of its item."""
-        return None if _OF_ONE_ITEM.search(self.reason) else kind_of(self.reason)
+    def times(self) -> int:
+        """How many that are refused alike, with none taken, are refused for what they have in common."""
+        is_of_item = _OF_ONE_ITEM.search(self.reason) and not _OF_THE_LIMIT.search(self.reason)
+        return _ALIKE_OF_ITEMS if is_of_item else _ALIKE
 
 
 def read_answer(

@@ -53,8 +53,6 @@ _LONGEST_WAIT = 30.0
 _PATIENCE = 300.0
 # An address at which nobody has ever answered is more likely wrong than in trouble.
 _FIRST_CONTACT_PATIENCE = 10.0
-# So many first requests that are refused for one reason are refused for what they have in common.
-_ALIKE = 3
 # Far more than any caption with its reasoning.
 _MOST_BYTES = 16 << 20
 # So often a person hears that a server is waited for.
@@ -157,10 +155,9 @@ class Client:
         """The outcome; NotAsked in the place of a refusal that turned out to be that of all."""
         if not isinstance(outcome, Refusal):
             return outcome
-        if isinstance(self._why, ServerRefused):
-            times = self._refusals[request.feature][outcome.alike or ""]
-            if times >= _ALIKE:
-                return NotAsked(self._why)
+        times = self._refusals[request.feature][outcome.alike]
+        if isinstance(self._why, ServerRefused) and times >= outcome.times:
+            return NotAsked(self._why)
         return ItemError(outcome.stage, outcome.reason)
 
     def _count_earlier(self, feature: str) -> None:
@@ -217,11 +214,11 @@ class Client:
 
     def _count_refusal(self, request: Request, refusal: Refusal) -> None:
         """ServerRefused where the first requests of a feature are all refused for one reason."""
-        if request.feature in self._accepted or refusal.alike is None:
+        if request.feature in self._accepted:
             return
         alike = self._refusals[request.feature]
         alike[refusal.alike] += 1
-        if alike[refusal.alike] >= _ALIKE:
+        if alike[refusal.alike] >= refusal.times:
             raise refused_alike(refusal, alike[refusal.alike], self._url)
 
     async def _sent(self, request: Request) -> Answered:
