@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmfeat.extract.media.read import read_media
 from mmfeat.pipelines.planning.columns import Ledger
 from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, joint_hash
 from mmfeat.pipelines.planning.plan import Plan, Planner
+from mmfeat.pipelines.planning.rules import rules_of
 from mmfeat.pipelines.planning.work import payload_of
 from mmfeat.schemas.catalog import STAMPS_SCHEMA, Column, catalog_schema, columns_of, readable
 from mmfeat.schemas.inputs import (
@@ -105,7 +107,17 @@ def plan(
     **options: Any,
 ) -> Plan:
     memo = pa.Table.from_pylist(list(stamps), STAMPS_SCHEMA)
-    return Planner(items, specs, list(map(rows_of, ledgers)), memo, limits=LIMITS, **options).plan()
+    committed = [rows_of(by_rules_of_now(rows, spec)) for rows, spec in zip(ledgers, specs, strict=True)]
+    return Planner(items, specs, committed, memo, limits=LIMITS, **options).plan()
+
+
+def by_rules_of_now(rows: pa.Table, spec: FeatureSpec) -> pa.Table:
+    """Rows of a feature, those that say nothing of rules as read by the ones of now."""
+    now = rules_of(spec)
+    if now is None:
+        return rows
+    at = rows.schema.names.index("rules")
+    return rows.set_column(at, "rules", pc.fill_null(rows["rules"], now))
 
 
 def rows_of(table: pa.Table) -> Ledger:
