@@ -151,6 +151,34 @@ def test_an_address_that_takes_no_questions_stops_at_once(server, captioner, sta
     assert len(server.requests) == 1
 
 
+def test_a_server_that_answers_texts_and_no_pictures_stops_after_a_few(server, captioner):
+    def of_pictures(number):
+        has_picture = "image_url" in json.dumps(server.bodies[number])
+        return error(500, "image input is not supported") if has_picture else None
+
+    server.tricks = of_pictures
+    outcomes = captioner(concurrency=4).caption(items(8))
+    assert all(isinstance(o, NotAsked) and isinstance(o.why, ServerRefused) for o in outcomes)
+    assert "image input is not supported" in outcomes[0].why.message
+
+
+@pytest.mark.parametrize("status", [403, 404])
+def test_one_request_that_is_kept_out_costs_its_item_alone(server, captioner, status):
+    captioner(concurrency=1, journal=None).caption(items(2))
+    kept_out = server.requests[1]
+    server.tricks = lambda number: error(status) if server.requests[number] == kept_out else None
+    outcomes = captioner(concurrency=1, journal=None).caption(items(4))
+    assert [type(o) for o in outcomes] == [Caption, ItemError, Caption, Caption]
+
+
+@pytest.mark.parametrize("status", [401, 402, 403, 404])
+def test_a_server_that_lets_us_in_no_more_fails_no_item(server, captioner, status):
+    server.tricks = lambda number: error(status) if number > 1 else None
+    outcomes = captioner(concurrency=1).caption(items(4))
+    assert [type(o) for o in outcomes] == [Caption, Caption, NotAsked, NotAsked]
+    assert isinstance(outcomes[-1].why, ServerRefused)
+
+
 def test_pictures_that_are_too_large_are_their_items_even_if_they_come_first(server, captioner):
     server.tricks = lambda number: error(400, f"image too large: {number} bytes") if number < 4 else None
     outcomes = captioner(concurrency=1).caption(items(6))

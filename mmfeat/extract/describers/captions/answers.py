@@ -192,9 +192,9 @@ def unavailable(trouble: Trouble, attempts: int, waited: float, url: str) -> Ser
     )
 
 
-def at_fault(trouble: Trouble, attempts: int) -> ItemError:
-    """The item's own trouble: the server answers others."""
-    return ItemError("caption", f"{trouble.reason} (after {attempts} attempts)")
+def at_fault(trouble: Trouble, attempts: int) -> Refusal:
+    """The item's own trouble: the server answers others. Or that of all of its kind: see :class:`Refusal`."""
+    return Refusal("caption", f"{trouble.reason} (after {attempts} attempts)", alike=kind_of(trouble.reason))
 
 
 def refused_alike(refusal: ItemError, times: int, url: str) -> ServerRefused:

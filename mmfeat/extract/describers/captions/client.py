@@ -244,6 +244,11 @@ class Client:
                 self._trouble_since = None
                 self._count_refusal(request, refusal)
                 raise
+            except ServerRefused as refused:
+                # What stands between us and the server may take offence at one request alone.
+                if request.feature not in self._accepted or not await self._probe(request, body):
+                    raise
+                raise Refusal("caption", refused.message) from None
             except Trouble as trouble:
                 if attempt == 1:
                     answers = before = self._answers
@@ -255,7 +260,9 @@ class Client:
                 if not trouble.of_server and attempt >= trouble.attempts:
                     # Others were answered after this one's first trouble, and before it was sent again.
                     if before > answers:
-                        raise at_fault(trouble, attempt) from None
+                        refusal = at_fault(trouble, attempt)
+                        self._count_refusal(request, refusal)
+                        raise refusal from None
                     if self._answers == answers:
                         await self._probe(request, body)
                 is_suspect = not trouble.of_server and attempt + 1 >= trouble.attempts
@@ -289,15 +296,21 @@ class Client:
             async with self._traffic:
                 self._traffic.notify_all()
 
-    async def _probe(self, request: Request, body: dict[str, Any]) -> None:
-        """Ask the server something simple: where it answers that, a request that it does not answer is at
-        fault itself."""
+    async def _probe(self, request: Request, body: dict[str, Any]) -> bool:
+        """Ask the server something simple; gives whether it answers that. Then a request that it does not
+        answer is at fault itself.
+
+        Raises:
+            ServerRefused: it takes nothing of us.
+        """
         simple = {**body, "messages": [{"role": "user", "content": "Say yes."}]}
-        with contextlib.suppress(Trouble):
-            try:
-                await self._attempt(replace(request, max_new_tokens=_PROBE_TOKENS), simple)
-            except Refusal:
-                self._answers, self._trouble_since = self._answers + 1, None
+        try:
+            await self._attempt(replace(request, max_new_tokens=_PROBE_TOKENS), simple)
+        except Refusal:
+            self._answers, self._trouble_since = self._answers + 1, None
+        except Trouble:
+            return False
+        return True
 
     async def _wait(self, attempt: int, trouble: Trouble) -> None:
         """Wait as long as the server asks, or at random up to twice as long after every attempt: many that
