@@ -15,7 +15,7 @@ from mmfeat.export import ExportInput, Request, export, get, listing, names, ver
 from mmfeat.export.files import digest
 from mmfeat.export.roles import medium_of
 from mmfeat.export.select import quantize
-from mmfeat.schemas.errors import UnknownItems, UsageError
+from mmfeat.schemas.errors import OutputError, UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.inputs import Input
 
@@ -273,7 +273,7 @@ def test_a_failed_export_leaves_nothing_behind(tmp_path, monkeypatch):
         raise OSError("disk full")
 
     monkeypatch.setattr(os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(OutputError, match="disk full"):
         export(make_input("npy", IDS), Request("npy", tmp_path / "out"))
     assert not list(tmp_path.iterdir())
 
