@@ -159,6 +159,7 @@ def test_of_a_snapshot_nothing_can_be_promoted(store: Store):
 
 def test_drift_is_measured_against_the_current_version_and_only_then(store: Store):
     ids = [f"i{n:02d}" for n in range(40)]
+    store.put_catalog(build_items(ids, {}), {"name": "test", "root": ""})
     values = vectors(40, dims=8, dtype="float32", seed=1)
     flipped = values.copy()
     flipped[:10] *= -1  # cosine -1 for a quarter: the mean is 0.5
@@ -183,6 +184,7 @@ def test_drift_is_measured_against_the_current_version_and_only_then(store: Stor
 
 
 def test_a_cosine_between_vectors_of_other_lengths_falls_short_and_says_what_to_measure(store: Store):
+    store.put_catalog(build_items(["a"], {}), {"name": "test", "root": ""})
     old = store.add_version(vector_spec(dims=4))
     new = store.add_version(vector_spec(dims=8))
     for version in (old, new):

@@ -13,6 +13,8 @@ from collections.abc import Iterator
 
 import pytest
 
+from mmfeat.extract.fence.process import stop_fence
+
 BUCKET = "lake"
 
 
@@ -45,6 +47,8 @@ def lake(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URI of an empty place on the server, for this process and those it starts."""
     for name, value in environment(s3_server).items():
         monkeypatch.setenv(name, value)
+    # A decoder process of an earlier test knows nothing of the server.
+    stop_fence()
     return f"s3://{BUCKET}/{uuid.uuid4().hex}"
 
 

@@ -14,6 +14,7 @@ import worlds
 
 import mmfeat
 from mmfeat.commands import read
+from mmfeat.pipelines.progress import Silent
 
 GOOD = 5
 CLIP_VIDEO = {**worlds.CLIP, "source": "video", "frames": 3}
@@ -91,9 +92,19 @@ def test_every_other_item_has_the_vector_that_it_gets_without_bad_neighbours(sto
 
 
 def test_failures_shows_them_all(store, media, capsys):
-    read.failures(feature=None, store=str(media.parent / "store"), limit=20, json=False)
+    read.failures(features=None, store=str(media.parent / "store"), limit=20, json=False)
     shown = capsys.readouterr().out
     assert all(item in shown for item in REASONS)
+
+
+class Hearing(Silent):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, message: str) -> None:
+        self.lines.append(message)
 
 
 def test_the_frames_that_are_there_of_a_cut_clip_are_taken_where_the_feature_says_so(media, tmp_path):
@@ -104,11 +115,12 @@ def test_the_frames_that_are_there_of_a_cut_clip_are_taken_where_the_feature_say
     cut = {"unsaid": {}, "refusing": {"cut": "refuse"}, "accepting": {"cut": "accept"}}
     features = {name: {**CLIP_VIDEO, **option} for name, option in cut.items()}
     job = worlds.job(folder, tmp_path / "store", features, run={"max_failed": 1.0})
-    report = mmfeat.extract(**{**job, "resources": {"executor": "local"}})
+    said = Hearing()
+    report = mmfeat.extract(**{**job, "resources": {"executor": "local"}}, reporter=said)
     assert [(f.ok, f.failed) for f in report.features] == [(1, 1), (1, 1), (2, 0)]
     unsaid, refusing, accepting = (f.version.partition("@")[2] for f in report.features)
     assert unsaid == refusing != accepting
-    assert any("cut short were taken as far as they go" in notice for notice in report.notices)
+    assert sum("cut short were taken as far as they go" in line for line in said.lines) == 1
     opened = mmfeat.open(tmp_path / "store")
     assert opened.facts("accepting") == {"cut-clip": {"cut": True}}
     found = opened.lookup(["cut-clip", "item-000"], ["refusing", "accepting"])

@@ -160,7 +160,8 @@ def _ok_ids(store: Store, version: FeatureVersion, ids: pa.Array) -> set[str]:
 
 def _vectors(column: FeatureColumn) -> np.ndarray:
     """``[n, dims]`` float32; several vectors of an item one after the other."""
-    return column.matrix.reshape(len(column.matrix), -1).astype(np.float32)
+    matrix = column.matrix
+    return matrix.reshape(len(matrix), int(np.prod(matrix.shape[1:]))).astype(np.float32)
 
 
 def _mean_cosine(a: np.ndarray, b: np.ndarray, new: FeatureVersion, least: float) -> GateResult:
