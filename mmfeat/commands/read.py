@@ -179,7 +179,9 @@ def index(
     feature: Annotated[str, typer.Argument(help="Vector feature or version to index.")],
     target_recall: Annotated[
         float | None,
-        typer.Option(help="Share of the true ten nearest that a search is to find; 0.98 if left out."),
+        typer.Option(
+            min=0, max=1, help="Share of the true ten nearest that a search is to find; 0.98 if left out."
+        ),
     ] = None,
     store: console.StoreUri = api.DEFAULT_STORE,
     json: console.Json = False,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from plans import LEDGER, LIMITS, rows_of
+from plans import LEDGER, LIMITS, by_rules_of_now, rows_of
 
 from mmfeat.extract.base import Ask, Caption, Captioner, Encoder, Placement, Reads
 from mmfeat.pipelines.execution.stages import Decode, Encode
@@ -96,7 +96,7 @@ class Ledgers:
 
     def plan(self, items: pa.Table, specs: Sequence[FeatureSpec], **options: Any) -> Plan:
         """The plan over what is committed."""
-        ledgers = [rows_of(self._table(spec)) for spec in specs]
+        ledgers = [rows_of(by_rules_of_now(self._table(spec), spec)) for spec in specs]
         memo = pa.Table.from_pylist(list(self.stamps.values()), STAMPS_SCHEMA)
         return Planner(items, specs, ledgers, memo, limits=LIMITS, **options).plan()
 

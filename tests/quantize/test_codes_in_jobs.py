@@ -207,7 +207,7 @@ def test_only_fitted_features_of_the_job_can_be_fitted_anew(uri, refit, said, hi
     [
         ({"source": "title"}, "'title' is a column|cannot read 'title'"),
         ({"source": "title_text", "levles": 3}, "has no option 'levles'"),
-        ({"source": "title_text", "levels": 0}, "levels: .*greater than 0"),
+        ({"source": "title_text", "levels": 0}, "levels: .*more than 0"),
     ],
 )
 def test_codes_that_cannot_be_made_are_refused_before_any_work(uri, codes, said):

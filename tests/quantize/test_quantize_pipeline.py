@@ -254,7 +254,7 @@ def test_codes_survive_a_trip_through_arrow(store):
     ("wrong", "error", "message"),
     [
         ({"method": "vq"}, ConfigError, "no quantizer 'vq'"),
-        ({"levels": 0}, ConfigError, "levels: .*greater than 0"),
+        ({"levels": 0}, ConfigError, "levels: .*more than 0"),
         ({"name": "No Name"}, ConfigError, "quantize: features.No Name: "),
         ({"name": "clip"}, UsageError, "name of a vector feature"),
         (

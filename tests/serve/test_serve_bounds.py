@@ -135,7 +135,9 @@ def test_clients_that_do_not_read_hold_no_more_than_the_budget_and_are_cut_off(s
     body = post("/v1/lookup", json.dumps(many(20_000)).encode())
     with running(served_store, max_ids=20_000, max_held_bytes=24 << 20, timeout_seconds=20) as service:
         budget = service.app.state.service.budget
-        size = len(service.http.post("/v1/lookup", json=many(20_000)).content)
+        whole = service.http.post("/v1/lookup", json=many(20_000))
+        assert whole.is_success, whole.text
+        size = len(whole.content)
         assert size > 4 << 20
         mute = [connect(service.url, body, buffer=4096) for _ in range(20)]
         assert soon(lambda: budget.held > size), "no answer waits for its reader"

@@ -42,8 +42,8 @@ def test_a_file_is_not_a_store(tmp_path: Path) -> None:
 def test_a_store_of_a_newer_format_is_refused(tmp_path: Path) -> None:
     Store.open(str(tmp_path), create=True)
     header = lance.dataset(str(tmp_path / "_store.lance"))
-    header.update({"format": "3"})
-    with pytest.raises(StoreError, match="has format 3; this mmfeat reads up to 2") as caught:
+    header.update({"format": "4"})
+    with pytest.raises(StoreError, match="has format 4; this mmfeat reads up to 3") as caught:
         Store.open(str(tmp_path))
     assert "Upgrade" in str(caught.value.hint)
 
