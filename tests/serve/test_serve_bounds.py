@@ -133,7 +133,7 @@ def test_the_client_asks_for_fewer_at_once_where_the_answer_would_be_too_large(s
 
 def test_clients_that_do_not_read_hold_no_more_than_the_budget_and_are_cut_off(served_store):
     body = post("/v1/lookup", json.dumps(many(20_000)).encode())
-    with running(served_store, max_ids=20_000, max_held_bytes=24 << 20, timeout_seconds=20) as service:
+    with running(served_store, max_ids=20_000, max_held_bytes=64 << 20, timeout_seconds=20) as service:
         budget = service.app.state.service.budget
         whole = service.http.post("/v1/lookup", json=many(20_000))
         assert whole.is_success, whole.text
