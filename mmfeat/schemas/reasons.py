@@ -15,6 +15,7 @@ _VARIES = re.compile(
     r"|\b[a-z][a-z0-9+.-]*://\S+"  # addresses
     r"|(?<![\w.])/?(?:[\w.@%+-]+/)+[\w.@%+-]+"  # paths
     r"|\b(?=\w*\d)(?=\w*[a-z])[\w-]{10,}\b"  # ids of requests and the like
+    r"|\b[a-z]+[-_]\d+\b"  # ids of items
     r"|\b0x[0-9a-f]+\b"
     r"|\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"
     r"|(?<![\w.-])[-+]?\d+(?:[.,:x]\d+)*(?:e[-+]?\d+)?(?=(?:x|\b)|[A-Za-z%]{1,3}\b)",

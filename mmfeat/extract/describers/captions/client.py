@@ -260,9 +260,9 @@ class Client:
                 if not trouble.of_server and attempt >= trouble.attempts:
                     # Others were answered after this one's first trouble, and before it was sent again.
                     if before > answers:
-                        refusal = at_fault(trouble, attempt)
-                        self._count_refusal(request, refusal)
-                        raise refusal from None
+                        its_own = at_fault(trouble, attempt)
+                        self._count_refusal(request, its_own)
+                        raise its_own from None
                     if self._answers == answers:
                         await self._probe(request, body)
                 is_suspect = not trouble.of_server and attempt + 1 >= trouble.attempts
