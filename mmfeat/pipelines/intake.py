@@ -33,9 +33,10 @@ def take_in(context: RunContext, listed: pa.Table) -> None:
     store, dataset, run = context.store, context.dataset, context.job.run
     place = store.place_of(listed, said_of(context.job, dataset), run.add, run.replace)
     before = store.owned()
-    # What is replaced is given up on purpose.
-    losses = [] if place.replaces else [loss for loss in _losses(context, listed, place, before) if loss.lost]
-    refuse_losses(losses, run.max_lost, store.uri)
+    losses = [loss for loss in _losses(context, listed, place, before) if loss.lost]
+    if not place.replaces:
+        # What is replaced is given up on purpose, and told all the same.
+        refuse_losses(losses, run.max_lost, store.uri)
     context.place = place
     store.put_catalog(dataset.items, place.said, place, whole=run.limit is None)
     store.put_interactions(dataset.interactions, place)
