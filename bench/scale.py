@@ -25,6 +25,7 @@ import pyarrow.compute as pc
 
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.commit import GROUP_ROWS, Committer
+from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.inputs import Input
@@ -132,7 +133,7 @@ def items(n: int) -> pa.Table:
 def planned(store: Store, catalog: pa.Table, version: FeatureVersion) -> Plan:
     """The plan of one feature."""
     ledger = partial(store.ledger_batches, version)
-    return Planner(catalog, [version.spec], [ledger], store.stamps(), limits=MediaLimits()).plan()
+    return Planner(Contents(catalog), [version.spec], [ledger], store.stamps(), limits=MediaLimits()).plan()
 
 
 def results(work: pa.Table, dims: int) -> pa.Table:

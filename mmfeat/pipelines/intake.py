@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmfeat.datasets import Dataset
+from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.loss import Loss, lost_rows, refuse_losses
 from mmfeat.pipelines.steps.base import RunContext
 from mmfeat.schemas.ids import Places, whole
@@ -33,7 +34,8 @@ def take_in(context: RunContext, listed: pa.Table) -> None:
     store, dataset, run = context.store, context.dataset, context.job.run
     place = store.place_of(listed, said_of(context.job, dataset), run.add, run.replace)
     before = store.owned()
-    losses = [loss for loss in _losses(context, listed, place, before) if loss.lost]
+    contents = context.contents = Contents(dataset.items)
+    losses = [loss for loss in _losses(context, contents, listed, place, before) if loss.lost]
     if not place.replaces:
         # What is replaced is given up on purpose, and told all the same.
         refuse_losses(losses, run.max_lost, store.uri)
@@ -52,7 +54,9 @@ def said_of(job: JobConfig, dataset: Dataset) -> dict[str, str]:
     return said if job.dataset.id is None else {**said, "id": job.dataset.id}
 
 
-def _losses(context: RunContext, listed: pa.Table, place: Place, owned: Owned) -> Iterator[Loss]:
+def _losses(
+    context: RunContext, contents: Contents, listed: pa.Table, place: Place, owned: Owned
+) -> Iterator[Loss]:
     store, dataset = context.store, context.dataset
     own = owned.present(place.number)
     # A limit marks nobody gone; but a dataset that shrank so may be another one, whatever the run covers.
@@ -68,7 +72,7 @@ def _losses(context: RunContext, listed: pa.Table, place: Place, owned: Owned) -
         for spec in specs
         if spec.fingerprint in versions
     }
-    yield from lost_rows(dataset.items, specs, ledgers)
+    yield from lost_rows(contents, specs, ledgers)
 
 
 def _changes(context: RunContext, place: Place, before: Owned) -> Iterator[str]:

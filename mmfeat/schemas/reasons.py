@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pyarrow as pa
+
 # Of a status its number is the kind.
 _STATUS = re.compile(r"\b(?:answered|status|HTTP|error)[ :=]*\d{3}\b", re.IGNORECASE)
 _VARIES = re.compile(
@@ -55,6 +57,16 @@ def kind_of(reason: str) -> str:
         parts += [_VARIES.sub(_SHOWN, reason[at : status.start()]), status[0]]
         at = status.end()
     return "".join([*parts, _VARIES.sub(_SHOWN, reason[at:])])
+
+
+def distinct(failures: pa.Table) -> pa.Table:
+    """A row for each stage and reason in their own words: ``stage, reason, items`` and a first ``item_id``.
+
+    A version may have failed for millions of items.
+    """
+    groups = failures.group_by(["stage", "reason"], use_threads=False)
+    found = groups.aggregate([("item_id", "count"), ("item_id", "first")])
+    return found.rename_columns({"item_id_count": "items", "item_id_first": "item_id"})
 
 
 def counted(failures: Iterable[Mapping[str, Any]]) -> list[ReasonCount]:

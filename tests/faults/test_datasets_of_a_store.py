@@ -15,6 +15,7 @@ from storing import vector_spec
 
 import mmfeat
 from mmfeat.datasets.base import build_items
+from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.loss import lost_rows
 from mmfeat.schemas.errors import ConfigError, GateFailed, UsageError
 from mmfeat.store import Store
@@ -456,9 +457,9 @@ def test_files_that_are_not_there_any_more_stop_it_too(tmp_path):
     spec = vector_spec("clip")
     row = {"item_id": [str(n) for n in range(4)], "status": ["ok"] * 4}
     ledger = {spec.fingerprint: lambda columns: [pa.RecordBatch.from_pydict(row)]}
-    assert lost_rows(items, [spec], ledger) == []
+    assert lost_rows(Contents(items), [spec], ledger) == []
     (tmp_path / "covers").rename(tmp_path / "elsewhere")
-    (loss,) = lost_rows(items, [spec], ledger)
+    (loss,) = lost_rows(Contents(items), [spec], ledger)
     # What an address holds is not known without asking for it.
     assert (loss.lost, loss.had) == (3, 4)
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from mmfeat.extract.media.read import read_media
 from mmfeat.pipelines.planning.columns import Ledger
-from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, joint_hash
+from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, Contents, joint_hash
 from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.pipelines.planning.rules import rules_of
 from mmfeat.pipelines.planning.work import payload_of
@@ -108,7 +108,7 @@ def plan(
 ) -> Plan:
     memo = pa.Table.from_pylist(list(stamps), STAMPS_SCHEMA)
     committed = [rows_of(by_rules_of_now(rows, spec)) for rows, spec in zip(ledgers, specs, strict=True)]
-    return Planner(items, specs, committed, memo, limits=LIMITS, **options).plan()
+    return Planner(Contents(items), specs, committed, memo, limits=LIMITS, **options).plan()
 
 
 def by_rules_of_now(rows: pa.Table, spec: FeatureSpec) -> pa.Table:

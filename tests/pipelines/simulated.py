@@ -15,6 +15,7 @@ from plans import LEDGER, LIMITS, by_rules_of_now, rows_of
 
 from mmfeat.extract.base import Ask, Caption, Captioner, Encoder, Placement, Reads
 from mmfeat.pipelines.execution.stages import Decode, Encode
+from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.schemas.catalog import STAMPS_SCHEMA
 from mmfeat.schemas.errors import ItemError
@@ -98,7 +99,7 @@ class Ledgers:
         """The plan over what is committed."""
         ledgers = [rows_of(by_rules_of_now(self._table(spec), spec)) for spec in specs]
         memo = pa.Table.from_pylist(list(self.stamps.values()), STAMPS_SCHEMA)
-        return Planner(items, specs, ledgers, memo, limits=LIMITS, **options).plan()
+        return Planner(Contents(items), specs, ledgers, memo, limits=LIMITS, **options).plan()
 
     def carry_out(
         self, plan: Plan, computed: Callable[[FeatureSpec, str], None] = lambda spec, content: None

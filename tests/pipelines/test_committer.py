@@ -12,6 +12,7 @@ import pytest
 from mmfeat.pipelines.execution import commit
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.commit import Committer
+from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.inputs import Input
@@ -37,7 +38,7 @@ def planned(store: Store, version: FeatureVersion, titles: dict[str, str | None]
     rows = [{"item_id": i, "title": title} for i, title in titles.items()]
     items = pa.Table.from_pylist(rows, CATALOG_SCHEMA)
     ledger = partial(store.ledger_batches, version)
-    return Planner(items, [SPEC], [ledger], store.stamps(), limits=MediaLimits()).plan()
+    return Planner(Contents(items), [SPEC], [ledger], store.stamps(), limits=MediaLimits()).plan()
 
 
 def results(work: pa.Table) -> pa.Table:

@@ -134,6 +134,10 @@ class Contents:
             self._known[name] = self._look(name)
         return self._known[name]
 
+    def modality(self, name: str) -> str:
+        """The modality of a column."""
+        return self._columns[name].modality
+
     def is_media(self, name: str) -> bool:
         """Whether a column's values are files; False of what is no column."""
         return name in self._columns and self._columns[name].is_media

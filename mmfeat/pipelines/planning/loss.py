@@ -53,17 +53,16 @@ class Loss:
         return f"{self.lost:,} of {self.had:,} {self.what} {self.becomes}"
 
 
-def lost_rows(catalog: pa.Table, specs: Sequence[FeatureSpec], ledgers: Mapping[str, Ledger]) -> list[Loss]:
+def lost_rows(contents: Contents, specs: Sequence[FeatureSpec], ledgers: Mapping[str, Ledger]) -> list[Loss]:
     """Of each feature, the ``ok`` rows of items that now lack what it reads, where there are any.
 
     An item lacks a column that is null, a file that is not there, and what is made of either.
 
     Args:
-        catalog: the items to cover.
+        contents: of the items to cover.
         specs: features in dependency order.
         ledgers: fingerprint to the committed rows, of features that have any.
     """
-    contents = Contents(catalog)
     places = Places(contents.ids)
     lacking: dict[str, np.ndarray] = {}
     losses = []

@@ -38,7 +38,7 @@ from mmfeat.pipelines.planning.groups import groups_of, media_columns_of
 from mmfeat.pipelines.planning.reuse import find_reusable
 from mmfeat.pipelines.planning.rules import since
 from mmfeat.pipelines.planning.work import Work, taken
-from mmfeat.schemas.catalog import STAMPS_SCHEMA, columns_of
+from mmfeat.schemas.catalog import STAMPS_SCHEMA
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.ids import Places
 from mmfeat.schemas.inputs import VECTOR, Input
@@ -121,7 +121,7 @@ class Planner:
     """Makes a :class:`Plan`.
 
     Args:
-        catalog: rows of the items to cover, as :func:`mmfeat.schemas.catalog.catalog_schema` has them.
+        contents: of the items to cover; what is found of them while planning is added.
         specs: features in dependency order.
         ledgers: per feature, the committed rows: ``item_id, status, content_hash, stamp`` (and ``text``).
         stamps: STAMPS_SCHEMA memo of files re-hashed to the same content.
@@ -134,7 +134,7 @@ class Planner:
 
     def __init__(
         self,
-        catalog: pa.Table,
+        contents: Contents,
         specs: Sequence[FeatureSpec],
         ledgers: Sequence[Ledger],
         stamps: pa.Table,
@@ -155,8 +155,7 @@ class Planner:
         self.outdated_texts = outdated_texts
         self.after = after
         self.report = report
-        self.modality_of = {name: column.modality for name, column in columns_of(catalog.schema).items()}
-        self.contents = Contents(catalog)
+        self.contents = contents
         self.ids = self.contents.ids
         self.places = Places(self.ids)
         self.columns = [Column.empty(len(self.ids)) for _ in specs]
@@ -264,11 +263,6 @@ class Planner:
             self.replaced_texts[number] += int(np.count_nonzero(column.same[items]))
             column.same[items] = False
         column.outdated_texts = []
-        if self.replaced_texts[number]:
-            self.report(
-                f"{self.specs[number].version}: {self.replaced_texts[number]:,} rows are out of date, since "
-                "they hold a model's reasoning beside its answer; they are computed again"
-            )
 
     def _judge_other_rules(self, number: int, parts: Sequence[Part]) -> None:
         """Rows of the same content that were read by other rules: which of them a fix touches."""
@@ -287,11 +281,6 @@ class Planner:
             self.outdated[number] += int(touched.sum())
             self.confirmed[number] = np.concatenate([self.confirmed[number], some[~touched]])
         column.other_rules = []
-        if self.outdated[number]:
-            self.report(
-                f"{spec.version}: {self.outdated[number]:,} rows are out of date, since "
-                f"{' and '.join(spec.modalities)} is read by other rules now; they are computed again"
-            )
 
     def _touched(self, part: Part, read: Input, items: np.ndarray, before: np.ndarray) -> np.ndarray:
         """``[len(items)]`` bool: whether a fix touches one input.
@@ -317,7 +306,7 @@ class Planner:
     def _read(self, name: str, items: np.ndarray) -> np.ndarray:
         """Learn the content of media by reading them; gives the items whose media could be read."""
         content = self.contents.of(name)
-        most = modalities.media(self.modality_of[name]).max_bytes(self.limits)
+        most = modalities.media(self.contents.modality(name)).max_bytes(self.limits)
         read, there = hash_contents(content.payload.take(pa.array(items)), most, self.limits.fetch)
         content.learn(items[there], read)
         return np.asarray(items[there])

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 
 from mmfeat.datasets import Dataset
 from mmfeat.pipelines.execution.base import Executor
+from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.progress import Reporter
 from mmfeat.pipelines.run_report import RunReport
 from mmfeat.schemas.frozen import Frozen
@@ -29,6 +30,7 @@ class RunContext:
         store: open for writing; the run holds its lease.
         dataset: without the items that were forgotten.
         place: where the dataset's items are in the store, once it has them.
+        contents: of the dataset's items, as they were when it was taken in.
         forgotten: how many these were.
         left: how many items left the dataset since the run before.
         gone: how many items of the store no dataset has any more.
@@ -49,6 +51,7 @@ class RunContext:
     specs: Sequence[FeatureSpec]
     reporter: Reporter
     place: Place | None = None
+    contents: Contents | None = None
     forgotten: int = 0
     left: int = 0
     gone: int = 0

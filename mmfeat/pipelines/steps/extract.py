@@ -21,6 +21,7 @@ from mmfeat.pipelines.execution.pace import Pace
 from mmfeat.pipelines.execution.runtimes import Runtimes
 from mmfeat.pipelines.execution.servers import forget_answers, reached, sending_of
 from mmfeat.pipelines.fitted import FittedReport, bring_up_to_date
+from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.groups import media_columns_of
 from mmfeat.pipelines.planning.plan import Plan, Planner
 from mmfeat.pipelines.planning.work import count_wanted
@@ -30,7 +31,7 @@ from mmfeat.schemas.errors import ConfigError, ConservationError, GateFailed, Sp
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.job import JobConfig
-from mmfeat.schemas.reasons import grouped, may_pass
+from mmfeat.schemas.reasons import distinct, grouped, may_pass
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import near
 from mmfeat.store import FeatureVersion
@@ -122,8 +123,10 @@ class _Extraction:
         self.reporter.say("some items changed while the run was at work: run it again for the rest of them")
 
     def _plan(self, versions: list[FeatureVersion], before: Plan | None) -> Plan:
+        # What was looked at when the dataset was taken in serves the first plan.
+        known = self.context.contents if before is None else None
         plan = Planner(
-            self.context.dataset.items,
+            known or Contents(self.context.dataset.items),
             [version.spec for version in versions],
             [partial(self.store.ledger_batches, version) for version in versions],
             self.store.stamps(),
@@ -133,14 +136,9 @@ class _Extraction:
             after=before,
             report=self.reporter.say,
         ).plan()
-        outdated = zip(plan.specs, plan.outdated, strict=True)
-        self.notices += [_outdated(spec, rows) for spec, rows in outdated if rows]
-        texts = zip(plan.specs, plan.replaced_texts, strict=True)
-        self.notices += [_with_reasoning(spec, rows) for spec, rows in texts if rows]
-        for number, spec in enumerate(plan.specs):
-            # Other texts are told when the dataset is taken in.
-            if media_columns_of(spec) and plan.of_other_content(number):
-                self.notices.append(_of_other_content(plan, number))
+        for change in _replacements(plan):
+            self.reporter.say(change)
+            self.notices.append(change)
         if len(plan.touched):
             self.store.put_stamps(plan.touched)
         self.context.log(_planned(plan))
@@ -334,8 +332,8 @@ class _Extraction:
         version = next((one for one in self.context.versions if one.name == spec.name), None)
         if version is None:
             return {}
-        rows = self.store.failures(version).to_pylist()
-        return grouped(Counter(f"{row['stage']}: {row['reason']}" for row in rows))
+        rows = distinct(self.store.failures(version)).to_pylist()
+        return grouped({f"{row['stage']}: {row['reason']}": row["items"] for row in rows})
 
     def _feature(self, number: int, spec: FeatureSpec) -> FeatureReport:
         if (done := self.fitted.get(number)) is not None:
@@ -406,6 +404,18 @@ def _planned(plan: Plan) -> str:
     waiting = sum(map(len, plan.deferred))
     later = f"; {waiting:,} rows wait for the next plan" if waiting else ""
     return f"{plan.n_items:,} items; rows planned: {rows}; {len(plan.work):,} contents to compute{later}"
+
+
+def _replacements(plan: Plan) -> Iterator[str]:
+    """Why rows that there are will be replaced: announced before any of them is."""
+    for number, spec in enumerate(plan.specs):
+        if rows := plan.outdated[number]:
+            yield _outdated(spec, rows)
+        if rows := plan.replaced_texts[number]:
+            yield _with_reasoning(spec, rows)
+        # Other texts are told when the dataset is taken in.
+        if media_columns_of(spec) and plan.of_other_content(number):
+            yield _of_other_content(plan, number)
 
 
 def _outdated(spec: FeatureSpec, rows: int) -> str:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from starlette.responses import HTMLResponse, Response
 
 from mmfeat.schemas.errors import ItemError, MmfeatError
-from mmfeat.schemas.reasons import counted
+from mmfeat.schemas.reasons import counted, distinct
 from mmfeat.serve.live import View
 from mmfeat.serve.problems import problem, status_of
 from mmfeat.serve.service import Service
@@ -165,10 +165,7 @@ def ui_router(service: Service) -> APIRouter:
 def _failures(view: View, version: str) -> dict[str, Any]:
     """The first failures of a version and the commonest reasons: a version may have failed for millions."""
     failed = view.features.failures(version)
-    groups = failed.group_by(["stage", "reason"], use_threads=False)
-    several = groups.aggregate([("item_id", "count"), ("item_id", "first")])
-    several = several.rename_columns({"item_id_count": "items", "item_id_first": "item_id"})
-    commonest = several.sort_by([("items", "descending")]).slice(0, _TOLD_APART)
+    commonest = distinct(failed).sort_by([("items", "descending")]).slice(0, _TOLD_APART)
     reasons = counted(commonest.to_pylist())[:_SHOWN_REASONS]
     return {
         "rows": failed.slice(0, _SHOWN_FAILURES).to_pylist(),
