@@ -102,6 +102,21 @@ def losses_of(uri: str, names: Collection[str]) -> Iterator[Loss]:
     yield from _behind(database, {name: states[name] for name in names if name in states})
 
 
+def refusal(uri: str, loss: Loss, what: str, consequence: str = "") -> StoreError:
+    """The error that nothing can be built on what is left of a list.
+
+    Args:
+        what: that the list holds: ``the list of exports``.
+        consequence: a sentence, with a blank behind it.
+    """
+    if loss.unread is not None:
+        return loss.unread
+    return StoreError(
+        f"{uri} has lost a part of itself. {loss.table}, {what}: {loss.problem}.",
+        hint=f"{consequence}`mmfeat doctor --store URI` says what is lost and what to do.",
+    )
+
+
 def _behind(database: Database, states: dict[str, State]) -> Iterator[Loss]:
     for name, state in sorted(states.items()):
         try:

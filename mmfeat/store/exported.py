@@ -11,7 +11,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.exports import ID_MAP
 from mmfeat.store import chain
 from mmfeat.store.database import Database
@@ -70,10 +69,7 @@ class Exports:
                 is left would hide that.
         """
         for loss in chain.losses_of(self._database.uri, [TABLE]):
-            raise loss.unread or StoreError(
-                f"{self._database.uri} has lost a part of the list of exports, {TABLE}: {loss.problem}.",
-                hint="`mmfeat doctor --store URI` says what is lost and what to do.",
-            )
+            raise chain.refusal(self._database.uri, loss, "the list of exports")
         row = asdict(exported) | {"features": json.dumps(exported.features)}
         self._database.append(TABLE, pa.Table.from_pylist([row], schema=EXPORTS_SCHEMA))
         self._database.tidy(TABLE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from mmfeat.schemas.errors import StoreError
 from mmfeat.store import catalog, chain, codebooks, digests, exported, logs, snapshots, tombstones, versions
 from mmfeat.store.database import Database
 from mmfeat.store.places import HEADER
@@ -33,14 +32,6 @@ LISTS = PRECIOUS | REMADE
 DIGESTED = tuple(name for name in LISTS if name != digests.TABLE)
 
 
-def begin(database: Database) -> None:
-    """Say in the header that what lists are at is written down, under the store's lease.
-
-    Before anything else is written, so that the sums of files know of the header that says so.
-    """
-    chain.begin(database)
-
-
 def record(database: Database) -> None:
     """Write down what all lists are at, under the store's lease."""
     chain.record(database, LISTS)
@@ -50,7 +41,7 @@ def refuse_losses(database: Database) -> None:
     """StoreError where a list is not what it was, so that nothing is built on what is left of it."""
     for loss in chain.losses(database):
         if loss.certain:
-            raise _refusal(database.uri, loss, "Nothing was written. ")
+            raise chain.refusal(database.uri, loss, _what(loss), "Nothing was written. ")
 
 
 def refuse_lost_names(uri: str) -> None:
@@ -59,14 +50,8 @@ def refuse_lost_names(uri: str) -> None:
     It costs one small file and the newest manifests of two lists.
     """
     for loss in chain.losses_of(uri, versions.TABLES):
-        raise _refusal(uri, loss, "A name could mean another version than before. ")
+        raise chain.refusal(uri, loss, _what(loss), "A name could mean another version than before. ")
 
 
-def _refusal(uri: str, loss: chain.Loss, consequence: str) -> StoreError:
-    if loss.unread is not None:
-        return loss.unread
-    return StoreError(
-        f"{uri} has lost a part of itself. {loss.table}, "
-        f"{LISTS.get(loss.table, 'the states of all lists')}: {loss.problem}.",
-        hint=f"{consequence}`mmfeat doctor --store URI` says what is lost and what to do.",
-    )
+def _what(loss: chain.Loss) -> str:
+    return LISTS.get(loss.table, "the states of all lists")

@@ -6,7 +6,7 @@ that they had.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -15,10 +15,9 @@ import pyarrow as pa
 
 from mmfeat.store import catalog, digests, maintenance
 from mmfeat.store.catalog import Catalog
-from mmfeat.store.database import Database, quoted
+from mmfeat.store.database import Database
+from mmfeat.store.purge import row_filters
 from mmfeat.store.versions import FeatureVersion, Versions
-
-_IDS_PER_FILTER = 1000
 
 
 @dataclass(frozen=True)
@@ -88,14 +87,8 @@ class Pruning:
         if table is None or not len(ids):
             return 0
         with self._database.errors(f"read {version.version}"):
-            return sum(table.count_rows(where) for where in _wheres(ids.to_pylist()))
+            return sum(table.count_rows(where) for where in row_filters("item_id", ids.to_pylist()))
 
     def _delete(self, table: str, ids: list[str]) -> None:
-        for where in _wheres(ids):
+        for where in row_filters("item_id", ids):
             self._database.delete(table, where)
-
-
-def _wheres(ids: list[str]) -> Iterator[str]:
-    for start in range(0, len(ids), _IDS_PER_FILTER):
-        some = ids[start : start + _IDS_PER_FILTER]
-        yield f"item_id IN ({', '.join(map(quoted, some))})"

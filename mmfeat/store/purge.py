@@ -40,7 +40,7 @@ def purge(
     table = _latest(database, name)
     if table is None:
         return
-    wheres = list(_wheres(column, values))
+    wheres = list(row_filters(column, values))
     with database.errors(f"remove rows from {name}"):
         held = _rewrite_tagged(table, column, wheres)
         if everywhere or held or _holds(table, column, wheres):
@@ -150,6 +150,7 @@ def _latest(database: Database, name: str) -> lance.LanceDataset | None:
     return database.table(name)
 
 
-def _wheres(column: str, values: Sequence[str]) -> Iterator[str]:
+def row_filters(column: str, values: Sequence[str]) -> Iterator[str]:
+    """Lance filters that together name the rows whose ``column`` is one of ``values``."""
     for start in range(0, len(values), _VALUES_PER_FILTER):
         yield f"{column} IN ({', '.join(map(quoted, values[start : start + _VALUES_PER_FILTER]))})"

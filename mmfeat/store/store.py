@@ -15,7 +15,7 @@ from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.objectstore import bucket_of
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import listed
-from mmfeat.store import catalog, codebooks, digests, lists, maintenance, rows, versions
+from mmfeat.store import catalog, chain, codebooks, digests, lists, maintenance, rows, versions
 from mmfeat.store.belonging import Owned, Place
 from mmfeat.store.catalog import Catalog
 from mmfeat.store.database import Database
@@ -172,7 +172,7 @@ class Store:
             if not despite_losses:
                 lists.refuse_losses(self._database)
             raise_format(self._database)
-            lists.begin(self._database)
+            chain.begin(self._database)
             with self._lists_recorded():
                 yield
         finally:
