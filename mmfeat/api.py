@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mmfeat.feature_store import FeatureStore, opened
 from mmfeat.schemas.errors import ConfigError
@@ -32,7 +32,7 @@ def extract(
     dataset_columns: Mapping[str, Any] | None = None,
     dataset_id: str | None = None,
     reporter: Reporter | None = None,
-    **tables: Mapping[str, Any],
+    **tables: Any,
 ) -> RunReport:
     """Bring ``store`` up to date with a dataset. Computes only what is missing or changed.
 
@@ -63,7 +63,7 @@ def extract(
         dataset_options=dataset_options,
         dataset_columns=dataset_columns,
         dataset_id=dataset_id,
-        **cast("dict[str, Any]", tables),
+        **tables,
     )
     return run(job, reporter)
 
@@ -79,7 +79,7 @@ def make_job(
     dataset_columns: Mapping[str, Any] | None = None,
     dataset_id: str | None = None,
     where: str = "this call",
-    **tables: Mapping[str, Any],
+    **tables: Any,
 ) -> JobConfig:
     """The job that :func:`extract` runs; ConfigError where a setting is wrong, of what ``where`` names."""
     from mmfeat import presets

@@ -35,7 +35,7 @@ def embedded_column(
         DatasetError: the file is damaged.
     """
     kind = plain_type(file.schema_arrow.field(name).type)
-    several = _is_list(kind)
+    several = is_list(kind)
     if not _holds_files(kind.value_type if several else kind):
         return None
 
@@ -66,6 +66,12 @@ def embedded_column(
 def plain_type(kind: pa.DataType) -> pa.DataType:
     """The type of a column's values, where each is stored once and named by its number (categories) too."""
     return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def is_list(kind: pa.DataType) -> bool:
+    """Whether a column of the type holds lists."""
+    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(check(kind) for check in checks)
 
 
 def _values(path: Path, file: pq.ParquetFile, name: str) -> Iterator[Any]:
@@ -104,9 +110,4 @@ def _holds_files(kind: pa.DataType) -> bool:
 def _is_binary(kind: pa.DataType) -> bool:
     types = pa.types
     checks = (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
-    return any(check(kind) for check in checks)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
     return any(check(kind) for check in checks)

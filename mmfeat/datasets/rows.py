@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from mmfeat.datasets.base import Cell, Note
 from mmfeat.datasets.cells import is_plain, listed, parsed
 from mmfeat.datasets.delimited import HINT, Delimited, several_columns
-from mmfeat.datasets.embedded import embedded_column, plain_type
+from mmfeat.datasets.embedded import embedded_column, is_list, plain_type
 from mmfeat.datasets.textfile import read_text
 from mmfeat.schemas.errors import DatasetError
 
@@ -201,7 +201,7 @@ def _read_parquet(path: Path) -> Columns:
             return [None] * file.metadata.num_rows, {}
         if not _is_plain(kind):
             hint = (
-                "; lists are read where the column is named under [dataset.columns]" if _is_list(kind) else ""
+                "; lists are read where the column is named under [dataset.columns]" if is_list(kind) else ""
             )
             raise ColumnError(f"it is of type {kind}, neither text nor whole numbers{hint}")
         column: list[str | None] = read(name).cast(kind).cast(pa.string()).to_pylist()
@@ -209,7 +209,7 @@ def _read_parquet(path: Path) -> Columns:
 
     def cells(name: str) -> tuple[list[Cell], Troubles]:
         kind = kind_of(name)
-        if not _is_list(kind):
+        if not is_list(kind):
             column, troubles = texts(name)
             return list(column), troubles
         if not _is_plain(kind.value_type):
@@ -226,11 +226,6 @@ def _read_parquet(path: Path) -> Columns:
 
 def _is_plain(kind: pa.DataType) -> bool:
     return _is_text(kind) or bool(pa.types.is_integer(kind) or pa.types.is_null(kind))
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    checks = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
-    return any(check(kind) for check in checks)
 
 
 def _is_text(kind: pa.DataType) -> bool:

@@ -11,9 +11,7 @@ with a warning at most. The rule here:
 
 from __future__ import annotations
 
-import json
 import re
-import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -156,10 +154,11 @@ def _of_any_number(key: str) -> str:
 
 
 def _names_in(file: Path) -> list[str]:
-    """Of the weights of a safetensors file, whose header is JSON behind its own length."""
-    with file.open("rb") as opened:
-        (length,) = struct.unpack("<Q", opened.read(8))
-        return [name for name in json.loads(opened.read(length)) if name != "__metadata__"]
+    """Of the weights of a safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(file, "pt") as weights:
+        return list(weights.keys())
 
 
 def _some(keys: Sequence[str]) -> str:

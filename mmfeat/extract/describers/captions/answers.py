@@ -163,7 +163,7 @@ def _error(
     if 300 <= status < 400:
         return ServerRefused(f"the server at {url} sends us elsewhere ({status})", hint="Give that address.")
     if status in (408, 425, 429) or status >= 500:
-        return Trouble(reason, wait=retry_after(headers), of_server=status not in (408, 500), reached=True)
+        return Trouble(reason, wait=retry_after(headers), of_server=status not in (408, 500))
     return Refusal("caption", reason)
 
 
