@@ -26,7 +26,8 @@ import pyarrow.compute as pc
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.commit import GROUP_ROWS, Committer
 from mmfeat.pipelines.planning.contents import Contents
-from mmfeat.pipelines.planning.plan import Plan, Planner
+from mmfeat.pipelines.planning.plan import Plan
+from mmfeat.pipelines.planning.planner import Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.media import MediaLimits

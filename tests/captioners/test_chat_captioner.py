@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from mmfeat.extract.base import Ask, AskedInput, Row
+from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.chat import (
     ChatCaptioner,
     ChatOptions,
     Conversation,
-    Reply,
     chat_spec,
 )
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError, NotAsked

@@ -12,7 +12,8 @@ import pyarrow.compute as pc
 from mmfeat.extract.media.read import read_media
 from mmfeat.pipelines.planning.columns import Ledger
 from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, Contents, joint_hash
-from mmfeat.pipelines.planning.plan import Plan, Planner
+from mmfeat.pipelines.planning.plan import Plan
+from mmfeat.pipelines.planning.planner import Planner
 from mmfeat.pipelines.planning.rules import rules_of
 from mmfeat.pipelines.planning.work import payload_of
 from mmfeat.schemas.catalog import STAMPS_SCHEMA, Column, catalog_schema, columns_of, readable

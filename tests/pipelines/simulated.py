@@ -16,7 +16,8 @@ from plans import LEDGER, LIMITS, by_rules_of_now, rows_of
 from mmfeat.extract.base import Ask, Caption, Captioner, Encoder, Placement, Reads
 from mmfeat.pipelines.execution.stages import Decode, Encode
 from mmfeat.pipelines.planning.contents import Contents
-from mmfeat.pipelines.planning.plan import Plan, Planner
+from mmfeat.pipelines.planning.plan import Plan
+from mmfeat.pipelines.planning.planner import Planner
 from mmfeat.schemas.catalog import STAMPS_SCHEMA
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.media import Frames

@@ -13,7 +13,8 @@ from mmfeat.pipelines.execution import commit
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.commit import Committer
 from mmfeat.pipelines.planning.contents import Contents
-from mmfeat.pipelines.planning.plan import Plan, Planner
+from mmfeat.pipelines.planning.plan import Plan
+from mmfeat.pipelines.planning.planner import Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.media import MediaLimits

@@ -23,7 +23,8 @@ from mmfeat.pipelines.execution.servers import forget_answers, reached, sending_
 from mmfeat.pipelines.fitted import FittedReport, bring_up_to_date
 from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.groups import media_columns_of
-from mmfeat.pipelines.planning.plan import Plan, Planner
+from mmfeat.pipelines.planning.plan import Plan
+from mmfeat.pipelines.planning.planner import Planner
 from mmfeat.pipelines.planning.work import count_wanted
 from mmfeat.pipelines.run_report import FeatureReport, RunReport
 from mmfeat.pipelines.steps.base import RunContext, Step

@@ -17,7 +17,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from mmfeat.extract.base import Usage
-from mmfeat.extract.describers.captions.chat import Reply
+from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.schemas.errors import ItemError, MmfeatError, ServerRefused, ServerUnavailable
 from mmfeat.schemas.reasons import kind_of
 

@@ -15,7 +15,8 @@ from pydantic import Field, field_validator
 
 from mmfeat.extract.base import Ask, Caption, Captioner, Reads, Row, SceneCaption
 from mmfeat.extract.describers.captions import reasoning
-from mmfeat.extract.describers.captions.replies import InvalidReply, parse_reply
+from mmfeat.extract.describers.captions.accepting import Reply, accepted, caught, second_try, with_cost_of
+from mmfeat.extract.describers.captions.replies import InvalidReply
 from mmfeat.extract.describers.prompts import PromptFile, load_prompt
 from mmfeat.extract.options import FrameOptions, Place, pixel_input
 from mmfeat.schemas.errors import ItemError, NotAsked
@@ -74,26 +75,6 @@ class Turn:
 
 #: The last turn is the user's, and the reply answers it.
 Conversation = tuple[Turn, ...]
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model answered.
-
-    Attributes:
-        text: stripped, without special tokens but for those that mark reasoning.
-        finish_reason: ``stop`` (the model ended it) or ``length`` (cut at the token cap).
-        prompt_tokens, new_tokens: without padding; ``new_tokens`` counts the token that ends the reply.
-        seconds: that the model worked for it: of a batch, its share.
-        reasoning: characters of reasoning that came apart from the text.
-    """
-
-    text: str
-    finish_reason: Literal["stop", "length"]
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    seconds: float = field(default=0.0, compare=False)
-    reasoning: int = 0
 
 
 class ChatOptions(FrameOptions):
@@ -194,19 +175,19 @@ class ChatCaptioner(Captioner):
             return []
         at_once = len(rows)
         items = [self.item(row) for row in rows]
-        turns = [_caught(self.turns, item) for item in items]
+        turns = [caught(self.turns, item) for item in items]
         answers = _of_those_left(turns, lambda left: self._ask_each(left, at_once))
         summary = self.settings.summary
         if summary is None:
             return [of_item if isinstance(of_item, ItemError) else of_item[0] for of_item in answers]
         described = [
-            _caught(_Described.of, item, of_item) for item, of_item in zip(items, answers, strict=True)
+            caught(_Described.of, item, of_item) for item, of_item in zip(items, answers, strict=True)
         ]
-        questions = [_caught(self._summary_turn, summary.prompt, of_item) for of_item in described]
+        questions = [caught(self._summary_turn, summary.prompt, of_item) for of_item in described]
         said = _of_those_left(
             questions, lambda left: self._ask(summary.prompt, left, summary.decoding, at_once)
         )
-        return [_caught(_summarised, of_item, text) for of_item, text in zip(described, said, strict=True)]
+        return [caught(_summarised, of_item, text) for of_item, text in zip(described, said, strict=True)]
 
     def brief(self) -> ChatCaptioner:
         """See :meth:`Captioner.brief`."""
@@ -250,13 +231,13 @@ class ChatCaptioner(Captioner):
     ) -> list[Caption | ItemError]:
         """The model's answers to one turn each, as the prompt's schema wants them."""
         said = self.answer([(turn,) for turn in turns], decoding, at_once)
-        outcomes = [_caught(accepted, prompt, reply, decoding) for reply in said]
+        outcomes = [caught(accepted, prompt, reply, decoding) for reply in said]
         refused = {k: o for k, o in enumerate(outcomes) if isinstance(o, InvalidReply)}
         if refused:
             corrected = [self._corrected(turns[k], reply) for k, reply in refused.items()]
             again = self.answer(corrected, decoding, at_once)
             for k, second in zip(refused, again, strict=True):
-                outcomes[k] = _second(prompt, said[k], second, decoding)
+                outcomes[k] = second_try(prompt, said[k], second, decoding)
         return outcomes
 
     def _corrected(self, asked: Turn, refused: InvalidReply) -> Conversation:
@@ -328,7 +309,7 @@ def _summarised(described: _Described | ItemError, said: Caption | ItemError) ->
         for name in ("retries", "reasoning_characters")
     )
     return replace(
-        _adding(said, described.captions),
+        with_cost_of(said, described.captions),
         scenes=described.scenes,
         retries=retries,
         reasoning_characters=thought,
@@ -411,96 +392,8 @@ def _times(frames: Frames) -> str:
     return ", ".join(f"{time:.1f} s" for time in frames.times)
 
 
-def _caught(make: Any, *given: Any) -> Any:
-    """What ``make`` gives, or the ItemError that it raises."""
-    try:
-        return make(*given)
-    except ItemError as error:
-        return error
-
-
 def _of_those_left(outcomes: Sequence[Any], work: Callable[[list[Any]], Sequence[Any]]) -> list[Any]:
     """``work`` done, all at once, on the outcomes that are no error; each error stays in its place."""
     left = [outcome for outcome in outcomes if not isinstance(outcome, ItemError)]
     done = iter(work(left) if left else [])
     return [outcome if isinstance(outcome, ItemError) else next(done) for outcome in outcomes]
-
-
-def accepted(prompt: Prompt, reply: Reply | ItemError, decoding: Decoding) -> Caption:
-    """The caption that a reply is, without what the model thought before it.
-
-    Raises:
-        ItemError: it is none, or nothing but reasoning.
-        InvalidReply: a schema says that it is none.
-    """
-    if isinstance(reply, ItemError):
-        raise reply
-    said = _said(prompt, reply)
-    thought = reply.reasoning + said.reasoning
-    if not said.answer and (thought or said.is_open or reply.finish_reason == "length"):
-        raise _no_answer(reply, thought > 0 or said.is_open, decoding)
-    text = said.answer if prompt.reply_schema is None else parse_reply(said.answer, prompt.reply_schema)
-    if not _is_unicode(text):
-        raise ItemError("caption", "the model gave half a character, which is no text")
-    return Caption(
-        text,
-        reply.finish_reason,
-        reply.prompt_tokens,
-        reply.new_tokens,
-        reply.seconds,
-        reasoning_characters=thought,
-    )
-
-
-def _said(prompt: Prompt, reply: Reply) -> reasoning.Said:
-    """The parts of a reply. JSON that fits its schema is an answer as it is, whatever its texts say."""
-    if prompt.reply_schema is not None and not isinstance(
-        _caught(parse_reply, reply.text, prompt.reply_schema), ItemError
-    ):
-        return reasoning.Said(reply.text)
-    return reasoning.split(reply.text)
-
-
-def _no_answer(reply: Reply, thought: bool, decoding: Decoding) -> ItemError:
-    what = "nothing but reasoning" if thought else "empty"
-    return ItemError(
-        "caption",
-        f"the reply is {what} (finish_reason {reply.finish_reason}): raise max_new_tokens (it is "
-        f"{decoding.max_new_tokens}), or switch the model's thinking off",
-    )
-
-
-def _is_unicode(text: str) -> bool:
-    """Whether it can be stored: a reply that came as JSON may hold half of a surrogate pair."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _second(
-    prompt: Prompt, first: Reply | ItemError, second: Reply | ItemError, decoding: Decoding
-) -> Caption | ItemError:
-    """The outcome of the second try, with what the first one cost."""
-    outcome: Caption | ItemError = _caught(accepted, prompt, second, decoding)
-    if isinstance(outcome, InvalidReply):
-        cut = isinstance(second, Reply) and second.finish_reason == "length"
-        return ItemError(
-            "caption",
-            f"the reply did not fit the prompt's schema, twice: {outcome.problem}"
-            + ("; it was cut at the token cap (max_new_tokens)" if cut else ""),
-        )
-    if isinstance(outcome, ItemError) or isinstance(first, ItemError):
-        return outcome
-    return replace(_adding(outcome, [first]), retries=1)
-
-
-def _adding(caption: Caption, earlier: Sequence[Caption | Reply]) -> Caption:
-    """The caption with the tokens and seconds of the questions that led to it."""
-    return replace(
-        caption,
-        prompt_tokens=caption.prompt_tokens + sum(said.prompt_tokens for said in earlier),
-        new_tokens=caption.new_tokens + sum(said.new_tokens for said in earlier),
-        seconds=caption.seconds + sum(said.seconds for said in earlier),
-    )

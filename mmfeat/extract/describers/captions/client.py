@@ -18,6 +18,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from mmfeat.extract.base import Usage
+from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.answers import (
     Answered,
     Refusal,
@@ -27,7 +28,6 @@ from mmfeat.extract.describers.captions.answers import (
     refused_alike,
     unavailable,
 )
-from mmfeat.extract.describers.captions.chat import Reply
 from mmfeat.extract.describers.captions.journal import Journal
 from mmfeat.extract.describers.captions.spending import Meter
 from mmfeat.schemas.errors import (

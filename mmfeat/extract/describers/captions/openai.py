@@ -14,12 +14,12 @@ import numpy as np
 from pydantic import Field, field_validator
 
 from mmfeat.extract.base import Ask, Placement, Usage
+from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.chat import (
     ChatCaptioner,
     ChatOptions,
     ChatSettings,
     Conversation,
-    Reply,
     Turn,
     chat_spec,
 )

@@ -15,11 +15,11 @@ import numpy as np
 
 from mmfeat.extract.base import Ask, Placement
 from mmfeat.extract.describers.captions import reasoning
+from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.chat import (
     ChatCaptioner,
     ChatOptions,
     Conversation,
-    Reply,
     chat_spec,
 )
 from mmfeat.extract.loaded import Loaded, check_loaded

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from mmfeat.extract.base import Ask, Caption, Placement, Row
+from mmfeat.extract.describers.captions.accepting import Reply, accepted
 from mmfeat.extract.describers.captions.chat import (
     ChatCaptioner,
     ChatOptions,
     Conversation,
-    Reply,
-    accepted,
     chat_spec,
 )
 from mmfeat.extract.describers.captions.openai import message, sanitised, seed_of
