@@ -172,7 +172,7 @@ def open(uri: str | Path, snapshot: str | None = None) -> FeatureStore:
     from mmfeat.store import was_forked
 
     if was_forked():
-        return FeatureStore.elsewhere(str(uri), snapshot)
+        return FeatureStore.by_proxy(str(uri), snapshot)
     return FeatureStore(opened(str(uri), snapshot))
 
 

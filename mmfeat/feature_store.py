@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from mmfeat.forked import Elsewhere, outlives_forks
+from mmfeat.fork_proxy import ForkProxy, fork_safe
 from mmfeat.queries import QueryEncoders
 from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
@@ -42,7 +42,7 @@ def opened(uri: str, snapshot: str | None) -> Store:
     return store if snapshot is None else store.at(snapshot)
 
 
-@outlives_forks
+@fork_safe
 class FeatureStore:
     """A store opened for reading. Queries by text or image load their encoder on first use.
 
@@ -68,11 +68,11 @@ class FeatureStore:
         self._where = where
         self._opened = store
         self._encoders = encoders or QueryEncoders()
-        self._answering: tuple[int, Elsewhere] | None = None
+        self._proxied: tuple[int, ForkProxy] | None = None
 
     @classmethod
-    def elsewhere(cls, uri: str, snapshot: str | None) -> FeatureStore:
-        """A store that another process opens, for one that was forked; see :mod:`mmfeat.forked`."""
+    def by_proxy(cls, uri: str, snapshot: str | None) -> FeatureStore:
+        """A store that another process opens, for one that was forked; see :mod:`mmfeat.fork_proxy`."""
         made = cls.__new__(cls)
         made.__setstate__((uri, snapshot))
         made.snapshots()  # that it is there is asked at once
@@ -84,15 +84,15 @@ class FeatureStore:
             self._opened = opened(*self._where)
         return self._opened
 
-    def _elsewhere(self) -> Elsewhere | None:
+    def _proxy(self) -> ForkProxy | None:
         """The process that answers for this one, where this one was forked."""
         from mmfeat.store import was_forked
 
         if not was_forked():
             return None
-        if self._answering is None or self._answering[0] != os.getpid():
-            self._answering = os.getpid(), Elsewhere(*self._where)
-        return self._answering[1]
+        if self._proxied is None or self._proxied[0] != os.getpid():
+            self._proxied = os.getpid(), ForkProxy(*self._where)
+        return self._proxied[1]
 
     def __repr__(self) -> str:
         name = self._where[1]

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 from mmfeat.datasets.base import Cell, Dataset, Note, note_of
 from mmfeat.datasets.media_checks import check_media
 from mmfeat.schemas.catalog import Column, columns_of
-from mmfeat.schemas.notebook import InShort
+from mmfeat.schemas.notebook import ShortRepr
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ColumnCount:
 
 
 @dataclass(frozen=True, repr=False)
-class CheckReport(InShort):
+class CheckReport(ShortRepr):
     """What :func:`check` found.
 
     Attributes:

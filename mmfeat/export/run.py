@@ -12,11 +12,11 @@ from mmfeat.export.files import refuse_used, whole_folder
 from mmfeat.export.prepare import prepare
 from mmfeat.export.request import Request
 from mmfeat.export.shape import shape
-from mmfeat.schemas.notebook import InShort
+from mmfeat.schemas.notebook import ShortRepr
 
 
 @dataclass(frozen=True, repr=False)
-class ExportReport(InShort):
+class ExportReport(ShortRepr):
     """What an export did.
 
     Attributes:

@@ -13,7 +13,7 @@ from mmfeat.export.base import Exporter
 from mmfeat.export.content import Entry
 from mmfeat.export.files import digest
 from mmfeat.export.manifest import MANIFEST, checksum, read_checksums, read_manifest, read_map
-from mmfeat.schemas.notebook import InShort
+from mmfeat.schemas.notebook import ShortRepr
 
 MAX_EXAMPLES = 5
 
@@ -36,7 +36,7 @@ class Problem:
 
 
 @dataclass(frozen=True, repr=False)
-class VerifyReport(InShort):
+class VerifyReport(ShortRepr):
     """What :func:`verify` found. ``unlisted`` are files that the export did not write."""
 
     path: Path

@@ -11,13 +11,13 @@ from typing import Any
 from mmfeat.extract.media.webcache import WebCache, default_cache
 from mmfeat.schemas.catalog import ITEM_ID, media_columns
 from mmfeat.schemas.errors import UnknownItems, UsageError
-from mmfeat.schemas.notebook import InShort
+from mmfeat.schemas.notebook import ShortRepr
 from mmfeat.schemas.validation import listed
 from mmfeat.store import Exported, Store, Tombstone
 
 
 @dataclass(frozen=True, repr=False)
-class ForgetReport(InShort):
+class ForgetReport(ShortRepr):
     """What :func:`forget` did.
 
     Attributes:
@@ -41,7 +41,7 @@ class ForgetReport(InShort):
 
 
 @dataclass(frozen=True, repr=False)
-class ForgottenReport(InShort):
+class ForgottenReport(ShortRepr):
     """What :func:`verify` found.
 
     Attributes:

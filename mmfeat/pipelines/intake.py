@@ -14,7 +14,7 @@ from mmfeat.pipelines.planning.loss import Loss, lost_rows, refuse_losses
 from mmfeat.pipelines.steps.base import RunContext
 from mmfeat.schemas.ids import Places, whole
 from mmfeat.schemas.job import JobConfig
-from mmfeat.store import Owned, Place, told_apart
+from mmfeat.store import Owned, Place, distinct_name
 
 _ITEMS = "items"
 
@@ -83,8 +83,8 @@ def _changes(context: RunContext, place: Place, before: Owned) -> Iterator[str]:
     context.left, back = int((was & ~there).sum()), int((~was & there).sum())
     context.gone = len(now.ids) - int(now.present().sum())
     others = [said for number, said in before.datasets.items() if number != place.number]
-    of_others = ", ".join(told_apart(said, place.said) for said in others)
-    own = max((told_apart(place.said, said) for said in others), key=len, default="")
+    of_others = ", ".join(distinct_name(said, place.said) for said in others)
+    own = max((distinct_name(place.said, said) for said in others), key=len, default="")
     if place.replaces and others and len(before.ids):
         yield f"the store belongs to {own} from now on, and no more to {of_others}"
     elif place.number not in before.datasets and others and len(before.ids):

@@ -14,12 +14,12 @@ from mmfeat.pipelines.record import recorded
 from mmfeat.pipelines.steps.promote import make_current
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.job import parse_features
-from mmfeat.schemas.notebook import InShort
+from mmfeat.schemas.notebook import ShortRepr
 from mmfeat.store import Store, why_stale
 
 
 @dataclass(frozen=True, repr=False)
-class QuantizeReport(InShort):
+class QuantizeReport(ShortRepr):
     """What :func:`quantize` found and did.
 
     Attributes:

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmfeat.pipelines.execution.cost import Cost
-from mmfeat.schemas.notebook import InShort
+from mmfeat.schemas.notebook import ShortRepr
 from mmfeat.schemas.operations import GateResult
 
 
@@ -53,7 +53,7 @@ class FeatureReport:
 
 
 @dataclass(frozen=True, repr=False)
-class RunReport(InShort):
+class RunReport(ShortRepr):
     """What a run did.
 
     Attributes:

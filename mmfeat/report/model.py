@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, computed_field
 
-from mmfeat.schemas.notebook import InShort
+from mmfeat.schemas.notebook import ShortRepr
 
 Status = Literal["ok", "missing", "failed", "absent"]
 
@@ -409,7 +409,7 @@ class Shelf(_Frozen):
     shown: tuple[Shown, ...]
 
 
-class CaptionReport(InShort, _Frozen):
+class CaptionReport(ShortRepr, _Frozen):
     """The whole report. ``items`` is the catalog, in its order."""
 
     subject: Subject

@@ -23,7 +23,7 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     return f"<p><strong>{_text(title)}</strong></p>{drawn}{below}"
 
 
-class InShort:
+class ShortRepr:
     """A report, which a dataclass or a model of pydantic is: a table of its fields, long ones in short."""
 
     def __repr__(self) -> str:

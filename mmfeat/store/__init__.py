@@ -1,6 +1,6 @@
 """The store: feature versions, their rows, the catalog, lookup, search and snapshots. See :class:`Store`."""
 
-from mmfeat.store.belonging import Owned, Place, told_apart
+from mmfeat.store.belonging import Owned, Place, distinct_name
 from mmfeat.store.damage import Damage, accept_losses, examine, repair
 from mmfeat.store.database import was_forked
 from mmfeat.store.diff import FeatureDiff, StoreDiff, diff
@@ -41,7 +41,7 @@ __all__ = [
     "refuse_unsearchable",
     "repair",
     "rows_schema",
-    "told_apart",
+    "distinct_name",
     "value_column",
     "was_forked",
     "why_stale",

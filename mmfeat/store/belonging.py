@@ -146,7 +146,7 @@ def named(said: Said) -> str:
     return f"{said.get('name', '')!r}{own}"
 
 
-def told_apart(said: Said, other: Said) -> str:
+def distinct_name(said: Said, other: Said) -> str:
     """A dataset as :func:`named`, and its root where the other one is called the same."""
     return f"{named(said)} from {said.get('root')}" if named(said) == named(other) else named(said)
 

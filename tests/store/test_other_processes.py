@@ -159,7 +159,7 @@ def test_a_snapshot_stays_one_in_another_process(features):
 def test_what_answers_for_a_forked_process_ends_with_it(features):
     def started() -> int:
         features.snapshots()
-        return features._elsewhere()._process.pid
+        return features._proxy()._process.pid
 
     pid = forked(started)
     for _ in range(600):

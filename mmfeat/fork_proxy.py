@@ -27,7 +27,7 @@ _Class = TypeVar("_Class", bound=type)
 warnings.filterwarnings("ignore", message="lance is not fork-safe")
 
 
-class Elsewhere:
+class ForkProxy:
     """A store that another process has open.
 
     Args:
@@ -41,7 +41,7 @@ class Elsewhere:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "mmfeat.answering", str(theirs.fileno())],
+                [sys.executable, "-P", "-m", "mmfeat.fork_server", str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 # It must find what this process finds.
@@ -81,7 +81,7 @@ def no_way(name: str, error: Exception) -> UsageError:
     )
 
 
-def outlives_forks(cls: _Class) -> _Class:
+def fork_safe(cls: _Class) -> _Class:
     """A ``FeatureStore`` whose public methods and properties another process answers after a fork."""
     for name, member in list(vars(cls).items()):
         if name.startswith("_"):
@@ -97,7 +97,7 @@ def outlives_forks(cls: _Class) -> _Class:
 def _answered(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(method)
     def answered(self: Any, *args: Any, **settings: Any) -> Any:
-        elsewhere: Elsewhere | None = self._elsewhere()
-        return method(self, *args, **settings) if elsewhere is None else elsewhere.ask(name, args, settings)
+        proxy: ForkProxy | None = self._proxy()
+        return method(self, *args, **settings) if proxy is None else proxy.ask(name, args, settings)
 
     return answered

@@ -1,4 +1,4 @@
-"""The program that reads a store for a process which was forked: see :mod:`mmfeat.forked`."""
+"""The program that reads a store for a process which was forked: see :mod:`mmfeat.fork_proxy`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from multiprocessing.connection import Connection
 
 from mmfeat import api
 from mmfeat.feature_store import FeatureStore
-from mmfeat.forked import no_way
+from mmfeat.fork_proxy import no_way
 
 
 def main() -> None:
