@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import signal
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Forked from a process that has only imported what is named here: starting a new one each takes seconds.
@@ -51,3 +52,13 @@ def command_of(pid: int) -> str:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:
         return ""
+
+
+def wait_until(
+    holds: Callable[[], object], what: str = "it did not come to that", seconds: float = 300
+) -> None:
+    """Until something holds; AssertionError where it never does."""
+    until = time.monotonic() + 300
+    while not holds():
+        assert time.monotonic() < until, what
+        time.sleep(0.02)

@@ -6,10 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 import ray
+from processes import wait_until
 from test_cluster_runs import finish, start
 
 from mmfeat.store import Store
@@ -45,8 +45,5 @@ def test_a_node_that_does_not_see_the_media_is_named_before_anything_is_computed
 
 def wait_for_nodes(address: str, count: int) -> None:
     ray.init(address=address, log_to_driver=False, logging_level="ERROR")
-    until = time.monotonic() + 60
-    while sum(node["Alive"] for node in ray.nodes()) < count:
-        assert time.monotonic() < until, "the node did not join"
-        time.sleep(0.2)
+    wait_until(lambda: sum(node["Alive"] for node in ray.nodes()) >= count, "the node did not join")
     ray.shutdown()

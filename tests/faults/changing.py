@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import lance
 import pyarrow.parquet as pq
 import unrayed
 from plugins import on_path
@@ -22,6 +23,8 @@ FEATURES = {
     "title_vector": {"source": "title", "encoder": "digest"},
     "caption": {"source": "description", "captioner": "digest"},
 }
+#: Interactions of twenty items.
+PAIRS = [(f"u{n % 7}", str(n % 20)) for n in range(60)]
 
 
 def titled(ids: Iterable[object], of: str = "") -> dict[str, dict[str, str]]:
@@ -89,3 +92,11 @@ def exported(store: Path, out: Path, **settings: Any) -> list[str]:
     mmfeat.open(store).export("parquet", out, **{"features": ["title_vector"], **settings})
     ids: list[str] = pq.read_table(out / "id_map.parquet")["item_id"].to_pylist()
     return ids
+
+
+def state(store: Path) -> tuple[object, ...]:
+    """Everything of a store that a refused run must leave alone."""
+    opened = mmfeat.open(store)
+    tables = sorted(p.name for p in store.glob("*.lance") if p.stem not in ("_runs", "_logs"))
+    versions = {name: lance.dataset(str(store / name)).version for name in tables}
+    return versions, rows(store), opened.ids, opened.gone, opened.interactions

@@ -11,15 +11,13 @@ import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import synthetic
 import worlds
-from processes import command_of, ctrl_c_heard, descendants
+from processes import command_of, ctrl_c_heard, descendants, wait_until
 
 import mmfeat
 from mmfeat.schemas.errors import StoreError
@@ -192,13 +190,6 @@ def check_same(store: Path, other: Path) -> None:
         assert found[name].status.tolist() == wanted[name].status.tolist()
     assert found["caption"].texts == wanted["caption"].texts
     np.testing.assert_allclose(found["clip"].matrix, wanted["clip"].matrix, rtol=0, atol=1e-6)
-
-
-def wait_until(true: Callable[[], object], seconds: float = 300) -> None:
-    until = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < until, "it did not come to that"
-        time.sleep(0.02)
 
 
 def wait_for_new_rows(store: Path, process: subprocess.Popen[str]) -> None:

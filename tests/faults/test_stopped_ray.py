@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from typing import Any
 import pytest
 import unrayed
 from plugins import write_plugin
-from processes import command_of, descendants
+from processes import command_of, descendants, wait_until
 
 import mmfeat
 from mmfeat.schemas.errors import StoreError
@@ -84,11 +83,11 @@ class Run:
         )  # fmt: skip
 
     def wait(self, true: Callable[[], object]) -> None:
-        until = time.monotonic() + 200
-        while not true():
+        def holds() -> object:
             assert self.process.poll() is None, self.process.communicate()
-            assert time.monotonic() < until, "it did not come to that"
-            time.sleep(0.01)
+            return true()
+
+        wait_until(holds)
 
     def wait_for_the_gate(self) -> None:
         """Until rows are committed and one caption keeps the run from its end."""
@@ -110,10 +109,7 @@ class Run:
         out, err = self.process.communicate(timeout=200)
         assert (self.process.returncode, "Traceback" in err, "SIGTERM received" in err) == (130, False, False)
         assert "Stopped." in err
-        until = time.monotonic() + 60
-        while any(map(command_of, orphans)):
-            assert time.monotonic() < until, "Ray outlives the run"
-            time.sleep(0.05)
+        wait_until(lambda: not any(map(command_of, orphans)), "Ray outlives the run")
         found: dict[str, Any] = json.loads(out.splitlines()[-1])
         return found
 

@@ -9,8 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import pytest
 import unrayed
 import worlds
 from plugins import write_plugin
-from processes import ctrl_c_heard
+from processes import ctrl_c_heard, wait_until
 
 import mmfeat
 from mmfeat.extract.fence.process import stop_fence
@@ -294,13 +293,6 @@ def executors(store: Path) -> list[str]:
     opened, said = mmfeat.open(store), "computed by the executor "
     lines = [line for record in opened.runs() for _, line in opened.run_log(record["run_id"])]
     return [line.removeprefix(said) for line in lines if line.startswith(said)]
-
-
-def wait_until(holds: Callable[[], bool]) -> None:
-    until = time.monotonic() + 60
-    while not holds():
-        assert time.monotonic() < until, "it never came to this"
-        time.sleep(0.02)
 
 
 def interrupt_after(gate: Path) -> None:

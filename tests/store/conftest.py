@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from flaky_s3 import FlakyS3
 
 from mmfeat.store import Store
 
@@ -36,3 +38,19 @@ def readable(tmp_path: Path) -> Path:
         if folder.owner() == tmp_path.owner() and folder != Path("/tmp"):
             folder.chmod(0o755)
     return tmp_path
+
+
+@pytest.fixture
+def folder(whole: Path, tmp_path: Path) -> Path:
+    """A copy to harm of the store that a module's ``whole`` fills."""
+    return shutil.copytree(whole, tmp_path / "store")
+
+
+@pytest.fixture
+def s3(monkeypatch: pytest.MonkeyPatch) -> Iterator[FlakyS3]:
+    """An object store that fails as it is told, found in the environment."""
+    server = FlakyS3()
+    for name, value in server.environment.items():
+        monkeypatch.setenv(name, value)
+    yield server
+    server.stop()

@@ -11,7 +11,7 @@ import pyarrow as pa
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.outputs import TokensOut
 from mmfeat.schemas.spec import FeatureSpec, Weights
-from mmfeat.store import rows_schema
+from mmfeat.store import Exported, rows_schema
 
 CREATED = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 
@@ -76,3 +76,9 @@ def make_rows(spec: FeatureSpec, ids: Sequence[str], values: Sequence[object]) -
 
 def vectors(n: int, dims: int = 4, dtype: str = "float16", seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((n, dims)).astype(dtype)
+
+
+def exported(number: int) -> Exported:
+    """An export, by its number."""
+    made = datetime.now(UTC)
+    return Exported(f"/exports/{number}", "here", "npy", 1, {"clip": "clip@0"}, None, made, f"e{number}")

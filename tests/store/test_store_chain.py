@@ -5,21 +5,20 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
-from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flaky_s3 import Fault, FlakyS3
+from flaky_s3 import Fault
 from pyarrow import fs
-from storing import make_rows, vector_spec, vectors
+from storing import exported, make_rows, vector_spec, vectors
 
 import mmfeat
 from mmfeat.datasets.base import build_items
 from mmfeat.export import Request, export_from
 from mmfeat.schemas.errors import StoreError
 from mmfeat.serve.live import LiveStore
-from mmfeat.store import Exported, Store, accept_losses, examine, repair
+from mmfeat.store import Store, accept_losses, examine, repair
 
 IDS = [f"item-{n}" for n in range(10)]
 SPECS = [vector_spec("clip", method_version=n) for n in (1, 2)]
@@ -47,17 +46,6 @@ def whole(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.fixture
-def folder(whole, tmp_path) -> Path:
-    """A copy of it to harm."""
-    return shutil.copytree(whole, tmp_path / "store")
-
-
-def export(number: int) -> Exported:
-    made = datetime.now(UTC)
-    return Exported(f"/exports/{number}", "here", "npy", 1, {"clip": "clip@0"}, None, made, f"e{number}")
-
-
 def manifests(table: Path) -> list[Path]:
     """The newest first."""
     return sorted((table / "_versions").glob("*.manifest"))
@@ -77,7 +65,7 @@ def problems(folder: Path) -> list[str]:
 @pytest.mark.parametrize("lose", [lose_newest_state, shutil.rmtree], ids=["state", "folder"])
 def test_exports_do_not_hide_that_the_list_of_exports_lost_some(folder, tmp_path, lose):
     for number in range(3):
-        Store.open(str(folder)).exports.add(export(number))
+        Store.open(str(folder)).exports.add(exported(number))
     lose(folder / "_exports.lance")
     for number in (4, 5):
         report = export_from(Store.open(str(folder)), Request.of("npy", tmp_path / str(number), {}))
@@ -93,8 +81,8 @@ def test_a_store_that_was_opened_before_others_exported_records_its_export(folde
     early = Store.open(str(folder))
     assert early.exports.list() == []
     for number in range(3):
-        Store.open(str(folder)).exports.add(export(number))
-    early.exports.add(export(3))
+        Store.open(str(folder)).exports.add(exported(number))
+    early.exports.add(exported(3))
     assert len(Store.open(str(folder)).exports.list()) == 4 and problems(folder) == []
 
 
@@ -301,15 +289,6 @@ def test_pruning_and_another_dataset_are_written_down(folder):
 
 
 # Object stores
-
-
-@pytest.fixture
-def s3(monkeypatch) -> Iterator[FlakyS3]:
-    server = FlakyS3()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("content", [b"", b"[" * 100_000, None])

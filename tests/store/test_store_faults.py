@@ -7,11 +7,10 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flaky_s3 import Fault, FlakyS3
+from flaky_s3 import Fault
 from processes import PROCESSES
 from storing import make_rows, vector_spec, vectors
 
@@ -183,15 +182,6 @@ def in_a_process(what, uri: str, version: FeatureVersion) -> str:
 
 
 # Object stores
-
-
-@pytest.fixture
-def s3(monkeypatch) -> Iterator[FlakyS3]:
-    server = FlakyS3()
-    for name, value in server.environment.items():
-        monkeypatch.setenv(name, value)
-    yield server
-    server.stop()
 
 
 @pytest.mark.parametrize("kind", ["503", "timeout"])

@@ -13,12 +13,12 @@ import pyarrow as pa
 import pytest
 from flaky_s3 import FlakyS3
 from pyarrow import fs
-from storing import make_rows, text_spec, vector_spec, vectors
+from storing import exported, make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA
 from mmfeat.schemas.errors import StoreError, UsageError
-from mmfeat.store import Exported, Store, accept_losses, examine
+from mmfeat.store import Store, accept_losses, examine
 from mmfeat.store.lists import LISTS, PRECIOUS
 
 IDS = [f"item-{n}" for n in range(30)]
@@ -39,7 +39,7 @@ def filled(uri: str) -> Store:
             store.delete_snapshot(f"v{turn - 1}")
             write_once(store, turn, [i for i in IDS if i not in GONE])
     for number in range(3):
-        store.exports.add(export(number))
+        store.exports.add(exported(number))
     return store
 
 
@@ -63,22 +63,11 @@ def write_once(store: Store, turn: int, ids: list[str]) -> None:
     store.create_snapshot(f"v{turn}")
 
 
-def export(number: int) -> Exported:
-    made = datetime.now(UTC)
-    return Exported(f"/exports/{number}", "here", "npy", 1, {"clip": "clip@0"}, None, made, f"e{number}")
-
-
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "store"
     filled(str(folder))
     return folder
-
-
-@pytest.fixture
-def folder(whole, tmp_path) -> Path:
-    """A copy of it to harm."""
-    return shutil.copytree(whole, tmp_path / "store")
 
 
 # What befalls a table.
@@ -332,7 +321,7 @@ def test_exports_that_two_processes_note_at_once_are_all_written_down(folder):
 
     stores = [Store.open(str(folder)) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda n: stores[n % 4].exports.add(export(10 + n)), range(12)))
+        list(pool.map(lambda n: stores[n % 4].exports.add(exported(10 + n)), range(12)))
     assert problems(folder) == []
     remove_newest_manifest(folder / "_exports.lance")
     assert problems(folder) == ["_exports"]
