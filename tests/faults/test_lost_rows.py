@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pyarrow as pa
 import pytest
-import unrayed
 from changing import FEATURES, PAIRS, run, state, titled, write_microlens, write_table
 from storing import vector_spec
 
@@ -137,13 +135,6 @@ def test_the_command_stops_with_3_and_goes_on_with_the_flag(tmp_path, run_comman
     assert run_command("run", job)[0] == 2
     assert json.loads(run_command("run", job, "--add", "--json")[1])["items"] == 3
     assert run_command("run", job, "--replace", "--add")[0] == 2
-
-
-@pytest.fixture
-def run_command(run, monkeypatch):
-    """The command line; the methods that need no model are installed."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(unrayed.PLUGIN)])
-    return run
 
 
 def test_a_store_says_what_it_holds_after_a_kill_between_items_and_interactions(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from media_samples import AS_IS, CLIP_SIZE, LIMITS, clip, encoded, moov_first, number_of, numbered, picture
 
-from mmfeat.extract.modalities.decoders import video
+from mmfeat.extract.modalities.decoders.clip import Clip
 from mmfeat.extract.modalities.decoders.hevc import never_referred_to
 from mmfeat.extract.modalities.decoders.image import render_image
 from mmfeat.extract.modalities.decoders.video import render_clip
@@ -146,10 +146,8 @@ def test_all_views_of_a_sampling_come_from_the_same_frames():
 def test_decoding_starts_at_a_keyframe_near_each_frame(monkeypatch):
     data = clip(300, group=10, options={"x264-params": "bframes=0"})
     decoded = []
-    decode = video._Clip.decode
-    monkeypatch.setattr(
-        video._Clip, "decode", lambda self, packet: decoded.append(packet) or decode(self, packet)
-    )
+    decode = Clip.decode
+    monkeypatch.setattr(Clip, "decode", lambda self, packet: decoded.append(packet) or decode(self, packet))
     taken(data, FrameSampling(count=3))
     assert 3 <= len(decoded) <= 3 * 10
     decoded.clear()
@@ -171,14 +169,14 @@ def test_the_frames_are_those_of_decoding_everything_in_order(clips, kind):
 @pytest.mark.parametrize("kind", ["h264, one keyframe", "hevc, B-pyramid", "hevc, temporal layers"])
 def test_frames_that_no_other_refers_to_are_not_decoded_unless_they_are_wanted(clips, kind, monkeypatch):
     given = []
-    decode = video._Clip.decode
+    decode = Clip.decode
 
     def counted(self, packet):
         frames = decode(self, packet)
         given.extend(frames)
         return frames
 
-    monkeypatch.setattr(video._Clip, "decode", counted)
+    monkeypatch.setattr(Clip, "decode", counted)
     assert taken(clips(kind), UNIFORM)[0] == [3, 11, 18, 26, 33, 41, 48, 56]
     assert len(given) < 45
     given.clear()

@@ -76,9 +76,9 @@ def _check(outcomes: Counter, number: int) -> None:
     kinds = {kind for kind, _ in outcomes}
     assert kinds == set(fuzz.MODALITIES)
     for kind in kinds:
-        # Mutations that all fail, or all pass, would look at nothing.
+        # Mutations that all fail, or all pass, would look at nothing; checksums make nearly all of them fail.
         share = outcomes[kind, "ok"] / sum(n for (k, _), n in outcomes.items() if k == kind)
-        assert 0.02 < share < 0.9, kind
+        assert 0.01 < share < 0.9, kind
 
 
 def test_eight_thousand_damaged_files_are_each_ok_or_failed(tmp_path):
