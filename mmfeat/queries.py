@@ -28,11 +28,11 @@ _TWO_TOWERS = frozenset({"open_clip"})
 
 def reads(spec: FeatureSpec, modality: str) -> bool:
     """Whether a ``text`` or an ``image`` can be a query, as far as a spec tells without its encoder."""
-    if len(spec.inputs) > 1:
+    if len(spec.given) > 1:
         return False
     if modality == "image":
         return spec.pixels is not None
-    return spec.inputs[0].modality == modality or spec.method in _TWO_TOWERS
+    return spec.given[0].modality == modality or spec.method in _TWO_TOWERS
 
 
 class QueryEncoders:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 
+from mmfeat.schemas.composed import ComposedText
 from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import Input, Prepare
@@ -22,7 +23,7 @@ from mmfeat.schemas.server import Sending
 from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
-#: One value per input of the spec, in its order: a text ``str``, a picture or clip
+#: One value per input that the spec gives, in its order: a text ``str``, a picture or clip
 #: :class:`~mmfeat.schemas.media.Frames`, a sound :class:`~mmfeat.schemas.sound.Sound`; None where an item
 #: lacks an optional one.
 Row = tuple[Any, ...]
@@ -101,6 +102,8 @@ class Ask(Generic[Options]):
         inputs: what the table says to read; checked against what the method reads.
         named: what the options' prompts name in braces.
         options: checked.
+        composed: how ``inputs``, which are one text then, are made of ``parts``; None where they are read.
+        parts: what the composed text names in braces.
     """
 
     name: str
@@ -109,6 +112,8 @@ class Ask(Generic[Options]):
     inputs: tuple[AskedInput, ...]
     named: tuple[AskedInput, ...]
     options: Options
+    composed: ComposedText | None = None
+    parts: tuple[AskedInput, ...] = ()
 
     @property
     def only(self) -> AskedInput:
@@ -121,7 +126,11 @@ class Ask(Generic[Options]):
         return ConfigError(f"feature {self.name!r}: {problem}", hint=hint)
 
     def spec(self, **resolved: Any) -> FeatureSpec:
-        """The feature's spec with what the method has resolved."""
+        """The feature's spec with what the method has resolved; of a composed text it reads the parts."""
+        if self.composed is not None:
+            (text,) = resolved["inputs"]
+            resolved["inputs"] = tuple(part.prepared(named=True) for part in self.parts)
+            resolved["composed"] = self.composed.model_copy(update={"prepare": text.prepare})
         return FeatureSpec(name=self.name, method=self.method, **resolved)
 
 
@@ -257,10 +266,10 @@ class Encoder(Method):
 
     def run(self, rows: Sequence[Row]) -> Sequence[Any] | np.ndarray:
         """See :meth:`Method.run`. By the modality of the one input."""
-        if len(self.spec.inputs) > 1:
+        if len(self.spec.given) > 1:
             raise NotImplementedError(f"{self.spec.method} does not say how it reads several inputs together")
         values = [value for (value,) in rows]
-        modality = self.spec.inputs[0].modality
+        modality = self.spec.given[0].modality
         if modality == "image":
             return self.encode_images(np.concatenate([frames.pixels for frames in values]))
         if modality == "video":
@@ -269,8 +278,8 @@ class Encoder(Method):
 
     def query(self, modality: str) -> Query | None:
         """See :meth:`Method.query`: by what the feature reads itself."""
-        first = self.spec.inputs[0]
-        if len(self.spec.inputs) > 1 or first.modality != modality:
+        first = self.spec.given[0]
+        if len(self.spec.given) > 1 or first.modality != modality:
             return None
         return Query(first.prepare, lambda values: np.asarray(self.run([(value,) for value in values])))
 

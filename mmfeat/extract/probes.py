@@ -24,12 +24,12 @@ _TEXTS = (
 
 
 def probe(spec: FeatureSpec, number: int = 6) -> list[Row]:
-    """Rows as a spec's inputs have them, of many lengths and each unlike the others; the same every time.
+    """Rows as a spec gives them, of many lengths and each unlike the others; the same every time.
 
     Of an optional input every third row has none. Texts are real ones; pictures and frames are blocks of
     colours; sounds are tones with some noise.
     """
-    return [tuple(_optional(one, row) for one in spec.inputs) for row in range(number)]
+    return [tuple(_optional(one, row) for one in spec.given) for row in range(number)]
 
 
 def _optional(read: Input, row: int) -> Any:

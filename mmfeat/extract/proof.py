@@ -102,7 +102,7 @@ def _facts(method: Method, place: Placement) -> dict[str, Any]:
     source = getattr(sys.modules.get(own.__module__), "__file__", None)
     return {
         "format": _FORMAT,
-        "inputs": [one.model_dump(mode="json", include=_OF_INPUTS) for one in spec.inputs],
+        "inputs": [one.model_dump(mode="json", include=_OF_INPUTS) for one in spec.given],
         "spec": spec.model_dump(mode="json", include=_OF_SPECS),
         "weights": identity(spec.weights),
         "runtime": method.runtime,

@@ -8,7 +8,7 @@ Other packages add theirs in the entry point groups ``mmfeat.encoders``, ``mmfea
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from mmfeat.extract.base import Ask, AskedInput, Captioner, Encoder, Method, Placement, Resolvable
@@ -16,6 +16,7 @@ from mmfeat.extract.fitted.base import Fitted
 from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.extract.proof import prove
 from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, readable
+from mmfeat.schemas.composed import composed_text
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.registry import Listing, Registry
@@ -233,16 +234,16 @@ class _Asked:
                 _asked_input(source, optional, columns, specs) for source, optional in sources.items()
             )
 
-        ask = Ask(
-            self.name,
-            self.config.kind,
-            self.config.method,
-            inputs(self.config.sources),
-            inputs(dict(sorted(self.named.items()))),
-            self.options,
-        )
+        read, named = inputs(self.config.sources), inputs(dict(sorted(self.named.items())))
+        asked = Ask(self.name, self.config.kind, self.config.method, read, named, self.options)
+        ask = asked if self.config.text is None else _composed(asked, self.config.text)
         _check_reads(ask, self.method)
         return self.method.resolve(ask)
+
+
+def _composed(ask: Ask[Any], said: str) -> Ask[Any]:
+    """The question for one text, which is made of what was asked for."""
+    return replace(ask, inputs=(AskedInput("text", "text"),), composed=composed_text(said), parts=ask.inputs)
 
 
 def _asked_input(
@@ -274,11 +275,12 @@ def _options(name: str, config: FeatureConfig, method: type[Resolvable]) -> Any:
 
 def _check_reads(ask: Ask[Any], method: type[Resolvable]) -> None:
     """ConfigError unless the method can read these inputs in one feature; names must be texts."""
-    for one in ask.named:
+    for one in (*ask.named, *ask.parts):
         if one.modality != "text":
+            what = "text" if one in ask.parts else "a prompt"
             raise ask.error(
-                f"a prompt names {{{one.source}}}, which is {_what(one)}",
-                "A prompt can name texts: columns of text and features that hold texts.",
+                f"{what} names {{{one.source}}}, which is {_what(one)}",
+                "Braces can name texts, numbers, and features that hold texts.",
             )
     if all(one.optional for one in ask.inputs):
         raise ask.error(

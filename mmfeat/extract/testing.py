@@ -124,7 +124,8 @@ def _check_inputs(
     """The spec reads what the table and its prompts name, as they name it."""
     named = method.named(validated(method.Options, config.options, _FEATURE))
     for what, asked in (("table", config.sources), ("prompt", named)):
-        read = {one.source: one for one in spec.inputs if one.named == (what == "prompt")}
+        of_prompts = what == "prompt"
+        read = {one.source: one for one in spec.inputs if (one.named and not spec.composed) == of_prompts}
         _need(set(read) == set(asked), f"the spec reads {sorted(read)}, and the {what} names {sorted(asked)}")
         for source, optional in asked.items():
             above = upstreams.get(source)

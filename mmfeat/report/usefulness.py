@@ -46,6 +46,7 @@ def caption_feature(store: Store, captions: Captions) -> CaptionVectors | None:
         if (version := store.resolve(name)).spec.inputs[0].upstream == captions.version.fingerprint
         and version.spec.form == "vector"
         and version.spec.vectors is None
+        and version.spec.composed is None
     ]
     feature = min(reading, key=lambda version: version.spec.method == "open_clip", default=None)
     if feature is None:

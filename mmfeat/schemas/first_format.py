@@ -58,6 +58,8 @@ def identity(body: Mapping[str, Any]) -> dict[str, Any] | None:
     Args:
         body: today's identity, unset fields left out.
     """
+    if "composed" in body:
+        return None
     first, *named = body["inputs"]
     options, output = body["options"], body["output"]
     if not (

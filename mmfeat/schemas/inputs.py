@@ -203,13 +203,13 @@ Prepare = Annotated[TextPrepare | ImagePrepare | VideoPrepare | AudioPrepare, Fi
 
 
 class Input(Frozen):
-    """One thing that a feature reads. Of a column that holds lists the first value is read.
+    """One thing that a feature reads. Of a column that holds lists of files the first one is read.
 
     Attributes:
         source: a column, a column's track (``video.sound``), or a feature.
         modality: ``text``, ``image``, ``video``, ``audio``; ``vector`` of a feature's vectors.
         prepare: how it is made ready for the method; None where the method takes it as it is.
-        named: read because a prompt names it in braces, beside what is described.
+        named: read because a prompt or a composed text names it in braces.
         optional: an item without it still has the feature.
         upstream: fingerprint of the feature that ``source`` names; None of a column.
     """

@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, Field, StringConstraints, model_serializer, model_validator
 
 from mmfeat.schemas import first_format
+from mmfeat.schemas.composed import ComposedText, composed_text
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import Input, PixelPrepare
 from mmfeat.schemas.outputs import CodesOut, Output, StoreDtype, TextOut, TokensOut, VectorOut, VectorsOut
@@ -118,6 +119,7 @@ class FeatureSpec(Frozen):
         method: registry name of the encoder, captioner or quantizer.
         method_version: raised whenever our code would give other values for the same settings.
         options: the method's resolved settings, plain JSON types; those that are not set are left out.
+        composed: how all the inputs become the one text that the method reads; None where it reads them.
     """
 
     name: FeatureName
@@ -128,6 +130,7 @@ class FeatureSpec(Frozen):
     model: str
     weights: Weights
     options: dict[str, Any] = Field(default_factory=dict)
+    composed: ComposedText | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -153,7 +156,8 @@ class FeatureSpec(Frozen):
                 "inputs": [one.identity() for one in self.inputs],
                 "output": self.output.model_dump(mode="json"),
                 **self.model_dump(
-                    mode="json", include={"method", "method_version", "model", "weights", "options"}
+                    mode="json",
+                    include={"method", "method_version", "model", "weights", "options", "composed"},
                 ),
             }
         )
@@ -177,12 +181,24 @@ class FeatureSpec(Frozen):
     @property
     def source(self) -> str:
         """For people: what is read, but for what a prompt merely names."""
-        return " + ".join(one.source for one in self.inputs if not one.named)
+        return " + ".join(one.source for one in self.inputs if self.composed or not one.named)
 
     @property
     def modalities(self) -> tuple[str, ...]:
         """The modalities of what is read, but for what a prompt merely names; each once, in order."""
-        return tuple(dict.fromkeys(one.modality for one in self.inputs if not one.named))
+        return tuple(dict.fromkeys(one.modality for one in self.given if not one.named))
+
+    @property
+    def given(self) -> tuple[Input, ...]:
+        """What the method is given of an item: the inputs, or the one text that they become."""
+        if self.composed is None:
+            return self.inputs
+        return (Input(source=self.source, modality="text", prepare=self.composed.prepare),)
+
+    @property
+    def needs_any(self) -> bool:
+        """Whether an item may lack each of the inputs, and not all of them."""
+        return all(one.optional for one in self.inputs)
 
     @property
     def upstreams(self) -> dict[str, str]:
@@ -294,15 +310,16 @@ class ModelCard(Frozen):
 class FeatureConfig(Frozen):
     """One ``[features.NAME]`` table of a job file, as a person writes it.
 
-    A table has ``source = "x"`` or ``inputs = ["x", "y?"]``, a key that names the method (``encoder``,
-    ``captioner``, ``quantizer``), and options. Options left out take the method's own default; one that
-    the method does not have is an error, never ignored.
+    A table has ``source = "x"``, ``inputs = ["x", "y?"]`` or ``text = "{x}, {y?}"``, a key that names the
+    method (``encoder``, ``captioner``, ``quantizer``), and options. Options left out take the method's own
+    default; one that the method does not have is an error, never ignored.
 
     Attributes:
         inputs: what is read; a question mark at the end marks what an item may lack.
         kind: the key that names the method.
         method: its registry name.
         options: the table's other keys, checked when the feature is resolved.
+        text: the recipe or template that makes one text of the inputs; None where they are read as they are.
         base: the folder that relative paths of the options start from; None for the working directory.
     """
 
@@ -310,6 +327,7 @@ class FeatureConfig(Frozen):
     kind: str
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
+    text: str | None = None
     base: Path | None = None
 
     @model_validator(mode="before")
@@ -323,12 +341,10 @@ class FeatureConfig(Frozen):
             known = ", ".join(METHOD_KINDS[:-1])
             guess = "" if kinds else _misspelt(table, METHOD_KINDS)
             raise ValueError(f"give exactly one of {known} and {METHOD_KINDS[-1]}{guess}")
-        if ("source" in table) == ("inputs" in table):
-            guess = "" if "source" in table else _misspelt(table, ("source", "inputs"))
-            raise ValueError(f'give either source = "x" or inputs = ["x", "y"]{guess}')
-        inputs = [table.pop("source")] if "source" in table else table.pop("inputs")
+        inputs, text = _read_inputs(table)
         method, base = table.pop(kinds[0]), table.pop("base", None)
-        return {"inputs": inputs, "kind": kinds[0], "method": method, "options": table, "base": base}
+        own = {"method": method, "options": table, "base": base}
+        return {"inputs": inputs, "text": text, "kind": kinds[0], **own}
 
     @property
     def sources(self) -> dict[str, bool]:
@@ -338,8 +354,32 @@ class FeatureConfig(Frozen):
     @model_serializer
     def table(self) -> dict[str, Any]:
         """The table as it is written in a job file."""
-        read = {"source": self.inputs[0]} if len(self.inputs) == 1 else {"inputs": list(self.inputs)}
+        read: dict[str, Any] = {"inputs": list(self.inputs)}
+        if self.text is not None:
+            read = {"text": self.text}
+        elif len(self.inputs) == 1:
+            read = {"source": self.inputs[0]}
         return {**read, self.kind: self.method, **self.options}
+
+
+_READ_BY = ("source", "inputs", "text")
+
+
+def _read_inputs(table: dict[str, Any]) -> tuple[Any, str | None]:
+    """What a table says to read, and the text that this becomes; takes both out of it."""
+    given = [key for key in _READ_BY if key in table]
+    if len(given) != 1:
+        guess = "" if given else _misspelt(table, _READ_BY)
+        raise ValueError(f'give one of source = "x", inputs = ["x", "y"] and text = "{{x}}, {{y?}}"{guess}')
+    said = table.pop(given[0])
+    if given == ["inputs"]:
+        return said, None
+    if given == ["source"]:
+        return [said], None
+    if not isinstance(said, str):
+        raise ValueError('text is a text, such as "{title}, {brand?}"')
+    names = composed_text(said).names
+    return [name + "?" * optional for name, optional in names.items()], said
 
 
 def _misspelt(table: Mapping[str, Any], wanted: Sequence[str]) -> str:

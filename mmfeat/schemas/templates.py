@@ -1,43 +1,125 @@
-"""Texts with names in braces, such as prompts: which names, and what they stand for.
+"""Texts with names in braces, such as prompts and composed texts: which names, and what they stand for.
 
-``{title}`` stands for a text that an item must have, ``{title?}`` for one that it may lack; a brace that
-is meant as such is written twice.
+``{title}`` stands for a text that an item must have, ``{title?}`` for one that it may lack, and
+``{brand?Unknown}`` says what stands there then. A list is joined by ``", "``. After a colon come words that
+stand there only where the item has the value, which goes between their own braces: ``{brand?:Brand: {}; }``;
+these may hold what joins a list: ``{tags?:Tags: { / }. }``. ``{price!r}`` writes a number or a list as
+Python does (``12.0``, ``['a', 'b']``). A brace that is meant as such is written twice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from string import Formatter
+
+#: Ends each value of a list that is handed on as one text. No text that people write holds it.
+_END = "\x1f"
+_JOINED_BY = ", "
+
+
+def listed(values: Iterable[str]) -> str:
+    """A list of texts as one text, which :func:`plain` and :func:`fill` read as a list."""
+    return "".join(value.replace(_END, " ") + _END for value in values)
+
+
+def plain(text: str, joined_by: str = _JOINED_BY) -> str:
+    """A text as it is, and a list with its values joined."""
+    return joined_by.join(_values(text)) if _END in text else text
+
+
+def trimmed(text: str) -> str:
+    """A text, or each of a list's values, without blanks at its ends."""
+    return listed(value.strip() for value in _values(text)) if _END in text else text.strip()
+
+
+@dataclass(frozen=True)
+class _Place:
+    """What stands in braces.
+
+    Attributes:
+        default: what stands there where the item has no such text.
+        as_python: whether a number or a list is written as Python writes it.
+        before, after: words that stand there only with a value.
+        joined_by: what stands between the values of a list.
+    """
+
+    name: str
+    optional: bool
+    default: str
+    as_python: bool
+    before: str = ""
+    joined_by: str = _JOINED_BY
+    after: str = ""
+
+    def filled(self, value: str | None) -> str:
+        if not value:
+            return self.default
+        shown = _as_python(value) if self.as_python else plain(value, self.joined_by)
+        return f"{self.before}{shown}{self.after}"
 
 
 def names_of(text: str) -> dict[str, bool]:
     """The names in braces in the order in which they come, and whether each is optional.
 
     Raises:
-        ValueError: a brace without its pair, a format after the name (``{title:>9}``, ``{title!r}``), or
-            a name that is optional in one place only.
+        ValueError: a brace without its pair, words after the name without a place for the value
+            (``{title:>9}``), or a name that is optional in one place only.
     """
     names: dict[str, bool] = {}
-    for _, field, spec, conversion in Formatter().parse(text):
-        if field is None:
-            continue
-        name = field.removesuffix("?")
-        if spec or conversion:
-            raise ValueError(f"{{{field}}} in a prompt takes no format")
-        if names.setdefault(name, field != name) != (field != name):
-            raise ValueError(f"{{{name}}} has a question mark in one place and none in another")
+    for part in _parts(text):
+        if isinstance(part, _Place) and names.setdefault(part.name, part.optional) != part.optional:
+            raise ValueError(f"{{{part.name}}} has a question mark in one place and none in another")
     return names
 
 
-def fill(text: str, values: Mapping[str, str]) -> str:
+def fill(text: str, values: Mapping[str, str | None]) -> str:
     """The text with its names filled in; doubled braces become single ones.
+
+    Args:
+        values: a text or :func:`listed` texts by name; None and the empty text where the item has none.
 
     Raises:
         KeyError: a name of the text that ``values`` lacks.
     """
-    filled = []
-    for literal, field, _, _ in Formatter().parse(text):
-        filled.append(literal)
+    return "".join(part if isinstance(part, str) else part.filled(values[part.name]) for part in _parts(text))
+
+
+def _parts(text: str) -> Iterator[str | _Place]:
+    for literal, field, words, conversion in Formatter().parse(text):
+        yield literal
         if field is not None:
-            filled.append(values[field.removesuffix("?")])
-    return "".join(filled)
+            yield _place(field, words or "", conversion)
+
+
+def _place(field: str, words: str, conversion: str | None) -> _Place:
+    name, mark, default = field.partition("?")
+    if conversion not in (None, "r"):
+        raise ValueError(f"{{{field}!{conversion}}}: after the name comes !r or nothing")
+    place = _Place(name, bool(mark), default, conversion == "r")
+    if not words:
+        return place
+    inner = list(Formatter().parse(words))
+    at = [n for n, (_, separator, _, _) in enumerate(inner) if separator is not None]
+    if len(at) != 1 or any(spec or converted for _, _, spec, converted in inner):
+        raise ValueError(
+            f"{{{field}:{words}}} takes no format: after the colon come words with one {{}} for the value"
+        )
+    before = "".join(literal for literal, _, _, _ in inner[: at[0] + 1])
+    after = "".join(literal for literal, _, _, _ in inner[at[0] + 1 :])
+    return _Place(
+        name, place.optional, default, place.as_python, before, inner[at[0]][1] or _JOINED_BY, after
+    )
+
+
+def _as_python(value: str) -> str:
+    if _END in value:
+        return repr(_values(value))
+    try:
+        return repr(float(value))
+    except ValueError:
+        return value
+
+
+def _values(text: str) -> list[str]:
+    return text.split(_END)[:-1] if text.endswith(_END) else text.split(_END)

@@ -59,7 +59,7 @@ def test_doubled_braces_are_literal_ones(tmp_path):
         ("What is this?", {"variables": '["title"]'}, r"declares \['title'\]"),
         ("{title} or {title?}?", {"variables": '["title"]'}, "question mark in one place"),
         ("What is {title.__class__}?", {"variables": '["title"]'}, "title.__class__"),
-        ("What is {title!r}?", {"variables": '["title"]'}, "takes no format"),
+        ("What is {title:>9}?", {"variables": '["title"]'}, "takes no format"),
         ("What is {title", {"variables": '["title"]'}, "not a prompt"),
         ("What?", {"temperature": "1"}, "temperature"),
         ("What?", {"schema": '{type = "thing"}'}, "not a JSON Schema"),

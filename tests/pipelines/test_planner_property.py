@@ -251,7 +251,7 @@ def run(ledgers: simulated.Ledgers, items: Any, specs: Sequence[FeatureSpec], **
     raise AssertionError(f"after {len(specs)} plans rows still wait")
 
 
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(stories())
 def test_plans_lead_to_the_values_that_the_items_have_and_then_to_rest(story):
     with TemporaryDirectory() as folder:

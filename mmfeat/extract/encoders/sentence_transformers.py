@@ -415,7 +415,7 @@ def _of_every_layer(spec: FeatureSpec, transformer: Any, device: str) -> Any:
 
 
 def _prepare(spec: FeatureSpec) -> TextPrepare:
-    prepare = spec.inputs[0].prepare
+    prepare = spec.given[0].prepare
     assert isinstance(prepare, TextPrepare), "resolve gives it"
     return prepare
 

@@ -25,6 +25,7 @@ from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureSpec, text_hash
+from mmfeat.schemas.templates import plain
 
 RESULTS_SCHEMA = pa.schema(
     [
@@ -149,6 +150,10 @@ class Batch:
             raise NotThere(self.content_hash(row, spec))
         if failures:
             raise failures[0]
+        if spec.needs_any and not any(values):
+            raise NotThere(None)
+        if spec.composed is not None:
+            values = [spec.composed.filled(values)]
         return tuple(values), self.content_hash(row, spec)
 
     def content_hash(self, row: int, spec: FeatureSpec) -> str | None:
@@ -216,8 +221,10 @@ class Batch:
                 raise
         else:
             text = self._cell(PAYLOAD + read.column, row)
+        if text is None or not read.named:
+            return text and plain(text)
         # A text of blanks says nothing that a prompt could use.
-        return None if text is None or (read.named and not text.strip()) else text
+        return text if text.strip() else None
 
     def _decoded(self, row: int, read: Input) -> Any:
         """A file's value, its array without a copy; ItemError where it failed."""

@@ -13,6 +13,7 @@ from mmfeat.extract.media.read import location_stamp, stamp_of
 from mmfeat.pipelines.planning import hashes
 from mmfeat.schemas.catalog import columns_of
 from mmfeat.schemas.ids import slices, whole
+from mmfeat.schemas.templates import listed
 
 #: Between the stamps of several files that are read together. No file stamp and no address holds it.
 BETWEEN_STAMPS = "\x1e"
@@ -120,7 +121,7 @@ class Part:
 
 
 class Contents:
-    """The columns of a catalog, each looked at once. Of a list the first value is looked at."""
+    """The columns of a catalog, each looked at once."""
 
     def __init__(self, catalog: pa.Table) -> None:
         self.ids = whole(catalog["item_id"])
@@ -151,11 +152,18 @@ class Contents:
         media."""
         return joint_stamps([self.of(name).stamps(rows) for name in names], len(rows))
 
+    def _payload(self, name: str) -> pa.Array:
+        """``[n]`` the location or text of each item; all texts of a list, and the first file of one."""
+        values = whole(self._catalog[name])
+        if not self._columns[name].several:
+            return values
+        values = pc.if_else(pc.equal(pc.list_value_length(values), 0), pa.scalar(None, values.type), values)
+        if self.is_media(name):
+            return pc.list_element(values, 0)
+        return pa.array([some and listed(some) for some in values.to_pylist()], pa.string())
+
     def _look(self, name: str) -> Content:
-        payload = whole(self._catalog[name])
-        if self._columns[name].several:
-            empty = pc.equal(pc.list_value_length(payload), 0)
-            payload = pc.list_element(pc.if_else(empty, pa.scalar(None, payload.type), payload), 0)
+        payload = self._payload(name)
         present = payload.is_valid().to_numpy(zero_copy_only=False)
         content, known = hashes.none_yet(len(payload)), np.zeros(len(payload), dtype=bool)
         if self.is_media(name):

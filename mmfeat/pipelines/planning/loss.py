@@ -19,6 +19,7 @@ from mmfeat.pipelines.planning.contents import Contents, Part
 from mmfeat.schemas.errors import GateFailed
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.ids import Places
+from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.spec import FeatureSpec
 
 # One of a handful is changed by hand; a fault takes more, or everything.
@@ -91,16 +92,20 @@ def refuse_losses(losses: Sequence[Loss], most: float, uri: str) -> None:
 
 def _lacking(spec: FeatureSpec, contents: Contents, of_features: Mapping[str, np.ndarray]) -> np.ndarray:
     """``[n]`` bool: the items that lack something which the feature must have."""
-    lacks = np.zeros(len(contents.ids), dtype=bool)
-    for one in spec.inputs:
-        if one.optional:
-            continue
-        if one.source in of_features:
-            lacks |= of_features[one.source]
-        elif contents.is_media(one.column) or contents.is_text(one.column):
-            part = Part(one.column, contents.of(one.column), needs_words=one.named)
-            lacks |= ~part.present() | _without_file(part)
-    return lacks
+    if spec.needs_any:
+        return np.asarray(np.logical_and.reduce([_lacks(one, contents, of_features) for one in spec.inputs]))
+    needed = [one for one in spec.inputs if not one.optional]
+    return np.asarray(np.logical_or.reduce([_lacks(one, contents, of_features) for one in needed]))
+
+
+def _lacks(read: Input, contents: Contents, of_features: Mapping[str, np.ndarray]) -> np.ndarray:
+    """``[n]`` bool: the items that lack one input."""
+    if read.source in of_features:
+        return of_features[read.source]
+    if not (contents.is_media(read.column) or contents.is_text(read.column)):
+        return np.zeros(len(contents.ids), dtype=bool)
+    part = Part(read.column, contents.of(read.column), needs_words=read.named)
+    return np.asarray(~part.has_value() | _without_file(part))
 
 
 def _without_file(part: Part) -> np.ndarray:

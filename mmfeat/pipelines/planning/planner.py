@@ -419,18 +419,22 @@ class Planner:
         column, n = self.columns[number], len(self.ids)
         missing, waiting, undecided = (np.zeros(n, dtype=bool) for _ in range(3))
         failed: dict[str, np.ndarray] = {}
+        nothing = np.full(n, self.specs[number].needs_any)
         for part in parts:
+            nothing &= ~part.has_value()
             if part.column not in pending:
                 missing |= ~part.present()
                 continue
             above = self.columns[self.by_name[part.column]]
             waits = ~_not_deferred(above)
             waiting |= waits
+            nothing &= ~pending[part.column] & ~waits
             if not part.optional:
                 absent = ~pending[part.column] & ~waits & ~part.present()
                 failed[part.column] = absent & (above.status == IS_FAILED)
                 missing |= absent & ~failed[part.column]
                 undecided |= pending[part.column] | waits
+        missing |= nothing
         column.done |= missing & (column.status == IS_MISSING)
         self._settle(number, missing & ~column.done, IS_MISSING)
         lacking = missing
@@ -546,7 +550,9 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 
 def _all_present(parts: Sequence[Part]) -> np.ndarray:
-    """``[n]`` bool: the items that have everything that must be there."""
+    """``[n]`` bool: the items that have everything that must be there; something, where nothing must."""
+    if all(part.optional for part in parts):
+        return np.asarray(np.logical_or.reduce([part.has_value() for part in parts]))
     return np.asarray(np.logical_and.reduce([part.present() for part in parts]))
 
 

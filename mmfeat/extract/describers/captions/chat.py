@@ -26,7 +26,7 @@ from mmfeat.schemas.inputs import PictureFormat, PixelView
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.outputs import TextOut
 from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, Prompt, Summary
-from mmfeat.schemas.templates import fill
+from mmfeat.schemas.templates import fill, trimmed
 
 #: What a prompt can name that is not the item's: see :class:`PromptFile`.
 _OF_CLIPS = ("times", "scenes")
@@ -204,7 +204,7 @@ class ChatCaptioner(Captioner):
         """The frames and the named texts of a row."""
         frames, *texts = row
         names = (one.source for one in self.spec.inputs[1:])
-        return Item(frames, {name: (text or "").strip() for name, text in zip(names, texts, strict=True)})
+        return Item(frames, {name: trimmed(text or "") for name, text in zip(names, texts, strict=True)})
 
     def turns(self, item: Item) -> list[Turn]:
         """What is asked about the item's pictures: one question, or one per scene."""

@@ -91,7 +91,7 @@ def _decided(entry: _Entry | None, dtype: ComputeDtype) -> bool:
 
 def _place(spec: FeatureSpec) -> Path:
     """The folder of the networks that are this spec's."""
-    image, prepare = spec.pixels, spec.inputs[0].prepare
+    image, prepare = spec.pixels, spec.given[0].prepare
     text = prepare if isinstance(prepare, TextPrepare) else None
     facts = {
         "format": _FORMAT,
