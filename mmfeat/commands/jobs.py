@@ -282,7 +282,7 @@ def _print_report(report: RunReport) -> None:
         for reason, count in list(feature.reasons.items())[:_SHOWN_REASONS]:
             console.say(f"  {feature.version}: {count:,} x {reason}")
         for kind, count in feature.marks.items():
-            console.say(f"  {feature.version}: {count:,} texts are marked: {kind} (see `mmfeat failures`)")
+            console.say(f"  {feature.version}: {count:,} values are marked: {kind} (see `mmfeat failures`)")
     for notice in report.notices:
         console.say(f"Note: {notice}.")
     if report.promoted:

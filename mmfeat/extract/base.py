@@ -18,14 +18,14 @@ from mmfeat.schemas.composed import ComposedText
 from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import Input, Prepare
-from mmfeat.schemas.media import Frames
+from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.server import Sending
 from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
 #: One value per input that the spec gives, in its order: a text ``str``, a picture or clip
-#: :class:`~mmfeat.schemas.media.Frames`, a sound :class:`~mmfeat.schemas.sound.Sound`; None where an item
-#: lacks an optional one.
+#: :class:`~mmfeat.schemas.media.Frames`, several pictures :class:`~mmfeat.schemas.media.Pictures`, a sound
+#: :class:`~mmfeat.schemas.sound.Sound`; None where an item lacks an optional one.
 Row = tuple[Any, ...]
 
 Options = TypeVar("Options", bound=Frozen)
@@ -256,10 +256,21 @@ class Encoder(Method):
         normalised again where the spec says so, as CLIP4Clip's parameter-free mean pooling does
         (arXiv 2104.08860).
         """
-        counts = [len(clip.pixels) for clip in clips]
-        flat = self.encode_images(np.concatenate([clip.pixels for clip in clips]))
-        ends = np.cumsum(counts)
-        means = np.stack([flat[e - n : e].mean(axis=0) for e, n in zip(ends, counts, strict=True)])
+        return self._means([clip.pixels for clip in clips])
+
+    def encode_pictures(self, items: Sequence[Pictures]) -> Sequence[np.ndarray] | np.ndarray:
+        """``n`` items' pictures to float32 vectors: the mean of an item's pictures, as of a clip's frames,
+        or ``[pictures, dims]`` of each item where a feature has a vector of each picture."""
+        pixels = [np.stack(item.pixels) for item in items]
+        return self._each(pixels) if self.spec.form == "tokens" else self._means(pixels)
+
+    def _each(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """The vectors of each item's pictures, all of which are encoded together."""
+        ends = np.cumsum([len(of_item) for of_item in pixels])
+        return np.split(self.encode_images(np.concatenate(pixels)), ends[:-1])
+
+    def _means(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+        means = np.stack([vectors.mean(axis=0) for vectors in self._each(pixels)])
         if self.spec.options.get("normalize"):
             means /= np.linalg.norm(means, axis=-1, keepdims=True)
         return means
@@ -270,6 +281,8 @@ class Encoder(Method):
             raise NotImplementedError(f"{self.spec.method} does not say how it reads several inputs together")
         values = [value for (value,) in rows]
         modality = self.spec.given[0].modality
+        if modality == "image" and isinstance(values[0], Pictures):
+            return self.encode_pictures(values)
         if modality == "image":
             return self.encode_images(np.concatenate([frames.pixels for frames in values]))
         if modality == "video":

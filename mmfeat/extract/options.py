@@ -12,6 +12,7 @@ from mmfeat.extract.base import Ask, AskedInput
 from mmfeat.schemas.errors import ConfigError, MissingExtra
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import (
+    MOST_PICTURES,
     FrameSampling,
     ImagePrepare,
     Input,
@@ -26,6 +27,7 @@ from mmfeat.schemas.outputs import StoreDtype
 from mmfeat.schemas.spec import ComputeDtype
 
 _DEFAULT_FRAMES = 8
+_DEFAULT_PICTURES = 8
 _DEFAULT_FRAMES_OF_A_SCENE = 3
 _DEFAULT_SCENES = 16
 _DEFAULT_SCENE_SECONDS = 1.0
@@ -61,10 +63,12 @@ class FrameOptions(Frozen):
 
 
 class PictureOptions(FrameOptions):
-    """How pictures are shown to an encoder; of no use where it reads none."""
+    """How pictures are shown to an encoder, and which of a list; of no use where it reads none."""
 
     crop: Literal["center", "squash", "pad"] | None = None
     jpeg: Literal["exact", "scaled"] | None = None
+    pictures: Literal["first", "mean", "each"] | None = None
+    max_pictures: int | None = Field(default=None, gt=0, le=MOST_PICTURES)
 
 
 class VectorOptions(Frozen):
@@ -84,6 +88,7 @@ class WeightsOptions(Frozen):
 
 
 FRAME_OPTIONS = tuple(FrameOptions.model_fields)
+LIST_OPTIONS = ("pictures", "max_pictures")
 PICTURE_OPTIONS = tuple(name for name in PictureOptions.model_fields if name not in FRAME_OPTIONS)
 _SCENE_OPTIONS = ("scene_detector", "scene_threshold", "min_scene_seconds", "max_scenes")
 
@@ -118,8 +123,22 @@ def pixel_input(ask: Ask[Any], read: AskedInput, view: PixelView, **prepared: An
         prepare = VideoPrepare(view=view, sampling=frame_sampling(ask), cut=cut, **prepared)
     else:
         refuse_options(ask, FRAME_OPTIONS, "a clip")
-        prepare = ImagePrepare(view=view, **prepared)
+        prepare = ImagePrepare(view=view, several=_several(ask, read), **prepared)
     return read.prepared(prepare)
+
+
+def _several(ask: Ask[Any], read: AskedInput) -> int | None:
+    """How many pictures of a list are read; None where the first one is read alone."""
+    options = ask.options
+    wanted = getattr(options, "pictures", "all")
+    if not read.several:
+        refuse_options(ask, LIST_OPTIONS, "a list of pictures")
+    if wanted in (None, "first"):
+        refuse_options(ask, ("max_pictures",), 'pictures = "mean" and "each"')
+    if not read.several or wanted in (None, "first"):
+        return None
+    most: int = options.max_pictures or _DEFAULT_PICTURES
+    return most if most > 1 else None
 
 
 def frame_sampling(ask: Ask[Any]) -> FrameSampling:

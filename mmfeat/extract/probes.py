@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from mmfeat.extract.base import Row
-from mmfeat.schemas.inputs import AudioPrepare, Input, PixelPrepare, VideoPrepare
-from mmfeat.schemas.media import Frames, Scene
+from mmfeat.schemas.inputs import AudioPrepare, ImagePrepare, Input, PixelPrepare, VideoPrepare
+from mmfeat.schemas.media import Frames, Pictures, Scene
 from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -45,11 +45,20 @@ def probe_value(read: Input, row: int) -> Any:
     prepare = read.prepare
     if read.modality == "text":
         return _TEXTS[row % len(_TEXTS)] + (f" {row}" if row >= len(_TEXTS) else "")
+    if isinstance(prepare, ImagePrepare) and prepare.several is not None:
+        return _pictures(prepare, row)
     if isinstance(prepare, PixelPrepare):
         return _frames(prepare, row)
     if isinstance(prepare, AudioPrepare):
         return _sound(prepare, row)
     raise TypeError(f"no {read.modality} can be made up for {read.source!r}; give rows")
+
+
+def _pictures(prepare: ImagePrepare, row: int) -> Pictures:
+    """Pictures of an item, more or fewer of them."""
+    most = prepare.several or 1
+    one = prepare.model_copy(update={"several": None})
+    return Pictures(tuple(_frames(one, row + n).pixels[0] for n in range(min(1 + row % 3, most))))
 
 
 def _frames(prepare: PixelPrepare, row: int) -> Frames:

@@ -15,6 +15,8 @@ PictureFormat = Literal["png", "jpeg"]
 
 #: The modality of an input that is another feature's vectors.
 VECTOR = "vector"
+#: The most pictures of one item that a feature can read.
+MOST_PICTURES = 256
 
 
 class PixelView(Frozen):
@@ -136,9 +138,19 @@ class PixelPrepare(Frozen):
 
 
 class ImagePrepare(PixelPrepare):
-    """One picture."""
+    """One picture, or the first ones of a list, each in the view.
+
+    Attributes:
+        several: how many pictures of a list are read at most; None where the first one is read alone.
+    """
 
     kind: Literal["image"] = "image"
+    several: int | None = Field(default=None, gt=1, le=MOST_PICTURES)
+
+    @property
+    def pictures(self) -> int:
+        """See :attr:`PixelPrepare.pictures`."""
+        return self.several or 1
 
 
 class VideoPrepare(PixelPrepare):
@@ -203,7 +215,7 @@ Prepare = Annotated[TextPrepare | ImagePrepare | VideoPrepare | AudioPrepare, Fi
 
 
 class Input(Frozen):
-    """One thing that a feature reads. Of a column that holds lists of files the first one is read.
+    """One thing that a feature reads. Of a list of files the first one is read, unless ``prepare`` says more.
 
     Attributes:
         source: a column, a column's track (``video.sound``), or a feature.
@@ -226,7 +238,20 @@ class Input(Frozen):
         """The source without its track: the column or feature that is read."""
         return self.source.partition(".")[0]
 
+    @property
+    def key(self) -> str:
+        """What is planned, read and decoded as one: the column, or so many files of each list in it
+        (``photos[8]``)."""
+        several = self.prepare.several if isinstance(self.prepare, ImagePrepare) else None
+        return self.column if several is None else f"{self.column}[{several}]"
+
     def identity(self) -> dict[str, Any]:
         """What of it decides values, as plain JSON types; what is not set is left out."""
         body = self.model_dump(mode="json", exclude_none=True)
         return {key: value for key, value in body.items() if value is not False}
+
+
+def column_of(key: str) -> tuple[str, int | None]:
+    """The column that a key names, and how many files of each list; None where the first one is read."""
+    column, _, several = key.partition("[")
+    return column, int(several.removesuffix("]")) if several else None

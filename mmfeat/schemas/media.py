@@ -123,6 +123,19 @@ class Scene:
 
 
 @dataclass(frozen=True)
+class Pictures:
+    """Several pictures of one item in one view.
+
+    Attributes:
+        pixels: uint8 ``[height, width, 3]`` RGB of each that could be read, in the order of the list.
+        lost: ``(number from 1, stage, reason)`` of each that could not.
+    """
+
+    pixels: tuple[np.ndarray, ...]
+    lost: tuple[tuple[int, str, str], ...] = ()
+
+
+@dataclass(frozen=True)
 class Frames:
     """The frames of one image (one frame) or clip in one view.
 

@@ -14,23 +14,28 @@ from dataclasses import dataclass
 from string import Formatter
 
 #: Ends each value of a list that is handed on as one text. No text that people write holds it.
-_END = "\x1f"
+END = "\x1f"
 _JOINED_BY = ", "
 
 
 def listed(values: Iterable[str]) -> str:
     """A list of texts as one text, which :func:`plain` and :func:`fill` read as a list."""
-    return "".join(value.replace(_END, " ") + _END for value in values)
+    return "".join(value.replace(END, " ") + END for value in values)
+
+
+def values_of(text: str) -> list[str]:
+    """The texts that :func:`listed` was given."""
+    return text.split(END)[:-1] if text.endswith(END) else text.split(END)
 
 
 def plain(text: str, joined_by: str = _JOINED_BY) -> str:
     """A text as it is, and a list with its values joined."""
-    return joined_by.join(_values(text)) if _END in text else text
+    return joined_by.join(values_of(text)) if END in text else text
 
 
 def trimmed(text: str) -> str:
     """A text, or each of a list's values, without blanks at its ends."""
-    return listed(value.strip() for value in _values(text)) if _END in text else text.strip()
+    return listed(value.strip() for value in values_of(text)) if END in text else text.strip()
 
 
 @dataclass(frozen=True)
@@ -113,13 +118,9 @@ def _place(field: str, words: str, conversion: str | None) -> _Place:
 
 
 def _as_python(value: str) -> str:
-    if _END in value:
-        return repr(_values(value))
+    if END in value:
+        return repr(values_of(value))
     try:
         return repr(float(value))
     except ValueError:
         return value
-
-
-def _values(text: str) -> list[str]:
-    return text.split(_END)[:-1] if text.endswith(_END) else text.split(_END)

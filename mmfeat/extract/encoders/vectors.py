@@ -7,8 +7,8 @@ from typing import Any
 
 from mmfeat.extract.base import Ask
 from mmfeat.schemas.frozen import Frozen
-from mmfeat.schemas.inputs import Input
-from mmfeat.schemas.outputs import StoreDtype, VectorOut, VectorsOut
+from mmfeat.schemas.inputs import ImagePrepare, Input
+from mmfeat.schemas.outputs import Output, StoreDtype, TokensOut, VectorOut, VectorsOut
 from mmfeat.schemas.spec import ComputeDtype, FeatureSpec, ModelCard, Pooling, Weights
 
 
@@ -51,7 +51,14 @@ def vector_spec(
     """
     options = ask.options
     dtype: StoreDtype = options.store_dtype or "float32"
-    one = VectorOut(dims=dims, dtype=dtype)
+    several = isinstance(read.prepare, ImagePrepare) and read.prepare.several is not None
+    output: Output = VectorOut(dims=dims, dtype=dtype)
+    if several and options.pictures == "each":
+        if vectors is not None:
+            raise ask.error("a picture has several vectors", 'Take pictures = "mean" or "first".')
+        output = TokensOut(dims=dims, dtype=dtype)
+    elif vectors is not None:
+        output = VectorsOut(count=vectors, dims=dims, dtype=dtype)
     resolved = VectorSettings(
         normalize=normalize if options.normalize is None else options.normalize,
         compute_dtype=options.dtype or "float32",
@@ -60,7 +67,7 @@ def vector_spec(
     )
     return ask.spec(
         inputs=(read,),
-        output=one if vectors is None else VectorsOut(count=vectors, dims=dims, dtype=dtype),
+        output=output,
         model=model,
         weights=weights,
         method_version=method_version,

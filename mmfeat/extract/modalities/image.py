@@ -45,7 +45,8 @@ class ImageModality(PixelModality):
         """See :meth:`Modality.cost`."""
         if not isinstance(prepare, ImagePrepare):
             return Cost()
-        return Cost(bytes=3 * prepare.view.height * prepare.view.width)
+        n = prepare.pictures
+        return Cost(bytes=3 * prepare.view.height * prepare.view.width * n, pictures=n, covers=n)
 
 
 IMAGE = ImageModality()

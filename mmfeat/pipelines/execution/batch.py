@@ -14,6 +14,7 @@ from mmfeat.extract import modalities
 from mmfeat.extract.base import Caption, Row, Usage
 from mmfeat.extract.failures import as_item_error
 from mmfeat.extract.fence.decode import Wanted
+from mmfeat.pipelines.execution.several import pictures_of
 from mmfeat.pipelines.planning.columns import UPSTREAM
 from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, joint_hash
 from mmfeat.pipelines.planning.groups import media_columns_of
@@ -23,7 +24,7 @@ from mmfeat.report.marks import marks_of
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.inputs import Input
-from mmfeat.schemas.media import Frames
+from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.spec import FeatureSpec, text_hash
 from mmfeat.schemas.templates import plain
 
@@ -60,15 +61,15 @@ DATA, FACTS = "data", "facts"
 
 @dataclass(frozen=True)
 class Decoding:
-    """One way in which a media column is wanted."""
+    """One way in which a media column, or the first files of its lists, is wanted."""
 
-    column: str
+    key: str
     wanted: Wanted
 
     @classmethod
     def of(cls, read: Input) -> Decoding:
         """What an input wants."""
-        return cls(read.column, Wanted.of(read))
+        return cls(read.key, Wanted.of(read))
 
 
 def decodings(specs: Sequence[FeatureSpec]) -> list[Decoding]:
@@ -220,7 +221,7 @@ class Batch:
                     return None
                 raise
         else:
-            text = self._cell(PAYLOAD + read.column, row)
+            text = self._cell(PAYLOAD + read.key, row)
         if text is None or not read.named:
             return text and plain(text)
         # A text of blanks says nothing that a prompt could use.
@@ -228,11 +229,11 @@ class Batch:
 
     def _decoded(self, row: int, read: Input) -> Any:
         """A file's value, its array without a copy; ItemError where it failed."""
-        if self._cell(PAYLOAD + read.column, row) is None:
+        if self._cell(PAYLOAD + read.key, row) is None:
             return None
-        stage = self._cell(STAGE + read.column, row)
+        stage = self._cell(STAGE + read.key, row)
         if stage is not None:
-            raise ItemError(stage, self._cell(REASON + read.column, row))
+            raise ItemError(stage, self._cell(REASON + read.key, row))
         k = self.decodings.index(Decoding.of(read))
         facts = self._cell(f"{FACTS}{k}", row)
         if facts is None:
@@ -241,22 +242,24 @@ class Batch:
         if "failure" in found:
             raise ItemError(*found["failure"])
         cell = self.table[f"{DATA}{k}"][row].as_buffer()
+        if "several" in found:
+            return pictures_of(found["several"], cell)
         data = np.frombuffer(cell, np.dtype(found.pop("dtype"))).reshape(found.pop("shape"))
         return modalities.media(read.modality).unpack(modalities.Packed(found, data))
 
     def _hash(self, row: int, read: Input) -> str | None:
         """The content hash of one input; of what an item may lack and lacks, zeros."""
         if _is_media(read):
-            if read.optional and self._cell(PAYLOAD + read.column, row) is None:
+            if read.optional and self._cell(PAYLOAD + read.key, row) is None:
                 return ABSENT
-            hashed: str | None = self._cell(HASH + read.column, row)
+            hashed: str | None = self._cell(HASH + read.key, row)
             return hashed
         number = self.by_name.get(read.source)
         if number is not None and self.wants(row, number):
             value = self.results[number][row].value
             text = None if value is None else value.decode()
         else:
-            text = self._cell(PAYLOAD + read.column, row)
+            text = self._cell(PAYLOAD + read.key, row)
         if text is None:
             return ABSENT if read.optional else None
         return text_hash(text)
@@ -292,13 +295,21 @@ class NotReached(Exception):
 
 
 def marked(spec: FeatureSpec, value: Value, read: Row) -> Value:
-    """A value that says in its facts what of its inputs does: that a clip is cut short."""
-    is_cut = any(isinstance(one, Frames) and one.cut for one in read)
-    if value.status != OK or not is_cut:
+    """A value that says in its facts what of its inputs does: a clip is cut short, pictures are lost."""
+    if value.status != OK:
         return value
-    facts = json.dumps({**json.loads(value.facts or "{}"), "cut": True})
-    note = f'{spec.version}: clips that are cut short were taken as far as they go (cut = "accept")'
-    return replace(value, facts=facts, note=note)
+    facts: dict[str, Any] = json.loads(value.facts or "{}")
+    if any(isinstance(one, Frames) and one.cut for one in read):
+        facts["cut"] = True
+        note = f'{spec.version}: clips that are cut short were taken as far as they go (cut = "accept")'
+        value = replace(value, facts=json.dumps(facts), note=note)
+    if lost := [of_one for one in read if isinstance(one, Pictures) for of_one in one.lost]:
+        facts |= {"lost_pictures": lost, "marks": [*facts.get("marks", ()), "lost picture"]}
+        told = "; ".join(f"picture {number}: {stage}: {reason}" for number, stage, reason in lost)
+        note = f"{spec.version}: items some of whose pictures could not be read have those of the others"
+        reason = "; ".join(filter(None, (value.reason, told)))
+        value = replace(value, facts=json.dumps(facts), note=note, reason=reason)
+    return value
 
 
 def encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> Value:

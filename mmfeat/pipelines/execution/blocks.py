@@ -71,7 +71,7 @@ def _block_sizes(work: pa.Table, specs: Sequence[FeatureSpec], calls: Calls) -> 
     reading = [spec for spec in wanted if media_inputs(spec)]
     if not reading:
         return _TEXTS_PER_CALL, _MOST_TEXTS
-    reads = {(one.column, one.modality, one.prepare): one for spec in reading for one in media_inputs(spec)}
+    reads = {(one.key, one.modality, one.prepare): one for spec in reading for one in media_inputs(spec)}
     decoded = sum(modalities.modality(one.modality).cost(one.prepare).bytes for one in reads.values())
     most = max(1, _BLOCK_BYTES // max(1, decoded))
     call = min(most, max(calls.rows(spec, class_of(spec)) for spec in reading))

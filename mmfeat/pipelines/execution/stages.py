@@ -46,12 +46,15 @@ from mmfeat.pipelines.execution.batch import (
 )
 from mmfeat.pipelines.execution.bisect import Bisection
 from mmfeat.pipelines.execution.calls import Calls
+from mmfeat.pipelines.execution.several import together
 from mmfeat.pipelines.planning.work import STAMP, payload_of
 from mmfeat.schemas.errors import ConservationError, ItemError
 from mmfeat.schemas.featureset import FAILED
+from mmfeat.schemas.inputs import column_of
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.server import Sending
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.templates import values_of
 
 
 class Decode:
@@ -71,7 +74,7 @@ class Decode:
         self.limits = limits
         self.fenced = fenced
         self.decodings = decodings(specs)
-        self.columns = list(dict.fromkeys(one.column for one in self.decodings))
+        self.columns = list(dict.fromkeys(one.key for one in self.decodings))
 
     def __call__(self, work: pa.Table) -> pa.Table:
         """One batch of work items, decoded."""
@@ -84,17 +87,14 @@ class Decode:
     def _decoded(self, column: str, work: pa.Table, features: Sequence[Sequence[int]]) -> dict[str, pa.Array]:
         """What decoding adds for one media column."""
         locations = payload_of(work, column).to_pylist()
-        numbers = [k for k, one in enumerate(self.decodings) if one.column == column]
+        numbers = [k for k, one in enumerate(self.decodings) if one.key == column]
         wanted = [
             self._wanted(column, row) if place is not None else ()
             for place, row in zip(locations, features, strict=True)
         ]
-        media = self._media(
-            [MediaRequest(place, ways) for place, ways in zip(locations, wanted, strict=True) if ways]
-        )
-        outcomes = [next(media) if ways else Decoded() for ways in wanted]
         stamps = work[STAMP + column].to_pylist() if STAMP + column in work.column_names else []
         stamps = stamps or [None] * len(work)
+        outcomes = list(self._outcomes(column, locations, wanted, stamps))
         failures = [one.failure for one in outcomes]
         texts = {
             HASH: [one.content_hash for one in outcomes],
@@ -112,15 +112,32 @@ class Decode:
             columns |= _cells(k, way, values)
         return columns
 
+    def _outcomes(
+        self,
+        column: str,
+        locations: Sequence[str | None],
+        wanted: Sequence[tuple[Wanted, ...]],
+        stamps: Sequence[str | None],
+    ) -> Iterator[Decoded]:
+        """What became of each work item's file, or of its files where it has several."""
+        places = zip(locations, wanted, strict=True)
+        files = [values_of(place) if place and ways else [] for place, ways in places]
+        asked = zip(files, wanted, strict=True)
+        media = self._media([MediaRequest(file, ways) for of_item, ways in asked for file in of_item])
+        several = column_of(column)[1] is not None
+        for of_item, stamp in zip(files, stamps, strict=True):
+            found = [next(media) for _ in of_item]
+            yield together(of_item, found, stamp) if several else found[0] if found else Decoded()
+
     def _wanted(self, column: str, features: Sequence[int]) -> tuple[Wanted, ...]:
         """The ways in which a work item's features want a column, in a fixed order."""
         reads = {
             Wanted.of(one)
             for number in features
             for one in media_inputs(self.specs[number])
-            if one.column == column
+            if one.key == column
         }
-        return tuple(one.wanted for one in self.decodings if one.column == column and one.wanted in reads)
+        return tuple(one.wanted for one in self.decodings if one.key == column and one.wanted in reads)
 
     def _media(self, requests: Sequence[MediaRequest]) -> Iterator[Decoded]:
         if self.fenced:
@@ -139,11 +156,25 @@ def _cells(k: int, way: Wanted, values: Sequence[Any]) -> dict[str, pa.Array]:
             failed = None if value is None else json.dumps({"failure": [value.stage, value.reason]})
             facts.append(failed)
             continue
-        packed = modality.pack(value)
-        data.append(np.ascontiguousarray(packed.data).data.cast("B"))
-        shaped = {"shape": packed.data.shape, "dtype": packed.data.dtype.name, **packed.facts}
-        facts.append(json.dumps(shaped))
+        each = [one if isinstance(one, ItemError) else modality.pack(one) for one in _each(value)]
+        arrays = [one.data for one in each if not isinstance(one, ItemError)]
+        parts = [np.ascontiguousarray(array).data.cast("B") for array in arrays]
+        data.append(parts[0] if len(parts) == 1 else b"".join(parts))
+        shaped = [_shaped(one) for one in each]
+        facts.append(json.dumps({"several": shaped} if isinstance(value, tuple) else shaped[0]))
     return {f"{DATA}{k}": pa.array(data, pa.large_binary()), f"{FACTS}{k}": pa.array(facts, pa.string())}
+
+
+def _each(value: Any) -> tuple[Any, ...]:
+    """The values of several files, or the one of one."""
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _shaped(packed: modalities.Packed | ItemError) -> dict[str, Any]:
+    """What there is to know of a decoded value beside its bytes."""
+    if isinstance(packed, ItemError):
+        return {"failure": [packed.stage, packed.reason]}
+    return {"shape": packed.data.shape, "dtype": packed.data.dtype.name, **packed.facts}
 
 
 class Encode:

@@ -11,9 +11,10 @@ import pyarrow.compute as pc
 
 from mmfeat.extract.media.read import location_stamp, stamp_of
 from mmfeat.pipelines.planning import hashes
+from mmfeat.pipelines.planning.several import joined_file_stamps, joined_lists
 from mmfeat.schemas.catalog import columns_of
 from mmfeat.schemas.ids import slices, whole
-from mmfeat.schemas.templates import listed
+from mmfeat.schemas.inputs import column_of
 
 #: Between the stamps of several files that are read together. No file stamp and no address holds it.
 BETWEEN_STAMPS = "\x1e"
@@ -137,11 +138,12 @@ class Contents:
 
     def modality(self, name: str) -> str:
         """The modality of a column."""
-        return self._columns[name].modality
+        return self._columns[column_of(name)[0]].modality
 
     def is_media(self, name: str) -> bool:
         """Whether a column's values are files; False of what is no column."""
-        return name in self._columns and self._columns[name].is_media
+        column, _ = column_of(name)
+        return column in self._columns and self._columns[column].is_media
 
     def is_text(self, name: str) -> bool:
         """Whether a column's values are texts; False of what is no column."""
@@ -152,27 +154,32 @@ class Contents:
         media."""
         return joint_stamps([self.of(name).stamps(rows) for name in names], len(rows))
 
-    def _payload(self, name: str) -> pa.Array:
-        """``[n]`` the location or text of each item; all texts of a list, and the first file of one."""
-        values = whole(self._catalog[name])
-        if not self._columns[name].several:
-            return values
-        values = pc.if_else(pc.equal(pc.list_value_length(values), 0), pa.scalar(None, values.type), values)
-        if self.is_media(name):
-            return pc.list_element(values, 0)
-        return pa.array([some and listed(some) for some in values.to_pylist()], pa.string())
-
     def _look(self, name: str) -> Content:
-        payload = self._payload(name)
+        column, several = column_of(name)
+        values = whole(self._catalog[column])
+        if self._columns[column].several:
+            values = self._of_lists(column, values, several)
+        joined = pa.types.is_list(values.type)
+        payload = joined_lists(values) if joined else values
         present = payload.is_valid().to_numpy(zero_copy_only=False)
         content, known = hashes.none_yet(len(payload)), np.zeros(len(payload), dtype=bool)
         if self.is_media(name):
-            return Content(present, payload, _file_stamps(payload), content, known)
+            stamps = _file_stamps(values.flatten() if joined else values)
+            stamps = joined_file_stamps(values, stamps) if joined else stamps
+            return Content(present, payload, stamps, content, known)
         found = Content(present, payload, None, content, known)
         for start, some in slices(payload):
             rows = start + np.flatnonzero(present[start : start + len(some)])
             found.learn(rows, hashes.of_texts(some.drop_null()))
         return found
+
+    def _of_lists(self, column: str, values: pa.Array, several: int | None) -> pa.Array:
+        """``[n]`` what is read of each list: all texts, or so many files; the first file alone is no list."""
+        empty = pc.equal(pc.list_value_length(values), 0)
+        values = pc.if_else(empty, pa.scalar(None, values.type), values)
+        if several is not None:
+            return pc.list_slice(values, 0, several)
+        return pc.list_element(values, 0) if self._columns[column].is_media else values
 
 
 def has_words(texts: pa.Array) -> np.ndarray:

@@ -16,9 +16,11 @@ import pyarrow as pa
 
 from mmfeat.extract.media.read import read_media, size_of_stamp
 from mmfeat.pipelines.planning import hashes
+from mmfeat.pipelines.planning.several import joined_hash
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.ids import slices
 from mmfeat.schemas.media import FetchOptions
+from mmfeat.schemas.templates import values_of
 
 # Hashing is bound by the disk and releases the interpreter lock.
 _THREADS = 8
@@ -28,14 +30,20 @@ _EDGE_BYTES = 4096
 _Read = TypeVar("_Read")
 
 
-def hash_contents(locations: pa.Array, max_bytes: int, fetch: FetchOptions) -> tuple[np.ndarray, np.ndarray]:
+def hash_contents(
+    locations: pa.Array, max_bytes: int, fetch: FetchOptions, *, several: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
     """SHA-256 of the files' contents.
+
+    Args:
+        several: whether each location is several joined ones, whose hash is a joined one.
 
     Returns:
         ``[m, 4]`` uint64, of the files that could be read; ``[n]`` bool, which these are (of the others
         the run will say why).
     """
-    read = list(_each(locations, lambda location: _hash(location, max_bytes, fetch)))
+    hashed = _hash_of_several if several else _hash
+    read = list(_each(locations, lambda location: hashed(location, max_bytes, fetch)))
     raw = b"".join(content for content in read if content is not None)
     there = np.array([content is not None for content in read], dtype=bool)
     return np.frombuffer(raw, np.uint64).reshape(-1, hashes.WORDS), there
@@ -76,6 +84,12 @@ def _hash(location: str, max_bytes: int, fetch: FetchOptions) -> bytes | None:
         return bytes.fromhex(read_media(location, max_bytes, fetch).content_hash)
     except ItemError:
         return None
+
+
+def _hash_of_several(locations: str, max_bytes: int, fetch: FetchOptions) -> bytes | None:
+    each = [_hash(location, max_bytes, fetch) for location in values_of(locations)]
+    joined = joined_hash(None if one is None else one.hex() for one in each)
+    return None if joined is None else bytes.fromhex(joined)
 
 
 def _edges(location: str) -> int:

@@ -12,7 +12,7 @@ def media_columns_of(spec: FeatureSpec) -> tuple[str, ...]:
     """The columns of files that a feature reads, in the order of its inputs, each once."""
     return tuple(
         dict.fromkeys(
-            one.column for one in spec.inputs if one.upstream is None and modalities.is_media(one.modality)
+            one.key for one in spec.inputs if one.upstream is None and modalities.is_media(one.modality)
         )
     )
 
@@ -51,4 +51,4 @@ def _name(spec: FeatureSpec, joined: Sequence[set[str]]) -> str:
     for columns in joined:
         if columns & set(media):
             return "+".join(sorted(columns))
-    return "+".join(dict.fromkeys(one.column for one in spec.inputs))
+    return "+".join(dict.fromkeys(one.key for one in spec.inputs))

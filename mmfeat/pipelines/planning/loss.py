@@ -102,9 +102,9 @@ def _lacks(read: Input, contents: Contents, of_features: Mapping[str, np.ndarray
     """``[n]`` bool: the items that lack one input."""
     if read.source in of_features:
         return of_features[read.source]
-    if not (contents.is_media(read.column) or contents.is_text(read.column)):
+    if not (contents.is_media(read.key) or contents.is_text(read.key)):
         return np.zeros(len(contents.ids), dtype=bool)
-    part = Part(read.column, contents.of(read.column), needs_words=read.named)
+    part = Part(read.key, contents.of(read.key), needs_words=read.named)
     return np.asarray(~part.has_value() | _without_file(part))
 
 

@@ -41,7 +41,7 @@ from mmfeat.pipelines.planning.work import Work, taken
 from mmfeat.schemas.catalog import STAMPS_SCHEMA
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.ids import Places
-from mmfeat.schemas.inputs import VECTOR, Input
+from mmfeat.schemas.inputs import VECTOR, Input, column_of
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -142,7 +142,7 @@ class Planner:
 
     def _part(self, read: Input) -> Part:
         """An input that is a column."""
-        return Part(read.column, self.contents.of(read.column), read.optional, needs_words=read.named)
+        return Part(read.key, self.contents.of(read.key), read.optional, needs_words=read.named)
 
     def _recall(self, name: str) -> np.ndarray:
         """Learn the content of files by their remembered stamps; gives the items whose stamp is another."""
@@ -237,9 +237,11 @@ class Planner:
 
     def _read(self, name: str, items: np.ndarray) -> np.ndarray:
         """Learn the content of media by reading them; gives the items whose media could be read."""
-        content = self.contents.of(name)
+        content, several = self.contents.of(name), column_of(name)[1] is not None
         most = modalities.media(self.contents.modality(name)).max_bytes(self.limits)
-        read, there = hash_contents(content.payload.take(pa.array(items)), most, self.limits.fetch)
+        read, there = hash_contents(
+            content.payload.take(pa.array(items)), most, self.limits.fetch, several=several
+        )
         content.learn(items[there], read)
         return np.asarray(items[there])
 

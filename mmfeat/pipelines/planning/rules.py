@@ -19,6 +19,7 @@ from mmfeat.extract.fence.process import decode_fenced_all
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.templates import values_of
 
 _FIRST = "1"
 
@@ -43,16 +44,22 @@ def since(rules: str | None, spec: FeatureSpec, part: int) -> int:
 
 
 def touched(locations: Sequence[str], since: Sequence[int], modality: str, limits: MediaLimits) -> np.ndarray:
-    """``[n]`` bool: whether files that were read by earlier rules may have other values now.
+    """``[n]`` bool: whether files that were read by earlier rules may have other values now; of several
+    joined ones, whether one of them may.
 
     A file that cannot be read counts as touched: the run will say why.
     """
+    files = [values_of(location) for location in locations]
     requests = [
-        MediaRequest(location, (Wanted(modality, Changed(rule)),))
-        for location, rule in zip(locations, since, strict=True)
+        MediaRequest(file, (Wanted(modality, Changed(rule)),))
+        for of_item, rule in zip(files, since, strict=True)
+        for file in of_item
     ]
-    outcomes = decode_fenced_all(requests, limits)
-    return np.array([bool(found.values[0]) if found.values else True for found in outcomes], dtype=bool)
+    outcomes = (
+        bool(found.values[0]) if found.values else True for found in decode_fenced_all(requests, limits)
+    )
+    # Each outcome is taken, whatever those before it say.
+    return np.array([sum(next(outcomes) for _ in of_item) > 0 for of_item in files], dtype=bool)
 
 
 def _rule(modality: str) -> str:

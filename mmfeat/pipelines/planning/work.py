@@ -141,7 +141,7 @@ class Work:
     def _covers(self, group: str) -> int:
         """The work of one item of a group, in covers' worth; 0 of texts."""
         columns = self._media(group)
-        reads = (one for spec in self._specs for one in spec.inputs if one.column in columns)
+        reads = (one for spec in self._specs for one in spec.inputs if one.key in columns)
         return max((modalities.modality(one.modality).cost(one.prepare).covers for one in reads), default=0)
 
     def _media(self, group: str) -> list[str]:
@@ -194,7 +194,7 @@ class Work:
                 features = np.flatnonzero(wanted[:, start : start + len(numbers)].any(axis=1)).tolist()
                 break
             start += len(numbers)
-        columns = {one.column for n in features for one in self._specs[n].inputs if one.upstream is None}
+        columns = {one.key for n in features for one in self._specs[n].inputs if one.upstream is None}
         return columns | set(self._groups[group].texts)
 
     def _payload(self, group: str, name: str, rows: np.ndarray) -> pa.Array:

@@ -22,8 +22,8 @@ from mmfeat.extract.options import FrameOptions, Place, pixel_input
 from mmfeat.schemas.errors import ItemError, NotAsked
 from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
 from mmfeat.schemas.frozen import Frozen
-from mmfeat.schemas.inputs import PictureFormat, PixelView
-from mmfeat.schemas.media import Frames
+from mmfeat.schemas.inputs import MOST_PICTURES, PictureFormat, PixelView
+from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.outputs import TextOut
 from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, Prompt, Summary
 from mmfeat.schemas.templates import fill, trimmed
@@ -65,12 +65,12 @@ class Turn:
     """One turn of a conversation.
 
     Attributes:
-        pictures: uint8 ``[n, height, width, 3]`` RGB, shown before the text; of a user's turn only.
+        pictures: uint8 ``[height, width, 3]`` RGB each, shown before the text; of a user's turn only.
     """
 
     role: Literal["user", "assistant"]
     text: str
-    pictures: np.ndarray | None = None
+    pictures: np.ndarray | Sequence[np.ndarray] | None = None
 
 
 #: The last turn is the user's, and the reply answers it.
@@ -82,6 +82,7 @@ class ChatOptions(FrameOptions):
 
     jpeg: Literal["exact", "scaled"] | None = None
     max_side: int | None = Field(default=None, gt=0)
+    max_pictures: int | None = Field(default=None, gt=0, le=MOST_PICTURES)
     prompt: Place = None
     summary_prompt: Place = None
     max_new_tokens: int | None = Field(default=None, gt=0)
@@ -112,13 +113,20 @@ class ChatSettings(Frozen):
 
 @dataclass(frozen=True)
 class Item:
-    """One item as a question is made of it: its frames (one of an image), and the texts that prompts name.
+    """One item as a question is made of it: its frames (one of an image) or its pictures, and the texts that
+    prompts name.
 
     An optional text that the item lacks is empty.
     """
 
-    frames: Frames
+    frames: Frames | Pictures
     texts: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def clip(self) -> Frames:
+        """The frames of a clip, which alone has scenes."""
+        assert isinstance(self.frames, Frames), "resolve asks for scenes of clips only"
+        return self.frames
 
 
 class ChatCaptioner(Captioner):
@@ -210,7 +218,7 @@ class ChatCaptioner(Captioner):
         """What is asked about the item's pictures: one question, or one per scene."""
         if not len(item.frames.pixels):
             raise ItemError("caption", "no frame to describe")
-        parts = [item.frames] if self.settings.summary is None else list(_scenes(item.frames))
+        parts = [item.frames] if self.settings.summary is None else list(_scenes(item.clip))
         return [
             Turn("user", self._filled(self.settings.prompt, item, times=_times(part)), part.pixels)
             for part in parts
@@ -274,7 +282,7 @@ class _Described:
         if isinstance(answers, ItemError):
             raise answers
         captions = []
-        for scene, said in zip(item.frames.scenes, answers, strict=True):
+        for scene, said in zip(item.clip.scenes, answers, strict=True):
             if isinstance(said, NotAsked):
                 raise said
             if isinstance(said, ItemError) or not said.text:
@@ -289,7 +297,7 @@ class _Described:
             SceneCaption(
                 scene.start, scene.end, said.text, said.finish_reason, said.prompt_tokens, said.new_tokens
             )
-            for scene, said in zip(self.item.frames.scenes, self.captions, strict=True)
+            for scene, said in zip(self.item.clip.scenes, self.captions, strict=True)
         )
 
 
@@ -388,8 +396,9 @@ def _scenes(frames: Frames) -> Iterator[Frames]:
         start = end
 
 
-def _times(frames: Frames) -> str:
-    return ", ".join(f"{time:.1f} s" for time in frames.times)
+def _times(shown: Frames | Pictures) -> str:
+    times = shown.times if isinstance(shown, Frames) else ()
+    return ", ".join(f"{time:.1f} s" for time in times)
 
 
 def _of_those_left(outcomes: Sequence[Any], work: Callable[[list[Any]], Sequence[Any]]) -> list[Any]:

@@ -183,9 +183,11 @@ def _digest(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> str:
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
 
 
-def _pixel_digest(pictures: np.ndarray | None) -> str:
+def _pixel_digest(pictures: np.ndarray | Sequence[np.ndarray] | None) -> str:
     if pictures is None:
         return ""
+    if not isinstance(pictures, np.ndarray):
+        return "+".join(map(_pixel_digest, pictures))
     return hashlib.sha256(
         repr(pictures.shape).encode() + np.ascontiguousarray(pictures).tobytes()
     ).hexdigest()
