@@ -14,8 +14,10 @@ from mmfeat.schemas.errors import DatasetError
 
 MAX_EXAMPLES = 5
 
-# What an item has in a column: a text or location, or several of them.
+# What an item has in a column of texts or media: a text or location, or several of them.
 Cell = str | list[str] | None
+# What it has in any column.
+Value = Cell | float
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,14 @@ def refusals(notes: Iterable[Note]) -> str:
 
 
 def build_items(
-    ids: Iterable[str], values: Mapping[str, Mapping[str, Cell]], columns: Iterable[Column] = ()
+    ids: Iterable[str], values: Mapping[str, Mapping[str, Value]], columns: Iterable[Column] = ()
 ) -> pa.Table:
     """The catalog of ``ids`` in their order.
 
     Args:
-        values: a column's name to a map from item id to text or media location, or to a list of them
-            where the column holds several; an id that a map lacks has no such value.
+        values: a column's name to a map from item id to text, number or media location, or to a list of
+            texts or locations where the column holds several; an id that a map lacks has no such value, and
+            NaN is none.
         columns: those beside the usual ones.
 
     Returns:
@@ -89,7 +92,9 @@ def build_items(
     ids = list(ids)
     schema = catalog_schema(columns)
     cells = {name: [values.get(name, {}).get(item_id) for item_id in ids] for name in columns_of(schema)}
-    return pa.table({"item_id": ids, **cells}, schema=schema)
+    # From Pandas: NaN is null.
+    arrays = [pa.array(cells[name], schema.field(name).type, from_pandas=True) for name in cells]
+    return pa.table([pa.array(ids, pa.string()), *arrays], schema=schema)
 
 
 def existing_root(root: Path | None, adapter: str, what: str) -> Path:

@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 
 from mmfeat.datasets.base import Cell, Dataset, Note, note_of
 from mmfeat.datasets.media_checks import check_media
-from mmfeat.schemas.catalog import Column, columns_of
+from mmfeat.schemas.catalog import NUMBER, Column, columns_of
 from mmfeat.schemas.notebook import ShortRepr
 
 
@@ -24,12 +24,12 @@ class ColumnCount:
 
     Attributes:
         column: its name.
-        modality: ``text``, ``image``, ``video`` or ``audio``.
+        modality: ``text``, ``image``, ``video``, ``audio`` or ``number``.
         found: items that have it; a URL counts as found, for it is not asked for.
         missing: items that have none, blank texts included.
         unreadable: items with a file that is not there, is empty, or cannot be opened.
         duplicates: items whose text or content another item before them has; of a list all of it, in
-            the same order.
+            the same order. 0 for numbers, which say nothing by being the same.
         values: how many texts or files the items have together; more than items where it is a list.
     """
 
@@ -77,6 +77,9 @@ def check(dataset: Dataset) -> CheckReport:
     ids = items["item_id"].to_pylist()
     counts, notes = [], _id_notes(ids)
     for column in columns_of(items.schema).values():
+        if column.modality == NUMBER:
+            counts += _numbers(column, items[column.name])
+            continue
         cells = [_listed_cell(cell) for cell in items[column.name].to_pylist()]
         if any(cells):
             count, found = (_media if column.is_media else _texts)(column, ids, cells)
@@ -99,6 +102,13 @@ def _listed_cell(cell: Cell) -> list[str]:
     if cell is None:
         return []
     return [cell] if isinstance(cell, str) else cell
+
+
+def _numbers(column: Column, values: pa.ChunkedArray) -> list[ColumnCount]:
+    """The count of a column of numbers; none where no item has one."""
+    found = len(values) - values.null_count
+    count = ColumnCount(column.name, column.modality, found, values.null_count, 0, 0, found)
+    return [count] if found else []
 
 
 def _texts(column: Column, ids: list[str], cells: list[list[str]]) -> tuple[ColumnCount, list[Note]]:

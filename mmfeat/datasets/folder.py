@@ -7,15 +7,15 @@ from pathlib import Path
 
 from mmfeat.datasets.base import (
     MAX_EXAMPLES,
-    Cell,
     Dataset,
     Note,
+    Value,
     build_items,
     existing_folder,
     note_of,
     refusals,
 )
-from mmfeat.datasets.folder_columns import TITLES, folders_of, no_titles, refuse_lacking, texts_of
+from mmfeat.datasets.folder_columns import TITLES, folders_of, no_titles, refuse_lacking, written_in
 from mmfeat.datasets.folder_objects import load_objects
 from mmfeat.datasets.layout import MediaParts, in_order, media_parts, unread
 from mmfeat.datasets.media_files import MediaFiles, files_in, match_names, split_name
@@ -46,8 +46,8 @@ def load(
     Args:
         zip_encoding: of the names in archives that do not say it; told where not given, by the ids of
             ``titles.csv`` if need be.
-        columns: further columns. A text is the column of that name in ``titles.csv``. Media lie in the
-            folder or archive whose name is the column's or ends with it as a word: ``photos`` or
+        columns: further columns. A text or number is the column of that name in ``titles.csv``. Media lie
+            in the folder or archive whose name is the column's or ends with it as a word: ``photos`` or
             ``shop_photos.zip``. There an item has the file ``ID.jpg``; or several, which makes the
             column a list: ``ID_1.jpg``, ``ID_2.jpg`` and so on, or whatever is in the folder ``ID``.
 
@@ -77,7 +77,7 @@ def load(
         raise DatasetError(
             f"There are no media in {folder}.{refusals(notes)}", hint=f"--root must be {_WHAT}.{not_read}"
         )
-    values: dict[str, Mapping[str, Cell]] = {
+    values: dict[str, Mapping[str, Value]] = {
         **titles.columns,
         **{name: found.locations for name, found in files.items()},
         **{name: found.locations for name, found in lists.items()},
@@ -99,7 +99,7 @@ def load(
 
 
 def _titles(folder: Path, asked: Mapping[str, ColumnConfig]) -> Titles:
-    further = texts_of(asked)
+    further = written_in(asked)
     path = folder / TITLES
     if path.is_file():
         return read_titles(path, further)

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from mmfeat.datasets.titles import Titles
+from mmfeat.schemas.catalog import NUMBER
 from mmfeat.schemas.columns import ColumnConfig
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.validation import near
 
 TITLES = "titles.csv"
+_WRITTEN = ("text", NUMBER)
 
 
 def folders_of(asked: Mapping[str, ColumnConfig]) -> dict[str, str]:
     """The columns of media that are asked for, to what their folders are called."""
-    return {name: config.source(name) for name, config in asked.items() if config.modality != "text"}
+    return {name: config.source(name) for name, config in asked.items() if config.modality not in _WRITTEN}
 
 
-def texts_of(asked: Mapping[str, ColumnConfig]) -> dict[str, str]:
-    """The columns of texts that are asked for, to what ``titles.csv`` calls them."""
-    return {name: config.source(name) for name, config in asked.items() if config.modality == "text"}
+def written_in(asked: Mapping[str, ColumnConfig]) -> dict[str, ColumnConfig]:
+    """The columns of texts and numbers that are asked for: those of ``titles.csv``."""
+    return {name: config for name, config in asked.items() if config.modality in _WRITTEN}
 
 
 def refuse_lacking(root: str, called: Mapping[str, str], found: Iterable[str], there: list[str]) -> None:
@@ -38,11 +40,12 @@ def refuse_lacking(root: str, called: Mapping[str, str], found: Iterable[str], t
         )
 
 
-def no_titles(root: str, further: Mapping[str, str]) -> Titles:
+def no_titles(root: str, further: Mapping[str, ColumnConfig]) -> Titles:
     """What stands for the titles where there is no file of them; DatasetError where it is needed."""
     if further:
+        names = ",".join(config.source(name) for name, config in further.items())
         raise DatasetError(
             f"There is no {TITLES} in {root} for the column {next(iter(further))!r}.",
-            hint=f"Texts are read from it: item_id,title,{','.join(further.values())} in its first line.",
+            hint=f"Texts and numbers are read from it: item_id,title,{names} in its first line.",
         )
     return Titles(TITLES)

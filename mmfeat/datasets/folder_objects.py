@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
-from mmfeat.datasets.base import Cell, Dataset, build_items, note_of
-from mmfeat.datasets.folder_columns import TITLES, folders_of, no_titles, refuse_lacking, texts_of
+from mmfeat.datasets.base import Dataset, Value, build_items, note_of
+from mmfeat.datasets.folder_columns import TITLES, folders_of, no_titles, refuse_lacking, written_in
 from mmfeat.datasets.layout import column_of_folder, in_order
 from mmfeat.datasets.media_files import LITTER, MediaFiles, match_names, refuse_folders_of_items, split_name
 from mmfeat.datasets.media_lists import Listing, match_lists
@@ -79,7 +79,7 @@ def load_objects(root: str, asked: Mapping[str, ColumnConfig]) -> Dataset:
             f"There are no media in {url}.",
             hint="They are named by item id, in it or in its folders covers, videos or audio.",
         )
-    values: dict[str, Mapping[str, Cell]] = {
+    values: dict[str, Mapping[str, Value]] = {
         **titles.columns,
         **{
             name: {item_id: f"{url}/{place}" for item_id, place in files.locations.items()}
@@ -107,7 +107,7 @@ def _kinds() -> str:
 
 def _found(url: str, asked: Mapping[str, ColumnConfig]) -> _Found:
     system, path = object_place(url)
-    called, texts = folders_of(asked), texts_of(asked)
+    called, texts = folders_of(asked), written_in(asked)
     loose, folders = _names(system, path)
     has_titles = TITLES in loose
     found = _Found(_titles(system, path, texts) if has_titles else no_titles(url, texts), folders=folders)
@@ -159,7 +159,7 @@ def _names(system: FileSystem, path: str) -> tuple[list[str], list[str]]:
     )
 
 
-def _titles(system: FileSystem, path: str, further: Mapping[str, str]) -> Titles:
+def _titles(system: FileSystem, path: str, further: Mapping[str, ColumnConfig]) -> Titles:
     place = f"{path}/{TITLES}"
     with system.open_input_stream(place) as file:
         return parse_titles(decode_text(file.read(), place), PurePosixPath(place), further)

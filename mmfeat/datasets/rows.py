@@ -1,4 +1,4 @@
-"""Reads table files (CSV, TSV, JSON lines, Parquet) as columns of texts, or of lists of texts."""
+"""Reads table files (CSV, TSV, JSON lines, Parquet) as columns of texts, numbers, or lists of texts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmfeat.datasets.base import Cell, Note
-from mmfeat.datasets.cells import is_plain, listed, parsed
+from mmfeat.datasets.cells import CellTrouble, is_plain, listed, number, parsed
 from mmfeat.datasets.delimited import HINT, Delimited, several_columns
 from mmfeat.datasets.embedded import embedded_column, is_list, plain_type
 from mmfeat.datasets.textfile import read_text
@@ -38,6 +38,8 @@ class Columns:
             no cell holds a text.
         cells: the same for a column whose rows may hold lists of such values; blank values of a
             list are left out. In CSV and TSV a list is a JSON array.
+        numbers: a column's name to the number in each row, None where there is none or something else;
+            ColumnError where no cell holds a number.
         embedded: a column that holds whole files to their locations, one per row; None for other columns.
             A file that is named and not there goes through the function, which locates it.
         notes: what was odd while reading.
@@ -46,16 +48,13 @@ class Columns:
     names: list[str]
     texts: Callable[[str], tuple[list[str | None], Troubles]]
     cells: Callable[[str], tuple[list[Cell], Troubles]]
+    numbers: Callable[[str], tuple[list[float | None], Troubles]]
     embedded: Callable[[str, Callable[[str], str | None]], list[Cell] | None] = lambda name, locate: None
     notes: list[Note] = field(default_factory=list)
 
 
 class ColumnError(Exception):
-    """A column holds what is neither text nor a whole number; says what and where."""
-
-
-class _Trouble(Exception):
-    """A cell holds what is neither text nor a whole number; says what."""
+    """A column holds nothing that can be read as it is asked for; says what it holds and where."""
 
 
 def read_columns(path: Path, delimiter: str | None = None) -> Columns:
@@ -96,22 +95,25 @@ def _read_delimited(path: Path, delimiter: str | None) -> Columns:
     def cells(name: str) -> tuple[list[Cell], Troubles]:
         return [parsed(value) for value in columns[rows.place_of(name)]], {}
 
-    return Columns(list(dict.fromkeys(filter(None, rows.names))), texts, cells, notes=rows.notes())
+    def numbers(name: str) -> tuple[list[float | None], Troubles]:
+        return _each(columns[rows.place_of(name)], number)
+
+    return Columns(list(dict.fromkeys(filter(None, rows.names))), texts, cells, numbers, notes=rows.notes())
 
 
 def _read_json_lines(path: Path) -> Columns:
     columns: dict[str, list[Any]] = {}
     n_rows = 0
     # Not str.splitlines: it also breaks at characters that JSON texts hold, such as U+2028.
-    for number, line in enumerate(read_text(path).split("\n"), start=1):
+    for at, line in enumerate(read_text(path).split("\n"), start=1):
         if line.isspace() or not line:
             continue
         try:
             row = json.loads(line, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
-            raise _malformed(path, number, str(error)) from None
+            raise _malformed(path, at, str(error)) from None
         if not isinstance(row, dict):
-            raise _malformed(path, number, "it is not a JSON object")
+            raise _malformed(path, at, "it is not a JSON object")
         for name, value in row.items():
             column = columns.setdefault(name, [])
             column.extend([None] * (n_rows - len(column)))
@@ -125,6 +127,7 @@ def _read_json_lines(path: Path) -> Columns:
         list(columns),
         lambda name: _each(values(name), _json_text),
         lambda name: _each(values(name), _json_cell),
+        lambda name: _each(values(name), number),
     )
 
 
@@ -137,10 +140,10 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _each(values: Iterable[Any], read: Callable[[Any], Any]) -> tuple[list[Any], Troubles]:
-    """What ``read`` makes of each value, None where it holds no text, and what those hold.
+    """What ``read`` makes of each value, None where it makes nothing, and what those hold.
 
     Raises:
-        ColumnError: none of them holds a text.
+        ColumnError: there are values, and it makes something of none.
     """
     cells: list[Any] = []
     troubles: Troubles = {}
@@ -149,7 +152,7 @@ def _each(values: Iterable[Any], read: Callable[[Any], Any]) -> tuple[list[Any],
         try:
             cells.append(read(value))
             empty += cells[-1] is None
-        except _Trouble as trouble:
+        except CellTrouble as trouble:
             cells.append(None)
             troubles[row] = str(trouble)
     if troubles and len(troubles) + empty == len(cells):
@@ -163,7 +166,7 @@ def _json_text(value: Any) -> str | None:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return None
     if not is_plain(value):
-        raise _Trouble(f"holds {json.dumps(value, default=str)[:40]}, neither text nor a whole number")
+        raise CellTrouble(f"holds {json.dumps(value, default=str)[:40]}, neither text nor a whole number")
     return str(value)
 
 
@@ -217,11 +220,15 @@ def _read_parquet(path: Path) -> Columns:
         lists = read(name).to_pylist()
         return [None if values is None else listed(values) for values in lists], {}
 
+    def numbers(name: str) -> tuple[list[float | None], Troubles]:
+        kind_of(name)
+        return _each(read(name).to_pylist(), number)
+
     def embedded(name: str, locate: Callable[[str], str | None]) -> list[Cell] | None:
         kind_of(name)
         return embedded_column(path, file, name, locate)
 
-    return Columns(list(dict.fromkeys(schema.names)), texts, cells, embedded)
+    return Columns(list(dict.fromkeys(schema.names)), texts, cells, numbers, embedded)
 
 
 def _is_plain(kind: pa.DataType) -> bool:

@@ -6,12 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mmfeat.datasets.base import MAX_EXAMPLES, Cell, Dataset, build_items, existing_root, note_of
+from mmfeat.datasets.base import MAX_EXAMPLES, Dataset, Value, build_items, existing_root, note_of
 from mmfeat.datasets.cells import uniform
 from mmfeat.datasets.locations import Locator
 from mmfeat.datasets.rows import CUT_WRONGLY, ColumnError, Columns, read_columns
 from mmfeat.datasets.textfile import text_or_none
-from mmfeat.schemas.catalog import Column, usual
+from mmfeat.schemas.catalog import NUMBER, Column, usual
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.validation import near
@@ -28,7 +28,7 @@ _DEFAULTS = {
 }
 
 _UNUSABLE = "columns with a usual name that are no texts: not read"
-_NO_TEXT = "cells that hold no text: read as none"
+_UNUSABLE_CELL = "cells that hold no text, or no number where one is asked for: read as none"
 _BROKEN = "texts with half a character: shown as U+FFFD"
 _LISTS = "it holds lists of files, which are read where the column is named under [dataset.columns]"
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -62,8 +62,8 @@ def load(
         media_root: folder that paths start from and must not leave, symbolic links followed; the
             table's folder where not given. ``/`` lets the table name any file of this machine.
         delimiter: between the cells of CSV and TSV; told from the header and the first rows where not given.
-        columns: further columns to read. One is a list where any of its cells is: a list of JSON
-            lines or Parquet, or in CSV and TSV a JSON array of texts.
+        columns: further columns to read. One of texts or media is a list where any of its cells is: a list
+            of JSON lines or Parquet, or in CSV and TSV a JSON array of texts.
 
     Raises:
         DatasetError: the file is not such a table, a named column is not there or holds neither
@@ -98,7 +98,7 @@ def load(
     values |= read.further(asked)
     first_rows, repeated = _first_rows(path, ids, values)
     found = {name: usual(name) for name in values if name not in asked}
-    cells: dict[str, dict[str, Cell]] = {}
+    cells: dict[str, dict[str, Value]] = {}
     for name, rows in values.items():
         kept = [rows[row] for row in first_rows.values()]
         if name in asked:
@@ -115,7 +115,7 @@ def load(
             *note_of("info", "columns", "columns that are read", _sources(chosen, values, asked)),
             *table.notes,
             *note_of("warning", "unusable_column", _UNUSABLE, read.unusable),
-            *note_of("warning", "unusable_cell", _NO_TEXT, read.unusable_cells(ids)),
+            *note_of("warning", "unusable_cell", _UNUSABLE_CELL, read.unusable_cells(ids)),
             *note_of("warning", "broken_text", _BROKEN, read.broken),
             *note_of("info", "repeated_row", "rows that repeat another: taken once", repeated),
             *locator.notes(),
@@ -176,9 +176,9 @@ class _Reader:
         self.broken: list[str] = []
         self._troubles: list[tuple[str, int, str]] = []
 
-    def roles(self, chosen: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, list[Cell]]:
+    def roles(self, chosen: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, list[Value]]:
         """The values of every role that has a column of texts or of files."""
-        values: dict[str, list[Cell]] = {}
+        values: dict[str, list[Value]] = {}
         for role, column in chosen.items():
             try:
                 values[role] = self._role(role, column)
@@ -192,9 +192,9 @@ class _Reader:
                 self.unusable.append(f"{column}: {error}")
         return values
 
-    def further(self, asked: Mapping[str, ColumnConfig]) -> dict[str, list[Cell]]:
+    def further(self, asked: Mapping[str, ColumnConfig]) -> dict[str, list[Value]]:
         """The cells of every column that is asked for."""
-        values: dict[str, list[Cell]] = {}
+        values: dict[str, list[Value]] = {}
         for name, config in asked.items():
             source = config.source(name)
             if source not in self._table.names:
@@ -207,10 +207,10 @@ class _Reader:
         return values
 
     def unusable_cells(self, ids: Sequence[str]) -> list[str]:
-        """The cells that hold no text, by item."""
+        """The cells that hold what their columns cannot, by item."""
         return [f"{ids[row]}: its {column} {held}" for column, row, held in self._troubles]
 
-    def _role(self, role: str, column: str) -> list[Cell]:
+    def _role(self, role: str, column: str) -> list[Value]:
         if role != "id" and usual(role).is_media and (files := self._files(role, column)) is not None:
             if any(isinstance(cell, list) for cell in files):
                 self.located.remove(role)
@@ -221,27 +221,32 @@ class _Reader:
             row, held = next(iter(troubles.items()))
             raise ColumnError(f"row {row + 1} {held}")
         self._note(column, troubles)
-        clean: list[Cell] = [_blank_none(text) for text in texts]
+        clean: list[Value] = [_blank_none(text) for text in texts]
         self.broken += _changed(column, texts, clean)
         return clean
 
-    def _further(self, name: str, source: str, modality: str) -> list[Cell]:
+    def _further(self, name: str, source: str, modality: str) -> list[Value]:
+        if modality == NUMBER:
+            numbers, troubles = self._table.numbers(source)
+            self._note(source, troubles)
+            return list(numbers)
         if modality != "text" and (files := self._files(name, source)) is not None:
             return files
         cells, troubles = self._table.cells(source)
         self._note(source, troubles)
-        clean: list[Cell] = [
+        clean: list[Value] = [
             [_encodable(text) for text in cell] if isinstance(cell, list) else _blank_none(cell)
             for cell in cells
         ]
         self.broken += _changed(source, cells, clean)
         return clean
 
-    def _files(self, name: str, column: str) -> list[Cell] | None:
+    def _files(self, name: str, column: str) -> list[Value] | None:
         files = self._table.embedded(column, self._locator.locate)
-        if files is not None:
-            self.located.add(name)
-        return files
+        if files is None:
+            return None
+        self.located.add(name)
+        return list(files)
 
     def _note(self, column: str, troubles: Mapping[int, str]) -> None:
         self._troubles += [(column, row, held) for row, held in troubles.items()]
@@ -252,11 +257,11 @@ def _blank_none(text: str | None) -> str | None:
     return None if kept is None else _encodable(kept)
 
 
-def _located(locator: Locator, cell: Cell) -> Cell:
+def _located(locator: Locator, cell: Value) -> Value:
     """The locations that a cell names; None where none of them is taken."""
     if isinstance(cell, list):
         return [place for value in cell if (place := locator.locate(value))] or None
-    return None if cell is None else locator.locate(cell)
+    return locator.locate(cell) if isinstance(cell, str) else None
 
 
 def _sources(
@@ -272,7 +277,7 @@ def _encodable(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
-def _changed(column: str, read: Sequence[Cell], taken: Sequence[Cell]) -> list[str]:
+def _changed(column: str, read: Sequence[Value], taken: Sequence[Value]) -> list[str]:
     """Where a text had to be changed; that a blank one is none is no change."""
     rows = enumerate(zip(read, taken, strict=True), start=1)
     return [f"{column}, row {n}" for n, (a, b) in rows if b is not None and a != b]
@@ -289,7 +294,7 @@ def _checked_ids(path: Path, ids: Sequence[str | None]) -> list[str]:
 
 
 def _first_rows(
-    path: Path, ids: Sequence[str], values: Mapping[str, Sequence[Cell]]
+    path: Path, ids: Sequence[str], values: Mapping[str, Sequence[Value]]
 ) -> tuple[dict[str, int], list[str]]:
     """Each id's first row, and the ids of rows that repeat one."""
     first: dict[str, int] = {}

@@ -1,17 +1,18 @@
-"""Reads titles files, of item ids, titles and perhaps further texts, in the two forms that datasets write."""
+"""Reads titles files, of ids, titles and perhaps further columns, in the two forms that datasets write."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
-from mmfeat.datasets.base import Cell, Note, note_of
-from mmfeat.datasets.cells import parsed, uniform
+from mmfeat.datasets.base import Note, Value, note_of
+from mmfeat.datasets.cells import CellTrouble, number, parsed, uniform
 from mmfeat.datasets.delimited import Delimited, first_cells, nothing_in
 from mmfeat.datasets.textfile import read_text, text_or_none
-from mmfeat.schemas.catalog import Column
+from mmfeat.schemas.catalog import NUMBER, Column
+from mmfeat.schemas.columns import ColumnConfig
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.validation import near
 
@@ -34,6 +35,7 @@ class Titles:
         repeated: ids on several lines with the same title.
         conflicting: ids on several lines with different titles; the first was taken.
         malformed: lines without an id or without a comma, as ``line N``; none was taken.
+        unusable: cells that hold no number where one is asked for; read as none.
         unread: columns that nobody asked for.
         odd: what else was odd of the file.
     """
@@ -41,19 +43,20 @@ class Titles:
     name: str
     texts: dict[str, str | None] = field(default_factory=dict)
     further: dict[str, Column] = field(default_factory=dict)
-    cells: dict[str, dict[str, Cell]] = field(default_factory=dict)
+    cells: dict[str, dict[str, Value]] = field(default_factory=dict)
     repeated: list[str] = field(default_factory=list)
     conflicting: list[str] = field(default_factory=list)
     malformed: list[str] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     odd: list[Note] = field(default_factory=list)
 
     @property
-    def columns(self) -> dict[str, Mapping[str, Cell]]:
+    def columns(self) -> dict[str, Mapping[str, Value]]:
         """The title and the further columns, as the catalog takes them."""
         return {"title": self.texts, **self.cells}
 
-    def add(self, item_id: str, text: str, further: Mapping[str, Cell]) -> None:
+    def add(self, item_id: str, text: str, further: Mapping[str, Value]) -> None:
         """Takes the texts of an item that has none yet."""
         title = text_or_none(text)
         if item_id not in self.texts:
@@ -64,6 +67,14 @@ class Titles:
             self.repeated.append(item_id)
         else:
             self.conflicting.append(item_id)
+
+    def number(self, item_id: str, name: str, cell: str) -> float | None:
+        """The number in a cell; one that holds something else is noted."""
+        try:
+            return number(cell)
+        except CellTrouble as trouble:
+            self.unusable.append(f"{item_id}: its {name} {trouble}")
+            return None
 
     def notes(self) -> list[Note]:
         """What was left out or decided while reading."""
@@ -84,12 +95,18 @@ class Titles:
                 f"lines of {name} that are not ID,TITLE: left out",
                 self.malformed,
             ),
+            *note_of(
+                "warning",
+                "unusable_cell",
+                f"cells of {name} that hold no number: read as none",
+                self.unusable,
+            ),
             *note_of("info", "unread_column", f"columns of {name} that are not read", self.unread),
             *self.odd,
         ]
 
 
-def read_titles(path: Path, further: Mapping[str, str] | None = None) -> Titles:
+def read_titles(path: Path, further: Mapping[str, ColumnConfig] | None = None) -> Titles:
     """Reads a titles file.
 
     With a header (``item,title``) it is CSV: titles with commas, quotes or line breaks are quoted.
@@ -97,8 +114,8 @@ def read_titles(path: Path, further: Mapping[str, str] | None = None) -> Titles:
     files of that form hold unbalanced ones.
 
     Args:
-        further: columns of texts beside the title, to what the header calls them; the header may then
-            name others too, which are not read. A cell that is a JSON array of texts holds several.
+        further: columns of texts and numbers beside the title; the header may then name others too, which
+            are not read. A cell that is a JSON array of texts holds several.
 
     Raises:
         DatasetError: the file is not UTF-8; it has a header and is not CSV of these columns; or
@@ -107,16 +124,18 @@ def read_titles(path: Path, further: Mapping[str, str] | None = None) -> Titles:
     return parse_titles(read_text(path), path, further)
 
 
-def parse_titles(text: str, path: PurePath, further: Mapping[str, str] | None = None) -> Titles:
+def parse_titles(text: str, path: PurePath, further: Mapping[str, ColumnConfig] | None = None) -> Titles:
     """As :func:`read_titles`, of a text that was read already from ``path``."""
-    titles = Titles(path.name, cells={name: {} for name in further or {}})
+    further = further or {}
+    called = {name: config.source(name) for name, config in further.items()}
+    titles = Titles(path.name, cells={name: {} for name in further})
     header = _header(text, path)
     if header is not None:
-        _add_csv(titles, header, further or {})
+        _add_csv(titles, header, called, {n for n, config in further.items() if config.modality == NUMBER})
     elif further:
         raise DatasetError(
-            f"{path} has no header, and so no column {next(iter(further.values()))!r}.",
-            hint=f"Its first line must be: item_id,title,{','.join(further.values())}.",
+            f"{path} has no header, and so no column {next(iter(called.values()))!r}.",
+            hint=f"Its first line must be: item_id,title,{','.join(called.values())}.",
         )
     else:
         for line, item_id, title in _line_rows(text):
@@ -129,7 +148,7 @@ def parse_titles(text: str, path: PurePath, further: Mapping[str, str] | None = 
     for name, cells in titles.cells.items():
         values, several = uniform(list(cells.values()))
         titles.cells[name] = dict(zip(cells, values, strict=True))
-        titles.further[name] = Column(name, "text", several)
+        titles.further[name] = Column(name, further[name].modality, several)
     return titles
 
 
@@ -144,13 +163,19 @@ def _header(text: str, path: PurePath) -> Delimited | None:
 def _line_rows(text: str) -> Iterator[tuple[int, str, str | None]]:
     # Not str.splitlines: it also breaks at characters that titles hold, such as U+2028.
     end = "\n" if "\n" in text else "\r"
-    for number, line in enumerate(text.split(end), start=1):
+    for at, line in enumerate(text.split(end), start=1):
         item_id, comma, title = line.removesuffix("\r").partition(",")
         if item_id or comma:
-            yield number, item_id, title if comma else None
+            yield at, item_id, title if comma else None
 
 
-def _add_csv(titles: Titles, rows: Delimited, further: Mapping[str, str]) -> None:
+def _add_csv(titles: Titles, rows: Delimited, further: Mapping[str, str], numbers: Collection[str]) -> None:
+    """Takes the rows of a CSV file.
+
+    Args:
+        further: columns beside the title, to what the header calls them.
+        numbers: those among them that hold numbers.
+    """
     header = [name for name in rows.names if name]
     for name, called in further.items():
         if called not in header[2:]:
@@ -165,7 +190,11 @@ def _add_csv(titles: Titles, rows: Delimited, further: Mapping[str, str]) -> Non
     at = {name: rows.place_of(called) for name, called in further.items()}
     for line, row in rows:
         if row[0]:
-            titles.add(row[0], row[1], {name: parsed(row[place]) for name, place in at.items()})
+            cells = {
+                name: titles.number(row[0], name, row[place]) if name in numbers else parsed(row[place])
+                for name, place in at.items()
+            }
+            titles.add(row[0], row[1], cells)
         else:
             titles.malformed.append(f"line {line}")
     titles.odd = rows.notes()

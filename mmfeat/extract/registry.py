@@ -15,7 +15,7 @@ from mmfeat.extract.base import Ask, AskedInput, Captioner, Encoder, Method, Pla
 from mmfeat.extract.fitted.base import Fitted
 from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.extract.proof import prove
-from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, readable
+from mmfeat.schemas.catalog import NUMBER, USUAL_COLUMNS, Column, readable
 from mmfeat.schemas.composed import composed_text
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.inputs import VECTOR
@@ -305,9 +305,12 @@ def _check_reads(ask: Ask[Any], method: type[Resolvable]) -> None:
         )
 
 
+_OF_COLUMNS = {"text": "text", "image": "a picture", "video": "a clip", "audio": "sound", NUMBER: "a number"}
+
+
 def _what(one: AskedInput) -> str:
     if one.upstream is None:
-        return {"text": "text", "image": "a picture", "video": "a clip", "audio": "sound"}[one.modality]
+        return _OF_COLUMNS[one.modality]
     return f"a feature of {one.upstream.kind}"
 
 

@@ -10,12 +10,19 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmfeat.schemas.errors import ConfigError
 
 ITEM_ID = "item_id"
-#: The modalities of columns. Of media a catalog holds the location, of text the text itself.
+#: What features read. Of media a catalog holds the location, of text the text itself.
 MODALITIES = ("text", "image", "video", "audio")
+#: A price or a year: a finite number, which features read as part of a text.
+NUMBER = "number"
+#: What columns are of.
+KINDS = (*MODALITIES, NUMBER)
+#: Between the values of a list in its text form. No value holds it there.
+BETWEEN_VALUES = "\x1f"
 #: The track of a clip that can be read by itself: ``video.sound``.
 SOUND = "sound"
 
@@ -29,8 +36,8 @@ class Column:
 
     Attributes:
         name: a Python identifier.
-        modality: one of ``MODALITIES``.
-        several: whether an item may have several: a list of pictures.
+        modality: one of ``KINDS``.
+        several: whether an item may have several: a list of pictures or of texts, not of numbers.
     """
 
     name: str
@@ -43,21 +50,27 @@ class Column:
                 f"{self.name!r} cannot be the name of a column.",
                 hint="Take letters, digits and underscores, not beginning with a digit, and not item_id.",
             )
-        if self.modality not in MODALITIES:
+        if self.modality not in KINDS:
             raise ConfigError(
                 f"The column {self.name!r} has no modality {self.modality!r}.",
-                hint=f"There are: {', '.join(MODALITIES)}.",
+                hint=f"There are: {', '.join(KINDS)}.",
+            )
+        if self.modality == NUMBER and self.several:
+            raise ConfigError(
+                f"The column {self.name!r} holds lists of numbers.",
+                hint="A list is of texts or of files: read it as text.",
             )
 
     @property
     def is_media(self) -> bool:
         """Whether its values are locations of files."""
-        return self.modality != "text"
+        return self.modality not in ("text", NUMBER)
 
     @property
     def field(self) -> pa.Field:
         """Its field of a catalog's schema, which says the modality."""
-        kind = pa.list_(pa.string()) if self.several else pa.string()
+        one = pa.float64() if self.modality == NUMBER else pa.string()
+        kind = pa.list_(one) if self.several else one
         return pa.field(self.name, kind, metadata={_MODALITY: self.modality.encode()})
 
 
@@ -99,6 +112,23 @@ def usual(name: str) -> Column:
     return _USUAL[name]
 
 
+def texts_of(values: pa.Array | pa.ChunkedArray, column: Column) -> pa.Array | pa.ChunkedArray:
+    """The text form of a column that holds no media.
+
+    A text is as it is; a number in its shortest form, a whole one without a point (``12``); a list its texts
+    with ``BETWEEN_VALUES`` between them, a blank standing for one that a text holds.
+
+    Args:
+        values: ``[n]`` of ``column``.
+
+    Returns:
+        ``[n]`` strings, null where the item has none.
+    """
+    if column.modality == NUMBER:
+        return _number_texts(values)
+    return _joined(values) if column.several else values
+
+
 def readable(columns: Mapping[str, Column]) -> dict[str, Column]:
     """What features can read of ``columns``: each of them, and the sound of each clip."""
     sounds = {
@@ -114,6 +144,26 @@ def _column(field: pa.Field) -> Column:
     if said is None and field.name in _USUAL:
         return _USUAL[field.name]
     return Column(field.name, (said or b"text").decode(), pa.types.is_list(field.type))
+
+
+def _number_texts(numbers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    # Arrow writes a large whole number with an exponent, 1e+16, where the digits of an integer are plain.
+    whole = pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**63))
+    integers = pc.if_else(whole, numbers, pa.scalar(None, pa.float64())).cast(pa.int64())
+    return pc.coalesce(integers.cast(pa.string()), numbers.cast(pa.string()))
+
+
+def _joined(lists: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    if isinstance(lists, pa.ChunkedArray):
+        return pa.chunked_array([_joined(chunk) for chunk in lists.chunks], pa.string())
+    plain = pc.replace_substring(lists.flatten().fill_null(""), BETWEEN_VALUES, " ")
+    # Of an item without a list, as of one whose list is empty, nothing is in the flat values.
+    sizes = pc.list_value_length(lists).fill_null(0)
+    ends = pc.cumulative_sum(pc.cast(sizes, pa.int32()))
+    starts = pa.concat_arrays([pa.array([0], pa.int32()), ends])
+    found = pa.ListArray.from_arrays(starts, plain)
+    joined = pc.binary_join(found, BETWEEN_VALUES)
+    return pc.if_else(pc.greater(sizes, 0), joined, pa.scalar(None, pa.string()))
 
 
 CATALOG_SCHEMA = catalog_schema()

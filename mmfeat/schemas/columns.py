@@ -19,7 +19,7 @@ class ColumnConfig(Frozen):
         from_: what the dataset calls it (``from`` in a job file); the same as its name when None.
     """
 
-    modality: Literal["text", "image", "video", "audio"]
+    modality: Literal["text", "image", "video", "audio", "number"]
     from_: str | None = Field(default=None, alias="from", min_length=1)
 
     @model_validator(mode="before")

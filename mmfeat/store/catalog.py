@@ -134,7 +134,7 @@ class Catalog:
         texts = [
             name
             for name, column in columns_of(items.schema).items()
-            if not column.is_media and not column.several and own.get(name) == column
+            if column.modality == "text" and not column.several and own.get(name) == column
         ]
         parts = [np.zeros((3, 0), dtype=bool)]
         for batch in self._database.batches(ITEMS, [ITEM_ID, *texts]):

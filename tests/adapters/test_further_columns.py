@@ -180,7 +180,10 @@ def test_an_adapter_that_takes_no_columns_names_those_that_do(tmp_path: Path):
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
-        ({"photos": "picture"}, "photos[.a-z]*: takes 'text', 'image', 'video' or 'audio', not 'picture'"),
+        (
+            {"photos": "picture"},
+            "photos[.a-z]*: takes 'text', 'image', 'video', 'audio' or 'number', not 'picture'",
+        ),
         ({"cover": "image"}, "'cover' is a column of every catalog and holds image"),
         ({"two words": "text"}, "'two words' cannot be the name of a column"),
         ({"item_id": "text"}, "'item_id' cannot be the name of a column"),

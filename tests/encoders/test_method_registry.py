@@ -167,6 +167,12 @@ def test_a_column_that_the_dataset_adds_is_read_by_its_modality():
         resolve_all({"p": COVER}, columns)
 
 
+def test_a_number_alone_is_refused_as_what_it_is():
+    with pytest.raises(ConfigError, match="cannot read 'price', which is a number") as refused:
+        resolve_all({"p": reads("price")}, {"price": Column("price", "number")})
+    assert refused.value.hint == "It reads: text."
+
+
 def test_an_encoder_and_a_captioner_may_share_a_name():
     assert issubclass(METHODS["encoder"].get("transformers"), Encoder)
     assert issubclass(METHODS["captioner"].get("transformers"), Captioner)

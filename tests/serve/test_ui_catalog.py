@@ -11,6 +11,7 @@ FURTHER = [
     Column("brand", "text"),
     Column("tags", "text", several=True),
     Column("sound", "audio"),
+    Column("price", "number"),
 ]
 
 
@@ -37,3 +38,10 @@ def test_the_first_text_is_the_title_and_all_others_are_shown():
     titled = build_items("a", {**values, "title": {"a": "A"}, "description": {"a": "D"}}, FURTHER)
     (a,) = catalog.some(titled, ["a"])
     assert (a.title, a.texts) == ("A", (("description", "D"), ("brand", "Acme"), ("tags", "x\ny")))
+
+
+def test_a_number_is_shown_as_a_text_and_is_never_the_title():
+    items = build_items("ab", {"price": {"a": 12, "b": 9.5}, "brand": {"b": "Acme"}}, FURTHER)
+    a, b = catalog.some(items, ["a", "b"])
+    assert (a.title, a.texts) == (None, (("price", "12"),))
+    assert (b.title, b.texts) == ("Acme", (("price", "9.5"),))

@@ -122,6 +122,29 @@ def test_a_catalog_has_any_columns_and_says_what_they_are(store: Store) -> None:
     assert lance_version(store, "_items") == before
 
 
+PRICE = Column("price", "number")
+
+
+def test_numbers_come_back_as_they_were_and_are_not_written_again(store: Store) -> None:
+    prices = {"a": 12, "b": 0.1, "c": float("nan"), "d": 1e300}
+    store.put_catalog(build_items("abcd", {"price": prices}, [PRICE]), {})
+    before = lance_version(store, "_items")
+    store.put_catalog(build_items("abcd", {"price": prices}, [PRICE]), {})
+    found = Store.open(store.uri).catalog()
+    assert (columns_of(found.schema)["price"], lance_version(store, "_items")) == (PRICE, before)
+    assert found["price"].to_pylist() == [12, 0.1, None, 1e300]
+    store.put_catalog(build_items("ae", {"price": {"a": 7, "e": 8}}, [PRICE]), {})
+    assert store.catalog()["price"].to_pylist() == [7, 0.1, None, 1e300, 8]
+
+
+def test_a_store_that_knew_no_numbers_takes_a_column_of_them_and_gives_it_back(store: Store) -> None:
+    store.put_catalog(build_items("ab", {"price": {"a": "12"}}, [Column("price", "text")]), {})
+    store.put_catalog(build_items("b", {"price": {"b": 3.5}}, [PRICE]), {})
+    assert Store.open(store.uri).catalog()["price"].to_pylist() == [None, 3.5]
+    store.put_catalog(build_items("ab", {}), {})
+    assert store.catalog().schema.equals(CATALOG_SCHEMA, check_metadata=True)
+
+
 def test_a_column_that_the_dataset_lost_stays_for_items_that_left_it(store: Store) -> None:
     photos = {"a": ["/a.jpg"], "b": ["/b.jpg"]}
     store.put_catalog(build_items("ab", {"photos": photos}, [PHOTOS]), {})

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.schemas.catalog import ITEM_ID, Column, columns_of
+from mmfeat.schemas.catalog import ITEM_ID, NUMBER, Column, columns_of, texts_of
 from mmfeat.schemas.errors import UnknownItems
 
 # Of a list so many pictures are shown.
@@ -32,7 +32,7 @@ class Item:
 
     Attributes:
         title: its first text column.
-        texts: its other texts: column and text.
+        texts: its other texts and its numbers: column and text.
         media: what can be drawn of it, pictures before clips; of a list its first few.
     """
 
@@ -84,7 +84,7 @@ def page(items: pa.Table, words: str, offset: int, limit: int) -> tuple[list[Ite
 
 def title_column(items: pa.Table) -> Column | None:
     """The first text column in which any item has a text; None where there is none."""
-    texts = (column for column in columns_of(items.schema).values() if not column.is_media)
+    texts = (column for column in columns_of(items.schema).values() if column.modality == "text")
     return next((column for column in texts if items[column.name].null_count < len(items)), None)
 
 
@@ -94,7 +94,11 @@ def _contains(column: pa.ChunkedArray, words: str) -> pa.ChunkedArray:
 
 def _taken(items: pa.Table, rows: pa.Array) -> list[Item]:
     columns, title = columns_of(items.schema), title_column(items)
-    return [_item(row, columns, title) for row in items.take(rows).to_pylist()]
+    taken = items.take(rows)
+    for at, column in enumerate(columns.values(), start=1):
+        if column.modality == NUMBER:
+            taken = taken.set_column(at, column.name, texts_of(taken[column.name], column))
+    return [_item(row, columns, title) for row in taken.to_pylist()]
 
 
 def _item(row: dict[str, str | list[str] | None], columns: dict[str, Column], title: Column | None) -> Item:
@@ -102,7 +106,7 @@ def _item(row: dict[str, str | list[str] | None], columns: dict[str, Column], ti
     texts = (
         (name, "\n".join(values[name]))
         for name, column in columns.items()
-        if column.modality == "text" and column != title and values[name]
+        if not column.is_media and column != title and values[name]
     )
     media = (
         Media(name, column.modality, tuple(values[name][:_MOST_SHOWN]))
