@@ -49,6 +49,7 @@ CALLS: dict[str, Any] = {
     "select_features(names)": lambda s: api.select_features({}, "caption"),
     "Request(features)": lambda s: s.export("parquet", "out", features="caption"),
     "Request(items)": lambda s: s.export("parquet", "out", items="44"),
+    "Request(fields)": lambda s: s.export("parquet", "out", fields="title"),
     "Shaping(join)": lambda s: mmfeat.export.Shaping(join={"both": "clip_image"}),
     "Shaping(quantize)": lambda s: mmfeat.export.Shaping(quantize="clip_image"),
     "take(ids)": lambda s: select.take(s.lookup(["4"]), "44"),

@@ -74,6 +74,10 @@ def export(
     quantize: Annotated[
         list[str] | None, typer.Option(help="FEATURE: as int8, with the scale beside it.")
     ] = None,
+    fields: Annotated[
+        list[str] | None,
+        typer.Option(help="Columns of the catalog by comma, written beside the features: texts and numbers."),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option of the format: KEY=VALUE.")
     ] = None,
@@ -115,6 +119,7 @@ def export(
         "split": split,
         "seed": seed,
         "shaping": shaping,
+        "fields": console.names(fields),
         "options": parse_options(option or []),
     }
     # What was not said is left to the defaults of a Request.

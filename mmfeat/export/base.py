@@ -76,6 +76,7 @@ class Exporter(ABC):
         id_base: the first item's internal id; None where the target goes by the item's own id.
         user_base: the same for users.
         pad_row: whether row 0 of every matrix is a pad row of zeros, before the first item.
+        further: whether it can hold fields of the items as further columns.
         options: pydantic model of the format's own options.
     """
 
@@ -95,6 +96,7 @@ class Exporter(ABC):
     id_base: ClassVar[int | None] = 0
     user_base: ClassVar[int | None] = 0
     pad_row: ClassVar[bool] = False
+    further: ClassVar[bool] = False
     options: ClassVar[type[BaseModel]] = NoOptions
 
     def check(self, content: Content) -> None:  # noqa: B027 - most formats can hold any content

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from mmfeat.export.fields import Values
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 
 # Rows per block: 4 MiB of 1024 float32; large enough for numpy to be quick, small beside a matrix.
@@ -21,7 +22,7 @@ class ExportInput:
 
     Attributes:
         features: the features, in the order of the items.
-        items: at least ``item_id``, and ``title`` and ``description`` where a target reads texts.
+        items: at least ``item_id``; ``title``, ``description`` and other fields where a target reads them.
         interactions: ``INTERACTIONS_SCHEMA``, None where there are none.
         dataset: name of the dataset, for the manifest.
         snapshot: name of the snapshot that was read, None for the current versions.
@@ -198,6 +199,10 @@ class Content:
         ids: item ids in row order.
         features: role (or the feature's name, for a format without roles) to rows.
         titles, descriptions: per item, None where it has none.
+        fields: a column of texts or numbers to the items' values in order, see
+            :class:`~mmfeat.export.fields.Fields`.
+        further: of a format that takes any features, the fields that were asked for as further columns, a
+            row per item; None where none was.
         interactions: None where there are none or the target reads none.
         options: the format's validated options.
     """
@@ -209,3 +214,5 @@ class Content:
     descriptions: list[str | None]
     interactions: Interactions | None
     options: Any
+    fields: Mapping[str, Values] = field(default_factory=dict)
+    further: pa.Table | None = None

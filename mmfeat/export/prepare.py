@@ -15,6 +15,7 @@ from mmfeat.export import interactions as inter
 from mmfeat.export import missing, roles
 from mmfeat.export.base import Exporter, Policy
 from mmfeat.export.content import Content, ExportInput, Interactions, Rows
+from mmfeat.export.fields import Fields
 from mmfeat.export.request import Request, settle
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureColumn
@@ -59,6 +60,7 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
             "No item is left to export.", hint="Check the selection, --missing drop and the k-core."
         )
 
+    fields = Fields(data.items, ids)
     instead = missing.offered(exporter, columns.values())
     content = Content(
         name=request.name,
@@ -70,6 +72,8 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
         **_texts(data.items, ids),
         interactions=_labelled(exporter, request, terms.split, table, ids, counts),
         options=terms.options,
+        fields=fields,
+        further=fields.table(request.fields, ["item_id", *columns]) if request.fields else None,
     )
     missing.refuse_bad_rows(exporter, content.features, ids)
     exporter.check(content)
@@ -79,6 +83,7 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
         "missing": {"policy": terms.policy, "items": concerned},
         "selections": selections,
         "interactions": counts,
+        **({"fields": list(request.fields)} if request.fields else {}),
     }
     return Prepared(content, chosen, record)
 

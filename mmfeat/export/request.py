@@ -68,6 +68,7 @@ class Request:
         shaping: features to join, cut, project or quantise first; none when None.
         unmatched: what to do with interactions whose item is not exported: count them in the
             manifest, or fail.
+        fields: columns of the catalog, texts and numbers, to write beside the features.
         options: the format's own options; its defaults when None.
 
     Raises:
@@ -84,6 +85,7 @@ class Request:
     seed: int = 0
     shaping: Shaping | None = None
     unmatched: Unmatched = "count"
+    fields: Sequence[str] = ()
     options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -93,6 +95,7 @@ class Request:
             listed(self.items, "item id")
         if self.features is not None:
             refs_of(self.features)
+        listed(self.fields, "field")
         if self.options is not None:
             refuse_unnamed(self.options, "options")
         _refuse_other("unmatched", self.unmatched, get_args(Unmatched))
@@ -149,6 +152,11 @@ def settle(request: Request, exporter: Exporter) -> Terms:
     Raises:
         UsageError: something that the target can't take, or that there is not.
     """
+    if request.fields and not exporter.further:
+        raise UsageError(
+            f"{exporter.name} has no place for further columns.",
+            hint="Leave --fields out, or export to parquet or hf.",
+        )
     return Terms(
         policy=missing.choose(exporter, request.missing),
         options=_options(exporter, request.options or {}),

@@ -143,7 +143,8 @@ def _column(field: pa.Field) -> Column:
     said = (field.metadata or {}).get(_MODALITY)
     if said is None and field.name in _USUAL:
         return _USUAL[field.name]
-    return Column(field.name, (said or b"text").decode(), pa.types.is_list(field.type))
+    kind = NUMBER if pa.types.is_floating(field.type) or pa.types.is_integer(field.type) else "text"
+    return Column(field.name, kind if said is None else said.decode(), pa.types.is_list(field.type))
 
 
 def _number_texts(numbers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:

@@ -19,7 +19,8 @@ FILE = "data-00000-of-00001.arrow"
 class HuggingFace(Exporter):
     """What ``datasets.load_from_disk`` reads: an Arrow stream and two JSON files.
 
-    Columns are ``item_id`` and one per feature, null where it is missing. Written without the
+    Columns are ``item_id`` and one per feature, null where it is missing, and the fields that ``--fields``
+    names. Written without the
     library, which infers its own column types from the stream.
     """
 
@@ -29,6 +30,7 @@ class HuggingFace(Exporter):
     kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes", "text")
     missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "drop", "error")
     id_base = None
+    further = True
 
     def write(self, out: Path, content: Content) -> None:
         """The stream, block by block."""

@@ -1,4 +1,4 @@
-"""Parquet: one table, ``item_id`` and a column per feature."""
+"""Parquet: one table, ``item_id`` and a column per feature and per field that is asked for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ FILE = "features.parquet"
 
 
 class Parquet(Exporter):
-    """``features.parquet``: ``item_id``, and a fixed-size list or string per feature, null where missing."""
+    """``features.parquet``: ``item_id``, and a fixed-size list or string per feature, null where missing.
+
+    ``--fields`` adds columns of the catalog: strings, doubles and lists of strings.
+    """
 
     name = "parquet"
     title = "Parquet"
@@ -25,6 +28,7 @@ class Parquet(Exporter):
     kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes", "text")
     missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "drop", "error")
     id_base = None
+    further = True
 
     def write(self, out: Path, content: Content) -> None:
         """A row group per batch, so that no column is whole in memory."""
@@ -40,7 +44,7 @@ class Parquet(Exporter):
 
 
 def item_schema(content: Content) -> pa.Schema:
-    """``item_id`` and a column per feature."""
+    """``item_id`` and a column per feature and per field."""
     return _batch(content, 0, 0).schema
 
 
@@ -65,7 +69,11 @@ def entries(batch: pa.RecordBatch, roles: Sequence[str]) -> Iterator[Entry]:
 
 def _batch(content: Content, start: int, stop: int) -> pa.Table:
     columns = {"item_id": pa.array(content.ids[start:stop], pa.string())}
-    return pa.table(columns | {name: _part(rows, start, stop) for name, rows in content.features.items()})
+    columns |= {name: _part(rows, start, stop) for name, rows in content.features.items()}
+    if content.further is not None:
+        fields = content.further.slice(start, stop - start)
+        columns |= {name: fields[name] for name in fields.column_names}
+    return pa.table(columns)
 
 
 def _part(rows: Rows, start: int, stop: int) -> pa.Array:

@@ -1,0 +1,77 @@
+"""Fields of exported items: what the catalog holds of them in columns of texts and numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.schemas.catalog import ITEM_ID, NUMBER, Column, columns_of
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.validation import near
+
+#: The values of ``n`` items: texts, None where there is none; a list of texts of each, empty where there is
+#: none; or float64 ``[n]``, NaN where there is none.
+Values = list[str | None] | list[list[str]] | np.ndarray
+
+
+class Fields(Mapping[str, Values]):
+    """A column's name to the values of the exported items in their order, read when it is asked for.
+
+    Args:
+        items: ``item_id`` and any columns; media are no fields.
+        ids: the exported items. One that ``items`` lacks has no values.
+
+    Attributes:
+        columns: what each field is.
+    """
+
+    def __init__(self, items: pa.Table, ids: Sequence[str]) -> None:
+        # A table of a caller's own may have columns that no catalog could have.
+        columns = columns_of(pa.schema([one for one in items.schema if one.name.isidentifier()]))
+        self.columns: dict[str, Column] = {n: one for n, one in columns.items() if not one.is_media}
+        self._items = items
+        self._rows = pc.index_in(pa.array(ids, pa.string()), value_set=items[ITEM_ID].combine_chunks())
+
+    def __getitem__(self, name: str) -> Values:
+        column = self.columns[name]
+        values = self._taken(name)
+        if column.modality == NUMBER:
+            return np.asarray(values.cast(pa.float64()).fill_null(np.nan).to_numpy())
+        found: list[Any] = values.to_pylist()
+        return [cell or [] for cell in found] if column.several else found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    def table(self, names: Sequence[str], taken: Sequence[str]) -> pa.Table:
+        """The fields ``names``, one row per exported item, null where it has none.
+
+        Args:
+            taken: names that the export's other columns have.
+
+        Raises:
+            UsageError: there is no such field, it is named twice, or its name is taken.
+        """
+        for name in names:
+            if name not in self.columns:
+                raise UsageError(
+                    f"The items have no field {name!r}.",
+                    hint=f"{near(name, list(self))}There are: {', '.join(self)}.",
+                )
+            if name in taken or list(names).count(name) > 1:
+                raise UsageError(
+                    f"The export would have two columns called {name!r}.",
+                    hint="Leave the field out (--fields), or the feature of that name (--features).",
+                )
+        # Without what a catalog says of its columns: readers elsewhere have no use for it.
+        return pa.table({name: self._taken(name) for name in names})
+
+    def _taken(self, name: str) -> pa.ChunkedArray:
+        return self._items[name].take(self._rows)
