@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.datasets.amazon_items import Products, records, year_of
+from mmfeat.datasets.amazon_items import FIELDS, Products, records, year_of
 from mmfeat.datasets.base import Dataset, Note, build_items, existing_root, note_of
 from mmfeat.datasets.delimited import first_row
 from mmfeat.datasets.interactions import (
@@ -30,14 +30,16 @@ _BATCH = 100_000
 
 
 def load(root: Path | None, *, year: int | None = None, interactions: str | None = None) -> Dataset:
-    """Amazon reviews of 2014, 2018 or 2023: titles, descriptions, cover URLs and interactions.
+    """Amazon reviews of 2014, 2018 or 2023: texts, prices, cover URLs and interactions.
 
     Reads ``meta_{category}.json``, ``.jsonl`` or either with ``.gz``, and beside it one of
     ``ratings_{category}.csv``, ``{category}.csv``, ``reviews_{category}.json``,
     ``{category}_5.json``, ``{category}.jsonl`` and the like. Items are the products in the file's
     order, then those that only interactions name. HTML entities in texts are resolved, tags are
     kept; a list of texts becomes one per line. A cover is the URL of the largest size, of the main
-    image where one is marked; pictures that only say "no image" are left out.
+    image where one is marked; pictures that only say "no image" are left out. Fields are ``brand``
+    (2023: of the details, else the store), ``categories``, ``price`` in dollars, and where the release has
+    them ``features`` and ``author``.
 
     Args:
         root: the folder, or the ``meta_*`` file where the folder holds several.
@@ -66,7 +68,7 @@ def load(root: Path | None, *, year: int | None = None, interactions: str | None
     return Dataset(
         name="amazon",
         root=str(meta),
-        items=pa.concat_tables([items, build_items(only_rated, {})]),
+        items=pa.concat_tables([items, build_items(only_rated, {}, FIELDS[products.year])]),
         interactions=table,
         notes=[
             Note("info", "release", f"read as the {products.year} release"),

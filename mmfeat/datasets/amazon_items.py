@@ -16,9 +16,10 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 
 from mmfeat.datasets.base import Note, note_of
+from mmfeat.datasets.cells import CellTrouble, number_in
 from mmfeat.datasets.delimited import open_bytes
 from mmfeat.datasets.textfile import text_or_none
-from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.catalog import NUMBER, Column, catalog_schema
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.suffixes import SUFFIXES
 
@@ -27,6 +28,22 @@ _BATCH = 50_000
 _PLACEHOLDER = re.compile(r"/(no-img|update-page)[^/]*$")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SIZES = ("hi_res", "large", "thumb")
+# 2018 writes a price with its currency; a range, or the page's script, is no price.
+_DOLLARS = re.compile(r"\$([0-9]{1,3}(?:,?[0-9]{3})*(?:\.[0-9]*)?)")
+# What 2023 has where a price is not known.
+_NO_PRICE = frozenset({"None", "—", ""})
+_BRAND, _CATEGORIES, _PRICE = (
+    Column("brand", "text"),
+    Column("categories", "text", several=True),
+    Column("price", NUMBER),
+)
+_FEATURES, _AUTHOR = Column("features", "text", several=True), Column("author", "text")
+#: The fields of each release, beside the usual columns.
+FIELDS = {
+    2014: (_BRAND, _CATEGORIES, _PRICE),
+    2018: (_BRAND, _CATEGORIES, _PRICE, _FEATURES),
+    2023: (_BRAND, _CATEGORIES, _PRICE, _FEATURES, _AUTHOR),
+}
 
 
 def records(path: Path) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -64,6 +81,9 @@ def year_of(record: dict[str, Any]) -> int:
     return 2014 if {"imUrl", "categories", "salesRank", "related"} & record.keys() else 2018
 
 
+_Value = str | float | tuple[str, ...] | None
+
+
 @dataclass
 class Products:
     """The products of one file.
@@ -75,7 +95,7 @@ class Products:
 
     year: int
     ids: dict[str, int] = field(default_factory=dict)
-    _rows: list[tuple[str | None, ...]] = field(default_factory=list)
+    _rows: list[tuple[object, ...]] = field(default_factory=list)
     _batches: list[pa.Table] = field(default_factory=list)
     _repeated: list[str] = field(default_factory=list)
     _conflicting: list[str] = field(default_factory=list)
@@ -84,6 +104,7 @@ class Products:
     _placeholders: list[str] = field(default_factory=list)
     _odd_urls: list[str] = field(default_factory=list)
     _video_pages: list[str] = field(default_factory=list)
+    _odd_prices: list[str] = field(default_factory=list)
 
     def read(self, path: Path) -> None:
         """Takes every product of a file that has not been met yet."""
@@ -96,9 +117,9 @@ class Products:
                 self._malformed.append(f"line {number}")
 
     def table(self) -> pa.Table:
-        """CATALOG_SCHEMA table of the products, in the file's order."""
+        """The catalog of the products with the release's ``FIELDS``, in the file's order."""
         self._flush()
-        return pa.concat_tables(self._batches) if self._batches else CATALOG_SCHEMA.empty_table()
+        return pa.concat_tables(self._batches) if self._batches else self._schema.empty_table()
 
     def notes(self) -> list[Note]:
         """What was left out or decided while reading."""
@@ -115,6 +136,7 @@ class Products:
                 "info", "placeholder_cover", 'covers that only say "no image": left out', self._placeholders
             ),
             *note_of("warning", "odd_url", "media places that are no URLs: left out", self._odd_urls),
+            *note_of("info", "odd_price", "prices that are no single number: read as none", self._odd_prices),
             *note_of("info", "video_page", "videos that are pages, not files: left out", self._video_pages),
         ]
 
@@ -124,12 +146,14 @@ class Products:
             _text(record.get("description")),
             self._cover(item_id, record),
             self._video(item_id, record),
+            *self._fields(item_id, record),
         )
         # The hash of a repeated product stands for its texts, which are in a batch already.
         digest = hash(values)
         if item_id not in self.ids:
             self.ids[item_id] = digest
-            self._rows.append((item_id, *values, None))
+            usual, fields = values[:4], values[4:]
+            self._rows.append((item_id, *usual, None, *fields))
             if len(self._rows) == _BATCH:
                 self._flush()
         else:
@@ -138,8 +162,41 @@ class Products:
     def _flush(self) -> None:
         if self._rows:
             columns = [list(column) for column in zip(*self._rows, strict=True)]
-            self._batches.append(pa.table(columns, schema=CATALOG_SCHEMA))
+            self._batches.append(pa.table(columns, schema=self._schema))
             self._rows.clear()
+
+    @property
+    def _schema(self) -> pa.Schema:
+        return catalog_schema(FIELDS[self.year])
+
+    def _fields(self, item_id: str, record: dict[str, Any]) -> tuple[_Value, ...]:
+        """The values of the release's ``FIELDS``."""
+        brand, price = _text(record.get("brand")), self._price(item_id, record)
+        if self.year == 2014:
+            # Of several ways through the shop the first, as MMRec reads them (its 3feat-encoder.ipynb).
+            ways = _listed(record.get("categories"))
+            return brand, _texts(ways[0] if ways else None), price
+        if self.year == 2018:
+            return brand, _texts(record.get("category")), price, _texts(record.get("feature"))
+        return (
+            _text(_details(record).get("Brand")) or _text(record.get("store")),
+            _texts(record.get("categories")),
+            price,
+            _texts(record.get("features")),
+            _text(_author(record)),
+        )
+
+    def _price(self, item_id: str, record: dict[str, Any]) -> float | None:
+        said = record.get("price")
+        if isinstance(said, str):
+            said = said.strip()
+            dollars = _DOLLARS.fullmatch(said)
+            said = None if said in _NO_PRICE else dollars[1].replace(",", "") if dollars else said
+        try:
+            return number_in(said)
+        except CellTrouble:
+            self._odd_prices.append(item_id)
+            return None
 
     def _title(self, item_id: str, record: dict[str, Any]) -> str | None:
         title = _text(record.get("title"))
@@ -197,6 +254,27 @@ def _text(value: Any) -> str | None:
         # Python's escapes write an emoji as two halves, which no UTF-8 text can hold.
         text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text_or_none(text)
+
+
+def _texts(value: Any) -> tuple[str, ...] | None:
+    """The texts of a list, blank ones left out; None where none is left."""
+    return tuple(text for one in _listed(value) if (text := _text(one))) or None
+
+
+def _details(record: dict[str, Any]) -> dict[str, Any]:
+    """The details of a product of 2023, which Hugging Face tables hold as JSON."""
+    details = record.get("details")
+    if isinstance(details, str):
+        try:
+            details = json.loads(details)
+        except (ValueError, RecursionError):
+            return {}
+    return details if isinstance(details, dict) else {}
+
+
+def _author(record: dict[str, Any]) -> Any:
+    author = record.get("author")
+    return author.get("name") if isinstance(author, dict) else author
 
 
 def _listed(value: Any) -> list[Any]:

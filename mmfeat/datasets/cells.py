@@ -28,7 +28,7 @@ class CellTrouble(Exception):
     """A cell holds what its column cannot; says what."""
 
 
-def number(value: Any) -> float | None:
+def number_in(value: Any) -> float | None:
     """The number that a cell holds; None where it is null, NaN, blank or one of the marks for nothing.
 
     Raises:

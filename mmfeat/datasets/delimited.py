@@ -20,7 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
-from mmfeat.datasets.base import Note, note_of
+from mmfeat.datasets.base import Note, Value, note_of
+from mmfeat.datasets.cells import CellTrouble, number_in
 from mmfeat.datasets.textfile import not_utf8, text_or_none
 from mmfeat.schemas.errors import DatasetError
 
@@ -295,6 +296,24 @@ def first_texts(table: pa.Table, item: str, text: str) -> dict[str, str | None]:
     first = table.group_by(item, use_threads=False).aggregate([(text, "first")])
     texts = first[f"{text}_first"].to_pylist()
     return dict(zip(first[item].to_pylist(), map(text_or_none, texts), strict=True))
+
+
+def first_values(
+    table: pa.Table, item: str, column: str, is_number: bool
+) -> tuple[dict[str, Value], list[str]]:
+    """As :func:`first_texts`, or the numbers that the texts write; and which cells are no number, by item."""
+    texts = first_texts(table, item, column)
+    if not is_number:
+        return dict(texts), []
+    values: dict[str, Value] = {}
+    unusable = []
+    for item_id, text in texts.items():
+        try:
+            values[item_id] = number_in(text)
+        except CellTrouble as trouble:
+            values[item_id] = None
+            unusable.append(f"{item_id}: its {column} {trouble}")
+    return values, unusable
 
 
 def repeated(column: pa.Array | pa.ChunkedArray) -> list[str]:

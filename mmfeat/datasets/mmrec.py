@@ -14,7 +14,7 @@ from mmfeat.datasets.base import MAX_EXAMPLES, Dataset, Note, build_items, exist
 from mmfeat.datasets.delimited import Delimited, first_row, lines_of, repeated
 from mmfeat.datasets.interactions import interactions_table, read_interactions
 from mmfeat.datasets.layout import unread
-from mmfeat.schemas.catalog import CATALOG_SCHEMA, USUAL_COLUMNS
+from mmfeat.schemas.catalog import ITEM_ID
 from mmfeat.schemas.errors import DatasetError
 
 _WHAT = "an MMRec dataset folder with i_id_mapping.csv and one *.inter file"
@@ -28,7 +28,7 @@ def load(root: Path | None, *, items: Path | None = None, items_dataset: str = "
     ``i_id_mapping.csv`` (``asin<TAB>itemID``) gives the items: an item's id is the raw one, and the
     catalog is in the order of ``itemID``, so that row k of the benchmark's features is item k here.
     ``{ds}.inter`` gives the interactions, with raw ids again; its split (``x_label``) is not kept.
-    Titles and media come from ``items`` by raw id.
+    Titles, media and fields come from ``items`` by raw id.
 
     Args:
         root: the folder, such as MMRec's ``data/baby``.
@@ -169,9 +169,9 @@ def _with_media(raw_items: list[str], root: Path | None, adapter: str) -> tuple[
             hint=f"Name the dataset that the benchmark was made of; it was read as {adapter!r}, "
             "another adapter is chosen with --option items_dataset=NAME.",
         )
-    names = [column.name for column in USUAL_COLUMNS]
+    names = [name for name in other.items.column_names if name != ITEM_ID]
     columns = {name: other.items[name].take(places) for name in names}
-    table = pa.table({"item_id": raw_items, **columns}, schema=CATALOG_SCHEMA)
+    table = pa.table({ITEM_ID: raw_items, **columns}, schema=other.items.schema)
     counts = [f"{name}: {n}" for name in names if (n := len(table) - table[name].null_count)]
     matched = len(raw_items) - len(lacking)
     message = f"of {len(raw_items)} items are in {root}; they have {', '.join(counts) or 'nothing to encode'}"

@@ -8,14 +8,25 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.datasets.base import Dataset, Note, build_items, existing_folder, note_of
-from mmfeat.datasets.delimited import first_row, first_texts, read_delimited, repeated, with_ids
+from mmfeat.datasets.base import Dataset, Note, Value, build_items, existing_folder, note_of
+from mmfeat.datasets.delimited import first_row, first_values, read_delimited, repeated, with_ids
 from mmfeat.datasets.interactions import read_interactions
 from mmfeat.datasets.layout import in_order, media_parts
 from mmfeat.datasets.parts import part_notes
+from mmfeat.schemas.catalog import NUMBER, Column
 from mmfeat.schemas.errors import DatasetError
 
 _WHAT = "a folder with PixelRec's interactions, item information and cover, in subfolders or not"
+
+# Beside title and description, as dataset/readme.md of westlake-repl/PixelRec lists them.
+_FIELDS = (
+    Column("tag", "text"),
+    Column("title_en", "text"),
+    *(
+        Column(f"{counted}_number", NUMBER)
+        for counted in ("view", "comment", "thumbup", "share", "coin", "favorite", "barrage")
+    ),
+)
 
 
 def load(root: Path | None, *, size: str | None = None, title: str = "title") -> Dataset:
@@ -25,7 +36,8 @@ def load(root: Path | None, *, size: str | None = None, title: str = "title") ->
     (``item_id,user_id,timestamp``) and the item information (``item_id,...,title,tag,description``),
     which have the same file names upstream; and ``{item_id}.jpg`` in ``cover`` or ``covers``, or a
     plain zip of that name. Covers and information are shared by all sizes, so the interactions say
-    which items there are; without them the information does, else the covers.
+    which items there are; without them the information does, else the covers. Fields are ``tag``,
+    ``title_en`` and the counts of views, likes and the like, as far as the information has them.
 
     Args:
         size: what the files to read are called without ``.csv``, such as ``Pixel200K``, where there
@@ -55,7 +67,11 @@ def load(root: Path | None, *, size: str | None = None, title: str = "title") ->
     return Dataset(
         name="pixelrec",
         root=str(folder),
-        items=build_items(ids, {**texts, "cover": covers.locations if covers else {}}),
+        items=build_items(
+            ids,
+            {**texts, "cover": covers.locations if covers else {}},
+            [one for one in _FIELDS if one.name in texts],
+        ),
         interactions=interactions,
         notes=[*notes, *text_notes, *(covers.notes() if covers else []), *part_notes(ids, parts)],
     )
@@ -81,18 +97,26 @@ def _only(paths: list[Path], size: str | None, kind: str) -> Path | None:
     )
 
 
-def _texts(path: Path, title: str) -> tuple[dict[str, dict[str, str | None]], list[Note]]:
-    """Titles and descriptions by item."""
+def _texts(path: Path, title: str) -> tuple[dict[str, dict[str, Value]], list[Note]]:
+    """Titles, descriptions and fields by item."""
     header = first_row(path)
     if title not in header:
         raise DatasetError(
             f"{path} has no column {title!r}; its columns are: {', '.join(header)}.",
             hint="Name the one that holds the title: --option title=COLUMN.",
         )
-    columns = {"title": title, **({"description": "description"} if "description" in header else {})}
+    fields = {one.name: one for one in _FIELDS if one.name in header and one.name != title}
+    others = [name for name in ("description", *fields) if name in header]
+    columns = {"title": title, **{name: name for name in others}}
     table, odd = read_delimited(path, dict.fromkeys(["item_id", *columns.values()], pa.string()))
     named, lacking = with_ids(table, "item_id", path.name)
-    texts = {source: first_texts(named, "item_id", column) for source, column in columns.items()}
+    texts: dict[str, dict[str, Value]] = {}
+    unusable: list[str] = []
+    for source, column in columns.items():
+        is_number = source in fields and fields[source].modality == NUMBER
+        texts[source], bad = first_values(named, "item_id", column, is_number)
+        unusable += bad
     message = f"items that {path.name} names again: first taken"
     again = note_of("warning", "repeated_item", message, repeated(named["item_id"]))
-    return texts, [*odd, *lacking, *again]
+    no_number = note_of("warning", "unusable_cell", f"cells of {path.name} that hold no number", unusable)
+    return texts, [*odd, *lacking, *again, *no_number]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmfeat.datasets.base import Cell, Note
-from mmfeat.datasets.cells import CellTrouble, is_plain, listed, number, parsed
+from mmfeat.datasets.cells import CellTrouble, is_plain, listed, number_in, parsed
 from mmfeat.datasets.delimited import HINT, Delimited, several_columns
 from mmfeat.datasets.embedded import embedded_column, is_list, plain_type
 from mmfeat.datasets.textfile import read_text
@@ -96,7 +96,7 @@ def _read_delimited(path: Path, delimiter: str | None) -> Columns:
         return [parsed(value) for value in columns[rows.place_of(name)]], {}
 
     def numbers(name: str) -> tuple[list[float | None], Troubles]:
-        return _each(columns[rows.place_of(name)], number)
+        return _each(columns[rows.place_of(name)], number_in)
 
     return Columns(list(dict.fromkeys(filter(None, rows.names))), texts, cells, numbers, notes=rows.notes())
 
@@ -105,15 +105,15 @@ def _read_json_lines(path: Path) -> Columns:
     columns: dict[str, list[Any]] = {}
     n_rows = 0
     # Not str.splitlines: it also breaks at characters that JSON texts hold, such as U+2028.
-    for at, line in enumerate(read_text(path).split("\n"), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if line.isspace() or not line:
             continue
         try:
             row = json.loads(line, object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
-            raise _malformed(path, at, str(error)) from None
+            raise _malformed(path, number, str(error)) from None
         if not isinstance(row, dict):
-            raise _malformed(path, at, "it is not a JSON object")
+            raise _malformed(path, number, "it is not a JSON object")
         for name, value in row.items():
             column = columns.setdefault(name, [])
             column.extend([None] * (n_rows - len(column)))
@@ -127,7 +127,7 @@ def _read_json_lines(path: Path) -> Columns:
         list(columns),
         lambda name: _each(values(name), _json_text),
         lambda name: _each(values(name), _json_cell),
-        lambda name: _each(values(name), number),
+        lambda name: _each(values(name), number_in),
     )
 
 
@@ -222,7 +222,7 @@ def _read_parquet(path: Path) -> Columns:
 
     def numbers(name: str) -> tuple[list[float | None], Troubles]:
         kind_of(name)
-        return _each(read(name).to_pylist(), number)
+        return _each(read(name).to_pylist(), number_in)
 
     def embedded(name: str, locate: Callable[[str], str | None]) -> list[Cell] | None:
         kind_of(name)

@@ -9,20 +9,26 @@ from typing import Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.datasets.base import Dataset, Note, build_items, existing_folder, note_of
-from mmfeat.datasets.delimited import first_row, first_texts, read_delimited
+from mmfeat.datasets.base import Dataset, Note, Value, build_items, existing_folder, note_of
+from mmfeat.datasets.delimited import first_row, first_texts, first_values, read_delimited
 from mmfeat.datasets.interactions import read_interactions
 from mmfeat.datasets.layout import in_order, unread
 from mmfeat.datasets.media_files import files_in, is_safe_id, printable, split_name
 from mmfeat.datasets.parts import inner_folder, named_media
 from mmfeat.datasets.textfile import text_or_none
-from mmfeat.schemas.catalog import usual
+from mmfeat.schemas.catalog import NUMBER, Column, usual
 from mmfeat.schemas.errors import DatasetError
 
 _WHAT = "the dataset's folder, with raw_file, title_en, asr_en and interaciton_filtered.csv or some of them"
 _VIDEOS = "raw_file"
 # The releases spell it so; the sample alone spells it right.
 _INTERACTIONS = ("interaciton_filtered.csv", "interaciton.csv", "interaction.csv")
+
+# Of a video, in each of its interactions, as the README of tsinghua-fib-lab/ShortVideo_dataset lists them.
+_FIELDS = (
+    *(Column(name, "text") for name in ("tag_name", "author_id", "category_id", "parent_id", "root_id")),
+    *(Column(name, NUMBER) for name in ("duration", "author_fans_count")),
+)
 
 
 def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
@@ -32,7 +38,9 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
     (videos), ``title_en`` and ``asr_en`` or ``asr_zn`` (a text per item, with or without a byte
     order mark), and ``interaciton_filtered.csv``, else ``interaciton.csv`` or ``interaction.csv``
     (``user_id``, ``pid``, ``exposed_time`` in seconds). The speech transcript is the item's
-    description; an empty one, which a failed recognition left, is none.
+    description; an empty one, which a failed recognition left, is none. Fields are what the interactions
+    say of a video where it comes first: ``tag_name``, ``author_id``, ``category_id``, ``parent_id``,
+    ``root_id``, ``duration`` in seconds and ``author_fans_count``.
 
     Args:
         language: ``en`` for the translated titles and transcripts; ``zh`` for the Chinese
@@ -53,6 +61,7 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
     interactions, notes = (
         read_interactions(log, user="user_id", item="pid", timestamp="exposed_time") if log else (None, [])
     )
+    fields, field_notes = _fields(log) if log else ({}, [])
     rated = set() if interactions is None else set(pc.unique(interactions["item_id"]).to_pylist())
     used = {_VIDEOS, f"{_VIDEOS}.zip", speech.name, titles.name, *([log.name] if log else [])}
     return Dataset(
@@ -60,7 +69,8 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
         root=str(folder),
         items=build_items(
             in_order(content | rated),
-            {"title": titles.texts, "description": speech.texts, "video": locations},
+            {"title": titles.texts, "description": speech.texts, "video": locations, **fields},
+            [one for one in _FIELDS if one.name in fields],
         ),
         interactions=interactions,
         notes=[
@@ -68,6 +78,7 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
             *speech.notes(),
             *titles.notes(),
             *notes,
+            *field_notes,
             *_id_notes({*locations, *speech.texts}, content, rated),
             *note_of("info", "not_read", "files and folders that are not read", unread(folder, used)),
         ],
@@ -132,6 +143,23 @@ def _chinese_titles(folder: Path, log: Path | None) -> _Texts:
     named = table.filter(pc.not_equal(table["pid"], ""))
     filled = named.filter(pc.not_equal(pc.utf8_trim_whitespace(named["title"]), ""))
     return _Texts(log.name, first_texts(filled, "pid", "title"))
+
+
+def _fields(log: Path) -> tuple[dict[str, dict[str, Value]], list[Note]]:
+    """The fields that the interactions have columns of, by video."""
+    header = first_row(log)
+    columns = [one for one in _FIELDS if one.name in header]
+    if not columns:
+        return {}, []
+    # What is odd of the file is noted where its interactions are read.
+    table, _ = read_delimited(log, dict.fromkeys(["pid", *(one.name for one in columns)], pa.string()))
+    named = table.filter(pc.not_equal(table["pid"], ""))
+    fields: dict[str, dict[str, Value]] = {}
+    unusable: list[str] = []
+    for one in columns:
+        fields[one.name], bad = first_values(named, "pid", one.name, one.modality == NUMBER)
+        unusable += bad
+    return fields, note_of("warning", "unusable_cell", f"cells of {log.name} that hold no number", unusable)
 
 
 def _id_notes(in_files: set[str], content: set[str], rated: set[str]) -> list[Note]:

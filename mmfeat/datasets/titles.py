@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 
 from mmfeat.datasets.base import Note, Value, note_of
-from mmfeat.datasets.cells import CellTrouble, number, parsed, uniform
+from mmfeat.datasets.cells import CellTrouble, number_in, parsed, uniform
 from mmfeat.datasets.delimited import Delimited, first_cells, nothing_in
 from mmfeat.datasets.textfile import read_text, text_or_none
 from mmfeat.schemas.catalog import NUMBER, Column
@@ -71,7 +71,7 @@ class Titles:
     def number(self, item_id: str, name: str, cell: str) -> float | None:
         """The number in a cell; one that holds something else is noted."""
         try:
-            return number(cell)
+            return number_in(cell)
         except CellTrouble as trouble:
             self.unusable.append(f"{item_id}: its {name} {trouble}")
             return None
@@ -163,10 +163,10 @@ def _header(text: str, path: PurePath) -> Delimited | None:
 def _line_rows(text: str) -> Iterator[tuple[int, str, str | None]]:
     # Not str.splitlines: it also breaks at characters that titles hold, such as U+2028.
     end = "\n" if "\n" in text else "\r"
-    for at, line in enumerate(text.split(end), start=1):
+    for number, line in enumerate(text.split(end), start=1):
         item_id, comma, title = line.removesuffix("\r").partition(",")
         if item_id or comma:
-            yield at, item_id, title if comma else None
+            yield number, item_id, title if comma else None
 
 
 def _add_csv(titles: Titles, rows: Delimited, further: Mapping[str, str], numbers: Collection[str]) -> None:

@@ -127,6 +127,54 @@ def test_ratings_whose_columns_are_the_other_way_round_are_told_by_the_products(
     assert codes(found)["items_first"] == 1
 
 
+def test_the_fields_of_2014_are_brand_first_way_of_categories_and_price(tmp_path):
+    first = PRODUCTS_2014[0] | {"categories": [["Sports &amp; Outdoors", "Dance"], ["Clothing"]]}
+    write(tmp_path / "meta_Sports.json", python_lines(first, *PRODUCTS_2014[1:]))
+    assert rows(load("amazon", tmp_path), "brand", "categories", "price") == [
+        ("Coxlures", ["Sports & Outdoors", "Dance"], 3.17),
+        (None, None, None),
+        (None, None, None),
+    ]
+
+
+def test_the_fields_of_2018_have_features_and_prices_of_one_number_alone(tmp_path):
+    prices = ["$1,299.00", "$5.00 - $9.99", "", ".a-box-inner{background-color:#fff}", "$7"]
+    meta = json_lines(
+        *({"asin": str(n), "price": price, "category": ["A", "B"]} for n, price in enumerate(prices)),
+        {"asin": "x", "brand": " ", "feature": ["Soft", " "], "category": []},
+    )
+    write(tmp_path / "meta_Toys.json", meta)
+    write(tmp_path / "Toys.csv", "only,A1,5.0,1424304000\n")
+    found = load("amazon", tmp_path)
+    assert [row[0] for row in rows(found, "price")] == [1299, None, None, None, 7, None, None]
+    assert rows(found, "brand", "categories", "features")[4:] == [
+        (None, ["A", "B"], None),
+        (None, None, ["Soft"]),
+        (None, None, None),
+    ]
+    assert codes(found)["odd_price"] == 2
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_the_fields_of_2023_have_the_brand_of_the_details_else_the_store(tmp_path, as_json):
+    def product(asin: str, details: dict, **more: object) -> dict:
+        return {"parent_asin": asin, "details": json.dumps(details) if as_json else details, **more}
+
+    meta = json_lines(
+        product("1", {"Brand": "Acme"}, store="Shop", price=9.5, categories=["A"], features=["F"]),
+        product("2", {"Size": "L"}, store="Shop", price="None", author={"name": "Ann", "about": []}),
+        product("3", {}, store=None, price="from 9.99", author="Bob"),
+    )
+    write(tmp_path / "meta_Books.jsonl", meta)
+    found = load("amazon", tmp_path)
+    assert rows(found, "brand", "price", "categories", "features", "author") == [
+        ("Acme", 9.5, ["A"], ["F"], None),
+        ("Shop", None, None, None, "Ann"),
+        (None, None, None, None, "Bob"),
+    ]
+    assert codes(found)["odd_price"] == 1
+
+
 def image(variant: str, **sizes: str | None) -> dict:
     return {"thumb": None, "large": None, "hi_res": None, "variant": variant, **sizes}
 

@@ -55,6 +55,17 @@ def test_the_catalog_is_in_the_order_of_item_id_and_interactions_have_raw_ids(fo
     assert notes(found)["idle_item"][0] == 1
 
 
+def test_the_fields_of_the_other_dataset_come_with_it(folder, tmp_path):
+    meta = tmp_path / "meta_Baby.json"
+    meta.write_text(repr({"asin": "B00", "categories": [["Baby"]], "brand": "Acme", "price": 3}) + "\n")
+    found = load("mmrec", folder, items=meta).items
+    assert found.select(["brand", "categories", "price"]).to_pylist() == [
+        {"brand": None, "categories": None, "price": None},
+        {"brand": None, "categories": None, "price": None},
+        {"brand": "Acme", "categories": ["Baby"], "price": 3},
+    ]
+
+
 def test_titles_and_covers_come_from_a_table_by_raw_id(folder, tmp_path):
     (tmp_path / "1.jpg").write_bytes(b"x")
     table = tmp_path / "meta.csv"

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmfeat import datasets
 from mmfeat.datasets import ColumnCount
 from mmfeat.datasets.base import build_items
-from mmfeat.datasets.cells import CellTrouble, number
+from mmfeat.datasets.cells import CellTrouble, number_in
 from mmfeat.schemas.catalog import BETWEEN_VALUES, Column, columns_of, texts_of
 from mmfeat.schemas.errors import ConfigError, DatasetError
 
@@ -102,7 +102,7 @@ def test_lists_of_numbers_are_refused():
 @given(st.one_of(st.integers(), st.floats(), st.text(), st.booleans(), st.lists(st.floats()), st.none()))
 def test_a_cell_gives_a_finite_number_that_is_the_cells_own_or_none_or_trouble(cell: object):
     try:
-        found = number(cell)
+        found = number_in(cell)
     except CellTrouble:
         return
     if found is None:

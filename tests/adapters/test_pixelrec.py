@@ -54,6 +54,18 @@ def test_items_are_those_of_the_interactions_with_what_the_other_files_say_of_th
     }
 
 
+def test_tags_and_counts_are_fields_and_what_is_no_count_is_told(folder):
+    info = "item_id,view_number,tag,title_en,title\ni10,5,travel,Sea,x\ni2,many,,Food,y\n"
+    (folder / "information" / "Pixel200K.csv").write_text(info)
+    found = load("pixelrec", folder)
+    assert rows(found, "tag", "title_en", "view_number", "title") == [
+        ("travel", "Sea", 5, "x"),
+        (None, "Food", None, "y"),
+    ]
+    assert codes(found)["unusable_cell"] == 1
+    assert "title_en" not in load("pixelrec", folder, title="title_en").items.column_names
+
+
 def test_information_or_covers_alone_are_enough_and_covers_may_be_zipped(folder, tmp_path):
     (folder / "dataset" / "Pixel200K.csv").unlink()
     assert load("pixelrec", folder).items["item_id"].to_pylist() == ["i10", "i2", "i7"]

@@ -40,6 +40,22 @@ def codes(dataset) -> dict[str, int]:
     return {note.code: note.count for note in dataset.notes}
 
 
+def test_what_the_interactions_say_of_a_video_are_its_fields(folder):
+    log = (
+        "user_id,pid,exposed_time,category_id,duration,author_id,author_fans_count,tag_name\n"
+        "101,2,1663471335,0135,138.566,78,138211,diving\n102,2,1663471336,1,1,1,1,x\n101,10,1663471337,,,,,\n"
+    )
+    (folder / "interaciton_filtered.csv").write_text(log)
+    found = load("shortvideo", folder)
+    assert rows(
+        found, "item_id", "tag_name", "author_id", "category_id", "duration", "author_fans_count"
+    ) == [
+        ("1", None, None, None, None, None),
+        ("2", "diving", "78", "0135", 138.566, 138211),
+        ("10", None, None, None, None, None),
+    ]
+
+
 def test_videos_titles_transcripts_and_interactions_are_found_by_id(folder):
     found = load("shortvideo", folder)
     video = str(folder / "raw_file")
