@@ -200,6 +200,17 @@ def test_a_changed_brand_recomputes_that_items_texts_and_nothing_else(tmp_path):
     assert list(values(tmp_path, "whole")["a"]) == digest("Title: Kettle; Brand: Zenith; Tags: red / small")
 
 
+def test_a_number_stands_in_a_text_as_people_write_it(tmp_path):
+    priced = {"a": {"title": "Kettle", "price": 12.0}, "b": {"title": "Mug", "price": 9.5}, "c": {"title": "Bowl"}}
+    table = write_table(tmp_path / "items.jsonl", priced)
+    features = {"whole": {"text": "{title}: {price?no price}", "encoder": "digest"},
+                "python": {"text": "{title}: {price!r}", "encoder": "digest"}}  # fmt: skip
+    run(tmp_path / "store", table, dataset={"columns": {"price": "number"}}, features=features)
+    whole, python = values(tmp_path, "whole"), values(tmp_path, "python")
+    assert [list(v) for v in whole.values()] == [*map(digest, ("Kettle: 12", "Mug: 9.5", "Bowl: no price"))]
+    assert (list(python["a"]), python["c"]) == (digest("Kettle: 12.0"), None)
+
+
 def test_equal_texts_of_equal_parts_are_computed_once(tmp_path):
     twins = {**ITEMS, "d": ITEMS["a"]}
     assert extract(tmp_path, twins, whole=TEXT).computed == 2

@@ -229,12 +229,12 @@ class _Asked:
     def resolved(self, columns: Mapping[str, Column], specs: Mapping[str, FeatureSpec]) -> FeatureSpec:
         """The spec, given those of the features that are read."""
 
-        def inputs(sources: Mapping[str, bool]) -> tuple[AskedInput, ...]:
-            return tuple(
-                _asked_input(source, optional, columns, specs) for source, optional in sources.items()
-            )
+        def inputs(sources: Mapping[str, bool], known: Mapping[str, Column]) -> tuple[AskedInput, ...]:
+            return tuple(_asked_input(source, lacks, known, specs) for source, lacks in sources.items())
 
-        read, named = inputs(self.config.sources), inputs(dict(sorted(self.named.items())))
+        braces = {name: _in_braces(column) for name, column in columns.items()}
+        read = inputs(self.config.sources, columns if self.config.text is None else braces)
+        named = inputs(dict(sorted(self.named.items())), braces)
         asked = Ask(self.name, self.config.kind, self.config.method, read, named, self.options)
         ask = asked if self.config.text is None else _composed(asked, self.config.text)
         _check_reads(ask, self.method)
@@ -244,6 +244,11 @@ class _Asked:
 def _composed(ask: Ask[Any], said: str) -> Ask[Any]:
     """The question for one text, which is made of what was asked for."""
     return replace(ask, inputs=(AskedInput("text", "text"),), composed=composed_text(said), parts=ask.inputs)
+
+
+def _in_braces(column: Column) -> Column:
+    """The column as a text that names it reads it: a number is a text there."""
+    return Column(column.name, "text") if column.modality == NUMBER else column
 
 
 def _asked_input(

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.templates import END
 
 ITEM_ID = "item_id"
 #: What features read. Of media a catalog holds the location, of text the text itself.
@@ -21,8 +22,6 @@ MODALITIES = ("text", "image", "video", "audio")
 NUMBER = "number"
 #: What columns are of.
 KINDS = (*MODALITIES, NUMBER)
-#: Between the values of a list in its text form. No value holds it there.
-BETWEEN_VALUES = "\x1f"
 #: The track of a clip that can be read by itself: ``video.sound``.
 SOUND = "sound"
 
@@ -115,8 +114,8 @@ def usual(name: str) -> Column:
 def texts_of(values: pa.Array | pa.ChunkedArray, column: Column) -> pa.Array | pa.ChunkedArray:
     """The text form of a column that holds no media.
 
-    A text is as it is; a number in its shortest form, a whole one without a point (``12``); a list its texts
-    with ``BETWEEN_VALUES`` between them, a blank standing for one that a text holds.
+    A text is as it is; a number in its shortest form, a whole one without a point (``12``); a list as
+    :func:`mmfeat.schemas.templates.listed` gives it.
 
     Args:
         values: ``[n]`` of ``column``.
@@ -126,7 +125,7 @@ def texts_of(values: pa.Array | pa.ChunkedArray, column: Column) -> pa.Array | p
     """
     if column.modality == NUMBER:
         return _number_texts(values)
-    return _joined(values) if column.several else values
+    return joined_lists(values) if column.several else values
 
 
 def readable(columns: Mapping[str, Column]) -> dict[str, Column]:
@@ -154,17 +153,19 @@ def _number_texts(numbers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedA
     return pc.coalesce(integers.cast(pa.string()), numbers.cast(pa.string()))
 
 
-def _joined(lists: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+def joined_lists(lists: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
+    """``[n]`` each list of texts or locations as :func:`mmfeat.schemas.templates.listed` gives it; null where
+    it is null or empty."""
     if isinstance(lists, pa.ChunkedArray):
-        return pa.chunked_array([_joined(chunk) for chunk in lists.chunks], pa.string())
-    plain = pc.replace_substring(lists.flatten().fill_null(""), BETWEEN_VALUES, " ")
+        return pa.chunked_array([joined_lists(chunk) for chunk in lists.chunks], pa.string())
+    plain = pc.replace_substring(lists.flatten().fill_null(""), END, " ")
     # Of an item without a list, as of one whose list is empty, nothing is in the flat values.
     sizes = pc.list_value_length(lists).fill_null(0)
     ends = pc.cumulative_sum(pc.cast(sizes, pa.int32()))
     starts = pa.concat_arrays([pa.array([0], pa.int32()), ends])
-    found = pa.ListArray.from_arrays(starts, plain)
-    joined = pc.binary_join(found, BETWEEN_VALUES)
-    return pc.if_else(pc.greater(sizes, 0), joined, pa.scalar(None, pa.string()))
+    joined = pc.binary_join(pa.ListArray.from_arrays(starts, plain), END)
+    whole = pc.binary_join_element_wise(joined, "", END)
+    return pc.if_else(pc.greater(sizes, 0), whole, pa.scalar(None, pa.string()))
 
 
 CATALOG_SCHEMA = catalog_schema()

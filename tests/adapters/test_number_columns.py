@@ -15,8 +15,9 @@ from mmfeat import datasets
 from mmfeat.datasets import ColumnCount
 from mmfeat.datasets.base import build_items
 from mmfeat.datasets.cells import CellTrouble, number_in
-from mmfeat.schemas.catalog import BETWEEN_VALUES, Column, columns_of, texts_of
+from mmfeat.schemas.catalog import Column, columns_of, texts_of
 from mmfeat.schemas.errors import ConfigError, DatasetError
+from mmfeat.schemas.templates import listed
 
 PRICE = Column("price", "number")
 TAGS = Column("tags", "text", several=True)
@@ -132,8 +133,7 @@ def test_a_list_of_texts_is_joined_so_that_it_can_be_cut_again(cells: list[list[
     for chunks in (items, pa.concat_tables([items.slice(0, 1), items.slice(1)])):
         found = texts_of(chunks["tags"], TAGS).to_pylist()
         for cell, text in zip(cells, found, strict=True):
-            plain = [one.replace(BETWEEN_VALUES, " ") for one in cell or ()]
-            assert text == (BETWEEN_VALUES.join(plain) if plain else None)
+            assert text == (listed(cell) if cell else None)
 
 
 def test_nan_in_a_catalog_is_no_value():

@@ -78,8 +78,8 @@ def test_a_prompt_may_name_a_feature_that_holds_a_text(prompt):
     ("text", "name", "message", "hint"),
     [
         ("{titel}?", "titel", "'caption' reads 'titel', which is neither a column nor a feature", "'title'"),
-        ("{video}?", "video", "a prompt names {video}, which is a clip", "A prompt can name texts"),
-        ("{clip}?", "clip", "a prompt names {clip}, which is a feature of vector", "A prompt can name texts"),
+        ("{video}?", "video", "a prompt names {video}, which is a clip", "Braces can name texts"),
+        ("{clip}?", "clip", "a prompt names {clip}, which is a feature of vector", "Braces can name texts"),
     ],
 )
 def test_a_name_in_braces_that_is_no_text_of_the_item_is_refused(prompt, text, name, message, hint):

@@ -11,8 +11,8 @@ import pyarrow.compute as pc
 
 from mmfeat.extract.media.read import location_stamp, stamp_of
 from mmfeat.pipelines.planning import hashes
-from mmfeat.pipelines.planning.several import joined_file_stamps, joined_lists
-from mmfeat.schemas.catalog import columns_of
+from mmfeat.pipelines.planning.several import joined_file_stamps
+from mmfeat.schemas.catalog import columns_of, joined_lists, texts_of
 from mmfeat.schemas.ids import slices, whole
 from mmfeat.schemas.inputs import column_of
 
@@ -160,7 +160,10 @@ class Contents:
         if self._columns[column].several:
             values = self._of_lists(column, values, several)
         joined = pa.types.is_list(values.type)
-        payload = joined_lists(values) if joined else values
+        if self.is_media(name):
+            payload = joined_lists(values) if joined else values
+        else:
+            payload = texts_of(values, self._columns[column])
         present = payload.is_valid().to_numpy(zero_copy_only=False)
         content, known = hashes.none_yet(len(payload)), np.zeros(len(payload), dtype=bool)
         if self.is_media(name):

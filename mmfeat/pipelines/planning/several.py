@@ -15,17 +15,9 @@ import pyarrow.compute as pc
 from mmfeat.extract.media.read import location_stamp
 from mmfeat.pipelines.planning.hashes import ABSENT
 from mmfeat.schemas.spec import text_hash
-from mmfeat.schemas.templates import END
 
 # Before each stamp. No file stamp and no address holds it, and no joined stamp reads like one file's.
 _BEFORE = "\x1d"
-
-
-def joined_lists(lists: pa.ListArray) -> pa.Array:
-    """``[n]`` each list of texts as :func:`mmfeat.schemas.templates.listed` joins it; null of a null."""
-    clean = pc.replace_substring(lists.flatten(), END, " ")
-    joined = pc.binary_join(_like(lists, clean), END)
-    return pc.binary_join_element_wise(joined, "", END)
 
 
 def joined_file_stamps(lists: pa.ListArray, stamps: pa.Array) -> pa.Array:
