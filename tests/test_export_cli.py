@@ -149,6 +149,10 @@ def test_the_list_shows_every_format_and_what_it_needs(run):
         (["mmrec", "--out", "o", "--features", PAIR, "--missing", "zero"], "becomes NaN"),
         (["mmrec", "--out", "o", "--features", PAIR, "--missing", "mask"], "NaN row spreads"),
         (["npy", "--out", "o", "--missing", "mene"], "There are: mask, mean"),
+        (["mmrec", "--out", "o", "--features", PAIR, "--missing", "mean,text=drop"], "not both"),
+        (["mmrec", "--out", "o", "--features", PAIR, "--missing", "text="], "ROLE=POLICY"),
+        (["mmrec", "--out", "o", "--features", PAIR, "--missing", "text=mask"], "text=mask"),
+        (["npy", "--out", "o", "--features", "clip", "--missing", "dino=mean"], "not exported"),
         (["mmrec", "--out", "o", "--features", PAIR, "--split", "random"], "leave-one-out"),
         (["npy", "--out", "o", "--features", "clip", "--split", "leave-one-out"], "takes no split"),
         (["npy", "--out", "o", "--items", "some"], "--items"),
@@ -192,6 +196,10 @@ def test_items_without_a_value_follow_the_policy(run, store, tmp_path):
     assert code == 0 and "1 without a value" in out
     matrix = np.load(tmp_path / "o" / "clip.npy")
     np.testing.assert_allclose(matrix[-1], matrix[:-1].mean(axis=0, dtype=np.float64), rtol=1e-6)
+    words = ("--features", "clip,caption", "--missing", "clip=zero,caption=empty", "--out", "by_role")
+    code, out, _ = run("export", "npy", *words, "--store", store)
+    assert code == 0 and "1 without a value (zero)" in out and "without a value (empty)" in out
+    assert json.loads((tmp_path / "by_role" / "caption.json").read_text())[-1] == ""
 
 
 def test_selection_keeps_the_items_that_were_asked_for(run, store, tmp_path):

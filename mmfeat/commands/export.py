@@ -39,7 +39,10 @@ def export(
     ] = None,
     missing: Annotated[
         str | None,
-        typer.Option(help="Items without a value: mask, mean, zero, drop, error [default: the format's]."),
+        typer.Option(
+            help="Items without a value: mask, mean, zero, empty, drop, error; or ROLE=POLICY by comma"
+            " [default: the format's]."
+        ),
     ] = None,
     items: Annotated[
         Items | None,
@@ -114,7 +117,7 @@ def export(
     settings = {
         "features": None if features is None else _chosen(console.names(features) or []),
         "items": None if items is None else items.value,
-        "missing": missing,
+        "missing": None if missing is None else _policies(missing),
         "k_core": k_core,
         "split": split,
         "seed": seed,
@@ -183,7 +186,7 @@ def _print_report(report: ExportReport) -> None:
     console.say(f"{report.items:,} items to {report.path} ({report.format}).")
     for role, version in report.features.items():
         lacking = report.missing.get(role, [])
-        gaps = f", {len(lacking):,} without a value" if lacking else ""
+        gaps = f", {len(lacking):,} without a value ({report.policies[role]})" if lacking else ""
         console.say(f"  {role} = {version}{gaps}")
     if report.left_out:
         console.say(f"  {report.left_out:,} items are left out; manifest.json says why")
@@ -210,6 +213,16 @@ def _chosen(words: list[str]) -> dict[str, str] | list[str]:
     if not all(named):
         raise UsageError("--features takes ROLE=FEATURE for each, or features only, not both.")
     return _unique("features", [_pair("features", word, "=", "ROLE=FEATURE", str) for word in words])
+
+
+def _policies(text: str) -> str | dict[str, str]:
+    """``drop`` as one policy for all, ``image=mean,words=drop`` as role to policy."""
+    words = console.names([text]) or []
+    if not any("=" in word for word in words):
+        return text
+    if not all("=" in word for word in words):
+        raise UsageError("--missing takes ROLE=POLICY for each, or one policy for all, not both.")
+    return _unique("missing", [_pair("missing", word, "=", "ROLE=POLICY", str) for word in words])
 
 
 def _join(text: str) -> tuple[str, list[str]]:

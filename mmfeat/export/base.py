@@ -20,9 +20,18 @@ from pydantic import BaseModel, ConfigDict
 
 from mmfeat.export.content import Content, Entry, ItemMap
 
-Policy = Literal["mask", "mean", "zero", "drop", "error"]
-POLICIES: tuple[Policy, ...] = ("mask", "mean", "zero", "drop", "error")
+Policy = Literal["mask", "mean", "zero", "empty", "drop", "error"]
+POLICIES: tuple[Policy, ...] = ("mask", "mean", "zero", "empty", "drop", "error")
 Kind = Literal["vector", "vectors", "tokens", "codes", "text"]
+
+# What can become of items that lack a feature of a kind: ``empty`` is the empty text.
+POLICIES_OF: Mapping[Kind, tuple[Policy, ...]] = {
+    "vector": ("mask", "mean", "zero", "drop", "error"),
+    "vectors": ("mask", "mean", "zero", "drop", "error"),
+    "tokens": ("mask", "drop", "error"),
+    "codes": ("mask", "drop", "error"),
+    "text": ("mask", "empty", "drop", "error"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,7 +79,8 @@ class Exporter(ABC):
         cold_items: whether items without interactions may be in it, when it has interactions.
         default_split: the rule applied when none is given; None leaves splitting to the target.
         splits: whether the target reads splits at all.
-        missing: answers to missing items that the target can take, the default one first.
+        missing: answers to missing items that the target can take, the default one first. A role can
+            have those of them that its kind allows (``POLICIES_OF``).
         refusals: why it can't take each of the others.
         zero_rows: why the target can't read a row of zeros; empty where it can.
         id_base: the first item's internal id; None where the target goes by the item's own id.

@@ -67,7 +67,7 @@ class Rows:
         column: the feature in the FeatureSet.
         index: ``[n]``, row of each exported item in ``column``.
         present: ``[n]`` bool, whether the item's row holds a value: its own, or a filled one.
-        fill: value of the rows that had none, ``[dims]`` or ``[m, dims]``; None leaves them out.
+        fill: value of the rows that had none, ``[dims]``, ``[m, dims]`` or a text; None leaves them out.
         convert: the format's conversion of a block, see ``Exporter.convert``.
         pad_row: whether a row of zeros comes first.
     """
@@ -75,7 +75,7 @@ class Rows:
     column: FeatureColumn
     index: np.ndarray
     present: np.ndarray
-    fill: np.ndarray | None
+    fill: np.ndarray | str | None
     convert: Any
     pad_row: bool = False
 
@@ -116,15 +116,17 @@ class Rows:
         """Rows of the items ``start:stop`` as the target holds them."""
         index = self.index[start:stop]
         rows = self.column.matrix[index]
-        if self.fill is not None:
+        if isinstance(self.fill, np.ndarray):
             gaps = ~self.column.mask[index]
             rows[gaps] = self.fill.astype(rows.dtype)
         return np.ascontiguousarray(self.convert(rows))
 
-    def texts(self) -> Iterator[str | None]:
-        """The texts in order, None where there is none."""
-        texts = self.column.texts
-        return (texts[i] if ok else None for i, ok in zip(self.index, self.present, strict=True))
+    def texts(self, start: int = 0, stop: int | None = None) -> Iterator[str | None]:
+        """The texts of the items ``start:stop`` in order, None where there is none."""
+        texts, own = self.column.texts, self.column.mask
+        filled = self.fill if isinstance(self.fill, str) else None
+        found = zip(self.index[start:stop], self.present[start:stop], strict=True)
+        return ((texts[i] if own[i] else filled) if ok else None for i, ok in found)
 
     def values(self) -> Iterator[tuple[int, np.ndarray | str]]:
         """``(position, value)`` of every item that has one."""

@@ -2,33 +2,107 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from mmfeat.export.base import POLICIES, Exporter, Policy
+from mmfeat.export.base import POLICIES, POLICIES_OF, Exporter, Kind, Policy
 from mmfeat.export.content import BLOCK_ROWS, Rows
+from mmfeat.export.roles import kind_of
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureColumn
 
+# One policy for all roles, or role to policy.
+Asked = str | Mapping[str, str]
 
-def choose(exporter: Exporter, asked: str | None) -> Policy:
-    """The policy to follow: the one asked for, or the format's default.
+# Why a feature of a kind has not what a policy would put in the place of a value.
+_NOTHING_LIKE_IT: Mapping[Kind, Mapping[Policy, str]] = {
+    "vector": {"empty": "only a text can be empty"},
+    "vectors": {"empty": "only a text can be empty"},
+    "text": {"mean": "texts have no mean", "zero": "a text has no zero; the empty text is called empty"},
+    "codes": {
+        "mean": "codes are names, and names have no mean",
+        "zero": "code 0 is a code like any other",
+        "empty": "only a text can be empty",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What becomes of items that lack a role's feature, and what could become of them instead.
+
+    Attributes:
+        policies: role to policy.
+        offered: role to the policies, other than an error, that could be followed for it.
+        by_role: whether the policies were asked for by role.
+    """
+
+    policies: Mapping[str, Policy]
+    offered: Mapping[str, Sequence[Policy]]
+    by_role: bool = False
+
+    def remedy(self, role: str) -> str:
+        """The end of a hint, after "Extract what is missing": the policies that could be chosen."""
+        words = [p if self._alike(p) else f"{role}={p}" for p in self.offered[role]]
+        return f", or choose --missing {_either(words)}" if words else ""
+
+    def _alike(self, policy: Policy) -> bool:
+        """Whether one word could stand for all roles."""
+        return not self.by_role and all(policy in able for able in self.offered.values())
+
+
+def check(exporter: Exporter, asked: Asked | None) -> None:
+    """Refuse what no export of the format could follow, before its features are known.
 
     Raises:
-        UsageError: there is no such policy, or the target can't take it; says why.
+        UsageError: there is no such policy or role, or the target can't take the policy; says why.
     """
-    policy = asked or exporter.missing[0]
-    known = next((p for p in POLICIES if p == policy), None)
-    if known is None:
-        raise UsageError(f"There is no missing policy {policy!r}.", hint=f"There are: {', '.join(POLICIES)}.")
-    if known not in exporter.missing:
-        why = exporter.refusals.get(known, "its files have no place for it")
+    if asked is None:
+        return
+    if isinstance(asked, str):
+        _taken(exporter, asked)
+        return
+    kinds = {role.name: role.kind for role in exporter.roles}
+    for role, policy in asked.items():
+        if kinds and role not in kinds:
+            raise UsageError(
+                f"--missing is about {role!r}, and {exporter.name} reads no such thing.",
+                hint=f"It reads: {', '.join(kinds)}. Write ROLE=POLICY.",
+            )
+        _taken(exporter, policy, role, kinds.get(role))
+
+
+def choose(exporter: Exporter, columns: Mapping[str, FeatureColumn], asked: Asked | None) -> Answers:
+    """The policy of each role of ``columns``: the one asked for, or the format's default.
+
+    Raises:
+        UsageError: as :func:`check`; or a policy is asked for a role that is not exported.
+    """
+    check(exporter, asked)
+    by_role = asked if isinstance(asked, Mapping) else {}
+    if idle := [role for role in by_role if role not in columns]:
         raise UsageError(
-            f"{exporter.name} cannot take --missing {known}: {why}.",
-            hint=f"It takes: {', '.join(exporter.missing)}.",
+            f"--missing is about {idle[0]!r}, which is not exported.",
+            hint=f"Exported are: {', '.join(columns)}.",
         )
-    return known
+    policies: dict[str, Policy] = {}
+    for role, column in columns.items():
+        kind = kind_of(column)
+        word = asked if isinstance(asked, str) else by_role.get(role)
+        if word is None:
+            policies[role] = next(iter(answers_of(exporter, kind)), "error")
+        else:
+            # One word is for all roles: where it does not suit one, that is told if an item lacks it.
+            policies[role] = _taken(exporter, word, role, kind) if by_role else _taken(exporter, word)
+    offered = {role: _offered(exporter, column) for role, column in columns.items()}
+    return Answers(policies, offered, bool(by_role))
+
+
+def answers_of(exporter: Exporter, kind: Kind) -> list[Policy]:
+    """The policies that a format takes for features of a kind, the default one first."""
+    return [policy for policy in exporter.missing if policy in POLICIES_OF[kind]]
 
 
 def lacking(column: FeatureColumn, index: np.ndarray) -> np.ndarray:
@@ -36,69 +110,77 @@ def lacking(column: FeatureColumn, index: np.ndarray) -> np.ndarray:
     return np.asarray(~column.mask[index])
 
 
-def offered(exporter: Exporter, columns: Iterable[FeatureColumn]) -> list[Policy]:
-    """The policies that could be chosen instead of an error: the format takes them for all the features."""
-    able: list[Policy] = [policy for policy in exporter.missing if policy != "error"]
-    for column in columns:
-        if column.spec.form != "vector":
-            able = [policy for policy in able if policy not in ("mean", "zero")]
-        elif not np.issubdtype(column.matrix.dtype, np.floating):
-            able = [policy for policy in able if policy != "mean"]
-        elif exporter.zero_rows:
-            able = [policy for policy in able if policy != "zero"]
-    return able
-
-
 def fill(
-    policy: Policy,
-    role: str,
-    column: FeatureColumn,
-    index: np.ndarray,
-    ids: list[str],
-    instead: Sequence[Policy] = POLICIES,
-) -> tuple[np.ndarray, np.ndarray | None]:
+    answers: Answers, role: str, column: FeatureColumn, index: np.ndarray, ids: list[str]
+) -> tuple[np.ndarray, np.ndarray | str | None]:
     """``(present, fill)`` of :class:`Rows` for one feature; items to drop are already out of ``index``.
-
-    Args:
-        instead: policies that an error offers.
 
     Raises:
         UsageError: the policy is ``error`` and items lack the feature, or nothing can be filled in.
     """
     gaps = lacking(column, index)
+    policy = answers.policies[role]
     if not gaps.any():
         return ~gaps, None
     if policy == "error":
         raise UsageError(
-            f"{int(gaps.sum()):,} of {len(ids):,} items lack {column.spec.version}:"
+            f"{int(gaps.sum()):,} of {len(ids):,} items lack {_named(role, column)}:"
             f" {_name(ids, gaps, column, index)}.",
-            hint=f"Extract what is missing (`mmfeat failures` says why it is){_or_choose(instead)}.",
+            hint=f"Extract what is missing (`mmfeat failures` says why it is){answers.remedy(role)}.",
         )
     if policy == "mask":
         return ~gaps, None
-    if column.spec.form != "vector":
+    if policy not in POLICIES_OF[kind_of(column)]:
         raise UsageError(
-            f"{role} is a {column.spec.form} feature, which cannot be filled in by {policy}.",
-            hint=f"Extract what is missing{_or_choose(instead)}.",
+            f"{role} is a {column.spec.form} feature, which cannot be filled in by {policy}:"
+            f" {int(gaps.sum()):,} items lack it, {_name(ids, gaps, column, index)}.",
+            hint=f"Extract what is missing{answers.remedy(role)}.",
         )
+    everywhere = np.ones(len(index), bool)
+    if policy == "empty":
+        return everywhere, ""
     if policy == "zero":
-        return np.ones(len(index), bool), np.zeros(column.matrix.shape[1:], column.matrix.dtype)
-    return np.ones(len(index), bool), _mean(role, column, index[~gaps], instead)
+        return everywhere, np.zeros(column.matrix.shape[1:], column.matrix.dtype)
+    return everywhere, _mean(answers, role, column, index[~gaps])
 
 
-def _or_choose(policies: Sequence[Policy]) -> str:
-    """The end of a hint that offers policies."""
-    if not policies:
-        return ""
-    *others, last = policies
-    return f", or choose --missing {', '.join(others)} or {last}" if others else f", or --missing {last}"
+def _taken(exporter: Exporter, policy: str, role: str = "", kind: Kind | None = None) -> Policy:
+    """``policy``, which the format takes (for a role of this kind); UsageError otherwise."""
+    known = next((p for p in POLICIES if p == policy), None)
+    if known is None:
+        raise UsageError(f"There is no missing policy {policy!r}.", hint=f"There are: {', '.join(POLICIES)}.")
+    taken = list(exporter.missing) if kind is None else answers_of(exporter, kind)
+    if known not in taken:
+        unlike = _NOTHING_LIKE_IT.get(kind, {}).get(known) if kind else None
+        why = unlike or exporter.refusals.get(known, "its files have no place for it")
+        asked, whose = (f"{role}={known}", f"For {role} it") if role else (known, "It")
+        raise UsageError(
+            f"{exporter.name} cannot take --missing {asked}: {why}.",
+            hint=f"{whose} takes: {', '.join(taken)}.",
+        )
+    return known
 
 
-def _mean(role: str, column: FeatureColumn, index: np.ndarray, instead: Sequence[Policy]) -> np.ndarray:
+def _offered(exporter: Exporter, column: FeatureColumn) -> list[Policy]:
+    """The policies that could be chosen for a feature instead of an error."""
+    able: list[Policy] = [policy for policy in answers_of(exporter, kind_of(column)) if policy != "error"]
+    if column.spec.form == "vector" and not np.issubdtype(column.matrix.dtype, np.floating):
+        return [policy for policy in able if policy != "mean"]
+    if column.spec.form == "vector" and exporter.zero_rows:
+        return [policy for policy in able if policy != "zero"]
+    return able
+
+
+def _either(words: Sequence[str]) -> str:
+    *others, last = words
+    return f"{', '.join(others)} or {last}" if others else last
+
+
+def _mean(answers: Answers, role: str, column: FeatureColumn, index: np.ndarray) -> np.ndarray:
     if not np.issubdtype(column.matrix.dtype, np.floating):
         raise UsageError(
             f"{role} holds integers, which have no mean.",
-            hint=f"Extract what is missing{_or_choose(instead)}.",
+            hint=f"Extract what is missing{answers.remedy(role)}.",
         )
     if not len(index):
         raise UsageError(f"No item has {column.spec.version}, so there is no mean of it.")
@@ -131,6 +213,11 @@ def _refuse(ids: list[str], start: int, bad: np.ndarray, role: str, why: str) ->
             f"Rows of {role} {why}. The first such items: {shown}.",
             hint="Re-extract these items, or export without them.",
         )
+
+
+def _named(role: str, column: FeatureColumn) -> str:
+    version = column.spec.version
+    return version if role == column.spec.name else f"{role} ({version})"
 
 
 def _name(ids: list[str], gaps: np.ndarray, column: FeatureColumn, index: np.ndarray) -> str:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from mmfeat.export import interactions as inter
 from mmfeat.export import missing, roles
-from mmfeat.export.base import Exporter, Policy
+from mmfeat.export.base import Exporter
 from mmfeat.export.content import Content, ExportInput, Interactions, Rows
 from mmfeat.export.fields import Fields
 from mmfeat.export.request import Request, settle
@@ -40,11 +40,12 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
     chosen = roles.assign(exporter, data.features, request.features)
     columns = {role: data.features[feature] for role, feature in chosen.items()}
     _unique(data.features.ids)
-
+    answers = missing.choose(exporter, columns, request.missing)
     index = _chosen_items(data, request.items)
-    concerned = _lacking(data, columns, index)
-    if terms.policy == "drop":
-        index = index[np.logical_and.reduce([column.mask[index] for column in columns.values()])]
+    needed = {role: column for role, column in columns.items() if answers.policies[role] == "drop"}
+    dropped = _lacking(data, needed, index)
+    for column in needed.values():
+        index = index[column.mask[index]]
 
     table, counts = _interactions(data, exporter, request, [data.features.ids[i] for i in index])
     selections: list[dict[str, Any]] = []
@@ -61,13 +62,11 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
         )
 
     fields = Fields(data.items, ids)
-    instead = missing.offered(exporter, columns.values())
     content = Content(
         name=request.name,
         ids=ids,
         features={
-            role: _rows(exporter, terms.policy, role, column, index, ids, instead)
-            for role, column in columns.items()
+            role: _rows(exporter, answers, role, column, index, ids) for role, column in columns.items()
         },
         **_texts(data.items, ids),
         interactions=_labelled(exporter, request, terms.split, table, ids, counts),
@@ -77,10 +76,12 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
     )
     missing.refuse_bad_rows(exporter, content.features, ids)
     exporter.check(content)
-    if terms.policy != "drop":
-        concerned = _lacking(data, columns, index)
+    concerned = dropped | _lacking(data, columns, index)
     record = {
-        "missing": {"policy": terms.policy, "items": concerned},
+        "missing": {
+            "policy": answers.policies,
+            "items": {role: concerned[role] for role in columns if role in concerned},
+        },
         "selections": selections,
         "interactions": counts,
         **({"fields": list(request.fields)} if request.fields else {}),
@@ -170,16 +171,15 @@ def _lacking(
 
 def _rows(
     exporter: Exporter,
-    policy: Policy,
+    answers: missing.Answers,
     role: str,
     column: FeatureColumn,
     index: np.ndarray,
     ids: list[str],
-    instead: Sequence[Policy],
 ) -> Rows:
     if len(column.mask) < (index.max() + 1 if len(index) else 0) or len(column.values) != len(column.mask):
         raise UsageError(f"{column.spec.version} has {len(column.values):,} rows, and not one for each item.")
-    present, filled = missing.fill(policy, role, column, index, ids, instead)
+    present, filled = missing.fill(answers, role, column, index, ids)
     return Rows(column, index, present, filled, partial(exporter.convert, role), exporter.pad_row)
 
 

@@ -11,8 +11,9 @@ from typing import Any, Literal, get_args
 from pydantic import BaseModel, ValidationError
 
 from mmfeat.export import missing
-from mmfeat.export.base import Exporter, Policy
+from mmfeat.export.base import Exporter
 from mmfeat.export.interactions import SplitRule
+from mmfeat.export.missing import Asked
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.validation import in_words, listed, near, refuse_unnamed
 
@@ -59,7 +60,9 @@ class Request:
             in the place of its parts. A role is guessed where only one feature fits.
         items: ``present``, those that the dataset has; ``all``, also those that are gone from it;
             ``interacted``, of all those with interactions; or these, in this order.
-        missing: ``mask``, ``mean``, ``zero``, ``drop`` or ``error``; the format's default when None.
+        missing: what becomes of items that lack a feature: ``mask``, ``mean``, ``zero``, ``empty``
+            (texts), ``drop`` or ``error``; or role to one of these. The format's default for roles that
+            are not named.
         k_core: keep users and items with at least so many interactions, until all have; all stay
             when None.
         split: ``leave-one-out``, ``ratio:0.8,0.1,0.1`` or ``time:VALID,TEST``; the format's own
@@ -79,7 +82,7 @@ class Request:
     out: str | Path
     features: Chosen | None = None
     items: Items | Sequence[str] = "present"
-    missing: str | None = None
+    missing: Asked | None = None
     k_core: int | None = None
     split: str | None = None
     seed: int = 0
@@ -98,6 +101,8 @@ class Request:
         listed(self.fields, "field")
         if self.options is not None:
             refuse_unnamed(self.options, "options")
+        if self.missing is not None and not isinstance(self.missing, str):
+            refuse_unnamed(self.missing, "missing")
         _refuse_other("unmatched", self.unmatched, get_args(Unmatched))
         if self.k_core is not None and self.k_core < 1:
             raise UsageError(f"k_core is {self.k_core}.", hint="Give a number from 1 on, or none.")
@@ -136,12 +141,10 @@ class Terms:
     """A request as one format follows it.
 
     Attributes:
-        policy: what becomes of items that lack a feature.
         options: the format's own options, checked.
         split: how interactions are labelled; None leaves that to the target.
     """
 
-    policy: Policy
     options: BaseModel
     split: SplitRule | None
 
@@ -157,8 +160,8 @@ def settle(request: Request, exporter: Exporter) -> Terms:
             f"{exporter.name} has no place for further columns.",
             hint="Leave --fields out, or export to parquet or hf.",
         )
+    missing.check(exporter, request.missing)
     return Terms(
-        policy=missing.choose(exporter, request.missing),
         options=_options(exporter, request.options or {}),
         split=_split(exporter, request.split),
     )

@@ -24,7 +24,8 @@ class ExportReport(ShortRepr):
         format: the format's name.
         items: items in it.
         features: role to ``name@fingerprint``.
-        missing: role to the ids that the missing policy was applied to.
+        policies: role to what became of items that lack its feature.
+        missing: role to the ids that its policy was applied to.
         left_out: items of the feature set that are not in the export, and those that are gone.
         interactions: how many were written and why others were not; None without interactions.
         files: every file's name and bytes, the manifest left out.
@@ -36,6 +37,7 @@ class ExportReport(ShortRepr):
     format: str
     items: int
     features: dict[str, str]
+    policies: dict[str, str]
     missing: dict[str, list[str]]
     left_out: int
     interactions: dict[str, Any] | None
@@ -63,6 +65,7 @@ def export(data: ExportInput, request: Request) -> ExportReport:
         format=exporter.name,
         items=len(prepared.content.ids),
         features={role: rows.column.spec.version for role, rows in prepared.content.features.items()},
+        policies=written["missing"]["policy"],
         missing=written["missing"]["items"],
         left_out=len(data.gone) + len(data.features.ids) - len(prepared.content.ids),
         interactions=written["interactions"],

@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from echo import column, every_role, expected, make_input, make_interactions, spec, value
+from echo import OPTIONS, column, every_role, expected, make_input, make_interactions, spec, value
 from export_readers import READERS
 
 from mmfeat.export import ExportInput, Request, export, get, listing, names, verify
 from mmfeat.export.files import digest
+from mmfeat.export.missing import answers_of
 from mmfeat.export.roles import medium_of
 from mmfeat.export.select import quantize
 from mmfeat.schemas.errors import OutputError, UnknownItems, UsageError
@@ -42,9 +43,10 @@ def test_mean_gives_an_item_the_mean_of_those_that_have_the_feature(tmp_path, fo
     if read is not None:
         np.testing.assert_array_equal(read[1], mean)
         np.testing.assert_array_equal(read[2], value("c", "vector", name))
+    roles = list(manifest_of(tmp_path / "out")["features"])
     assert manifest_of(tmp_path / "out")["missing"] == {
-        "policy": "mean",
-        "items": {r: ["b"] for r in manifest_of(tmp_path / "out")["features"]},
+        "policy": dict.fromkeys(roles, "mean"),
+        "items": {role: ["b"] for role in roles},
     }
     assert verify(tmp_path / "out").ok
 
@@ -62,7 +64,7 @@ def test_zero_mask_and_drop_do_what_they_say(tmp_path):
     assert np.isnan(np.load(tmp_path / "mask" / "f.npy")[1]).all()
     assert np.load(tmp_path / "mask" / "f.mask.npy").tolist() == WITHOUT_B
     assert json.loads((tmp_path / "drop" / "ids.json").read_text()) == ["a", "c", "d"]
-    assert manifest_of(tmp_path / "drop")["missing"] == {"policy": "drop", "items": {"f": ["b"]}}
+    assert manifest_of(tmp_path / "drop")["missing"] == {"policy": {"f": "drop"}, "items": {"f": ["b"]}}
 
 
 def test_error_names_the_items_and_what_to_do(tmp_path):
@@ -79,11 +81,16 @@ def test_a_hint_offers_only_what_the_format_takes_for_these_features(tmp_path, f
     for policy in [one for one in ("error", "mean", "zero") if one in get(format).missing]:
         refused = refusal(data, Request(format, tmp_path / policy, missing=policy, **settings))
         _, _, choice = ((refused and refused.hint) or "").partition("--missing ")
-        for other in set(re.findall(r"\w+", choice)) - {"or"}:
+        for word in set(re.findall(r"[\w=]+", choice)) - {"or"}:
+            role, _, other = word.rpartition("=")
             assert other in get(format).missing and other != policy
-            again = refusal(data, Request(format, tmp_path / f"{policy}-{other}", missing=other, **settings))
-            # What these ids cannot be is another matter.
-            assert again is None or not re.search("cannot take|filled in|no mean|lack", again.message)
+            asked = {role: other} if role else other
+            again = refusal(data, Request(format, tmp_path / f"{policy}-{word}", missing=asked, **settings))
+            # What these ids cannot be is another matter, and so is what another role lacks.
+            alone = re.escape(role) if role else ""
+            assert again is None or not re.search(
+                f"cannot take|({alone}.*)(filled in|no mean|lack)", again.message
+            )
 
 
 def refusal(data, request):
@@ -112,6 +119,98 @@ def test_a_choice_is_offered_with_every_role_so_that_none_is_lost(tmp_path):
 def test_a_policy_that_the_target_cannot_take_is_refused_with_the_reason(tmp_path, format, policy, why):
     with pytest.raises(UsageError, match=f"--missing {policy}: .*{why}"):
         export(make_input(format, IDS), Request(format, tmp_path / "out", missing=policy))
+
+
+def words_and_pictures(image_mask, words_mask):
+    """dgvae's three features, of which some items lack the picture, others the words."""
+    data = make_input("dgvae", IDS)
+    lacking = {"image": column(IDS, "image", mask=image_mask)}
+    lacking["words"] = column(IDS, "words", "text", "title", mask=words_mask)
+    return replace(data, features=FeatureSet(IDS, {**data.features, **lacking}))
+
+
+def by_role(out, missing):
+    return Request("dgvae", out, missing=missing, options=OPTIONS["dgvae"])
+
+
+def test_each_role_follows_its_own_policy_and_the_manifest_says_what_was_done_with_which_ids(tmp_path):
+    data = words_and_pictures([False, True, True, True], WITHOUT_B)
+    report = export(data, by_role(tmp_path / "out", {"image": "mean", "words": "drop"}))
+    assert report.items == 3
+    assert report.policies == {"image": "mean", "text": "error", "words": "drop"}
+    assert manifest_of(tmp_path / "out")["missing"] == {
+        "policy": report.policies,
+        "items": {"image": ["a"], "words": ["b"]},
+    }
+    mean = np.mean([value(i, "vector", "image") for i in "cd"], axis=0).astype(np.float32)
+    np.testing.assert_array_equal(np.load(tmp_path / "out" / "image_feat.npy")[0], mean)
+    assert verify(tmp_path / "out").ok
+
+
+def test_an_empty_text_stands_for_a_missing_one_where_that_is_asked_for(tmp_path):
+    data = words_and_pictures([True] * 4, WITHOUT_B)
+    export(data, by_role(tmp_path / "out", {"words": "empty"}))
+    texts = json.loads((tmp_path / "out" / "item_texts.json").read_text())
+    assert texts == ["words of a", "", "words of c", "words of d"]
+    assert manifest_of(tmp_path / "out")["missing"]["items"] == {"words": ["b"]}
+    assert verify(tmp_path / "out").ok
+
+
+@pytest.mark.parametrize("format", ["npy", "parquet", "hf", "feast"])
+def test_the_generic_formats_hold_empty_texts_and_null_codes_beside_mean_vectors(tmp_path, format):
+    data = make_input(format, IDS, WITHOUT_B)
+    asked = {"the_vector": "mean", "the_text": "empty", "the_codes": "mask"}
+    chosen = [name for name in data.features if name in asked]
+    data = replace(data, features=FeatureSet(IDS, {name: data.features[name] for name in chosen}))
+    export(data, Request(format, tmp_path / "out", missing=asked))
+    found = READERS[format](tmp_path / "out")
+    assert found["the_text"]["b"] == "" and set(found["the_codes"]) == {"a", "c", "d"}
+    mean = np.mean([value(i, "vector", "the_vector") for i in "acd"], axis=0)
+    np.testing.assert_allclose(found["the_vector"]["b"], mean, rtol=1e-6)
+    assert verify(tmp_path / "out").ok
+
+
+def test_an_error_names_the_role_its_items_and_the_choices_for_it(tmp_path):
+    data = words_and_pictures([False, True, True, True], WITHOUT_B)
+    with pytest.raises(UsageError, match=r"1 of 3 items lack image@\w+: 'a' \(missing\)") as caught:
+        export(data, by_role(tmp_path / "out", {"words": "drop"}))
+    assert caught.value.hint.endswith("or choose --missing image=drop or image=mean.")
+    with pytest.raises(UsageError, match=r"1 of 4 items lack words@\w+: 'b'") as caught:
+        export(data, by_role(tmp_path / "out", {"image": "mean"}))
+    assert caught.value.hint.endswith("or choose --missing words=drop or words=empty.")
+
+
+@pytest.mark.parametrize(
+    ("asked", "why", "hint"),
+    [
+        (
+            {"words": "mean"},
+            "--missing words=mean: texts have no mean",
+            "For words it takes: error, drop, empty",
+        ),
+        ({"image": "empty"}, "--missing image=empty: only a text can be empty", "error, drop, mean"),
+        ({"image": "zero"}, "--missing image=zero: .*NaN", "error, drop, mean"),
+        ({"image": "mene"}, "no missing policy 'mene'", "There are: mask"),
+        (
+            {"pictures": "mean"},
+            "about 'pictures', and dgvae reads no such thing",
+            "It reads: image, text, words",
+        ),
+    ],
+)
+def test_a_policy_that_does_not_fit_a_role_is_refused_with_the_reason_and_the_choices(
+    tmp_path, asked, why, hint
+):
+    with pytest.raises(UsageError, match=why) as caught:
+        export(words_and_pictures([True] * 4, WITHOUT_B), by_role(tmp_path / "out", asked))
+    assert hint in caught.value.hint
+
+
+def test_a_policy_for_a_role_that_is_not_exported_is_refused(tmp_path):
+    data = make_input("mmhcl", IDS)
+    request = Request("mmhcl", tmp_path / "out", ["image", "text"], missing={"audio": "mean"})
+    with pytest.raises(UsageError, match="about 'audio', which is not exported"):
+        export(data, request)
 
 
 @pytest.mark.parametrize("policy", ["mean", "zero"])
@@ -251,6 +350,8 @@ def test_every_policy_is_taken_or_refused_for_a_stated_reason():
         exporter = get(name)
         assert exporter.missing, name
         assert not set(exporter.missing) & set(exporter.refusals), name
+        for kind in {role.kind for role in exporter.roles} or exporter.kinds:
+            assert answers_of(exporter, kind), (name, kind)
 
 
 # -- the folder

@@ -31,10 +31,10 @@ class ALLMRec(Exporter):
     systems = ("A-LLMRec",)
     roles = (Role("description", kind="text", dtype=None, what="the item's description, such as a caption"),)
     interactions = "required"
-    missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "drop")
+    missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "empty", "drop")
     refusals: ClassVar[Mapping[Policy, str]] = {
         "mean": "texts have no mean",
-        "zero": "an empty text would be read as a description; say mask for none",
+        "zero": "a text has no zero; say empty for a description without words, mask for none",
     }
     id_base = 1
     user_base = 1

@@ -59,7 +59,7 @@ class DGVAE(Exporter):
     interactions = "required"
     splits = True
     default_split = "ratio:0.8,0.1,0.1"
-    missing: ClassVar[tuple[Policy, ...]] = ("error", "drop", "mean")
+    missing: ClassVar[tuple[Policy, ...]] = ("error", "drop", "mean", "empty")
     refusals: ClassVar[Mapping[Policy, str]] = {
         "zero": "its item graph divides by the row norm, so a zero row becomes NaN",
         "mask": "it has no mask, and a NaN row spreads through its item graph",

@@ -63,7 +63,7 @@ class Feast(Exporter):
     title = "Feast"
     systems = ("Feast offline and online stores",)
     kinds: ClassVar[tuple[Kind, ...]] = ("vector", "codes", "text")
-    missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "drop", "error")
+    missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "empty", "drop", "error")
     id_base = None
 
     def check(self, content: Content) -> None:

@@ -28,7 +28,7 @@ class HuggingFace(Exporter):
     title = "Hugging Face datasets"
     systems = ("datasets", "PyTorch", "TensorFlow", "JAX")
     kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes", "text")
-    missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "drop", "error")
+    missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "empty", "drop", "error")
     id_base = None
     further = True
 

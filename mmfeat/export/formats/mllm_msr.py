@@ -34,7 +34,8 @@ class MLLMMSR(Exporter):
     refusals: ClassVar[Mapping[Policy, str]] = {
         "mask": "it stops at the first item of a history that has no line",
         "mean": "texts have no mean",
-        "zero": "an empty text is read as NaN",
+        "zero": "a text has no zero",
+        "empty": "pandas reads an empty text as NaN",
     }
     id_base = None
 

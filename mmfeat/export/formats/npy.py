@@ -25,7 +25,7 @@ class Npy(Exporter):
     title = "NumPy"
     systems = ("NumPy", "PyTorch", "JAX", "scikit-learn")
     kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes", "text")
-    missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "mean", "zero", "drop")
+    missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "mean", "zero", "empty", "drop")
 
     def write(self, out: Path, content: Content) -> None:
         """Matrices, masks where something is masked, and ids."""

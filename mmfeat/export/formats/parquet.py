@@ -26,7 +26,7 @@ class Parquet(Exporter):
     title = "Parquet"
     systems = ("pandas", "Polars", "DuckDB", "Spark", "PyArrow")
     kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes", "text")
-    missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "drop", "error")
+    missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "empty", "drop", "error")
     id_base = None
     further = True
 
@@ -79,6 +79,5 @@ def _batch(content: Content, start: int, stop: int) -> pa.Table:
 def _part(rows: Rows, start: int, stop: int) -> pa.Array:
     present = rows.present[start:stop]
     if rows.is_text:
-        texts = (rows.column.texts[i] for i in rows.index[start:stop])
-        return pa.array([t if ok else None for t, ok in zip(texts, present, strict=True)], pa.string())
+        return pa.array(list(rows.texts(start, stop)), pa.string())
     return vector_array(rows.block(start, stop), present)
