@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from mmfeat.export.base import Exporter
 from mmfeat.export.content import ItemMap
 from mmfeat.schemas.errors import UsageError
 
@@ -25,41 +26,50 @@ PANDAS_NULLS = frozenset(
 NUMBER_THEM = "Number them instead: --option ids=index; id_map.parquet says which is which."
 
 
-class IdOptions(BaseModel):
-    """Options of a format that goes by the items' own ids.
+class OwnIds(BaseModel):
+    """Options of a format that goes by the items' own ids, or numbers them.
 
     Attributes:
-        ids: ``raw``: the dataset's own ids. ``index``: items (and users) are numbered from 0, as the
-            id maps say, for ids that the target's files cannot hold.
+        first: the number of the first item, and of the first user, with ``index``.
+        ids: ``raw``: the dataset's own ids. ``index``: items (and users) are numbered, as
+            ``internal_id`` of the id maps says.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    first: ClassVar[int] = 0
     ids: Literal["raw", "index"] = "raw"
+
+
+class IdOptions(OwnIds):
+    """Options of a format whose target goes by texts; numbers are for ids that its files cannot hold."""
 
     def tokens(self, ids: Sequence[str]) -> list[str]:
         """What the target calls the items, or users, at these positions."""
-        return [str(k) for k in range(len(ids))] if self.ids == "index" else list(ids)
+        return [str(self.first + k) for k in range(len(ids))] if self.ids == "index" else list(ids)
 
 
-class NumberOptions(BaseModel):
-    """Options of a format whose target goes by integers above 0.
+class NumberOptions(OwnIds):
+    """Options of a format whose target goes by integers above 0, which raw ids must be."""
 
-    Attributes:
-        ids: ``raw``: the dataset's own ids, which must be such integers. ``index``: items are numbered
-            from 1 in the order of ``id_map.parquet``.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    ids: Literal["raw", "index"] = "raw"
+    first: ClassVar[int] = 1
 
     def numbers(self, ids: Sequence[str]) -> np.ndarray:
         """The items' integers, int64 ``[n]``; UsageError for ids that are none."""
         if self.ids == "index":
-            return np.arange(1, len(ids) + 1)
+            return np.arange(self.first, self.first + len(ids))
         refuse_ids(ids, lambda i: not is_number(i), "are no integers from 1 on", NUMBER_THEM)
         return np.array([int(i) for i in ids], np.int64)
+
+
+def bases(exporter: Exporter, options: BaseModel) -> tuple[int | None, int | None]:
+    """First number of items and of users: the format's own, or those that ``ids=index`` gives them.
+
+    None where the target goes by raw ids.
+    """
+    if isinstance(options, OwnIds) and options.ids == "index":
+        return options.first, options.first
+    return exporter.id_base, exporter.user_base
 
 
 def numbered_id(number: int, items: ItemMap, kind: str) -> str:
@@ -75,7 +85,13 @@ def is_number(item_id: str) -> bool:
 
 def raw_id(token: str, items: ItemMap, kind: str) -> str:
     """The item that a target calls ``token``, with ``kind`` = the option ``ids``."""
-    return items.ids[int(token)] if kind == "index" else token
+    if kind == "raw":
+        return token
+    # Exports of earlier versions have no numbers in their map; they counted from 0.
+    place = int(token) - (items.internal[0] if items.internal else 0)
+    if place < 0:
+        raise ValueError(f"there is no item {token}")
+    return items.ids[place]
 
 
 def refuse_ids(ids: Sequence[str], bad: Callable[[str], bool], why: str, hint: str) -> None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from mmfeat.export.base import Exporter
 from mmfeat.export.content import Content, ExportInput, ItemMap, Rows
 from mmfeat.export.files import digest, write_json
+from mmfeat.export.ids import bases
 from mmfeat.export.prepare import Prepared
 from mmfeat.export.request import Request
 from mmfeat.schemas.errors import UsageError
@@ -30,9 +31,10 @@ def write_companions(
 ) -> dict[str, Any]:
     """Write them all, the manifest last; returns the manifest."""
     content = prepared.content
-    pq.write_table(_map(content.ids, "item_id", exporter.id_base), out / ID_MAP)
+    id_base, user_base = bases(exporter, content.options)
+    pq.write_table(_map(content.ids, "item_id", id_base), out / ID_MAP)
     if content.interactions is not None:
-        pq.write_table(_map(content.interactions.user_ids, "user_id", exporter.user_base), out / USER_MAP)
+        pq.write_table(_map(content.interactions.user_ids, "user_id", user_base), out / USER_MAP)
     _write_checksums(out / ROWS, content)
     fitted = {role: _write_fitted(out, role, rows) for role, rows in content.features.items()}
     document = {
@@ -45,8 +47,8 @@ def write_companions(
         "snapshot": data.snapshot,
         "seed": request.seed,
         "items": len(content.ids),
-        "id_base": exporter.id_base,
-        "user_base": exporter.user_base,
+        "id_base": id_base,
+        "user_base": user_base,
         "pad_row": exporter.pad_row,
         "options": content.options.model_dump(mode="json"),
         "features": {

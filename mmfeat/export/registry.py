@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mmfeat.export.base import Exporter
+from mmfeat.export.ids import OwnIds
 from mmfeat.schemas.registry import Listing, Registry
 
 ENTRY_POINT_GROUP = "mmfeat.exporters"
@@ -111,6 +112,7 @@ def _described(found: Listing[type[Exporter]]) -> FormatListing:
 
 def _ids(exporter: Exporter) -> str:
     if exporter.id_base is None:
-        return "their own"
+        numbered = exporter.options.first if issubclass(exporter.options, OwnIds) else None
+        return "their own" if numbered is None else f"their own, or from {numbered} (ids=index)"
     pad = ", row 0 is a pad row" if exporter.pad_row else ""
     return f"mapped, from {exporter.id_base}{pad}"

@@ -176,7 +176,7 @@ def read_pixelrec(folder: Path):
     assert matrix.dtype == np.float32 and not matrix[0].any()
     indexed = json.loads((folder / "manifest.json").read_text())["options"]["ids"] == "index"
     ids = pq.read_table(folder / "id_map.parquet")["item_id"].to_pylist()
-    names = [ids[int(token)] if indexed else token for token in tokens[1:]]
+    names = [ids[int(token) - 1] if indexed else token for token in tokens[1:]]
     return {"image": {name: matrix[k] for k, name in enumerate(names, 1)}}
 
 

@@ -314,6 +314,59 @@ def test_recbole_refuses_tokens_that_its_reader_would_mangle(tmp_path):
     assert set(READERS["recbole"](tmp_path / "out")["item"]) == {"1", "NA"}
 
 
+def _lines(path, column=0):
+    return {line.split("\t")[column] for line in path.read_text().splitlines()[1:]}
+
+
+# Where each format's files name items, and users, by what they are called.
+NAMED = {
+    "cornac": (
+        lambda out: json.loads((out / "ids.json").read_text()),
+        lambda out: {line.split("\t")[0] for line in (out / "interactions.tsv").read_text().splitlines()},
+    ),
+    "ducho": (lambda out: [p.stem for p in (out / "visual_embeddings").rglob("*.npy")], None),
+    "iisan": (lambda out: [p.stem[4:] for p in (out / "vit_outputs").iterdir()], None),
+    "mmctr": (lambda out: pq.read_table(out / "item_info.parquet")["item_id"].to_pylist()[1:], None),
+    "muse": (lambda out: np.load(out / "scl_emb_int8_p90_keys.npy").tolist(), None),
+    "pixelrec": (
+        lambda out: {
+            line.split(",")[0].strip('"') for line in (out / "out.csv").read_text().splitlines()[1:]
+        },
+        lambda out: {
+            line.split(",")[1].strip('"') for line in (out / "out.csv").read_text().splitlines()[1:]
+        },
+    ),
+    "recbole": (lambda out: _lines(out / "out.itememb"), lambda out: _lines(out / "out.inter")),
+}
+
+
+def test_every_format_with_numbered_ids_is_tried():
+    assert set(NAMED) == {name for name in names() if "ids" in get(name).options.model_fields}
+
+
+@pytest.mark.parametrize("format", NAMED)
+def test_numbered_ids_are_those_of_the_map_and_the_manifest_says_where_they_begin(tmp_path, format):
+    data = make_input(format, IDS)
+    export(data, Request(format, tmp_path / "out", features=every_role(format), options={"ids": "index"}))
+    items, users = NAMED[format]
+    made = manifest_of(tmp_path / "out")
+    wanted = pq.read_table(tmp_path / "out" / "id_map.parquet")
+    assert wanted["item_id"].to_pylist() == IDS
+    assert wanted["internal_id"].to_pylist() == list(range(made["id_base"], made["id_base"] + 4))
+    assert sorted(map(int, items(tmp_path / "out"))) == wanted["internal_id"].to_pylist()
+    if users:
+        numbers = pq.read_table(tmp_path / "out" / "user_map.parquet")["internal_id"].to_pylist()
+        assert sorted(map(int, users(tmp_path / "out"))) == numbers and numbers[0] == made["user_base"]
+    assert verify(tmp_path / "out").ok
+
+
+def test_an_export_of_an_earlier_version_whose_map_has_no_numbers_still_echoes(tmp_path):
+    export(make_input("cornac", IDS), Request("cornac", tmp_path / "out", options={"ids": "index"}))
+    table = pq.read_table(tmp_path / "out" / "id_map.parquet").drop_columns(["internal_id"])
+    pq.write_table(table, tmp_path / "out" / "id_map.parquet")
+    assert {problem.kind for problem in verify(tmp_path / "out").problems} == {"file"}
+
+
 def test_items_are_exported_in_the_order_asked_and_unknown_ones_named(tmp_path):
     export(make_input("npy", IDS), Request("npy", tmp_path / "out", items=["c", "a"]))
     assert json.loads((tmp_path / "out" / "ids.json").read_text()) == ["c", "a"]

@@ -20,6 +20,12 @@ from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short
 _FEATURES = Path("visual_features", "image.npy")
 
 
+class Options(IdOptions):
+    """PixelRec's options: with ``ids=index`` an item's number is its row."""
+
+    first: ClassVar[int] = 1
+
+
 class PixelRec(Exporter):
     """``NAME.csv`` and ``visual_features/image.npy``, for ``data_path`` = this folder.
 
@@ -44,7 +50,7 @@ class PixelRec(Exporter):
     id_base = 1
     user_base = None
     pad_row = True
-    options = IdOptions
+    options = Options
 
     def check(self, content: Content) -> None:
         """Every user needs three interactions; ids must survive ``pandas.read_csv``, and not mean padding."""
