@@ -167,6 +167,7 @@ def test_the_list_shows_every_format_and_what_it_needs(run):
         (["npy", "--out", "o", "--join", "clip=both"], "at least two"),
         (["npy", "--out", "o", "--features", "dino", "--join", "clip+dino=dino"], "one of its parts"),
         (["--verify", "nowhere"], "manifest.json"),
+        (["npy", "--out", "o", "--features", "clip", "--ids-of", "nowhere"], "no export"),
     ],
 )
 def test_a_mistake_is_answered_with_what_to_do_and_leaves_nothing(run, store, tmp_path, words, says):
@@ -219,6 +220,17 @@ def test_selection_keeps_the_items_that_were_asked_for(run, store, tmp_path):
         opened.export("npy", tmp_path / "none", features=["clip"], items=["nope"])
     with pytest.raises(UsageError, match="are with 37 items"):
         opened.export("recbole", tmp_path / "none", features=["clip"], items=MET[:3], unmatched="error")
+
+
+def test_an_export_takes_the_id_map_of_another(run, store, tmp_path):
+    base = ("--store", store, "--features")
+    run("export", "npy", "--items", "interacted", "--out", "first", *base, "clip")
+    code, _, err = run("export", "npy", "--out", "o", "--ids-of", "first", *base, "dino")
+    assert code == 2 and "'item-040'" in err and "not in first (npy)" in err
+    words = ("--items", "interacted", "--out", "second", "--ids-of", "first")
+    assert run("export", "npy", *words, *base, "dino")[0] == 0
+    maps = [(tmp_path / name / "id_map.parquet").read_bytes() for name in ("first", "second")]
+    assert maps[0] == maps[1] and manifest(tmp_path / "second")["ids_of"]["name"] == "first"
 
 
 def test_a_split_is_drawn_by_its_seed(run, store, tmp_path):

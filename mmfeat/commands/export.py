@@ -81,6 +81,12 @@ def export(
         list[str] | None,
         typer.Option(help="Columns of the catalog by comma, written beside the features: texts and numbers."),
     ] = None,
+    ids_of: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of an export to be used together with: take its id map [default: a new map]."
+        ),
+    ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="An option of the format: KEY=VALUE.")
     ] = None,
@@ -123,6 +129,7 @@ def export(
         "seed": seed,
         "shaping": shaping,
         "fields": console.names(fields),
+        "ids_of": ids_of,
         "options": parse_options(option or []),
     }
     # What was not said is left to the defaults of a Request.

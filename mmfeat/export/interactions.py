@@ -100,9 +100,18 @@ def k_core(table: pa.Table, k: int) -> pa.Table:
     return table
 
 
-def build(table: pa.Table, ids: list[str]) -> Interactions:
-    """Interactions by position. Every item of ``table`` is in ``ids``."""
-    users, user_ids = _codes(table["user_id"])
+def build(table: pa.Table, ids: list[str], user_ids: list[str] | None = None) -> Interactions:
+    """Interactions by position. Every item of ``table`` is in ``ids``.
+
+    Args:
+        user_ids: all users of ``table``, in the order that they are to have; that of their first
+            appearance when None.
+    """
+    if user_ids is None:
+        users, user_ids = _codes(table["user_id"])
+    else:
+        found = pc.index_in(table["user_id"], value_set=pa.array(user_ids, pa.string()))
+        users = found.to_numpy().astype(np.int64)
     items = pc.index_in(table["item_id"], value_set=pa.array(ids, pa.string()))
     stamps = table["timestamp"]
     times = None if stamps.null_count or not len(table) else stamps.to_numpy().astype(np.int64)

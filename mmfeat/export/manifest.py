@@ -6,7 +6,7 @@ import hashlib
 import json
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,11 +16,13 @@ from mmfeat.export.base import Exporter
 from mmfeat.export.content import Content, ExportInput, ItemMap, Rows
 from mmfeat.export.files import digest, write_json
 from mmfeat.export.ids import bases
-from mmfeat.export.prepare import Prepared
-from mmfeat.export.request import Request
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.exports import ID_MAP
 from mmfeat.schemas.featureset.arrow import describe
+
+if TYPE_CHECKING:
+    from mmfeat.export.prepare import Prepared
+    from mmfeat.export.request import Request
 
 MANIFEST_VERSION = 1
 MANIFEST, USER_MAP, ROWS = "manifest.json", "user_map.parquet", "rows.parquet"

@@ -16,7 +16,7 @@ from mmfeat.export import missing, roles
 from mmfeat.export.base import Exporter
 from mmfeat.export.content import Content, ExportInput, Interactions, Rows
 from mmfeat.export.fields import Fields
-from mmfeat.export.request import Request, settle
+from mmfeat.export.request import Request, Terms, settle
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureColumn
 
@@ -55,11 +55,13 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
         selections.append({"items": "listed", "kept": len(request.items)})
     if table is not None:
         index = _interacted(data, exporter, request, index, table, selections)
-    ids = [data.features.ids[i] for i in index]
-    if not ids:
+    if not len(index):
         raise UsageError(
             "No item is left to export.", hint="Check the selection, --missing drop and the k-core."
         )
+    if terms.shared is not None:
+        index = index[terms.shared.arranged([data.features.ids[i] for i in index])]
+    ids = [data.features.ids[i] for i in index]
 
     fields = Fields(data.items, ids)
     content = Content(
@@ -69,7 +71,7 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
             role: _rows(exporter, answers, role, column, index, ids) for role, column in columns.items()
         },
         **_texts(data.items, ids),
-        interactions=_labelled(exporter, request, terms.split, table, ids, counts),
+        interactions=_labelled(exporter, request, terms, table, ids, counts),
         options=terms.options,
         fields=fields,
         further=fields.table(request.fields, ["item_id", *columns]) if request.fields else None,
@@ -83,6 +85,7 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
             "items": {role: concerned[role] for role in columns if role in concerned},
         },
         "selections": selections,
+        "ids_of": None if terms.shared is None else terms.shared.record,
         "interactions": counts,
         **({"fields": list(request.fields)} if request.fields else {}),
     }
@@ -196,7 +199,7 @@ def _texts(items: pa.Table, ids: list[str]) -> dict[str, list[str | None]]:
 def _labelled(
     exporter: Exporter,
     request: Request,
-    rule: inter.SplitRule | None,
+    terms: Terms,
     table: pa.Table | None,
     ids: list[str],
     counts: dict[str, Any] | None,
@@ -205,16 +208,18 @@ def _labelled(
         raise UsageError("There are no interactions to split.", hint="Leave --split out.")
     if table is None or counts is None or exporter.interactions == "unused":
         return None
-    built = inter.build(table, ids)
+    shared = terms.shared
+    users = None if shared is None else shared.same_users(pc.unique(table["user_id"]).to_pylist())
+    built = inter.build(table, ids, users)
     counts |= {
         "users": len(built.user_ids),
         "ordered_by": "time" if built.timestamps is not None else "dataset",
     }
-    if rule is None:
+    if terms.split is None:
         return built
-    labelled = inter.split(built, rule, request.seed)
+    labelled = inter.split(built, terms.split, request.seed)
     assert labelled.labels is not None
     sizes = np.bincount(labelled.labels, minlength=3).tolist()
     parts = dict(zip(("train", "valid", "test"), sizes, strict=True))
-    counts["split"] = {**rule.record(), "seed": request.seed, **parts}
+    counts["split"] = {**terms.split.record(), "seed": request.seed, **parts}
     return labelled

@@ -14,6 +14,7 @@ from mmfeat.export import missing
 from mmfeat.export.base import Exporter
 from mmfeat.export.interactions import SplitRule
 from mmfeat.export.missing import Asked
+from mmfeat.export.shared import SharedIds, read_shared
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.validation import in_words, listed, near, refuse_unnamed
 
@@ -72,6 +73,8 @@ class Request:
         unmatched: what to do with interactions whose item is not exported: count them in the
             manifest, or fail.
         fields: columns of the catalog, texts and numbers, to write beside the features.
+        ids_of: folder of an export that this one is used together with: this one gets its id map, of
+            items and, where both have users, of users. None for a map of its own.
         options: the format's own options; its defaults when None.
 
     Raises:
@@ -89,6 +92,7 @@ class Request:
     shaping: Shaping | None = None
     unmatched: Unmatched = "count"
     fields: Sequence[str] = ()
+    ids_of: str | Path | None = None
     options: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
@@ -143,10 +147,12 @@ class Terms:
     Attributes:
         options: the format's own options, checked.
         split: how interactions are labelled; None leaves that to the target.
+        shared: the id maps of another export that are taken; None for own ones.
     """
 
     options: BaseModel
     split: SplitRule | None
+    shared: SharedIds | None
 
 
 def settle(request: Request, exporter: Exporter) -> Terms:
@@ -161,9 +167,11 @@ def settle(request: Request, exporter: Exporter) -> Terms:
             hint="Leave --fields out, or export to parquet or hf.",
         )
     missing.check(exporter, request.missing)
+    options = _options(exporter, request.options or {})
     return Terms(
-        options=_options(exporter, request.options or {}),
+        options=options,
         split=_split(exporter, request.split),
+        shared=None if request.ids_of is None else read_shared(request.ids_of, exporter, options),
     )
 
 
