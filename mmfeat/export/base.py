@@ -10,8 +10,9 @@ or not at all) is done once, for every format, in ``run.py``.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -123,6 +124,10 @@ class Exporter(ABC):
         """
         dtype = next((r.dtype for r in self.roles if r.name == role), None)
         return rows if dtype is None else rows.astype(dtype, copy=False)
+
+    def converter(self, role: str, options: Any) -> Callable[[np.ndarray], np.ndarray]:
+        """What :meth:`convert` is under the format's own options, for those that change values."""
+        return partial(self.convert, role)
 
     @abstractmethod
     def write(self, out: Path, content: Content) -> None:

@@ -68,7 +68,7 @@ class Rows:
         index: ``[n]``, row of each exported item in ``column``.
         present: ``[n]`` bool, whether the item's row holds a value: its own, or a filled one.
         fill: value of the rows that had none, ``[dims]``, ``[m, dims]`` or a text; None leaves them out.
-        convert: the format's conversion of a block, see ``Exporter.convert``.
+        convert: the format's conversion of a block, see ``Exporter.converter``.
         pad_row: whether a row of zeros comes first.
     """
 

@@ -65,7 +65,7 @@ def write_coo(path: Path, rows: np.ndarray, columns: np.ndarray, shape: tuple[in
 
 
 def write_plain(path: Path, value: Any) -> None:
-    """Dicts, lists, tuples, integers and texts."""
+    """Dicts, lists, tuples, integers and texts; NumPy's vectors of numbers as lists."""
     path.write_bytes(_START + _plain(value) + pickle.STOP)
 
 
@@ -104,7 +104,7 @@ def read_plain(path: Path) -> Any:
                     stack.append({})
                 case "EMPTY_LIST":
                     stack.append([])
-                case "BININT" | "BINUNICODE":
+                case "BININT" | "BINFLOAT" | "BINUNICODE":
                     stack.append(argument)
                 case "SETITEMS":
                     pairs = since_mark()
@@ -130,6 +130,8 @@ def _plain(value: Any) -> bytes:
             return pickle.BINUNICODE + struct.pack("<I", len(text)) + text
         case int():
             return pickle.BININT + struct.pack("<i", value)
+        case np.ndarray():
+            return pickle.EMPTY_LIST + pickle.MARK + _numbers(value) + pickle.APPENDS
         case Mapping():
             pairs = b"".join(_plain(key) + _plain(item) for key, item in value.items())
             return pickle.EMPTY_DICT + pickle.MARK + pairs + pickle.SETITEMS
@@ -138,6 +140,14 @@ def _plain(value: Any) -> bytes:
         case Sequence():
             return pickle.EMPTY_LIST + pickle.MARK + b"".join(map(_plain, value)) + pickle.APPENDS
     raise TypeError(f"{type(value).__name__} is no plain data")
+
+
+def _numbers(values: np.ndarray) -> bytes:
+    """Integers or floating-point numbers ``[n]``, each behind the opcode that loads one."""
+    opcode, kind = (pickle.BININT, "<i4") if values.dtype.kind == "i" else (pickle.BINFLOAT, ">f8")
+    coded = np.empty(len(values), [("opcode", "S1"), ("value", kind)])
+    coded["opcode"], coded["value"] = opcode, values
+    return coded.tobytes()
 
 
 def _array(array: np.ndarray) -> bytes:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel
 
 from mmfeat.export import interactions as inter
 from mmfeat.export import missing, roles
@@ -68,7 +68,8 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
         name=request.name,
         ids=ids,
         features={
-            role: _rows(exporter, answers, role, column, index, ids) for role, column in columns.items()
+            role: _rows(exporter, answers, role, column, index, ids, terms.options)
+            for role, column in columns.items()
         },
         **_texts(data.items, ids),
         interactions=_labelled(exporter, request, terms, table, ids, counts),
@@ -179,11 +180,12 @@ def _rows(
     column: FeatureColumn,
     index: np.ndarray,
     ids: list[str],
+    options: BaseModel,
 ) -> Rows:
     if len(column.mask) < (index.max() + 1 if len(index) else 0) or len(column.values) != len(column.mask):
         raise UsageError(f"{column.spec.version} has {len(column.values):,} rows, and not one for each item.")
     present, filled = missing.fill(answers, role, column, index, ids)
-    return Rows(column, index, present, filled, partial(exporter.convert, role), exporter.pad_row)
+    return Rows(column, index, present, filled, exporter.converter(role, options), exporter.pad_row)
 
 
 def _texts(items: pa.Table, ids: list[str]) -> dict[str, list[str | None]]:

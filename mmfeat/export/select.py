@@ -52,7 +52,7 @@ def join(features: FeatureSet, names: Sequence[str], into: str) -> FeatureSet:
     status, reason = parts[0].status.astype(object), parts[0].reason.astype(object)
     for part in reversed(parts):  # a joined row is missing for the reason that its first missing part is
         status[~part.mask], reason[~part.mask] = part.status[~part.mask], part.reason[~part.mask]
-    values = np.concatenate([_normalized(part.matrix.astype(np.float32)) for part in parts], axis=1)
+    values = np.concatenate([normalized(part.matrix.astype(np.float32)) for part in parts], axis=1)
     values[~mask] = np.nan
     licences = [part.licence for part in parts]
     column = FeatureColumn(
@@ -75,7 +75,7 @@ def cut(features: FeatureSet, name: str, dims: int) -> FeatureSet:
     """
     column = _vector_column(features, name)
     _check_dims(name, column, dims)
-    values = _normalized(column.matrix[:, :dims].astype(column.matrix.dtype))
+    values = normalized(column.matrix[:, :dims].astype(column.matrix.dtype))
     return _changed(features, name, values, Step("cut", {"dims": dims, "normalized": True}))
 
 
@@ -165,8 +165,8 @@ def _changed(features: FeatureSet, name: str, values: np.ndarray, step: Step) ->
     return FeatureSet(features.ids, {**features.columns, name: changed})
 
 
-def _normalized(matrix: np.ndarray) -> np.ndarray:
-    # A zero vector has no direction and stays zero.
+def normalized(matrix: np.ndarray) -> np.ndarray:
+    """Each row with length 1, in its own dtype. A zero vector has no direction and stays zero."""
     norms = np.linalg.norm(matrix.astype(np.float32), axis=1, keepdims=True)
     return np.asarray((matrix / np.where(norms == 0, 1, norms)).astype(matrix.dtype))
 

@@ -53,6 +53,14 @@ def test_an_object_in_an_npy_file_loads(tmp_path):
     assert np.load(tmp_path / "o.npy", allow_pickle=True).item() == {0: [3, 4], 1: []}
 
 
+def test_a_vector_of_numbers_loads_as_a_list_of_pythons_own(tmp_path):
+    numbers = [np.array([-1, 2**31 - 1]), np.array([0.5, -1e300]), np.empty(0)]
+    pickles.write_plain(tmp_path / "p", numbers)
+    found = loaded(tmp_path / "p")
+    assert found == [[-1, 2**31 - 1], [0.5, -1e300], []] == pickles.read_plain(tmp_path / "p")
+    assert [type(number) for part in found for number in part] == [int, int, float, float]
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (4, 4), (2, 3), (12,)])
 def test_an_array_of_another_shape_is_not_read(tmp_path, shape):
     with pytest.raises(ValueError, match="not the pickle of a float32 array"):

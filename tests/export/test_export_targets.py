@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 import readers_a
 import torch
-from echo import assert_echo, column, expected, make_input
+from echo import assert_echo, column, expected, make_input, value
 
 from mmfeat.export import Request, export, verify
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
@@ -298,3 +298,16 @@ def test_an_export_without_interactions_has_features_only(tmp_path, format, file
     export(data, Request(format, tmp_path / "toys"))
     companions = {"manifest.json", "id_map.parquet", "rows.parquet"}
     assert {p.name for p in (tmp_path / "toys").iterdir()} == files | companions
+
+
+def test_fmrlrec_gets_vectors_of_length_one_where_that_is_asked_for(tmp_path):
+    data = make_input("fmrlrec", ["a", "b", "c"], [True, False, True])
+    request = Request("fmrlrec", tmp_path / "toys", missing="zero", options={"normalize": "true"})
+    export(data, request)
+    for name, role in (("model-b_embeddings.npy", "text"), ("model-b_img_embeddings.npy", "image")):
+        found = np.load(tmp_path / "toys" / name)
+        for row, item in ((0, "a"), (2, "c")):
+            own = value(item, "vector", role)
+            np.testing.assert_allclose(found[row], own / np.linalg.norm(own), rtol=1e-6)
+        assert not found[1].any()
+    assert verify(tmp_path / "toys").ok

@@ -6,16 +6,33 @@ import gzip
 import json
 import pickle
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap
 from mmfeat.export.files import read_npy, write_json, write_npy
 from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short
+from mmfeat.export.select import normalized
 
 _SUFFIX = {"text": "_embeddings.npy", "image": "_img_embeddings.npy"}
+
+
+class Options(BaseModel):
+    """fMRLRec's options.
+
+    Attributes:
+        normalize: write each vector with length 1, as the project makes its own
+            (``datasets/amazon.py``, ``generate_embeddings`` and ``generate_img_embeddings``).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    normalize: bool = False
 
 
 class FMRLRec(Exporter):
@@ -48,11 +65,17 @@ class FMRLRec(Exporter):
     refusals: ClassVar[Mapping[Policy, str]] = {"mask": "it has a row for every item and no mask"}
     id_base = 1
     user_base = 1
+    options = Options
 
     def check(self, content: Content) -> None:
         """Every user has enough to take two away."""
         assert content.interactions is not None, "interactions are required"
         refuse_short(content.interactions, MIN_TO_SPLIT, self.title)
+
+    def converter(self, role: str, options: Any) -> Callable[[np.ndarray], np.ndarray]:
+        """Float32, of length 1 where that is asked for."""
+        convert = super().converter(role, options)
+        return (lambda rows: normalized(convert(rows))) if options.normalize else convert
 
     def write(self, out: Path, content: Content) -> None:
         """Matrices, maps, sequences and texts."""

@@ -1,4 +1,4 @@
-"""MMHCL (https://github.com/Xu107/MMHCL)."""
+"""MMHCL (https://github.com/Xu107/MMHCL), and LATTICE (https://github.com/CRIPAC-DIG/LATTICE)."""
 
 from __future__ import annotations
 
@@ -41,11 +41,14 @@ class MMHCL(Exporter):
     and items as the largest item of all splits plus 1, neither compared with the matrices, so items
     without interactions stay out. The graphs that it caches beside the splits (``*_mat_*.pth``) are
     named by settings and not by content: never put new matrices into a folder that holds such files.
+
+    LATTICE's own code reads the same files in the same way (``codes/utility/load_data.py``; ``codes/main.py``
+    opens the two matrices) and caches ``image_adj_*.pt`` and ``text_adj_*.pt`` beside the splits.
     """
 
     name = "mmhcl"
     title = "MMHCL"
-    systems = ("MMHCL",)
+    systems = ("MMHCL", "LATTICE")
     roles = (
         Role("image", media=("image",)),
         Role("text", media=("text",)),

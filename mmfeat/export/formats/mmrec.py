@@ -8,10 +8,28 @@ from typing import Any, ClassVar
 
 import numpy as np
 from pyarrow import csv as arrow_csv
+from pydantic import BaseModel, ConfigDict
 
+from mmfeat.export import pickles
 from mmfeat.export.base import Exporter, Policy, Role
-from mmfeat.export.content import Content, Entry, ItemMap
+from mmfeat.export.content import Content, Entry, Interactions, ItemMap
 from mmfeat.export.files import read_npy, write_npy, write_table, write_yaml
+from mmfeat.export.interactions import TRAIN
+
+# Of a user's neighbours in the graph that DualGNN and DRAGON read: the nearest so many.
+_NEIGHBOURS = 200
+
+
+class Options(BaseModel):
+    """MMRec's options.
+
+    Attributes:
+        user_graph: write ``user_graph_dict.npy`` too, which DualGNN and DRAGON read.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    user_graph: bool = False
 
 
 class MMRec(Exporter):
@@ -23,13 +41,19 @@ class MMRec(Exporter):
     ``i_id_mapping.csv``, ``u_id_mapping.csv``, ``missed_img_itemIDs.csv`` where images were filled
     in, and ``configs/dataset/NAME.yaml``, to be copied to MMRec's ``src/configs/dataset``.
 
+    With ``user_graph=true`` also ``user_graph_dict.npy``, for DualGNN and DRAGON: what
+    ``preprocessing/dualgnn-gen-u-u-matrix.py`` makes of ``NAME.inter``, see :func:`user_graph`.
+
     MMRec counts items as the largest ``itemID`` among the interactions plus 1 and does not compare
     that with the matrices, so items without interactions stay out.
     """
 
     name = "mmrec"
     title = "MMRec"
-    systems = ("FREEDOM", "BM3", "LATTICE", "VBPR", "MGCN", "SMORE", "PGL", "LIRDRec", "MambaRec", "others")
+    systems = (
+        *("FREEDOM", "BM3", "LATTICE", "VBPR", "MGCN", "SMORE", "PGL", "LIRDRec", "MambaRec"),
+        *("DualGNN", "DRAGON", "others"),
+    )
     roles = (
         Role("image", media=("image",), required=False, what="vision_feature_file: of covers or videos"),
         Role("text", media=("text",), required=False, what="text_feature_file"),
@@ -44,6 +68,7 @@ class MMRec(Exporter):
         "mask": "it has no mask, and a NaN row spreads through its item graphs",
     }
     zero_rows = "its item graphs divide by the row norm"
+    options = Options
 
     def write(self, out: Path, content: Content) -> None:
         """Everything MMRec opens."""
@@ -63,6 +88,8 @@ class MMRec(Exporter):
         if image is not None and not image.column.mask[image.index].all():
             missed = np.flatnonzero(~image.column.mask[image.index])
             np.savetxt(out / "missed_img_itemIDs.csv", missed, fmt="%d")
+        if content.options.user_graph:
+            pickles.write_object_npy(out / "user_graph_dict.npy", user_graph(inter.part(TRAIN)))
         config = out / "configs" / "dataset"
         config.mkdir(parents=True)
         write_yaml(config / f"{content.name}.yaml", _config(content), "Copy to MMRec's src/configs/dataset.")
@@ -79,6 +106,27 @@ class MMRec(Exporter):
             matrix = read_npy(out / f"{role}_feat.npy", len(table))
             for asin, row in zip(table["asin"].to_pylist(), table["itemID"].to_pylist(), strict=True):
                 yield Entry(role, asin, matrix[row])
+
+
+def user_graph(training: Interactions) -> dict[int, list[np.ndarray]]:
+    """Each user's neighbours: ``[users, weights]``, the number of different items that both met in training.
+
+    The most similar 200 come first, of equal ones those with smaller numbers; a user without any has two
+    empty lists. Weights are floats, since DualGNN takes their softmax.
+    """
+    users, items = np.unique(np.stack([training.users, training.items]), axis=1)
+    of_item = users[np.argsort(items, kind="stable")]
+    ends = np.searchsorted(np.sort(items), np.arange(items.max(initial=-1) + 2))
+    starts = np.searchsorted(users, np.arange(len(training.user_ids) + 1))
+    graph = {}
+    for user in range(len(training.user_ids)):
+        met = items[starts[user] : starts[user + 1]]
+        others = [of_item[ends[item] : ends[item + 1]] for item in met]
+        found, weights = np.unique(np.concatenate([*others, np.empty(0, np.int64)]), return_counts=True)
+        found, weights = found[found != user], weights[found != user]
+        nearest = np.argsort(-weights, kind="stable")[:_NEIGHBOURS]
+        graph[user] = [found[nearest], weights[nearest].astype(np.float64)]
+    return graph
 
 
 def _config(content: Content) -> dict[str, Any]:
