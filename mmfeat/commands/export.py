@@ -202,6 +202,9 @@ def _print_report(report: ExportReport) -> None:
         unmatched = counts["item_not_exported"]
         lost = f", {unmatched:,} with items that are not exported" if unmatched else ""
         console.say(f"  {counts['written']:,} of {counts['given']:,} interactions{lost}")
+        unrated = counts["written"] - counts.get("rated", counts["written"])
+        if unrated:
+            console.say(f"  {unrated:,} of these have no rating: no ratings are written")
     console.say(f"  {len(report.files)} files, {sum(report.files.values()):,} bytes")
     if report.unrecorded is not None:
         console.note(

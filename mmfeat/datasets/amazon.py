@@ -26,7 +26,10 @@ _YEARS = (2014, 2018, 2023)
 _USER = ("user_id", "userid", "reviewerid", "user")
 _ITEM = ("parent_asin", "asin", "productid", "item_id", "itemid", "item")
 _TIME = ("timestamp", "unixreviewtime")
+_RATING = ("rating", "overall")
 _BATCH = 100_000
+# User, item, milliseconds, rating.
+_Review = tuple[str, str, int | None, float | None]
 
 
 def load(root: Path | None, *, year: int | None = None, interactions: str | None = None) -> Dataset:
@@ -136,14 +139,17 @@ def _read_log(path: Path, products: Products) -> tuple[pa.Table, list[Note]]:
     if ".csv" not in path.suffixes:
         return _read_reviews(path, products.year)
     header = {name.lower(): name for name in first_row(path)}
-    roles = [next((header[n] for n in names if n in header), None) for names in (_USER, _ITEM, _TIME)]
-    user, item, timestamp = roles
+    user, item, timestamp, rating = (
+        next((header[n] for n in names if n in header), None) for names in (_USER, _ITEM, _TIME, _RATING)
+    )
     if user and item:
-        return read_interactions(path, user=user, item=item, timestamp=timestamp)
+        return read_interactions(path, user=user, item=item, timestamp=timestamp, rating=rating)
     # The ratings of 2014 name the user first, those of 2018 the item.
     ids = ["item", "user"] if products.year == 2018 else ["user", "item"]
     names = [*ids, "rating", "timestamp"]
-    table, notes = read_interactions(path, user="user", item="item", timestamp="timestamp", names=names)
+    table, notes = read_interactions(
+        path, user="user", item="item", timestamp="timestamp", rating="rating", names=names
+    )
     table, more = items_in_item_column(table, pa.array(products.ids), path.name)
     return table, [*notes, *more]
 
@@ -151,36 +157,45 @@ def _read_log(path: Path, products: Products) -> tuple[pa.Table, list[Note]]:
 def _read_reviews(path: Path, year: int) -> tuple[pa.Table, list[Note]]:
     """Reviews as JSON lines; their texts are not kept."""
     names = (
-        ("user_id", "parent_asin", "timestamp") if year == 2023 else ("reviewerID", "asin", "unixReviewTime")
+        ("user_id", "parent_asin", "timestamp", "rating")
+        if year == 2023
+        else ("reviewerID", "asin", "unixReviewTime", "overall")
     )
     scale = 1 if year == 2023 else 1000
     batches: list[list[pa.Array]] = []
-    rows: list[tuple[str, str, int | None]] = []
+    rows: list[_Review] = []
     malformed = []
     for number, record in records(path):
-        user, item, time = (record.get(name) for name in names) if record else (None, None, None)
+        user, item, time, rating = (record.get(name) if record else None for name in names)
         if isinstance(user, str) and isinstance(item, str):
-            rows.append((user, item, time * scale if isinstance(time, int) else None))
+            rows.append(
+                (
+                    user,
+                    item,
+                    time * scale if isinstance(time, int) else None,
+                    rating if isinstance(rating, int | float) else None,
+                )
+            )
         else:
             malformed.append(f"line {number}")
         if len(rows) == _BATCH:
             batches.append(_columns(rows))
             rows.clear()
     batches.append(_columns(rows))
-    users, items, times = (pa.chunked_array(list(column)) for column in zip(*batches, strict=True))
+    users, items, times, ratings = (pa.chunked_array(list(column)) for column in zip(*batches, strict=True))
     if not len(users):
         raise DatasetError(
             f"{path} has no review of the {year} release.",
-            hint=f"Expected an object with {', '.join(names)} on each line. "
+            hint=f"Expected an object with {', '.join(names[:3])} on each line. "
             "Name another file: --option interactions=FILE.",
         )
-    table, notes = interactions_table(path.name, users, items, times)
+    table, notes = interactions_table(path.name, users, items, times, ratings)
     message = f"lines of {path.name} that are no review: left out"
     return table, [*note_of("warning", "malformed_review", message, malformed), *notes]
 
 
-def _columns(rows: list[tuple[str, str, int | None]]) -> list[pa.Array]:
-    kinds = (pa.string(), pa.string(), pa.int64())
+def _columns(rows: list[_Review]) -> list[pa.Array]:
+    kinds = (pa.string(), pa.string(), pa.int64(), pa.float64())
     return [pa.array([row[n] for row in rows], kind) for n, kind in enumerate(kinds)]
 
 

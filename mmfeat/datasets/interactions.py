@@ -25,6 +25,7 @@ def read_interactions(
     user: str,
     item: str,
     timestamp: str | None,
+    rating: str | None = None,
     names: Sequence[str] | None = None,
     delimiter: str | None = None,
 ) -> tuple[pa.Table, list[Note]]:
@@ -33,7 +34,7 @@ def read_interactions(
     Times may be in seconds or milliseconds: the largest one of the file says which.
 
     Args:
-        user, item, timestamp: names of the columns; None where the file has no times.
+        user, item, timestamp, rating: names of the columns; None where the file has no such thing.
         names: the names of all columns, for a file without a header.
         delimiter: None to tell it from the header.
 
@@ -44,12 +45,11 @@ def read_interactions(
     Raises:
         DatasetError: as :func:`read_delimited`, or times that are no times since 1970.
     """
-    types = {user: pa.string(), item: pa.string()}
-    if timestamp:
-        types[timestamp] = pa.float64()
-    table, odd = read_delimited(path, types, names, delimiter)
-    times = _milliseconds(path, table[timestamp]) if timestamp else pa.nulls(len(table), pa.int64())
-    interactions, notes = interactions_table(path.name, table[user], table[item], times)
+    numbers = {name: pa.float64() for name in (timestamp, rating) if name}
+    table, odd = read_delimited(path, {user: pa.string(), item: pa.string(), **numbers}, names, delimiter)
+    times = milliseconds(path, table[timestamp]) if timestamp else None
+    ratings = table[rating] if rating else None
+    interactions, notes = interactions_table(path.name, table[user], table[item], times, ratings)
     return interactions, [*odd, *notes]
 
 
@@ -57,10 +57,20 @@ def interactions_table(
     name: str,
     users: pa.Array | pa.ChunkedArray,
     items: pa.Array | pa.ChunkedArray,
-    times: pa.Array | pa.ChunkedArray,
+    times: pa.Array | pa.ChunkedArray | None = None,
+    ratings: pa.Array | pa.ChunkedArray | None = None,
+    events: pa.Array | pa.ChunkedArray | None = None,
 ) -> tuple[pa.Table, list[Note]]:
-    """INTERACTIONS_SCHEMA table without the rows that lack a user or an item, and notes on ``name``."""
-    table = pa.table([users, items, times], schema=INTERACTIONS_SCHEMA)
+    """INTERACTIONS_SCHEMA table without the rows that lack a user or an item, and notes on ``name``.
+
+    Args:
+        times, ratings, events: None where there are none.
+    """
+    columns = [
+        pa.nulls(len(users), field.type) if column is None else column
+        for field, column in zip(INTERACTIONS_SCHEMA, (users, items, times, ratings, events), strict=True)
+    ]
+    table = pa.table(columns, schema=INTERACTIONS_SCHEMA)
     kept = table.filter(pc.and_(pc.not_equal(table["user_id"], ""), pc.not_equal(table["item_id"], "")))
     notes = []
     if incomplete := len(table) - len(kept):
@@ -80,11 +90,17 @@ def items_in_item_column(table: pa.Table, known: pa.Array, name: str) -> tuple[p
     found = {c: pc.sum(pc.is_in(table[c], value_set=known)).as_py() or 0 for c in ("user_id", "item_id")}
     if found["user_id"] <= found["item_id"]:
         return table, []
-    exchanged = pa.table([table["item_id"], table["user_id"], table["timestamp"]], schema=table.schema)
+    others = [name for name in table.column_names if name not in found]
+    exchanged = table.select(["item_id", "user_id", *others]).rename_columns(["user_id", "item_id", *others])
     return exchanged, [Note("info", "items_first", f"{name} names the item before the user")]
 
 
-def _milliseconds(path: Path, times: pa.ChunkedArray) -> pa.ChunkedArray:
+def milliseconds(path: Path, times: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Times in seconds or milliseconds, in milliseconds: the largest one says which they are.
+
+    Raises:
+        DatasetError: times that are no times since 1970.
+    """
     largest = pc.max(pc.abs(times)).as_py()
     if largest is None:
         return times.cast(pa.int64())

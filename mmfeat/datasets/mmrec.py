@@ -124,8 +124,11 @@ def _inter_file(folder: Path) -> Path:
 
 
 def _read_inter(path: Path, folder: Path, raw_items: Sequence[str]) -> tuple[pa.Table, list[Note]]:
-    timestamp = "timestamp" if "timestamp" in first_row(path, "\t") else None
-    table, notes = read_interactions(path, user="userID", item="itemID", timestamp=timestamp, delimiter="\t")
+    header = first_row(path, "\t")
+    timestamp, rating = (name if name in header else None for name in ("timestamp", "rating"))
+    table, notes = read_interactions(
+        path, user="userID", item="itemID", timestamp=timestamp, rating=rating, delimiter="\t"
+    )
     numbers = [str(n) for n in range(len(raw_items))]
     items = _raw(path, table["item_id"], numbers, raw_items, _ITEM_MAP)
     users = table["user_id"]
@@ -135,7 +138,7 @@ def _read_inter(path: Path, folder: Path, raw_items: Sequence[str]) -> tuple[pa.
     else:
         notes.append(Note("info", "no_user_map", f"no {_USER_MAP}: users keep their numbers"))
     message = "the split in x_label is not kept: an export splits anew"
-    mapped, _ = interactions_table(path.name, users, items, table["timestamp"])
+    mapped, _ = interactions_table(path.name, users, items, table["timestamp"], table["rating"])
     return mapped, [*notes, Note("info", "no_split", message)]
 
 

@@ -41,6 +41,6 @@ def _read_tsv(path: Path) -> tuple[pa.Table, list[Note]]:
         for item in listed.split() or [""]:
             users.append(user)
             items.append(item)
-    columns = (pa.array(users, pa.string()), pa.array(items, pa.string()), pa.nulls(len(users), pa.int64()))
+    columns = (pa.array(users, pa.string()), pa.array(items, pa.string()))
     interactions, notes = interactions_table(path.name, *columns)
     return interactions, notes if users else [nothing_in(path.name)]

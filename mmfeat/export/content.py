@@ -23,7 +23,8 @@ class ExportInput:
     Attributes:
         features: the features, in the order of the items.
         items: at least ``item_id``; ``title``, ``description`` and other fields where a target reads them.
-        interactions: ``INTERACTIONS_SCHEMA``, None where there are none.
+        interactions: ``INTERACTIONS_SCHEMA``; times, ratings and events may be left out. None where there
+            are none.
         dataset: name of the dataset, for the manifest.
         snapshot: name of the snapshot that was read, None for the current versions.
         gone: ids of items that are left out because the dataset has them no more.
@@ -156,6 +157,7 @@ class Interactions:
         users, items: ``[m]`` int64 positions in ``user_ids`` and in the export's ids.
         timestamps: ``[m]`` int64 milliseconds since 1970-01-01 UTC; None where times are not known.
         labels: ``[m]`` int8, 0 train, 1 valid, 2 test; None where the target splits by itself.
+        ratings: ``[m]`` float64; None where not every interaction has one.
 
     Rows are ordered by user position and, within a user, in time (in the dataset's own order where
     times are equal or not known).
@@ -166,6 +168,7 @@ class Interactions:
     items: np.ndarray
     timestamps: np.ndarray | None
     labels: np.ndarray | None = None
+    ratings: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.users)
@@ -183,12 +186,18 @@ class Interactions:
         firsts = np.searchsorted(self.users, self.users)
         return replace(self, timestamps=np.arange(len(self)) - firsts)
 
+    def ratings_or_ones(self) -> np.ndarray:
+        """``[m]`` the ratings; 1.0 for each where not all are known: that there was an interaction."""
+        return np.ones(len(self)) if self.ratings is None else self.ratings
+
     def part(self, label: int) -> Interactions:
         """The rows of one split, user positions unchanged."""
         assert self.labels is not None, "no split was made"
         keep = self.labels == label
-        times = None if self.timestamps is None else self.timestamps[keep]
-        return Interactions(self.user_ids, self.users[keep], self.items[keep], times, self.labels[keep])
+        times, ratings = (None if of is None else of[keep] for of in (self.timestamps, self.ratings))
+        return Interactions(
+            self.user_ids, self.users[keep], self.items[keep], times, self.labels[keep], ratings
+        )
 
 
 @dataclass(frozen=True)

@@ -113,8 +113,7 @@ def build(table: pa.Table, ids: list[str], user_ids: list[str] | None = None) ->
         found = pc.index_in(table["user_id"], value_set=pa.array(user_ids, pa.string()))
         users = found.to_numpy().astype(np.int64)
     items = pc.index_in(table["item_id"], value_set=pa.array(ids, pa.string()))
-    stamps = table["timestamp"]
-    times = None if stamps.null_count or not len(table) else stamps.to_numpy().astype(np.int64)
+    times, ratings = _known(table, "timestamp"), _known(table, "rating")
     # lexsort is stable: equal (or unknown) times keep the dataset's order.
     order = np.lexsort((users,) if times is None else (times, users))
     return Interactions(
@@ -122,6 +121,7 @@ def build(table: pa.Table, ids: list[str], user_ids: list[str] | None = None) ->
         users=users[order],
         items=items.to_numpy().astype(np.int64)[order],
         timestamps=None if times is None else times[order],
+        ratings=None if ratings is None else ratings[order],
     )
 
 
@@ -162,6 +162,14 @@ def refuse_untrained(interactions: Interactions, target: str, why: str) -> None:
             f"{len(without):,} users have no interaction for training, among them {shown}; {target} {why}.",
             hint="Split by leave-one-out or ratio, which leave every user one for training.",
         )
+
+
+def _known(table: pa.Table, name: str) -> np.ndarray | None:
+    """The numbers of a column that has one in every row; None of any other."""
+    if not len(table) or table[name].null_count:
+        return None
+    numbers: np.ndarray = table[name].to_numpy()
+    return numbers
 
 
 def _last(interactions: Interactions, rule: SplitRule, seed: int) -> np.ndarray:

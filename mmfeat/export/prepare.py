@@ -217,6 +217,9 @@ def _labelled(
         "users": len(built.user_ids),
         "ordered_by": "time" if built.timestamps is not None else "dataset",
     }
+    if rated := len(table) - table["rating"].null_count:
+        # A target takes ratings of all interactions or of none.
+        counts["rated"] = rated
     if terms.split is None:
         return built
     labelled = inter.split(built, terms.split, request.seed)

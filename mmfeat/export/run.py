@@ -6,12 +6,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from mmfeat.export import manifest, registry
 from mmfeat.export.content import ExportInput
 from mmfeat.export.files import refuse_used, whole_folder
 from mmfeat.export.prepare import prepare
 from mmfeat.export.request import Request
 from mmfeat.export.shape import shape
+from mmfeat.schemas.catalog import as_interactions
 from mmfeat.schemas.notebook import ShortRepr
 
 
@@ -55,7 +58,7 @@ def export(data: ExportInput, request: Request) -> ExportReport:
     """
     refuse_used(request.folder)
     exporter = registry.get(request.format)
-    data = replace(data, features=shape(data.features, request))
+    data = replace(data, features=shape(data.features, request), interactions=_whole(data.interactions))
     prepared = prepare(data, exporter, request)
     with whole_folder(request.folder) as folder:
         exporter.write(folder, prepared.content)
@@ -71,3 +74,8 @@ def export(data: ExportInput, request: Request) -> ExportReport:
         interactions=written["interactions"],
         files={name: entry["bytes"] for name, entry in written["files"].items()},
     )
+
+
+def _whole(interactions: pa.Table | None) -> pa.Table | None:
+    """Interactions with all columns, be it without a value."""
+    return None if interactions is None else as_interactions(interactions)

@@ -176,8 +176,21 @@ INTERACTIONS_SCHEMA = pa.schema(
         pa.field("item_id", pa.string(), nullable=False),
         # Milliseconds since 1970-01-01 UTC; null where the dataset gives an order but no time.
         pa.field("timestamp", pa.int64()),
+        # As the dataset counts them, and what kind of interaction it is; null where it does not say.
+        pa.field("rating", pa.float64()),
+        pa.field("event", pa.string()),
     ]
 )
+
+
+def as_interactions(table: pa.Table) -> pa.Table:
+    """A table of interactions with all columns: of those that it lacks, the ones that may be null are."""
+    lacking = [f for f in INTERACTIONS_SCHEMA if f.nullable and f.name not in table.column_names]
+    for field in lacking:
+        table = table.append_column(field, pa.nulls(len(table), field.type))
+    known = [name for name in INTERACTIONS_SCHEMA.names if name in table.column_names]
+    return table.select([*known, *(name for name in table.column_names if name not in known)])
+
 
 # Files whose stamp changed and whose content did not: the content hash that goes with the new stamp.
 # ``source`` is the column's name.

@@ -17,6 +17,7 @@ from mmfeat.schemas.catalog import (
     ITEM_ID,
     STAMPS_SCHEMA,
     Column,
+    as_interactions,
     catalog_schema,
     columns_of,
 )
@@ -35,7 +36,8 @@ _DATASETS_KEY = b"mmfeat.datasets"
 NUMBER = pa.field("_mmfeat_dataset", pa.int32())
 GONE = pa.field("_mmfeat_gone", pa.timestamp("us", "UTC"))
 _BELONGING = (NUMBER, GONE)
-_NUMBERED_INTERACTIONS = pa.schema([*INTERACTIONS_SCHEMA, NUMBER])
+# Columns of interactions that are written where one of them has a value, as in stores of older formats.
+_SAID_OF_SOME = ("rating", "event")
 OF_ITEMS = (ITEMS, INTERACTIONS, STAMPS)
 TABLES = (*OF_ITEMS, RUNS)
 
@@ -194,7 +196,7 @@ class Catalog:
         """The interactions of the store's datasets, INTERACTIONS_SCHEMA; None where they have none."""
         datasets = self.datasets()
         if self._is_simple(INTERACTIONS) and (0 in datasets or not datasets):
-            found = self._database.read(INTERACTIONS, INTERACTIONS_SCHEMA)
+            found = self._read_interactions()
         else:
             # Those of a dataset that was replaced are nobody's until the next run writes anew.
             rows = self._numbered_interactions()
@@ -214,29 +216,38 @@ class Catalog:
 
     def put_interactions(self, interactions: pa.Table | None, place: Place) -> None:
         """Replace the interactions of a dataset; writes nothing where they are the same."""
-        new = INTERACTIONS_SCHEMA.empty_table() if interactions is None else interactions
+        new = INTERACTIONS_SCHEMA.empty_table() if interactions is None else as_interactions(interactions)
         new = _conformed(new, INTERACTIONS_SCHEMA)
         if self._is_simple(INTERACTIONS) and set(place.datasets) <= {0}:
-            if not self._holds(INTERACTIONS, new):
-                self._database.overwrite(INTERACTIONS, new)
+            rows = _without_unsaid(new)
+            if not self._holds(INTERACTIONS, rows):
+                self._database.overwrite(INTERACTIONS, rows)
             return
         before = self._numbered_interactions()
         others = [number for number in place.datasets if number != place.number]
         kept = before.filter(pc.is_in(before[NUMBER.name], value_set=pa.array(others, pa.int32())))
         after = pa.concat_tables([kept, _numbered(new, place.number)])
         if not after.equals(before):
-            self._database.overwrite(INTERACTIONS, after)
+            self._database.overwrite(INTERACTIONS, _without_unsaid(after))
 
     def _numbered_interactions(self) -> pa.Table:
         if self._is_simple(INTERACTIONS):
-            return _numbered(self._database.read(INTERACTIONS, INTERACTIONS_SCHEMA), 0)
-        return self._database.read(INTERACTIONS, _NUMBERED_INTERACTIONS)
+            return _numbered(self._read_interactions(), 0)
+        return self._read_interactions(NUMBER)
+
+    def _read_interactions(self, *more: pa.Field) -> pa.Table:
+        """All interactions, INTERACTIONS_SCHEMA and ``more``."""
+        table = self._database.table(INTERACTIONS)
+        said = [f for f in INTERACTIONS_SCHEMA if table is None or f.name in table.schema.names]
+        return as_interactions(self._database.read(INTERACTIONS, pa.schema([*said, *more])))
 
     def _holds(self, name: str, rows: pa.Table) -> bool:
         """Whether a table is exactly ``rows``; never holds all of it in memory."""
         table = self._database.table(name)
         if table is None or table.count_rows() != len(rows):
             return table is None and not len(rows)
+        if set(table.schema.names) != set(rows.schema.names):
+            return False
         start = 0
         for batch in self._database.batches(name, rows.schema.names):
             if not pa.Table.from_batches([batch]).equals(rows.slice(start, len(batch))):
@@ -311,6 +322,12 @@ def _belonging_to(items: pa.Table, numbers: np.ndarray, gone: np.ndarray) -> pa.
         return items
     times = pa.array(gone, pa.int64(), mask=gone == 0).cast(GONE.type)
     return items.append_column(NUMBER, pa.array(numbers, NUMBER.type)).append_column(GONE, times)
+
+
+def _without_unsaid(interactions: pa.Table) -> pa.Table:
+    """Interactions as they are written: what the datasets say of none of them is no column."""
+    unsaid = [name for name in _SAID_OF_SOME if interactions[name].null_count == len(interactions)]
+    return interactions.drop_columns(unsaid)
 
 
 def _numbered(interactions: pa.Table, number: int) -> pa.Table:

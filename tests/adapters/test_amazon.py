@@ -17,7 +17,11 @@ def rows(dataset, *columns: str) -> list[tuple]:
 
 
 def log(dataset) -> list[tuple]:
-    return [tuple(row.values()) for row in dataset.interactions.to_pylist()]
+    return [tuple(row.values())[:3] for row in dataset.interactions.to_pylist()]
+
+
+def ratings(dataset) -> list[float | None]:
+    return dataset.interactions["rating"].to_pylist()
 
 
 def codes(dataset) -> dict[str, int]:
@@ -253,6 +257,17 @@ def test_reviews_as_json_lines_give_the_same_interactions(tmp_path):
     review = {"user_id": "A1", "asin": "0009", "parent_asin": "0001", "timestamp": 1588687728923}
     write(tmp_path / "Toys.jsonl", json_lines(review))
     assert log(load("amazon", tmp_path / "meta_Toys.jsonl")) == [("A1", "0001", 1588687728923)]
+
+
+def test_ratings_are_kept_of_every_release(tmp_path):
+    write(tmp_path / "meta_A.json", python_lines({"asin": "0001", "title": "x", "categories": [[]]}))
+    write(tmp_path / "ratings_A.csv", "A1,0001,4.0,1388275200\n")
+    assert ratings(load("amazon", tmp_path / "meta_A.json")) == [4.0]
+    review = {"reviewerID": "A1", "asin": "0001", "unixReviewTime": 1388275200}
+    write(tmp_path / "B_5.json", json_lines({**review, "overall": 5}, review))
+    assert ratings(load("amazon", tmp_path / "meta_A.json", interactions="B_5.json")) == [5.0, None]
+    write(tmp_path / "C.csv", "user_id,parent_asin,rating,timestamp\nA1,0001,2.5,1588687728923\n")
+    assert ratings(load("amazon", tmp_path / "meta_A.json", interactions="C.csv")) == [2.5]
 
 
 def test_products_that_come_again_are_taken_once_and_broken_lines_are_counted(tmp_path):

@@ -6,19 +6,17 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 from dataset_files import put
+from interaction_rows import interactions_of
 
 from mmfeat import datasets
 from mmfeat.datasets import CheckReport, ColumnCount, Dataset, Note
 from mmfeat.datasets.base import build_items
-from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA, zip_location
+from mmfeat.schemas.catalog import zip_location
 
 
 def check(columns: dict[str, dict[str, str]], ids: str | list[str], interactions=None) -> CheckReport:
-    table = interactions and pa.table(
-        [*zip(*interactions, strict=True), [None] * len(interactions)], schema=INTERACTIONS_SCHEMA
-    )
+    table = interactions and interactions_of(interactions)
     return datasets.check(
         Dataset("a", "/r", build_items(list(ids), columns), table, [Note("info", "own", "x")])
     )

@@ -25,7 +25,7 @@ def rows(dataset, *columns: str) -> list[tuple]:
 
 
 def log(dataset) -> list[tuple]:
-    return [tuple(row.values()) for row in dataset.interactions.to_pylist()]
+    return [tuple(row.values())[:3] for row in dataset.interactions.to_pylist()]
 
 
 def codes(dataset) -> dict[str, int]:

@@ -15,11 +15,11 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 from export_readers import HELD
+from interaction_rows import interactions_of
 
 from mmfeat.export import ExportInput, Request, export, get
 from mmfeat.export.base import Exporter, Kind, Role
 from mmfeat.export.prepare import prepare
-from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn, FeatureSet
 from mmfeat.schemas.spec import FeatureSpec, Weights
@@ -115,8 +115,7 @@ def make_interactions(ids, users: int = 4) -> pa.Table:
         for u in range(users)
         for t, k in enumerate(order)
     ]
-    columns = list(zip(*rows, strict=True))
-    return pa.table(dict(zip(INTERACTIONS_SCHEMA.names, columns, strict=True)), schema=INTERACTIONS_SCHEMA)
+    return interactions_of(rows)
 
 
 def every_role(format: str) -> dict[str, str] | None:

@@ -3,22 +3,20 @@
 import json
 
 import numpy as np
-import pyarrow as pa
 import pytest
 from echo import make_input
 from hypothesis import given
 from hypothesis import strategies as st
+from interaction_rows import interactions_of
 
 from mmfeat.export import Request, export
 from mmfeat.export.interactions import TEST, TRAIN, VALID, SplitRule, build, k_core, split
-from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.errors import UsageError
 
 
 def table(*rows):
-    """Rows of (user, item, time)."""
-    columns = [list(c) for c in zip(*rows, strict=True)]
-    return pa.table(dict(zip(INTERACTIONS_SCHEMA.names, columns, strict=True)), schema=INTERACTIONS_SCHEMA)
+    """Rows of (user, item, time), and perhaps rating."""
+    return interactions_of(rows)
 
 
 def labels_of(rows, rule, seed=0):
@@ -185,3 +183,46 @@ def test_recbole_gets_the_split_as_its_benchmark_files(tmp_path):
     )
     assert 'benchmark_filename: ["train", "valid", "test"]' in (tmp_path / "toys" / "toys.yaml").read_text()
     assert not (tmp_path / "toys" / "toys.inter").exists()
+
+
+RATED = table(("u", "a", 1, 4.5), ("v", "b", 1, 2.0), ("u", "b", 2, 3.0), ("u", "c", 3, 5.0))
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "column"),
+    [
+        ("mmrec", "toys.inter", 2),
+        ("recbole", "toys.inter", 3),
+        ("cornac", "interactions.tsv", 2),
+        ("elliot", "dataset.tsv", 2),
+    ],
+)
+def test_ratings_go_to_their_own_interactions_where_the_target_has_a_place_for_them(
+    tmp_path, name, file, column
+):
+    export(make_input(name, ["a", "b", "c"], interactions=RATED), Request(name, tmp_path / "toys"))
+    lines = [line.split("\t") for line in (tmp_path / "toys" / file).read_text().splitlines()]
+    found = [float(line[column]) for line in lines[-4:]]
+    assert found == [4.5, 3.0, 5.0, 2.0]  # of the first user in time, then of the second
+    assert json.loads((tmp_path / "toys" / "manifest.json").read_text())["interactions"]["rated"] == 4
+
+
+def test_ratings_follow_their_interactions_into_the_parts_of_a_split(tmp_path):
+    data = make_input("recbole", ["a", "b", "c"], interactions=RATED)
+    export(data, Request("recbole", tmp_path / "toys", split="leave-one-out"))
+    assert (tmp_path / "toys" / "toys.test.inter").read_text() == (
+        "user_id:token\titem_id:token\ttimestamp:float\trating:float\nu\tc\t3\t5\n"
+    )
+    assert '["user_id", "item_id", "timestamp", "rating"]' in (tmp_path / "toys" / "toys.yaml").read_text()
+
+
+def test_where_some_interactions_have_no_rating_none_is_written_and_the_manifest_counts_them(tmp_path):
+    some = table(("u", "a", 1, 4.5), ("u", "b", 2, None))
+    export(make_input("recbole", ["a", "b"], interactions=some), Request("recbole", tmp_path / "toys"))
+    assert (
+        (tmp_path / "toys" / "toys.inter")
+        .read_text()
+        .startswith("user_id:token\titem_id:token\ttimestamp:float\n")
+    )
+    counts = json.loads((tmp_path / "toys" / "manifest.json").read_text())["interactions"]
+    assert (counts["rated"], counts["written"]) == (1, 2)

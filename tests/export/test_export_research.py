@@ -10,9 +10,9 @@ import pyarrow as pa
 import pytest
 from echo import OPTIONS, column, every_role, make_input, make_interactions, value
 from export_readers import READERS
+from interaction_rows import interactions_of
 
 from mmfeat.export import ExportInput, Request, export, verify
-from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet
 
@@ -23,10 +23,7 @@ DAY = 86_400_000
 
 def interactions(*rows):
     """Rows ``user, item, day``."""
-    columns = list(zip(*rows, strict=True))
-    times = [None if day is None else day * DAY for day in columns[2]]
-    values = dict(zip(INTERACTIONS_SCHEMA.names, [*columns[:2], times], strict=True))
-    return pa.table(values, schema=INTERACTIONS_SCHEMA)
+    return interactions_of((user, item, None if day is None else day * DAY) for user, item, day in rows)
 
 
 # One user comes late: a split in time leaves them nothing to train on.

@@ -5,15 +5,14 @@ import re
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import readers_a
 import torch
 from echo import assert_echo, column, expected, make_input, value
+from interaction_rows import interactions_of
 
 from mmfeat.export import Request, export, verify
-from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset import FeatureSet
 
@@ -22,8 +21,7 @@ NUMBERS = ["3", "1", "4", "2"]
 
 def interactions(*rows):
     """Rows of user, item, seconds."""
-    columns = zip(*((u, i, None if s is None else s * 1000) for u, i, s in rows), strict=True)
-    return pa.table(dict(zip(INTERACTIONS_SCHEMA.names, columns, strict=True)), schema=INTERACTIONS_SCHEMA)
+    return interactions_of((u, i, None if s is None else s * 1000) for u, i, s in rows)
 
 
 def of_dims(dims, ids=NUMBERS):

@@ -7,9 +7,10 @@ from pathlib import Path
 import lance
 import numpy as np
 import pyarrow as pa
+from interaction_rows import interactions_of
 from storing import make_rows, text_spec, vector_spec
 
-from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, STAMPS_SCHEMA
 from mmfeat.schemas.spec import FeatureSpec, Quantization, Weights
 from mmfeat.store import Store, rows_schema
 
@@ -49,8 +50,7 @@ def make_store(folder: Path) -> Store:
         columns = {"item_id": IDS, "title": titles, "cover": covers}
         nulls = {name: [None] * len(IDS) for name in CATALOG_SCHEMA.names if name not in columns}
         store.put_catalog(pa.table(columns | nulls, schema=CATALOG_SCHEMA), {"name": "test"})
-        seen = {"user_id": ["u"] * len(IDS), "item_id": IDS, "timestamp": range(len(IDS))}
-        store.put_interactions(pa.table(seen, schema=INTERACTIONS_SCHEMA))
+        store.put_interactions(interactions_of(("u", item_id, at) for at, item_id in enumerate(IDS)))
         stamp = {"item_id": [ID], "source": ["cover"], "stamp": ["s"], "content_hash": ["h" * 64]}
         store.put_stamps(pa.table(stamp, schema=STAMPS_SCHEMA))
         write(store, FIRST_VECTORS, FIRST_CAPTION)

@@ -80,7 +80,7 @@ def tags_of(store: Store) -> dict[str, list[str]]:
 def assert_as_filled(view: Store) -> None:
     assert view.catalog()["item_id"].to_pylist() == ["a", "b", "c"]
     assert view.dataset() == {"name": "old"}
-    assert view.interactions().to_pylist() == [{"user_id": "u", "item_id": "a", "timestamp": None}]
+    assert view.interactions() == interactions(("u", "a"))
     assert view.current() == {s.name: s.fingerprint for s in (vector_spec(), text_spec())}
     assert [v.name for v in view.versions()] == ["caption", "clip_image"]
     assert view.runs() == [{"run": 1}]

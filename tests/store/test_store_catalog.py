@@ -5,9 +5,10 @@ from pathlib import Path
 import lance
 import pyarrow as pa
 import pytest
+from interaction_rows import interactions_of
 
 from mmfeat.datasets.base import build_items
-from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA, Column, columns_of
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, STAMPS_SCHEMA, Column, columns_of
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.store import Store
 
@@ -20,6 +21,11 @@ def items(**titles: str) -> pa.Table:
 
 def lance_version(store: Store, table: str) -> int:
     return lance.dataset(str(Path(store.uri, f"{table}.lance"))).version
+
+
+def column_names(store: Store) -> list[str]:
+    """Those of the interactions as they are written."""
+    return lance.dataset(str(Path(store.uri, "_interactions.lance"))).schema.names
 
 
 def test_a_new_store_has_no_items_interactions_stamps_or_runs(store: Store) -> None:
@@ -71,7 +77,7 @@ def test_repeated_item_ids_and_foreign_columns_are_refused(store: Store) -> None
 
 
 def test_interactions_are_replaced_whole(store: Store) -> None:
-    first = pa.table([["u", "u"], ["a", "b"], [1, None]], schema=INTERACTIONS_SCHEMA)
+    first = interactions_of([("u", "a", 1), ("u", "b", None)])
     store.put_interactions(first)
     before = lance_version(store, "_interactions")
     store.put_interactions(first)
@@ -81,6 +87,46 @@ def test_interactions_are_replaced_whole(store: Store) -> None:
     assert store.interactions() == first.slice(1)
     store.put_interactions(None)
     assert store.interactions() is None
+
+
+def test_ratings_and_events_come_back_and_go_again(store: Store) -> None:
+    plain = interactions_of([("u", "a", 1), ("u", "b", None)])
+    rated = interactions_of([("u", "a", 1, 4.5, "buy"), ("u", "b", None)])
+    store.put_interactions(rated)
+    assert Store.open(store.uri).interactions() == rated
+    store.put_interactions(plain)
+    assert Store.open(store.uri).interactions() == plain
+
+
+def test_interactions_without_ratings_are_written_as_before_there_were_any(store: Store) -> None:
+    old = interactions_of([("u", "a", 1), ("u", "b", None)])
+    three = old.select(["user_id", "item_id", "timestamp"])
+    store.put_interactions(three)
+    assert column_names(store) == three.column_names
+    before = lance_version(store, "_interactions")
+    store.put_interactions(old)
+    assert lance_version(store, "_interactions") == before
+
+
+def test_of_two_datasets_one_may_have_ratings(store: Store) -> None:
+    places = []
+    for name, ids, rows in (
+        ("one", "ab", [("u", "a", 1)]),
+        ("two", "cd", [("u", "c", 2, 3.0, "view")]),
+    ):
+        said = {"name": name, "root": f"/{name}"}
+        catalog = items(**dict.fromkeys(ids, "T"))
+        place = store.place_of(catalog, said, add=bool(places), replace=False)
+        store.put_catalog(catalog, said, place)
+        store.put_interactions(interactions_of(rows), place)
+        places.append(place)
+    assert store.interactions() == interactions_of([("u", "a", 1), ("u", "c", 2, 3.0, "view")])
+    before = lance_version(store, "_interactions")
+    store.put_interactions(interactions_of([("u", "c", 2, 3.0, "view")]), places[1])
+    assert lance_version(store, "_interactions") == before
+    store.put_interactions(interactions_of([("u", "c", 2)]), places[1])
+    assert "rating" not in column_names(store)
+    assert store.interactions() == interactions_of([("u", "a", 1), ("u", "c", 2)])
 
 
 def test_a_stamp_takes_the_place_of_the_one_before(store: Store) -> None:

@@ -12,11 +12,12 @@ import lance
 import pyarrow as pa
 import pytest
 from flaky_s3 import FlakyS3
+from interaction_rows import interactions_of
 from pyarrow import fs
 from storing import exported, make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
-from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA, STAMPS_SCHEMA
+from mmfeat.schemas.catalog import CATALOG_SCHEMA, STAMPS_SCHEMA
 from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.store import Store, accept_losses, examine
 from mmfeat.store.lists import LISTS, PRECIOUS
@@ -48,8 +49,7 @@ def write_once(store: Store, turn: int, ids: list[str]) -> None:
     titles = {"item_id": ids, "title": [f"{turn} {i}" for i in ids]}
     nulls = {name: [None] * number for name in CATALOG_SCHEMA.names if name not in titles}
     store.put_catalog(pa.table(titles | nulls, schema=CATALOG_SCHEMA), {"name": "test", "turn": turn})
-    seen = {"user_id": ["u"] * number, "item_id": ids, "timestamp": [turn] * number}
-    store.put_interactions(pa.table(seen, schema=INTERACTIONS_SCHEMA))
+    store.put_interactions(interactions_of(("u", item_id, turn) for item_id in ids))
     stamp = {"item_id": ids, "source": ["cover"] * number, "stamp": [f"{turn}"] * number}
     store.put_stamps(pa.table(stamp | {"content_hash": ["h"] * number}, schema=STAMPS_SCHEMA))
     store.record_run({"run_id": f"r{turn}", "end": "completed"})

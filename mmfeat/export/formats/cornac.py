@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from mmfeat.export.base import Exporter, Policy, Role
@@ -29,7 +28,7 @@ class Cornac(Exporter):
 
     ``FeatureModality.build`` moves every listed row to the place that Cornac gave the item, and leaves
     whatever was there for an item that is not listed; so all are. ``interactions.tsv`` has no header:
-    user, item, rating (1.0, as the dataset has none), milliseconds, for ``Reader().read(path, "UIRT",
+    user, item, rating (1.0 where not all have one), milliseconds, for ``Reader().read(path, "UIRT",
     sep="\\t")``; without the last column (``"UIR"``) where times are not known. Cornac splits by itself.
     """
 
@@ -76,7 +75,7 @@ def _write_interactions(path: Path, inter: Interactions, users: list[str], items
     columns: dict[str, Any] = {
         "user": pa.array(users, pa.string()).take(pa.array(inter.users)),
         "item": pa.array(items, pa.string()).take(pa.array(inter.items)),
-        "rating": pa.array(["1.0"]).take(pa.array(np.zeros(len(inter), np.int64))),
+        "rating": pa.repeat("1.0", len(inter)) if inter.ratings is None else inter.ratings,
     }
     if inter.timestamps is not None:
         columns["timestamp"] = inter.timestamps

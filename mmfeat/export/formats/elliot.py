@@ -19,8 +19,8 @@ _FOLDERS = {"image": "visual_features", "text": "textual_features", "audio": "au
 class Elliot(Exporter):
     """``{visual,textual,audio}_features/{item}.npy`` of shape ``[dims]``, and ``dataset.tsv``.
 
-    Items and users are integers from 0. ``dataset.tsv`` has no header: user, item, rating (1.0, as
-    the dataset has none), milliseconds. With ``--split`` there are ``train.tsv``, ``val.tsv`` and
+    Items and users are integers from 0. ``dataset.tsv`` has no header: user, item, rating (1.0 where not
+    all have one), milliseconds. With ``--split`` there are ``train.tsv``, ``val.tsv`` and
     ``test.tsv`` instead, for Elliot's ``strategy: fixed``.
     """
 
@@ -61,7 +61,7 @@ class Elliot(Exporter):
 
 
 def _write_inter(path: Path, inter: Interactions) -> None:
-    columns = {"user": inter.users, "item": inter.items, "rating": np.ones(len(inter))}
+    columns = {"user": inter.users, "item": inter.items, "rating": inter.ratings_or_ones()}
     if inter.timestamps is not None:
         columns["timestamp"] = inter.timestamps
     write_plain_table(path, columns, header=False)

@@ -36,7 +36,7 @@ class MMRec(Exporter):
     """The dataset's folder (``data/NAME``) and its configuration.
 
     ``NAME.inter`` (tab-separated ``userID itemID rating timestamp x_label``; ``x_label`` 0, 1, 2 =
-    train, valid, test; the dataset has no ratings, so each is 1.0; ``timestamp`` in milliseconds),
+    train, valid, test; each rating is 1.0 where not all have one; ``timestamp`` in milliseconds),
     ``image_feat.npy`` and ``text_feat.npy`` (float32 ``[items, dims]``, row = ``itemID``, from 0),
     ``i_id_mapping.csv``, ``u_id_mapping.csv``, ``missed_img_itemIDs.csv`` where images were filled
     in, and ``configs/dataset/NAME.yaml``, to be copied to MMRec's ``src/configs/dataset``.
@@ -74,7 +74,7 @@ class MMRec(Exporter):
         """Everything MMRec opens."""
         inter = content.interactions
         assert inter is not None and inter.labels is not None, "interactions are required and split"
-        columns = {"userID": inter.users, "itemID": inter.items, "rating": np.ones(len(inter))}
+        columns = {"userID": inter.users, "itemID": inter.items, "rating": inter.ratings_or_ones()}
         if inter.timestamps is not None:
             columns["timestamp"] = inter.timestamps
         write_table(out / f"{content.name}.inter", {**columns, "x_label": inter.labels})

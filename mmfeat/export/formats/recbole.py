@@ -24,7 +24,8 @@ class RecBole(Exporter):
 
     ``NAME.itememb`` has ``iid:token`` and ``item_emb:float_seq``; the configuration makes ``iid``
     an alias of ``item_id`` and the vectors its preloaded weight. Timestamps are in milliseconds; where
-    times are not known, the place of an interaction among its user's stands for its time. RecBole splits
+    times are not known, the place of an interaction among its user's stands for its time. Where all
+    interactions have a rating, it is there as ``rating:float``. RecBole splits
     by itself (``eval_args``); with ``--split`` there are ``NAME.train.inter``, ``NAME.valid.inter`` and
     ``NAME.test.inter`` instead, as ``benchmark_filename``. In such files RecBole's sequential models want
     histories, which only the format ``unisrec`` writes; without ``--split`` they build them, and leave one
@@ -112,11 +113,16 @@ def _write_inter(path: Path, inter: Interactions, users: list[str], items: list[
         "item_id:token": pa.array(items, pa.string()).take(pa.array(inter.items)),
         "timestamp:float": inter.timestamps,
     }
+    if inter.ratings is not None:
+        columns["rating:float"] = inter.ratings
     write_plain_table(path, columns)
 
 
 def _config(content: Content) -> dict[str, Any]:
     inter = content.interactions
+    columns = ["user_id", "item_id", "timestamp"]
+    if inter is not None and inter.ratings is not None:
+        columns.append("rating")
     values: dict[str, Any] = {
         "dataset": content.name,
         "field_separator": "\t",
@@ -125,7 +131,7 @@ def _config(content: Content) -> dict[str, Any]:
         "ITEM_ID_FIELD": "item_id",
         "TIME_FIELD": "timestamp",
         "load_col": {
-            "inter": ["user_id", "item_id", "timestamp"],
+            "inter": columns,
             "itememb": ["iid", "item_emb"],
         },
         "additional_feat_suffix": ["itememb"],
