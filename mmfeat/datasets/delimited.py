@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from pathlib import Path, PurePath
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
@@ -269,7 +270,7 @@ def read_delimited(
     """
     rows = Delimited.of(path, delimiter, names)
     places = {name: rows.place_of(name) for name in types}
-    texts, notes = _read_unquoted(path, rows, places), []
+    texts, notes = _read_at_once(path, rows, places), []
     if texts is None:
         texts = _read_rows(rows, places)
         notes = rows.notes()
@@ -289,6 +290,26 @@ def with_ids(table: pa.Table, item: str, name: str) -> tuple[pa.Table, list[Note
     return table.filter(named), note_of(
         "warning", "no_id", f"rows of {name} without an item: left out", lacking
     )
+
+
+def line_of_row(
+    path: Path, row: int, delimiter: str | None = None, names: Sequence[str] | None = None
+) -> int:
+    """The physical line, from 1, where a row that is not blank starts; rows count from 0."""
+    return next(line for at, (line, _) in enumerate(Delimited.of(path, delimiter, names)) if at == row)
+
+
+def first_that_fails(texts: pa.ChunkedArray, kind: pa.DataType) -> int:
+    """The row of the first text that is not of a type; there is one."""
+    low, high = 0, len(texts)
+    while high - low > 1:
+        middle = (low + high) // 2
+        try:
+            texts.slice(low, middle - low).cast(kind)
+            low = middle
+        except pa.ArrowInvalid:
+            high = middle
+    return low
 
 
 def first_texts(table: pa.Table, item: str, text: str) -> dict[str, str | None]:
@@ -388,14 +409,15 @@ def _undecodable(path: Path) -> DatasetError:
     return DatasetError(f"{path} is not UTF-8.")
 
 
-def _read_unquoted(path: Path, rows: Delimited, places: Mapping[str, int]) -> pa.Table | None:
-    """As :func:`_read_rows`, much faster, of a file without a quote: there each line is a row.
+def _read_at_once(path: Path, rows: Delimited, places: Mapping[str, int]) -> pa.Table | None:
+    """As :func:`_read_rows`, much faster, of a file in which each line is a row, quoted or not.
 
     Returns:
         None where the file is not of that kind, or a line is no row: then the lines are read one by one,
         which says where.
     """
-    if rows.spaced or _holds_quotes(path):
+    quoted = None if rows.spaced or not rows.delimiter.isascii() else _quoting(path, rows.delimiter)
+    if quoted is None:
         return None
     columns = [str(at) for at in range(len(rows.names))]
     wanted = {columns[at]: pa.string() for at in places.values()}
@@ -404,7 +426,9 @@ def _read_unquoted(path: Path, rows: Delimited, places: Mapping[str, int]) -> pa
             table = arrow_csv.read_csv(
                 file,
                 read_options=arrow_csv.ReadOptions(column_names=columns, skip_rows=rows.header_line),
-                parse_options=arrow_csv.ParseOptions(delimiter=rows.delimiter, quote_char=False),
+                parse_options=arrow_csv.ParseOptions(
+                    delimiter=rows.delimiter, quote_char='"' if quoted else False
+                ),
                 convert_options=arrow_csv.ConvertOptions(column_types=wanted, include_columns=list(wanted)),
             )
     except (pa.ArrowInvalid, OSError, EOFError, zlib.error):
@@ -412,12 +436,40 @@ def _read_unquoted(path: Path, rows: Delimited, places: Mapping[str, int]) -> pa
     return table.rename_columns(list(places))
 
 
-def _holds_quotes(path: Path) -> bool:
+def _quoting(path: Path, delimiter: str) -> bool | None:
+    """Whether a file has quotes; None where these are such that only the rows, one by one, tell the values:
+    one that stands within a value without being doubled, is left open, or has a line break in it."""
+    quoted = False
     try:
         with open_bytes(path) as file:
-            return any(b'"' in chunk for chunk in iter(lambda: file.read(_CHUNK), b""))
+            while chunk := file.read(_CHUNK) + file.readline():
+                if b'"' in chunk:
+                    quoted = True
+                    if not _quotes_values(chunk, delimiter.encode()):
+                        return None
     except (OSError, EOFError, zlib.error):
-        return True
+        return None
+    return quoted
+
+
+def _quotes_values(lines: bytes, delimiter: bytes) -> bool:
+    """Whether each quote in whole lines begins or ends a value, or is one of two that stand for a quote, and
+    each value ends in the line where it begins."""
+    marks = np.frombuffer(b"\n" + lines + b"\n", np.uint8)
+    quotes = np.flatnonzero(marks == ord('"'))
+    if len(quotes) % 2:
+        return False
+    begins, ends = quotes[::2], quotes[1::2]
+    bounds = np.frombuffer(delimiter + b"\r\n", np.uint8)
+    # What ends and begins again at once is a doubled quote.
+    doubled = begins[1:] == ends[:-1] + 1
+    begun = np.isin(marks[begins - 1], bounds)
+    begun[1:] |= doubled
+    ended = np.isin(marks[ends + 1], bounds)
+    ended[:-1] |= doubled
+    breaks = np.flatnonzero((marks == ord("\n")) | (marks == ord("\r")))
+    whole = np.searchsorted(breaks, begins) == np.searchsorted(breaks, ends)
+    return bool((begun & ended & whole).all())
 
 
 def _read_rows(rows: Delimited, places: Mapping[str, int]) -> pa.Table:
@@ -444,21 +496,7 @@ def _typed(
     try:
         return given.cast(kind)
     except pa.ArrowInvalid:
-        row = _first_that_fails(given, kind)
-    names = None if rows.header_line else rows.names
-    line = next(line for at, (line, _) in enumerate(Delimited.of(path, rows.delimiter, names)) if at == row)
+        row = first_that_fails(given, kind)
+    line = line_of_row(path, row, rows.delimiter, None if rows.header_line else rows.names)
     what = "whole number" if pa.types.is_integer(kind) else "number"
     raise rows.malformed(line, f"its {name} is {texts[row].as_py()[:40]!r}, which is no {what}")
-
-
-def _first_that_fails(texts: pa.ChunkedArray, kind: pa.DataType) -> int:
-    """The row of the first text that is not of a type; there is one."""
-    low, high = 0, len(texts)
-    while high - low > 1:
-        middle = (low + high) // 2
-        try:
-            texts.slice(low, middle - low).cast(kind)
-            low = middle
-        except pa.ArrowInvalid:
-            high = middle
-    return low

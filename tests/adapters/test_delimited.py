@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmfeat import datasets
+from mmfeat.datasets import delimited
 from mmfeat.datasets.delimited import Delimited, read_delimited
 from mmfeat.schemas.errors import DatasetError
 
@@ -340,3 +341,39 @@ def test_a_dataset_without_an_item_is_an_error(tmp_path: Path, adapter: str, fil
             pa.parquet.write_table(pa.table({"item_id": pa.array([], pa.string())}), root)
     with pytest.raises(DatasetError, match=r"no items in|no media in"):
         datasets.load(adapter, root)
+
+
+@reuse_folder
+@given(ROWS, st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]), st.sampled_from('\r\n,"x'), st.data())
+def test_the_quick_way_for_quoted_files_gives_what_the_rows_give_or_leaves_the_file_to_them(
+    tmp_path: Path, rows, quoting, mark, data: st.DataObject
+):
+    """A file as it was written, or with one character put somewhere: quotes are then in odd places."""
+    text = written(rows, quoting=quoting)
+    at = data.draw(st.integers(0, len(text)))
+    text = text[:at] + data.draw(st.sampled_from(["", mark])) + text[at:]
+    path = tmp_path / "a.csv"
+    path.write_bytes(text.encode())
+
+    def found(read) -> object:
+        try:
+            return read()
+        except DatasetError as error:
+            return str(error)
+
+    def by_rows() -> list[tuple[str, str]]:
+        reader = Delimited.of(path)
+        places = [reader.place_of(name) for name in ("id", "tag")]
+        return [tuple(cells[at] for at in places) for _, cells in reader]
+
+    def at_once() -> list[tuple[str, str]]:
+        table, _ = read_delimited(path, {"id": pa.string(), "tag": pa.string()})
+        return list(zip(table["id"].to_pylist(), table["tag"].to_pylist(), strict=True))
+
+    assert found(at_once) == found(by_rows)
+
+
+def test_a_quoted_file_is_read_without_an_object_for_each_row(tmp_path: Path):
+    path = put(tmp_path, {"a.csv": 'id,title\n"1","a, ""b"""\n2,c\n'}) / "a.csv"
+    table = delimited._read_at_once(path, Delimited.of(path), {"id": 0, "title": 1})
+    assert table.to_pydict() == {"id": ["1", "2"], "title": ['a, "b"', "c"]}
