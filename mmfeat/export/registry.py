@@ -24,6 +24,7 @@ _FORMATS = {
     "elliot": "mmfeat.export.formats.elliot:Elliot",
     "feast": "mmfeat.export.formats.feast:Feast",
     "fmrlrec": "mmfeat.export.formats.fmrlrec:FMRLRec",
+    "grid": "mmfeat.export.formats.grid:GRID",
     "hf": "mmfeat.export.formats.hf:HuggingFace",
     "iisan": "mmfeat.export.formats.iisan:IISAN",
     "lc-rec": "mmfeat.export.formats.lc_rec:LCRec",
@@ -44,6 +45,7 @@ _FORMATS = {
     "tencentgr": "mmfeat.export.formats.tencentgr:TencentGR",
     "tiger": "mmfeat.export.formats.tiger:Tiger",
     "unisrec": "mmfeat.export.formats.unisrec:UniSRec",
+    "xiaolongtaoo-tiger": "mmfeat.export.formats.xiaolongtaoo_tiger:XiaoLongtaooTiger",
 }
 
 

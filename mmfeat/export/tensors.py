@@ -30,6 +30,13 @@ def write_tensor(path: Path, rows: Rows) -> None:
     torch.save(tensor, path)
 
 
+def write_array(path: Path, array: np.ndarray) -> None:
+    """An array as one tensor."""
+    import torch
+
+    torch.save(torch.from_numpy(np.ascontiguousarray(array)), path)
+
+
 def write_each_tensor(folder: Path, rows: Rows, names: Sequence[str]) -> None:
     """One file per item that has a value, ``names[k].pt`` for the item at position ``k``."""
     import torch

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import readers_a
 import readers_b
+import readers_c
 from safetensors.numpy import load_file
 
 
@@ -200,6 +201,7 @@ READERS = {
     "tiger": read_tiger,
     **readers_a.READERS,
     **readers_b.READERS_B,
+    **readers_c.READERS_C,
 }
 
 # What a target holds of a value, where it is not the value itself.
@@ -210,4 +212,4 @@ _INTEGERS = ["10", "9", "7", "3", "1", "2", "12", "11", "8", "4", "6", "5"]
 SAMPLE_IDS = {"mmctr": _INTEGERS, "muse": _INTEGERS, "tencentgr": _INTEGERS}
 
 # Ids of the common sample that a format refuses, as its target would mangle them.
-REFUSED = {"ducho": {"B00.1"}, **readers_b.REFUSED_B}
+REFUSED = {"ducho": {"B00.1"}, **readers_b.REFUSED_B, **readers_c.REFUSED_C}
