@@ -201,7 +201,8 @@ def test_a_changed_brand_recomputes_that_items_texts_and_nothing_else(tmp_path):
 
 
 def test_a_number_stands_in_a_text_as_people_write_it(tmp_path):
-    priced = {"a": {"title": "Kettle", "price": 12.0}, "b": {"title": "Mug", "price": 9.5}, "c": {"title": "Bowl"}}
+    priced = {"a": {"title": "Kettle", "price": 12.0}, "b": {"title": "Mug", "price": 9.5}}
+    priced["c"] = {"title": "Bowl"}
     table = write_table(tmp_path / "items.jsonl", priced)
     features = {"whole": {"text": "{title}: {price?no price}", "encoder": "digest"},
                 "python": {"text": "{title}: {price!r}", "encoder": "digest"}}  # fmt: skip

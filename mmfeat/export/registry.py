@@ -41,6 +41,7 @@ _FORMATS = {
     "rearm": "mmfeat.export.formats.rearm:REARM",
     "recbole": "mmfeat.export.formats.recbole:RecBole",
     "rlmrec": "mmfeat.export.formats.rlmrec:RLMRec",
+    "rq-vae-recommender": "mmfeat.export.formats.rq_vae_recommender:RQVAERecommender",
     "safetensors": "mmfeat.export.formats.safetensors:Safetensors",
     "tencentgr": "mmfeat.export.formats.tencentgr:TencentGR",
     "tiger": "mmfeat.export.formats.tiger:Tiger",

@@ -1,15 +1,19 @@
-"""Files of ``torch.save``, for targets that read nothing else. They are read back as tensors only."""
+"""Files of ``torch.save``, for targets that read nothing else. Tensors and plain data alone are read back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mmfeat.export.content import Rows
 from mmfeat.schemas.errors import MissingExtra
+
+if TYPE_CHECKING:
+    import torch
 
 
 def need_torch(format: str) -> None:
@@ -18,7 +22,7 @@ def need_torch(format: str) -> None:
         raise MissingExtra(f"Exporting to {format}", "extract", "torch")
 
 
-def write_tensor(path: Path, rows: Rows) -> None:
+def to_tensor(rows: Rows) -> torch.Tensor:
     """A feature as one tensor, which is in memory once."""
     import torch
 
@@ -27,14 +31,26 @@ def write_tensor(path: Path, rows: Rows) -> None:
     for block in rows.blocks():
         tensor[start : start + len(block)] = torch.from_numpy(block)
         start += len(block)
-    torch.save(tensor, path)
+    return tensor
+
+
+def write_tensor(path: Path, rows: Rows) -> None:
+    """A feature as one tensor."""
+    write_tensors(path, to_tensor(rows))
+
+
+def write_tensors(path: Path, value: Any) -> None:
+    """Tensors, in dicts, lists and tuples of plain data."""
+    import torch
+
+    torch.save(value, path)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
     """An array as one tensor."""
     import torch
 
-    torch.save(torch.from_numpy(np.ascontiguousarray(array)), path)
+    write_tensors(path, torch.from_numpy(np.ascontiguousarray(array)))
 
 
 def write_each_tensor(folder: Path, rows: Rows, names: Sequence[str]) -> None:
@@ -48,9 +64,13 @@ def write_each_tensor(folder: Path, rows: Rows, names: Sequence[str]) -> None:
 
 
 def read_tensor(path: Path) -> np.ndarray:
-    """The tensor in a file. Nothing but a tensor is unpickled."""
+    """The tensor in a file."""
+    array: np.ndarray = read_tensors(path).numpy()
+    return array
+
+
+def read_tensors(path: Path) -> Any:
+    """What :func:`write_tensors` wrote. Nothing but tensors and plain data is unpickled."""
     import torch
 
-    tensor: torch.Tensor = torch.load(path, map_location="cpu", weights_only=True)
-    array: np.ndarray = tensor.numpy()
-    return array
+    return torch.load(path, map_location="cpu", weights_only=True)

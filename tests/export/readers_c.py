@@ -6,6 +6,7 @@ these readers unpickle, as it does: the files are the tests' own.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -52,8 +53,44 @@ def read_xiaolongtaoo_tiger(folder: Path):
     return {"embedding": dict(zip(ids, embeddings, strict=True)), "codes": codes}
 
 
+def read_rq_vae_recommender(folder: Path):
+    """``InMemoryDataset.load``, ``ItemData`` and ``SeqData`` (data/processed.py:59-69, 112-162).
+
+    ``AmazonReviews`` (data/amazon.py:65-116) would make the same histories of the raw files.
+    """
+    raw, name = folder / "raw" / folder.name, folder.name
+    data, slices = torch.load(folder / "processed" / f"data_{name}.pt", weights_only=True)
+    assert slices is None
+    x, text, is_train = (data["item"][key] for key in ("x", "text", "is_train"))
+    assert len(text[is_train]) + len(text[~is_train]) == len(x)
+    asin2id = {
+        k: int(v) - 1 for k, v in json.loads((raw / "datamaps.json").read_text("utf-8"))["item2id"].items()
+    }
+    sequences = {sp: {"itemId": [], "itemId_fut": []} for sp in ("train", "eval", "test")}
+    users = []
+    for line in (raw / "sequential_data.txt").read_text().splitlines():
+        user, *items = map(int, line.strip().split())
+        users.append([user])
+        items = [item - 1 for item in items]
+        for sp, met, future in (
+            ("train", items[:-2], items[-2]),
+            ("eval", items[-22:-2], items[-2]),
+            ("test", items[-21:-1], items[-1]),
+        ):
+            padding = [] if sp == "train" else [-1] * (20 - len(met))
+            sequences[sp]["itemId"].append(met + padding)
+            sequences[sp]["itemId_fut"].append([future])
+    for sp, history in data["user", "rated", "item"]["history"].items():
+        items = history["itemId"] if sp == "train" else history["itemId"].tolist()
+        assert items == sequences[sp]["itemId"]
+        assert history["itemId_fut"].tolist() == sequences[sp]["itemId_fut"]
+        assert history["userId"].tolist() == users
+    return {"item": {own: x[number, :768].numpy() for own, number in asin2id.items()}}
+
+
 READERS_C = {
     "grid": read_grid,
+    "rq-vae-recommender": read_rq_vae_recommender,
     "xiaolongtaoo-tiger": read_xiaolongtaoo_tiger,
 }
 

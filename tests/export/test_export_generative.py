@@ -7,7 +7,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from echo import make_input, spec
+import torch
+from echo import column, make_input, spec
 
 from mmfeat.export import Request, export, listing, verify
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
@@ -38,7 +39,7 @@ def with_codes(format, codes):
 # -- any of them
 
 
-@pytest.mark.parametrize("format", ["grid", "xiaolongtaoo-tiger"])
+@pytest.mark.parametrize("format", ["grid", "rq-vae-recommender", "xiaolongtaoo-tiger"])
 def test_users_of_whom_nothing_would_be_left_are_refused_by_name(tmp_path, format):
     short = pa.concat_tables([LOG, interactions(("short", "a", 1), ("short", "b", 2))])
     with pytest.raises(UsageError, match=r"fewer than 3 interactions.*'short'") as caught:
@@ -62,6 +63,14 @@ def test_codes_that_some_items_lack_cannot_be_filled_in(tmp_path):
         export(data, Request("grid", tmp_path / "out", missing="mean"))
 
 
+@pytest.mark.parametrize("format", ["grid", "rq-vae-recommender"])
+def test_without_torch_the_extra_is_named_before_anything_is_written(tmp_path, monkeypatch, format):
+    monkeypatch.setattr("mmfeat.export.tensors.find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match="torch"):
+        export(make_input(format, IDS), Request(format, tmp_path / "out"))
+    assert not list(tmp_path.iterdir())
+
+
 # -- GRID
 
 
@@ -69,13 +78,6 @@ def test_grid_gets_each_users_items_in_time_order(tmp_path):
     export(make_input("grid", IDS, interactions=LOG), Request("grid", tmp_path / "out"))
     found = pq.read_table(tmp_path / "out" / "sequences.parquet").to_pydict()
     assert found == {"user_id": [0, 1], "sequence_data": [[2, 0, 1, 3], [2, 1, 0]]}
-
-
-def test_grid_without_torch_names_the_extra_before_anything_is_written(tmp_path, monkeypatch):
-    monkeypatch.setattr("mmfeat.export.tensors.find_spec", lambda name: None)
-    with pytest.raises(MissingExtra, match="torch"):
-        export(make_input("grid", IDS), Request("grid", tmp_path / "out"))
-    assert not list(tmp_path.iterdir())
 
 
 # -- TIGER by XiaoLongtaoo
@@ -109,3 +111,24 @@ def test_xiaolongtaoos_tiger_refuses_codes_that_it_has_no_tokens_for(tmp_path, c
 def test_the_two_tigers_are_told_apart_by_their_titles():
     titles = {one.name: one.title for one in listing() if "tiger" in one.name}
     assert titles == {"tiger": "TIGER", "xiaolongtaoo-tiger": "TIGER by XiaoLongtaoo"}
+
+
+# -- RQ-VAE-Recommender
+
+
+def test_rq_vae_recommender_refuses_vectors_that_it_would_cut_without_a_word(tmp_path):
+    ids = ["a", "b", "c"]
+    long = FeatureSet(ids, {"f": column(ids, "f", dims=800)})
+    data = replace(make_input("rq-vae-recommender", ids), features=long)
+    with pytest.raises(UsageError, match="first 768 numbers of a vector, and those of f have 800") as caught:
+        export(data, Request("rq-vae-recommender", tmp_path / "out"))
+    assert "--project f:768" in caught.value.hint
+
+
+def test_rq_vae_recommender_validates_on_the_items_that_its_own_draw_takes(tmp_path):
+    ids = [f"i{k}" for k in range(100)]
+    export(make_input("rq-vae-recommender", ids), Request("rq-vae-recommender", tmp_path / "toys"))
+    data, _ = torch.load(tmp_path / "toys" / "processed" / "data_toys.pt", weights_only=True)
+    generator = torch.Generator()
+    generator.manual_seed(42)
+    assert torch.equal(data["item"]["is_train"], torch.rand(100, generator=generator) > 0.05)

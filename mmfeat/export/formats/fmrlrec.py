@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import pickle
 import re
@@ -13,9 +12,10 @@ from typing import Any, ClassVar
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from mmfeat.export import p5
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap
-from mmfeat.export.files import read_npy, write_json, write_npy
+from mmfeat.export.files import read_npy, write_npy
 from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short
 from mmfeat.export.select import normalized
 
@@ -79,21 +79,14 @@ class FMRLRec(Exporter):
 
     def write(self, out: Path, content: Content) -> None:
         """Matrices, maps, sequences and texts."""
-        inter = content.interactions
-        assert inter is not None, "interactions are required"
         for role, rows in content.features.items():
             write_npy(out / _file(role, rows.column.spec.model), rows)
-        maps = {**_maps("user", inter.user_ids), **_maps("item", content.ids)}
-        write_json(out / "datamaps.json", maps)
-        with (out / "sequential_data.txt").open("w", encoding="ascii", newline="\n") as file:
-            for user, positions in inter.sequences():
-                file.write(f"{user + 1} {' '.join(str(k + 1) for k in positions)}\n")
-        _write_meta(out / "meta.json.gz", content)
+        p5.write_dataset(out, content)
         (out / "item2img_dict.pkl").write_bytes(pickle.dumps({}, protocol=2))
 
     def read_back(self, out: Path, items: ItemMap, manifest: Mapping[str, Any]) -> Iterator[Entry]:
         """Row = ``item2id`` - 1."""
-        numbers = json.loads((out / "datamaps.json").read_text(encoding="utf-8"))["item2id"]
+        numbers = json.loads((out / p5.MAPS).read_text(encoding="utf-8"))["item2id"]
         for role, entry in manifest["features"].items():
             matrix = read_npy(out / _file(role, entry["spec"]["model"]), len(numbers))
             for item_id, number in numbers.items():
@@ -103,17 +96,3 @@ class FMRLRec(Exporter):
 def _file(role: str, model: str) -> str:
     encoder = re.sub(r"[^a-z0-9._-]+", "-", PurePosixPath(model).name.lower())
     return encoder + _SUFFIX[role]
-
-
-def _maps(what: str, ids: list[str]) -> dict[str, Any]:
-    numbers = {own: k for k, own in enumerate(ids, start=1)}
-    return {f"{what}2id": numbers, f"id2{what}": {str(k): own for own, k in numbers.items()}}
-
-
-def _write_meta(path: Path, content: Content) -> None:
-    texts = zip(content.ids, content.titles, content.descriptions, strict=True)
-    # No time stamp, so that the same content gives the same bytes.
-    with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file:
-        for item_id, title, description in texts:
-            meta = {"asin": item_id, "title": title, "description": description}
-            file.write(f"{ {k: v for k, v in meta.items() if v is not None}!r}\n".encode())
