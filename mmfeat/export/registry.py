@@ -38,6 +38,8 @@ _FORMATS = {
     "npy": "mmfeat.export.formats.npy:Npy",
     "parquet": "mmfeat.export.formats.parquet:Parquet",
     "pixelrec": "mmfeat.export.formats.pixelrec:PixelRec",
+    "preference-discerning": "mmfeat.export.formats.preference_discerning:PreferenceDiscerning",
+    "preferdiff": "mmfeat.export.formats.preferdiff:PreferDiff",
     "rearm": "mmfeat.export.formats.rearm:REARM",
     "recbole": "mmfeat.export.formats.recbole:RecBole",
     "rlmrec": "mmfeat.export.formats.rlmrec:RLMRec",
@@ -45,6 +47,7 @@ _FORMATS = {
     "safetensors": "mmfeat.export.formats.safetensors:Safetensors",
     "tencentgr": "mmfeat.export.formats.tencentgr:TencentGR",
     "tiger": "mmfeat.export.formats.tiger:Tiger",
+    "unimp": "mmfeat.export.formats.unimp:UniMP",
     "unisrec": "mmfeat.export.formats.unisrec:UniSRec",
     "xiaolongtaoo-tiger": "mmfeat.export.formats.xiaolongtaoo_tiger:XiaoLongtaooTiger",
 }

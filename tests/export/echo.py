@@ -42,13 +42,13 @@ def dims_of(role: Role) -> int | None:
 
 def value(item_id: str, kind: Kind, salt: str = "", dims: int | None = None) -> np.ndarray | str:
     """An item's own value of a kind, drawn from its id: numbers 1..256, exact in float16 and float32, or
-    codes 0..255."""
+    codes 0..31."""
     if kind == "text":
         return f"{salt} of {item_id}"
     shape = shape_of(kind, dims)
     seed = hashlib.shake_256(f"{salt}/{item_id}".encode("utf-8", "surrogatepass"))
     numbers = np.frombuffer(seed.digest(int(np.prod(shape))), np.uint8).reshape(shape)
-    return numbers.astype(np.int32) if kind == "codes" else numbers.astype(np.float32) + 1
+    return numbers.astype(np.int32) % 32 if kind == "codes" else numbers.astype(np.float32) + 1
 
 
 def spec(
@@ -64,7 +64,7 @@ def spec(
         "dims": shape_of(kind, dims)[-1] if SHAPES[kind] else None,
         "store_dtype": "float32",
     }
-    made = {"levels": 4, "codebook_size": 256, "seed": 0, "collision_level": False, "data_digest": "sha256:0"}
+    made = {"levels": 4, "codebook_size": 32, "seed": 0, "collision_level": False, "data_digest": "sha256:0"}
     codes = {"output": "codes", "dims": 4, "quantization": made}
     return FeatureSpec(
         name=name,

@@ -7,6 +7,7 @@ these readers unpickle, as it does: the files are the tests' own.
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -88,9 +89,60 @@ def read_rq_vae_recommender(folder: Path):
     return {"item": {own: x[number, :768].numpy() for own, number in asin2id.items()}}
 
 
+def read_preference_discerning(folder: Path):
+    """``train`` (ID_generation/generate_id.py:137-214) and ``load_data`` (GenRet/load_data.py:311-329)."""
+    with (folder / f"{folder.name}_Model-B_title_price_brand_categories_embeddings.pkl").open("rb") as f:
+        embeddings = pickle.load(f)
+    ids = raw_ids(folder)
+    assert len(embeddings) == len(ids)
+    with (folder / f"{folder.name}.txt").open() as f:
+        lines = [line.split(" ") for line in f]
+    assert [line[0] for line in lines] == [str(k) for k in range(1, len(lines) + 1)]
+    assert all({int(item) for item in line[1:]} == set(range(1, len(ids) + 1)) for line in lines)
+    return {"item": {ids[k - 1]: embeddings[k - 1] for k in range(1, len(ids) + 1)}}
+
+
+def read_preferdiff(folder: Path):
+    """``load_item_embeddings`` (models/PreferDiff/_model.py:56-65) and ``load_data`` (recdata.py:46-59)."""
+    with (folder / "openai_item_embedding.pkl").open("rb") as f:
+        embeddings = torch.tensor(pickle.load(f)).float()
+    embeddings = torch.cat([torch.randn_like(embeddings)[0, :].reshape(1, -1), embeddings], dim=0)
+    sequences = {}
+    for mode in ("", "train_", "valid_", "test_"):
+        with (folder / f"{mode}data.txt").open("r") as file:
+            sequences[mode] = [list(map(int, line.split())) for line in file]
+    item_num = max(item for met in sequences[""] for item in met)
+    assert item_num + 1 == len(embeddings)
+    assert all(1 < len(met) <= 11 for mode in ("train_", "valid_", "test_") for met in sequences[mode])
+    assert sum(map(len, sequences.values())) == 2 * len(sequences[""])
+    return {"item": {own: embeddings[k].numpy() for k, own in enumerate(raw_ids(folder), start=1)}}
+
+
+def read_unimp(folder: Path):
+    """``MMRecDataset`` (rec_dataset.py:113-130, 303-316, 372-419): tokens of every item of a user."""
+    id2semantic = json.loads((folder / "id2semantic.json").read_text())
+    meta = json.loads((folder / "meta_all.json").read_text(encoding="utf-8"))
+    ids, codes = raw_ids(folder), {}
+    for part in ("train", "eval", "test"):
+        data = json.loads((folder / f"{part}_users.json").read_text(encoding="utf-8"))
+        for full_seq in data.values():
+            seq = [item[0] for item in full_seq]
+            assert len(seq) > 5
+            for item in seq:
+                assert meta[str(item)]["title"] == f"Title of {ids[item]}"
+                assert meta[str(item)].keys() == {"category", "price", "brand", "title"}
+                semantic_id = id2semantic[str(item)].split(",")
+                tokens = [f"item_{id}" if i < 3 else f"item_last_{id}" for i, id in enumerate(semantic_id)]
+                codes[ids[item]] = np.array([int(token.rsplit("_", 1)[1]) for token in tokens])
+    return {"codes": codes}
+
+
 READERS_C = {
     "grid": read_grid,
+    "preference-discerning": read_preference_discerning,
+    "preferdiff": read_preferdiff,
     "rq-vae-recommender": read_rq_vae_recommender,
+    "unimp": read_unimp,
     "xiaolongtaoo-tiger": read_xiaolongtaoo_tiger,
 }
 

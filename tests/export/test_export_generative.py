@@ -1,5 +1,6 @@
 """What the formats of projects with semantic ids refuse, and what they write beside vectors and codes."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -27,19 +28,20 @@ def interactions(*rows):
 LOG = interactions(*[("v", i, k) for k, i in enumerate("cabd")], *[("u", i, -k) for k, i in enumerate("abc")])
 
 
-def with_codes(format, codes):
+def with_codes(format, codes, ids=IDS):
     """An export's input whose codes are these, a row per item."""
-    data, codes = make_input(format, IDS, interactions=LOG), np.asarray(codes, np.int32)
-    made = spec("codes", "codes").model_copy(update={"dims": codes.shape[1]})
-    status, reason = np.full(len(IDS), "ok", object), np.full(len(IDS), "", object)
-    own = FeatureColumn(made, codes, np.ones(len(IDS), bool), status, reason)
-    return replace(data, features=FeatureSet(IDS, {**data.features.columns, "codes": own}))
+    data, codes = make_input(format, ids, interactions=LOG), np.asarray(codes, np.int32)
+    status, reason = np.full(len(ids), "ok", object), np.full(len(ids), "", object)
+    own = FeatureColumn(spec("codes", "codes"), codes, np.ones(len(ids), bool), status, reason)
+    return replace(data, features=FeatureSet(ids, {**data.features.columns, "codes": own}))
 
 
 # -- any of them
 
 
-@pytest.mark.parametrize("format", ["grid", "rq-vae-recommender", "xiaolongtaoo-tiger"])
+@pytest.mark.parametrize(
+    "format", ["grid", "preference-discerning", "rq-vae-recommender", "xiaolongtaoo-tiger"]
+)
 def test_users_of_whom_nothing_would_be_left_are_refused_by_name(tmp_path, format):
     short = pa.concat_tables([LOG, interactions(("short", "a", 1), ("short", "b", 2))])
     with pytest.raises(UsageError, match=r"fewer than 3 interactions.*'short'") as caught:
@@ -132,3 +134,78 @@ def test_rq_vae_recommender_validates_on_the_items_that_its_own_draw_takes(tmp_p
     generator = torch.Generator()
     generator.manual_seed(42)
     assert torch.equal(data["item"]["is_train"], torch.rand(100, generator=generator) > 0.05)
+
+
+# -- preference discerning
+
+
+def test_preference_discerning_finds_vectors_by_the_name_that_its_setting_makes(tmp_path):
+    options = {"model": "sentence-t5-xxl", "features": "title_genre"}
+    data = make_input("preference-discerning", IDS, interactions=LOG)
+    export(data, Request("preference-discerning", tmp_path / "Toys", options=options))
+    assert (tmp_path / "Toys" / "Toys_sentence-t5-xxl_title_genre_embeddings.pkl").exists()
+    assert (tmp_path / "Toys" / "Toys.txt").read_text() == "1 3 1 2 4\n2 3 2 1\n"
+    assert verify(tmp_path / "Toys").ok
+
+
+# -- PreferDiff and UniMP, which split by user
+
+
+def ten_users(ids):
+    return interactions(*[(f"u{u}", i, k) for u in range(10) for k, i in enumerate(ids)])
+
+
+def test_a_split_by_user_needs_a_user_for_each_part(tmp_path):
+    data = make_input("preferdiff", IDS, interactions=LOG)
+    with pytest.raises(UsageError, match="2 users, and training, validation and testing need one each"):
+        export(data, Request("preferdiff", tmp_path / "out"))
+
+
+@pytest.mark.parametrize(("format", "least"), [("preferdiff", 2), ("unimp", 6)])
+def test_users_without_a_history_are_refused_by_name(tmp_path, format, least):
+    ids = list("abcdef")
+    short = interactions(*[("short", i, k) for k, i in enumerate(ids[1:least])])
+    log = pa.concat_tables([ten_users(ids), short])
+    with pytest.raises(UsageError, match=rf"1 ids are of users with fewer than {least}.*'short'") as caught:
+        export(make_input(format, ids, interactions=log), Request(format, tmp_path / "out"))
+    assert f"--k-core {least}" in caught.value.hint
+
+
+def test_preferdiff_keeps_the_last_eleven_items_and_counts_all_of_them(tmp_path):
+    ids = [f"i{k}" for k in range(15)]
+    export(
+        make_input("preferdiff", ids, interactions=ten_users(ids)), Request("preferdiff", tmp_path / "out")
+    )
+    whole, kept = (" ".join(map(str, range(first, 16))) + "\n" for first in (1, 5))
+    written = {p: (tmp_path / "out" / f"{p}data.txt").read_text() for p in ("", "train_", "valid_", "test_")}
+    assert written == {"": whole * 10, "train_": kept * 8, "valid_": kept, "test_": kept}
+
+
+def test_unimps_users_are_in_one_part_each_and_always_in_the_same(tmp_path):
+    ids = list("abcdef")
+    data = make_input("unimp", ids, interactions=ten_users(ids))
+    parts = []
+    for name in ("one", "two"):
+        export(data, Request("unimp", tmp_path / name))
+        found = [
+            json.loads((tmp_path / name / f"{p}_users.json").read_text()) for p in ("train", "eval", "test")
+        ]
+        parts.append([list(part) for part in found])
+    assert parts[0] == parts[1]
+    assert [len(part) for part in parts[0]] == [8, 1, 1]
+    assert sorted(user for part in parts[0] for user in part) == [f"u{u}" for u in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("codes", "why", "hint"),
+    [
+        (np.zeros((6, 3)), "three codes per item and a last one.* has 3", "collision_level = true"),
+        (np.full((6, 4), [0, 512, 0, 0]), "512 tokens for level 2.* goes up to 512", "codebook_size = 512"),
+        (np.full((6, 4), [0, 0, 0, 32]), "32 tokens for level 4.* goes up to 32", "share three codes"),
+    ],
+)
+def test_unimp_refuses_codes_that_it_has_no_tokens_for(tmp_path, codes, why, hint):
+    data = with_codes("unimp", codes, list("abcdef"))
+    with pytest.raises(UsageError, match=why) as caught:
+        export(replace(data, interactions=ten_users("abcdef")), Request("unimp", tmp_path / "out"))
+    assert hint in caught.value.hint

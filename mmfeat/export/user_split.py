@@ -1,0 +1,42 @@
+"""Whole users for training, validation and testing, for targets that split so and not by time."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmfeat.export.content import Interactions
+from mmfeat.export.ids import refuse_ids
+from mmfeat.schemas.errors import UsageError
+
+PARTS = ("train", "valid", "test")
+# As in UniMP's preprocessing and PreferDiff's published data.
+_HELD_BACK = 0.1
+# The same users in every export of the same interactions.
+_SEED = 42
+
+
+def draw(users: int) -> dict[str, list[int]]:
+    """Positions of the users of each part, in their order; 10% each, but at least one, are held back."""
+    held_back = max(1, int(users * _HELD_BACK))
+    drawn = np.random.default_rng(_SEED).permutation(users)
+    parts = np.split(drawn, [users - 2 * held_back, users - held_back])
+    return {part: sorted(found.tolist()) for part, found in zip(PARTS, parts, strict=True)}
+
+
+def refuse_few(inter: Interactions, least: int, why: str) -> None:
+    """UsageError where there is no user for each part, or some have fewer than ``least`` interactions.
+
+    Args:
+        why: the target needs so many of every user.
+    """
+    if len(inter.user_ids) < len(PARTS):
+        raise UsageError(
+            f"There are {len(inter.user_ids)} users, and training, validation and testing need one each."
+        )
+    counts = np.bincount(inter.users, minlength=len(inter.user_ids))
+    refuse_ids(
+        [inter.user_ids[k] for k in np.flatnonzero(counts < least)],
+        lambda user: True,
+        f"are of users with fewer than {least} interactions, and {why}",
+        f"Leave them out: --k-core {least}, or more.",
+    )
