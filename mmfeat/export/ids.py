@@ -102,6 +102,19 @@ def refuse_ids(ids: Sequence[str], bad: Callable[[str], bool], why: str, hint: s
         raise UsageError(f"{len(found):,} ids {why}: {shown}.", hint=hint)
 
 
+def refuse_gaps(ids: Sequence[str], numbers: np.ndarray, target: str) -> None:
+    """UsageError where ``numbers`` are not 1 to N: ``target`` finds an item's row by its number."""
+    # Ids are unique and above 0, so all are there when none is above their count.
+    beyond = {i for i, number in zip(ids, numbers, strict=True) if number > len(numbers)}
+    refuse_ids(
+        ids,
+        beyond.__contains__,
+        f"are beyond {len(numbers):,}, the number of items; others are absent, and {target} finds an item by"
+        " its position",
+        f"Export all items from 1 on (--missing mean, not drop). {NUMBER_THEM}",
+    )
+
+
 def breaks_lines(text: str) -> bool:
     """Whether a text cannot be a field of an unquoted tab-separated line: it holds a control character."""
     return any(c < " " or c in "\x7f\x85\u2028\u2029" for c in text)

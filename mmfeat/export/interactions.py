@@ -139,12 +139,16 @@ def split(interactions: Interactions, rule: SplitRule, seed: int) -> Interaction
 
 def refuse_short(interactions: Interactions, least: int, target: str) -> None:
     """UsageError that names users with fewer than ``least`` interactions: ``target`` takes two of each."""
+    refuse_fewer(interactions, least, f"{target} takes the last two of each for validation and testing")
+
+
+def refuse_fewer(interactions: Interactions, least: int, why: str) -> None:
+    """UsageError that names users with fewer than ``least`` interactions, and says ``why`` that won't do."""
     short = np.flatnonzero(np.bincount(interactions.users, minlength=len(interactions.user_ids)) < least)
     refuse_ids(
         [interactions.user_ids[k] for k in short],
         lambda user: True,
-        f"are of users with fewer than {least} interactions, and {target} takes the last two of each"
-        " for validation and testing",
+        f"are of users with fewer than {least} interactions, and {why}",
         f"Leave them out: --k-core {least}, or more.",
     )
 

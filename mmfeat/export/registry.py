@@ -19,6 +19,7 @@ _FORMATS = {
     "a-llmrec": "mmfeat.export.formats.a_llmrec:ALLMRec",
     "alpharec": "mmfeat.export.formats.alpharec:AlphaRec",
     "cornac": "mmfeat.export.formats.cornac:Cornac",
+    "dff": "mmfeat.export.formats.dff:DFF",
     "dgvae": "mmfeat.export.formats.dgvae:DGVAE",
     "ducho": "mmfeat.export.formats.ducho:Ducho",
     "elliot": "mmfeat.export.formats.elliot:Elliot",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from mmfeat.export.content import Interactions
-from mmfeat.export.ids import refuse_ids
 from mmfeat.schemas.errors import UsageError
 
 PARTS = ("train", "valid", "test")
@@ -23,20 +22,9 @@ def draw(users: int) -> dict[str, list[int]]:
     return {part: sorted(found.tolist()) for part, found in zip(PARTS, parts, strict=True)}
 
 
-def refuse_few(inter: Interactions, least: int, why: str) -> None:
-    """UsageError where there is no user for each part, or some have fewer than ``least`` interactions.
-
-    Args:
-        why: the target needs so many of every user.
-    """
+def refuse_few(inter: Interactions) -> None:
+    """UsageError where there is no user for each part."""
     if len(inter.user_ids) < len(PARTS):
         raise UsageError(
             f"There are {len(inter.user_ids)} users, and training, validation and testing need one each."
         )
-    counts = np.bincount(inter.users, minlength=len(inter.user_ids))
-    refuse_ids(
-        [inter.user_ids[k] for k in np.flatnonzero(counts < least)],
-        lambda user: True,
-        f"are of users with fewer than {least} interactions, and {why}",
-        f"Leave them out: --k-core {least}, or more.",
-    )

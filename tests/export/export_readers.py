@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import readers_a
 import readers_b
 import readers_c
+import readers_d
 from safetensors.numpy import load_file
 
 
@@ -202,6 +203,7 @@ READERS = {
     **readers_a.READERS,
     **readers_b.READERS_B,
     **readers_c.READERS_C,
+    **readers_d.READERS_D,
 }
 
 # What a target holds of a value, where it is not the value itself.
@@ -209,7 +211,7 @@ HELD = readers_a.HELD
 
 # Ids of the sample for a format whose target goes by integers.
 _INTEGERS = ["10", "9", "7", "3", "1", "2", "12", "11", "8", "4", "6", "5"]
-SAMPLE_IDS = {"mmctr": _INTEGERS, "muse": _INTEGERS, "tencentgr": _INTEGERS}
+SAMPLE_IDS = {"dff": _INTEGERS, "mmctr": _INTEGERS, "muse": _INTEGERS, "tencentgr": _INTEGERS}
 
 # Ids of the common sample that a format refuses, as its target would mangle them.
 REFUSED = {"ducho": {"B00.1"}, **readers_b.REFUSED_B, **readers_c.REFUSED_C}

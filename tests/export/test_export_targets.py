@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import readers_a
+import readers_d
 import torch
 from echo import assert_echo, column, expected, make_input, value
 from interaction_rows import interactions_of
@@ -69,11 +70,11 @@ def test_tencentgr_never_guesses_a_slot(tmp_path, dims, slot, why):
 # -- ids that are integers
 
 
-@pytest.mark.parametrize("format", ["mmctr", "muse", "tencentgr"])
+@pytest.mark.parametrize("format", ["dff", "mmctr", "muse", "tencentgr"])
 @pytest.mark.parametrize("bad", ["0", "07", "-1", "1.0", "a", "٣", "9223372036854775808"])
 def test_ids_that_are_no_positive_integers_are_refused_by_name(tmp_path, format, bad):
     with pytest.raises(UsageError, match=f"no integers from 1 on.*{bad!r}"):
-        export(make_input(format, ["1", bad]), Request(format, tmp_path / "out"))
+        export(make_input(format, ["1", bad], interactions=None), Request(format, tmp_path / "out"))
 
 
 @pytest.mark.parametrize("format", ["mmctr", "muse"])
@@ -258,12 +259,52 @@ def test_iisan_refuses_ids_that_cannot_name_files(tmp_path, ids):
     assert "ids=index" in caught.value.hint
 
 
-@pytest.mark.parametrize("format", ["iisan", "mmm4rec"])
+@pytest.mark.parametrize("format", ["dff", "iisan", "mmm4rec"])
 def test_without_torch_the_extra_is_named_before_anything_is_written(tmp_path, monkeypatch, format):
     monkeypatch.setattr("mmfeat.export.tensors.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match="torch"):
         export(make_input(format, ["a", "b", "c"]), Request(format, tmp_path / "out"))
     assert not list(tmp_path.iterdir())
+
+
+# -- DFF
+
+
+def test_dff_has_a_pad_row_and_every_layer_of_a_video(tmp_path):
+    export(make_input("dff", NUMBERS, interactions=None), Request("dff", tmp_path / "toys"))
+    found = torch.load(tmp_path / "toys" / "features" / "all_layers_tensor.pt", weights_only=True)
+    assert (found.shape, found.dtype) == ((5, 3, 8), torch.float32)
+    assert not found[0].any()
+    np.testing.assert_array_equal(found[3], value("3", "vectors", "video"))
+
+
+# Two of 20 videos are the first of a longer history: DFF does not read them.
+LONG = interactions(*[("u", str(k), k) for k in range(1, 16)], *[("v", str(k), k) for k in range(14, 21)])
+
+
+def test_dff_refuses_videos_that_would_shift_the_others_by_name(tmp_path):
+    data = make_input("dff", [str(k) for k in range(1, 21)], interactions=LONG)
+    with pytest.raises(UsageError, match=r"2 ids are in no user's last 13 videos.*'1', '2'") as caught:
+        export(data, Request("dff", tmp_path / "out"))
+    assert "ids=index" in caught.value.hint
+
+
+def test_dff_numbers_the_videos_that_it_reads_first(tmp_path):
+    ids = [str(k) for k in range(1, 21)]
+    data = make_input("dff", ids, interactions=LONG)
+    export(data, Request("dff", tmp_path / "toys", options={"ids": "index"}))
+    assert_echo(readers_d.read_dff(tmp_path / "toys"), expected("dff", ids[2:]))
+    assert json.loads((tmp_path / "toys" / "item2id.json").read_text())["1"] == 19
+    assert verify(tmp_path / "toys").ok
+
+
+def test_dff_refuses_users_whom_it_would_leave_out(tmp_path):
+    log = pa.concat_tables([LONG, interactions(*[("short", str(k), k) for k in range(1, 5)])])
+    with pytest.raises(UsageError, match=r"fewer than 5 interactions.*'short'"):
+        export(
+            make_input("dff", [str(k) for k in range(1, 21)], interactions=log),
+            Request("dff", tmp_path / "out"),
+        )
 
 
 # -- Cornac

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import BLOCK_ROWS, Content, Entry, ItemMap
-from mmfeat.export.ids import NUMBER_THEM, NumberOptions, numbered_id, refuse_ids
+from mmfeat.export.ids import NumberOptions, numbered_id, refuse_gaps
 from mmfeat.schemas.errors import UsageError
 
 FILE = "item_info.parquet"
@@ -49,16 +49,7 @@ class MMCTR(Exporter):
 
     def check(self, content: Content) -> None:
         """Ids must be positions."""
-        numbers = content.options.numbers(content.ids)
-        # Ids are unique and above 0, so all are there when none is above their count.
-        beyond = {i for i, number in zip(content.ids, numbers, strict=True) if number > len(numbers)}
-        refuse_ids(
-            content.ids,
-            beyond.__contains__,
-            f"are beyond {len(numbers):,}, the number of items; others are absent, and MM-CTR finds an"
-            " item by its position",
-            f"Export all items from 1 on (--missing mean, not drop). {NUMBER_THEM}",
-        )
+        refuse_gaps(content.ids, content.options.numbers(content.ids), self.title)
 
     def write(self, out: Path, content: Content) -> None:
         """The table, in the order of the ids."""

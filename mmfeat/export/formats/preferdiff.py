@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mmfeat.export import pickles, user_split
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap
+from mmfeat.export.interactions import refuse_fewer
 
 # `max_seq_length` of default.yaml, and the item that is predicted: the project pads and never cuts.
 _KEPT = 11
@@ -57,7 +58,8 @@ class PreferDiff(Exporter):
     def check(self, content: Content) -> None:
         """Every user has an item to predict, and one before it."""
         assert content.interactions is not None, "interactions are required"
-        user_split.refuse_few(content.interactions, 2, "PreferDiff predicts the last by those before")
+        user_split.refuse_few(content.interactions)
+        refuse_fewer(content.interactions, 2, "PreferDiff predicts the last by those before")
 
     def write(self, out: Path, content: Content) -> None:
         """Vectors and sequences."""

@@ -13,6 +13,7 @@ from mmfeat.export import user_split
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap, Rows
 from mmfeat.export.files import write_json
+from mmfeat.export.interactions import refuse_fewer
 from mmfeat.schemas.errors import UsageError
 
 CODES = "id2semantic.json"
@@ -53,7 +54,8 @@ class UniMP(Exporter):
         """Codes are within its tokens, and every user has a history and an item to predict."""
         assert content.interactions is not None, "interactions are required"
         _refuse_other_codes(content.features["codes"])
-        user_split.refuse_few(
+        user_split.refuse_few(content.interactions)
+        refuse_fewer(
             content.interactions, _HISTORY + 1, f"UniMP predicts an item by the {_HISTORY} before it"
         )
 
