@@ -10,9 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from echo import column, make_input, spec
+from interaction_rows import interactions_of
 
 from mmfeat.export import Request, export, listing, verify
-from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 
@@ -21,8 +21,7 @@ IDS = ["a", "b", "c", "d"]
 
 def interactions(*rows):
     """Rows of user, item, seconds."""
-    columns = zip(*((u, i, s * 1000) for u, i, s in rows), strict=True)
-    return pa.table(dict(zip(INTERACTIONS_SCHEMA.names, columns, strict=True)), schema=INTERACTIONS_SCHEMA)
+    return interactions_of((u, i, s * 1000) for u, i, s in rows)
 
 
 LOG = interactions(*[("v", i, k) for k, i in enumerate("cabd")], *[("u", i, -k) for k, i in enumerate("abc")])

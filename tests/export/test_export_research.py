@@ -134,7 +134,7 @@ def test_a_llmrec_gets_no_text_where_an_item_has_none(tmp_path):
     assert sorted(texts["title"]) == [1, 2, 4, 5, 6]
     assert sorted(texts["description"]) == [1, 3, 4, 5, 6]
     assert texts["description"][3] == value("c", "text", "description")
-    with pytest.raises(UsageError, match="say mask"):
+    with pytest.raises(UsageError, match="mask for none"):
         export(data, Request("a-llmrec", tmp_path / "no", missing="zero"))
 
 

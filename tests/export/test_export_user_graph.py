@@ -6,16 +6,15 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import pytest
 from echo import make_input
 from hypothesis import given
 from hypothesis import strategies as st
+from interaction_rows import interactions_of
 
 from mmfeat.export import Request, export, verify
 from mmfeat.export.content import Interactions
 from mmfeat.export.formats.mmrec import user_graph
-from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
 
 
 def interactions(pairs, users):
@@ -46,8 +45,7 @@ def toys(tmp_path):
     """Of three users two share items for training; one item of the third is shared in test only."""
     rows = [(user, item, 1000 * k) for user in ("a", "b") for k, item in enumerate("pqrs")]
     rows += [("c", item, 1000 * k) for k, item in enumerate("tuvs")]
-    columns = dict(zip(INTERACTIONS_SCHEMA.names, zip(*rows, strict=True), strict=True))
-    data = replace(make_input("mmrec", list("pqrstuv")), interactions=pa.table(columns, INTERACTIONS_SCHEMA))
+    data = replace(make_input("mmrec", list("pqrstuv")), interactions=interactions_of(rows))
     request = Request("mmrec", tmp_path / "toys", split="leave-one-out", options={"user_graph": "true"})
     export(data, request)
     return tmp_path / "toys"

@@ -25,6 +25,12 @@ _FILES = {"video": "all_layers_tensor.pt", "audio": "laionclap_fusion_audio_feat
 _LEAST, _READ = 5, 13
 
 
+class Options(NumberOptions):
+    """See :class:`NumberOptions`; the order of the numbers is the target's."""
+
+    in_order: ClassVar[bool] = False
+
+
 class DFF(Exporter):
     """``features/all_layers_tensor.pt`` and ``NAME_pairs.tsv``, for ``root_data_dir`` = the parent folder.
 
@@ -54,7 +60,7 @@ class DFF(Exporter):
     id_base = None
     user_base = None
     pad_row = True
-    options = NumberOptions
+    options = Options
 
     def check(self, content: Content) -> None:
         """Numbers are rows, and stay what they are when it numbers videos anew."""
