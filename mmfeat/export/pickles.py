@@ -64,6 +64,20 @@ def write_coo(path: Path, rows: np.ndarray, columns: np.ndarray, shape: tuple[in
     )
 
 
+def write_csr(path: Path, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> None:
+    """A sparse matrix by rows: a float32 one at each ``(row, column)`` that is given, however often."""
+    path.write_bytes(csr(rows, columns, shape))
+
+
+def csr(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> bytes:
+    """What :func:`write_csr` writes."""
+    rows, columns = np.unique(np.stack([rows, columns]), axis=1)
+    ends = np.searchsorted(rows, np.arange(shape[0] + 1)).astype(np.int32)
+    parts = map(_array, (np.ones(len(rows), np.float32), columns.astype(np.int32), ends))
+    call = _global("scipy.sparse", "csr_matrix")
+    return _START + call + _tuple(_tuple(*parts), _plain(shape)) + pickle.REDUCE + pickle.STOP
+
+
 def write_plain(path: Path, value: Any) -> None:
     """Dicts, lists, tuples, integers and texts; NumPy's vectors of numbers as lists."""
     path.write_bytes(_START + _plain(value) + pickle.STOP)

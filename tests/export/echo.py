@@ -142,13 +142,14 @@ def assert_echo(found, wanted) -> None:
             np.testing.assert_array_equal(found[role][item_id], own, err_msg=f"{role} of {item_id!r}")
 
 
-def export_with_moved_rows(data: ExportInput, format: str, out: Path, move) -> None:
+def export_with_moved_rows(data: ExportInput, format: str, out: Path, move, options=None) -> None:
     """An export whose values went to other items, as a defect in an exporter would send them.
 
     Args:
         move: takes the values' row numbers and returns them in another order.
+        options: the format's own; those of ``OPTIONS`` when None.
     """
-    options = OPTIONS.get(format, {})
+    options = OPTIONS.get(format, {}) if options is None else options
     request = Request(format, out, features=every_role(format), options=options)
     export(data, request)
     prepared = prepare(data, get(format), request)

@@ -17,6 +17,7 @@ import readers_a
 import readers_b
 import readers_c
 import readers_d
+import readers_e
 from safetensors.numpy import load_file
 
 
@@ -204,6 +205,7 @@ READERS = {
     **readers_b.READERS_B,
     **readers_c.READERS_C,
     **readers_d.READERS_D,
+    **readers_e.READERS_E,
 }
 
 # What a target holds of a value, where it is not the value itself.

@@ -161,8 +161,9 @@ def read_dgvae(folder: Path):
 
 def read_pixelrec(folder: Path):
     """``Data._data_processing``: items are factorised in the file's order, after a pad token."""
+    layout = json.loads((folder / "manifest.json").read_text())["options"]["layout"]
     frame = pd.read_csv(
-        folder / f"{folder.name}.csv",
+        folder / f"{folder.name}.{'csv' if layout == 'pixelrec' else 'inter'}",
         delimiter=",",
         dtype={"item_id": str, "user_id": str, "timestamp": int},
         header=0,

@@ -35,7 +35,8 @@ def test_an_array_written_in_blocks_loads_as_it_was(tmp_path, dtype):
 def test_it_names_only_what_old_and_new_numpy_and_scipy_know(tmp_path):
     written(tmp_path / "a.pkl")
     pickles.write_coo(tmp_path / "m.pkl", np.array([0]), np.array([1]), (2, 2))
-    for name in ("a.pkl", "m.pkl"):
+    pickles.write_csr(tmp_path / "r.pkl", np.array([0]), np.array([1]), (2, 2))
+    for name in ("a.pkl", "m.pkl", "r.pkl"):
         data = (tmp_path / name).read_bytes()
         assert b"numpy.core.multiarray" in data
         assert not any(new in data for new in (b"numpy._core", b"scipy.sparse._"))
@@ -46,6 +47,14 @@ def test_a_sparse_matrix_loads_with_its_places_and_shape(tmp_path):
     found = loaded(tmp_path / "m.pkl")
     assert (found.format, found.shape, found.dtype) == ("coo", (3, 2), np.float32)
     np.testing.assert_array_equal(found.toarray(), [[0, 1], [0, 0], [2, 0]])
+
+
+def test_a_sparse_matrix_by_rows_has_a_one_at_each_place(tmp_path):
+    pickles.write_csr(tmp_path / "m.pkl", np.array([2, 0, 2, 2]), np.array([1, 1, 0, 1]), (4, 2))
+    found = loaded(tmp_path / "m.pkl")
+    assert (found.format, found.shape, found.dtype) == ("csr", (4, 2), np.float32)
+    np.testing.assert_array_equal(found.toarray(), [[0, 1], [0, 0], [1, 1], [0, 0]])
+    assert found[2].nnz == 2
 
 
 def test_an_object_in_an_npy_file_loads(tmp_path):

@@ -8,7 +8,19 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from echo import OPTIONS, column, every_role, make_input, make_interactions, value
+from echo import (
+    OPTIONS,
+    assert_echo,
+    column,
+    every_role,
+    expected,
+    export_with_moved_rows,
+    make_input,
+    make_interactions,
+    shifted,
+    swapped,
+    value,
+)
 from export_readers import READERS
 from interaction_rows import interactions_of
 
@@ -30,7 +42,7 @@ def interactions(*rows):
 LATE = interactions(*[("early", i, k) for k, i in enumerate(IDS)], *[("late", i, 50) for i in IDS])
 
 
-@pytest.mark.parametrize("format", ["rearm", "mmhcl", "rlmrec", "alpharec"])
+@pytest.mark.parametrize("format", ["rearm", "mmhcl", "mmssl", "rlmrec", "alpharec"])
 def test_a_split_that_leaves_a_user_without_training_is_refused_by_name(tmp_path, format):
     data = make_input(format, IDS, interactions=LATE)
     with pytest.raises(UsageError, match="1 users have no interaction for training, among them 'late'"):
@@ -38,7 +50,7 @@ def test_a_split_that_leaves_a_user_without_training_is_refused_by_name(tmp_path
     export(data, Request(format, tmp_path / "out", split="leave-one-out"))
 
 
-@pytest.mark.parametrize("format", ["rearm", "mmhcl", "alpharec", "pixelrec"])
+@pytest.mark.parametrize("format", ["rearm", "mmhcl", "mmssl", "alpharec", "pixelrec"])
 def test_items_that_a_target_would_not_count_stay_out(tmp_path, format):
     met = make_interactions([i for i in IDS if i != "c"])
     report = export(
@@ -246,3 +258,112 @@ def test_a_pixelrec_file_that_was_sorted_by_time_fails_verify(tmp_path):
     path = tmp_path / "toys" / "toys.csv"
     pd.read_csv(path).sort_values("timestamp").to_csv(path, index=False)
     assert {p.kind: p.count for p in verify(tmp_path / "toys").problems} == {"file": 1, "echo": 3}
+
+
+# -- MicroLens's and NineRec's own code
+
+MICROLENS = {"layout": "microlens"}
+
+
+def microlens(out, ids=IDS, met=None):
+    data = make_input("pixelrec", ids, interactions=make_interactions(ids) if met is None else met)
+    export(data, Request("pixelrec", out, options=MICROLENS))
+    return out
+
+
+def trained_on(out):
+    """Each user's items but the last two, as MicroLens's ``Data.build`` takes them after its sort by time."""
+    frame = pd.read_csv(out / "toys.inter", dtype={"item_id": str, "user_id": str, "timestamp": int})
+    assert list(frame.columns) == ["item_id", "user_id", "timestamp"]
+    frame["item"] = pd.factorize(frame["item_id"])[0] + 1
+    frame = frame.sort_values("timestamp", kind="stable")
+    return frame[frame.groupby("user_id").cumcount(ascending=False) >= 2]["item"]
+
+
+def test_the_microlens_layout_is_read_by_the_rule_of_its_code(tmp_path):
+    assert_echo(READERS["pixelrec"](microlens(tmp_path / "toys")), expected("pixelrec", IDS))
+    assert not (tmp_path / "toys" / "toys.csv").exists()
+    assert verify(tmp_path / "toys").ok
+
+
+@pytest.mark.parametrize("move", [shifted, swapped])
+def test_moved_rows_of_the_microlens_layout_are_found_out(tmp_path, move):
+    export_with_moved_rows(make_input("pixelrec", IDS), "pixelrec", tmp_path / "toys", move, MICROLENS)
+    with pytest.raises(AssertionError):
+        assert_echo(READERS["pixelrec"](tmp_path / "toys"), expected("pixelrec", IDS))
+    assert "echo" in {problem.kind for problem in verify(tmp_path / "toys").problems}
+
+
+def test_popularity_is_each_items_share_of_what_is_trained_on_behind_one_for_the_pad_row(tmp_path):
+    met = interactions(
+        *[("u", i, k) for k, i in enumerate("abcdef")],
+        *[("v", i, k) for k, i in enumerate("badce")],
+        *[("w", i, k) for k, i in enumerate("bfa")],
+    )
+    out = microlens(tmp_path / "toys", met=met)
+    popularity = np.load(out / "pop.npy")
+    counts = trained_on(out).value_counts().reindex(range(1, 7), fill_value=0)
+    np.testing.assert_allclose(popularity, [1, *counts / counts.sum()])
+    # What VBPR takes the logarithm of: every item that it is trained on.
+    assert (popularity[trained_on(out)] > 0).all()
+
+
+@pytest.mark.parametrize("start", [None, 11_570])
+def test_times_sort_as_texts_as_they_do_as_numbers(tmp_path, start):
+    """NineRec's ``data.py`` reads them as texts; 11,574 days after 1970 the milliseconds get a digit more."""
+    days = [None if start is None else start + k for k in range(12)]
+    rows = [(user, item, day) for user in "uv" for item, day in zip("abcdefghijkl", days, strict=True)]
+    out = microlens(tmp_path / "toys", list("abcdefghijkl"), interactions(*rows))
+    frame = pd.read_csv(out / "toys.inter", dtype=str)
+    times = frame["timestamp"]
+    assert times.sort_values().tolist() == sorted(times, key=int)
+    assert len(set(times)) == (24 if start is None else 12)
+
+
+# -- MMSSL
+
+
+def test_a_training_matrix_of_other_interactions_is_found_out(tmp_path):
+    for name, seed in (("toys", 0), ("other", 1)):
+        export(make_input("mmssl", IDS), Request("mmssl", tmp_path / name, seed=seed))
+    (tmp_path / "toys" / "train_mat").write_bytes((tmp_path / "other" / "train_mat").read_bytes())
+    assert {problem.kind for problem in verify(tmp_path / "toys").problems} == {"file", "unreadable"}
+
+
+# -- HLLM and Molar
+
+
+def of_texts(texts, name="caption"):
+    data = make_input("hllm", IDS)
+    made = replace(column(IDS, name, "text"), values=list(texts))
+    return replace(data, features=FeatureSet(IDS, {name: made}))
+
+
+def test_a_text_that_an_item_lacks_is_none_to_hllm(tmp_path):
+    export(make_input("hllm", IDS, WITHOUT_B), Request("hllm", tmp_path / "toys", missing="mask"))
+    found = READERS["hllm"](tmp_path / "toys")["the_text"]
+    assert set(found) == set(IDS) - {"b"}
+    assert verify(tmp_path / "toys").ok
+
+
+def test_hllm_keeps_long_texts_with_quotes_commas_and_lines(tmp_path):
+    texts = ['a "cup", red', "two\nlines", "007", "x" * 9000, "ü 視頻", "- a dash"]
+    export(of_texts(texts), Request("hllm", tmp_path / "toys"))
+    assert READERS["hllm"](tmp_path / "toys") == {"caption": dict(zip(IDS, texts, strict=True))}
+    assert verify(tmp_path / "toys").ok
+
+
+@pytest.mark.parametrize("text", ["", "None", "nan", "a\0b"])
+def test_hllm_refuses_a_text_that_pandas_would_lose_and_names_its_item(tmp_path, text):
+    with pytest.raises(UsageError, match=r"of item 'b' is .*which pandas reads as missing or cuts"):
+        export(of_texts(["a cup", text, "c", "d", "e", "f"]), Request("hllm", tmp_path / "toys"))
+
+
+def test_hllm_refuses_texts_that_pandas_would_take_for_numbers(tmp_path):
+    with pytest.raises(UsageError, match=r"All texts of caption are numbers.*'007'"):
+        export(of_texts(["007", "1.0", "2", "3", "4", "True"]), Request("hllm", tmp_path / "toys"))
+
+
+def test_hllm_refuses_a_feature_that_would_hide_the_datasets_titles(tmp_path):
+    with pytest.raises(UsageError, match="column 'title' is the dataset's own"):
+        export(of_texts("uvwxyz", "title"), Request("hllm", tmp_path / "toys"))

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 from echo import OPTIONS, column, every_role, expected, make_input, make_interactions, spec, value
@@ -325,6 +326,10 @@ NAMED = {
         lambda out: {line.split("\t")[0] for line in (out / "interactions.tsv").read_text().splitlines()},
     ),
     "ducho": (lambda out: [p.stem for p in (out / "visual_embeddings").rglob("*.npy")], None),
+    "hllm": (
+        lambda out: pd.read_csv(out / "information" / "out.csv")["item_id"],
+        lambda out: set(pd.read_csv(out / "dataset" / "out.csv")["user_id"]),
+    ),
     "iisan": (lambda out: [p.stem[4:] for p in (out / "vit_outputs").iterdir()], None),
     "mmctr": (lambda out: pq.read_table(out / "item_info.parquet")["item_id"].to_pylist()[1:], None),
     "muse": (lambda out: np.load(out / "scl_emb_int8_p90_keys.npy").tolist(), None),

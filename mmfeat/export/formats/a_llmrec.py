@@ -34,7 +34,7 @@ class ALLMRec(Exporter):
     missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "empty", "drop")
     refusals: ClassVar[Mapping[Policy, str]] = {
         "mean": "texts have no mean",
-        "zero": "a text has no zero; say empty for a description without words, mask for none",
+        "zero": "a text has no zero; say mask for none, or empty for a description without words",
     }
     id_base = 1
     user_base = 1
