@@ -48,6 +48,20 @@ class Answers:
         words = [p if self._alike(p) else f"{role}={p}" for p in self.offered[role]]
         return f", or choose --missing {_either(words)}" if words else ""
 
+    def apart(self, role: str) -> str:
+        """The same where one policy for all does not suit ``role``: also one for each role."""
+        able = self.offered[role]
+        if self.by_role or len(self.policies) == 1 or not able:
+            return self.remedy(role)
+        alike = [policy for policy in able if self._alike(policy)]
+        own = next((policy for policy in able if policy not in alike), able[0])
+        suited = {
+            other: policy if policy in self.offered[other] else next(iter(self.offered[other]), "error")
+            for other, policy in self.policies.items()
+        }
+        each = ",".join(f"{other}={policy}" for other, policy in {**suited, role: own}.items())
+        return f", or choose --missing {_either([*alike, each])}"
+
     def _alike(self, policy: Policy) -> bool:
         """Whether one word could stand for all roles."""
         return not self.by_role and all(policy in able for able in self.offered.values())
@@ -134,7 +148,7 @@ def fill(
         raise UsageError(
             f"{role} is a {column.spec.form} feature, which cannot be filled in by {policy}:"
             f" {int(gaps.sum()):,} items lack it, {_name(ids, gaps, column, index)}.",
-            hint=f"Extract what is missing{answers.remedy(role)}.",
+            hint=f"Extract what is missing{answers.apart(role)}.",
         )
     everywhere = np.ones(len(index), bool)
     if policy == "empty":

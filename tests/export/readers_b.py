@@ -115,7 +115,10 @@ def read_mllm_msr(folder: Path):
     frame = pd.read_csv(folder / "image_summary.csv")
     frame["item_id"] = frame["item_id"].astype(str)
     frame.set_index("item_id", inplace=True)
-    return {"summary": {item_id: frame.loc[item_id, "summary"] for item_id in frame.index}}
+    indexed = json.loads((folder / "manifest.json").read_text())["options"]["ids"] == "index"
+    ids = pq.read_table(folder / "id_map.parquet")["item_id"].to_pylist()
+    names = {token: ids[int(token)] if indexed else token for token in frame.index}
+    return {"summary": {name: frame.loc[token, "summary"] for token, name in names.items()}}
 
 
 def read_mmgrec(folder: Path):

@@ -82,10 +82,10 @@ def test_a_hint_offers_only_what_the_format_takes_for_these_features(tmp_path, f
     for policy in [one for one in ("error", "mean", "zero") if one in get(format).missing]:
         refused = refusal(data, Request(format, tmp_path / policy, missing=policy, **settings))
         _, _, choice = ((refused and refused.hint) or "").partition("--missing ")
-        for word in set(re.findall(r"[\w=]+", choice)) - {"or"}:
-            role, _, other = word.rpartition("=")
-            assert other in get(format).missing and other != policy
-            asked = {role: other} if role else other
+        for word in set(re.findall(r"\w+(?:=\w+(?:,\w+=\w+)*)?", choice)) - {"or"}:
+            asked = dict(pair.split("=") for pair in word.split(",")) if "=" in word else word
+            role, _, other = word.split(",")[-1].rpartition("=")
+            assert other in get(format).missing and asked != policy
             again = refusal(data, Request(format, tmp_path / f"{policy}-{word}", missing=asked, **settings))
             # What these ids cannot be is another matter, and so is what another role lacks.
             alone = re.escape(role) if role else ""
@@ -179,6 +179,16 @@ def test_an_error_names_the_role_its_items_and_the_choices_for_it(tmp_path):
     with pytest.raises(UsageError, match=r"1 of 4 items lack words@\w+: 'b'") as caught:
         export(data, by_role(tmp_path / "out", {"image": "mean"}))
     assert caught.value.hint.endswith("or choose --missing words=drop or words=empty.")
+
+
+def test_a_policy_that_suits_all_but_one_role_is_offered_with_another_for_that_one(tmp_path):
+    data = words_and_pictures([False, True, True, True], WITHOUT_B)
+    why = r"words is a text feature, which cannot be filled in by mean: 1 items lack it, 'b' \(missing\)"
+    with pytest.raises(UsageError, match=why) as caught:
+        export(data, by_role(tmp_path / "out", "mean"))
+    offer = "image=mean,text=mean,words=empty"
+    assert caught.value.hint.endswith(f"choose --missing drop or {offer}.")
+    export(data, by_role(tmp_path / "out", dict(pair.split("=") for pair in offer.split(","))))
 
 
 @pytest.mark.parametrize(
@@ -331,6 +341,7 @@ NAMED = {
         lambda out: set(pd.read_csv(out / "dataset" / "out.csv")["user_id"]),
     ),
     "iisan": (lambda out: [p.stem[4:] for p in (out / "vit_outputs").iterdir()], None),
+    "mllm-msr": (lambda out: pd.read_csv(out / "image_summary.csv")["item_id"], None),
     "mmctr": (lambda out: pq.read_table(out / "item_info.parquet")["item_id"].to_pylist()[1:], None),
     "muse": (lambda out: np.load(out / "scl_emb_int8_p90_keys.npy").tolist(), None),
     "pixelrec": (

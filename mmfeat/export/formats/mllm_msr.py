@@ -11,7 +11,7 @@ from pyarrow import csv as arrow_csv
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap
 from mmfeat.export.files import write_table
-from mmfeat.export.ids import PANDAS_NULLS, breaks_lines, refuse_ids
+from mmfeat.export.ids import NUMBER_THEM, PANDAS_NULLS, IdOptions, breaks_lines, raw_id, refuse_ids
 from mmfeat.schemas.errors import UsageError
 
 _FILE = "image_summary.csv"
@@ -23,7 +23,8 @@ class MLLMMSR(Exporter):
     The rule is that of ``preferece_inference_recurrent.py``: pandas reads the file by its defaults,
     turns the ids back into texts and looks up every item of a user's history by its own id, beside the
     dataset's titles. So ids that pandas takes for numbers other than plain integers, for truth values
-    or for nothing are refused, and so are texts that it takes for nothing.
+    or for nothing are refused, and so are texts that it takes for nothing. With ``ids=index`` the histories
+    must follow the numbers.
     """
 
     name = "mllm-msr"
@@ -38,26 +39,29 @@ class MLLMMSR(Exporter):
         "empty": "pandas reads an empty text as NaN",
     }
     id_base = None
+    options = IdOptions
 
     def check(self, content: Content) -> None:
         """Ids and texts must survive ``pandas.read_csv`` and ``astype(str)``."""
-        refuse_ids(
-            content.ids,
-            _changes_in_pandas,
-            "cannot be MLLM-MSR's ids: pandas reads them as other numbers, as truth values or as missing",
-            "Rename them: plain integers without leading zeros are safe, and so are words.",
-        )
         for item_id, text in zip(content.ids, content.features["summary"].texts(), strict=True):
             if text is not None and (text in PANDAS_NULLS or "\0" in text):
                 raise UsageError(
                     f"The text of item {item_id!r} is {text[:40]!r}, which pandas reads as missing or cuts.",
                     hint="Caption the item again, or leave it out.",
                 )
+        if content.options.ids == "raw":
+            refuse_ids(
+                content.ids,
+                _changes_in_pandas,
+                "cannot be MLLM-MSR's ids: pandas reads them as other numbers, as truth values or as missing",
+                f"Plain integers without leading zeros are safe, and so are words. {NUMBER_THEM}",
+            )
 
     def write(self, out: Path, content: Content) -> None:
         """The one file."""
         texts = list(content.features["summary"].texts())
-        write_table(out / _FILE, {"item_id": content.ids, "summary": texts}, separator=",")
+        tokens = content.options.tokens(content.ids)
+        write_table(out / _FILE, {"item_id": tokens, "summary": texts}, separator=",")
 
     def read_back(self, out: Path, items: ItemMap, manifest: Mapping[str, Any]) -> Iterator[Entry]:
         """By ``item_id``."""
@@ -68,8 +72,8 @@ class MLLMMSR(Exporter):
                 column_types={"item_id": "string", "summary": "string"}, strings_can_be_null=False
             ),
         )
-        for item_id, text in zip(table["item_id"].to_pylist(), table["summary"].to_pylist(), strict=True):
-            yield Entry("summary", item_id, text)
+        for token, text in zip(table["item_id"].to_pylist(), table["summary"].to_pylist(), strict=True):
+            yield Entry("summary", raw_id(token, items, manifest["options"]["ids"]), text)
 
 
 def _changes_in_pandas(item_id: str) -> bool:

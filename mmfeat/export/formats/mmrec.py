@@ -114,18 +114,24 @@ def user_graph(training: Interactions) -> dict[int, list[np.ndarray]]:
     The most similar 200 come first, of equal ones those with smaller numbers; a user without any has two
     empty lists. Weights are floats, since DualGNN takes their softmax.
     """
+    n = len(training.user_ids)
     users, items = np.unique(np.stack([training.users, training.items]), axis=1)
     of_item = users[np.argsort(items, kind="stable")]
     ends = np.searchsorted(np.sort(items), np.arange(items.max(initial=-1) + 2))
-    starts = np.searchsorted(users, np.arange(len(training.user_ids) + 1))
+    starts = np.searchsorted(users, np.arange(n + 1))
     graph = {}
-    for user in range(len(training.user_ids)):
+    for user in range(n):
         met = items[starts[user] : starts[user + 1]]
         others = [of_item[ends[item] : ends[item + 1]] for item in met]
-        found, weights = np.unique(np.concatenate([*others, np.empty(0, np.int64)]), return_counts=True)
-        found, weights = found[found != user], weights[found != user]
-        nearest = np.argsort(-weights, kind="stable")[:_NEIGHBOURS]
-        graph[user] = [found[nearest], weights[nearest].astype(np.float64)]
+        common = np.bincount(np.concatenate([*others, np.empty(0, np.int64)]), minlength=n)
+        common[user] = 0
+        found = np.flatnonzero(common)
+        # One number that sorts by weight, from the largest, and then by user.
+        order = found - common[found] * n
+        if len(order) > _NEIGHBOURS:
+            order = np.partition(order, _NEIGHBOURS)[:_NEIGHBOURS]
+        nearest = np.sort(order) % n
+        graph[user] = [nearest, common[nearest].astype(np.float64)]
     return graph
 
 
