@@ -2,7 +2,7 @@
 
 Loading a pickle runs what is in it, so mmfeat loads none. Those that it writes have a fixed shape: an
 array is a head, the array's bytes and a tail, and is read by comparing head and tail with those that
-such an array must have and mapping the bytes between; plain data (dicts, lists, integers, texts) is
+such an array must have and taking the bytes between; plain data (dicts, lists, integers, texts) is
 read by a machine that knows no opcode that could call anything.
 
 ``pickle.dumps`` would not do, even for writing: with NumPy 2 it names ``numpy._core``, and with a new
@@ -15,9 +15,10 @@ from __future__ import annotations
 import pickle
 import pickletools
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -54,6 +55,37 @@ def read_array(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.n
     return np.memmap(path, dtype, "r", len(head), shape)
 
 
+def write_arrays(path: Path, arrays: Iterable[tuple[str, np.ndarray]]) -> None:
+    """A dict of text to array."""
+    with path.open("wb") as file:
+        file.write(_START + pickle.EMPTY_DICT + pickle.MARK)
+        for key, array in arrays:
+            file.write(_plain(key) + _array(array))
+        file.write(pickle.SETITEMS + pickle.STOP)
+
+
+def read_arrays(path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Iterator[tuple[str, np.ndarray]]:
+    """What a file by :func:`write_arrays` holds, where all arrays have one shape and dtype.
+
+    Raises:
+        ValueError: the file is not the pickle of such a dict.
+    """
+    head, tail = _array_ends(shape, dtype)
+    size = int(np.prod(shape)) * dtype.itemsize
+    with path.open("rb") as file:
+        whole = file.read(len(_START) + 2) == _START + pickle.EMPTY_DICT + pickle.MARK
+        while whole and (opcode := file.read(1)) == pickle.BINUNICODE:
+            (length,) = struct.unpack("<I", file.read(4))
+            key = file.read(length).decode("utf-8", "surrogatepass")
+            whole = file.read(len(head)) == head
+            data = file.read(size)
+            whole = whole and len(data) == size and file.read(len(tail)) == tail
+            if whole:
+                yield key, np.frombuffer(data, dtype).reshape(shape)
+        if not whole or opcode + file.read() != pickle.SETITEMS + pickle.STOP:
+            raise ValueError(f"{path.name} is not the pickle of a dict of {dtype} arrays of shape {shape}")
+
+
 def write_coo(path: Path, rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> None:
     """A sparse matrix of float32 ones at ``(rows, columns)``, as the call that makes it."""
     ones = _array(np.ones(len(rows), np.float32))
@@ -85,12 +117,31 @@ def write_plain(path: Path, value: Any) -> None:
 
 def write_object_npy(path: Path, value: Any) -> None:
     """Plain data as what ``np.save`` makes of an object: an array without axes that holds it."""
-    dtype = np.dtype(object)
-    with path.open("wb") as file:
-        header = {"descr": "|O", "fortran_order": False, "shape": ()}
-        np.lib.format.write_array_header_1_0(file, header)
-        array = _array_start((), dtype) + pickle.EMPTY_LIST + _plain(value) + pickle.APPEND + _ARRAY_END
-        file.write(_START + array + pickle.STOP)
+    _write_object_npy(path, (), pickle.EMPTY_LIST + _plain(value) + pickle.APPEND)
+
+
+def write_texts_npy(path: Path, texts: Sequence[str]) -> None:
+    """Texts as what ``np.save`` makes of an object array ``[n]`` of them."""
+    _write_object_npy(path, (len(texts),), _plain(texts))
+
+
+def read_texts_npy(path: Path) -> list[str]:
+    """The texts of a file by :func:`write_texts_npy`.
+
+    Raises:
+        ValueError: the file is none, is damaged, or holds something else.
+    """
+    with path.open("rb") as file:
+        np.lib.format.read_magic(file)
+        shape, _, _ = np.lib.format.read_array_header_1_0(file)
+        data = file.read()
+    head, tail = _START + _array_start(shape, np.dtype(object)), _ARRAY_END + pickle.STOP
+    if not data.startswith(head) or not data.endswith(tail):
+        raise ValueError(f"{path.name} is not an object array of texts")
+    texts = _read_plain(BytesIO(data[len(head) : len(data) - len(tail)] + pickle.STOP), path.name)
+    if not isinstance(texts, list) or len(texts) != shape[0]:
+        raise ValueError(f"{path.name} is not an object array of texts")
+    return texts
 
 
 def read_plain(path: Path) -> Any:
@@ -99,6 +150,11 @@ def read_plain(path: Path) -> Any:
     Raises:
         ValueError: the file is damaged, or holds an opcode that :func:`write_plain` does not write.
     """
+    with path.open("rb") as file:
+        return _read_plain(file, path.name)
+
+
+def _read_plain(file: IO[bytes], name: str) -> Any:
     stack: list[Any] = []
 
     def since_mark() -> list[Any]:
@@ -107,34 +163,39 @@ def read_plain(path: Path) -> Any:
         del stack[start:]
         return found
 
-    with path.open("rb") as file:
-        for opcode, argument, _ in pickletools.genops(file):
-            match opcode.name:
-                case "PROTO":
-                    pass
-                case "MARK":
-                    stack.append(_MARK)
-                case "EMPTY_DICT":
-                    stack.append({})
-                case "EMPTY_LIST":
-                    stack.append([])
-                case "BININT" | "BINFLOAT" | "BINUNICODE":
-                    stack.append(argument)
-                case "SETITEMS":
-                    pairs = since_mark()
-                    stack[-1].update(zip(pairs[::2], pairs[1::2], strict=True))
-                case "APPENDS":
-                    found = since_mark()
-                    stack[-1].extend(found)
-                case "TUPLE":
-                    stack.append(tuple(since_mark()))
-                case "STOP":
-                    return stack.pop()
-                case other:
-                    raise ValueError(
-                        f"{path.name} holds the pickle opcode {other}, which mmfeat never writes"
-                    )
-    raise ValueError(f"{path.name} is cut short")
+    for opcode, argument, _ in pickletools.genops(file):
+        match opcode.name:
+            case "PROTO":
+                pass
+            case "MARK":
+                stack.append(_MARK)
+            case "EMPTY_DICT":
+                stack.append({})
+            case "EMPTY_LIST":
+                stack.append([])
+            case "BININT" | "BINFLOAT" | "BINUNICODE":
+                stack.append(argument)
+            case "SETITEMS":
+                pairs = since_mark()
+                stack[-1].update(zip(pairs[::2], pairs[1::2], strict=True))
+            case "APPENDS":
+                found = since_mark()
+                stack[-1].extend(found)
+            case "TUPLE":
+                stack.append(tuple(since_mark()))
+            case "STOP":
+                return stack.pop()
+            case other:
+                raise ValueError(f"{name} holds the pickle opcode {other}, which mmfeat never writes")
+    raise ValueError(f"{name} is cut short")
+
+
+def _write_object_npy(path: Path, shape: tuple[int, ...], values: bytes) -> None:
+    """An object array of which ``values`` are the pickled list of what it holds."""
+    with path.open("wb") as file:
+        header = {"descr": "|O", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(_START + _array_start(shape, np.dtype(object)) + values + _ARRAY_END + pickle.STOP)
 
 
 def _plain(value: Any) -> bytes:

@@ -40,6 +40,7 @@ _FORMATS = {
     "muse": "mmfeat.export.formats.muse:Muse",
     "npy": "mmfeat.export.formats.npy:Npy",
     "parquet": "mmfeat.export.formats.parquet:Parquet",
+    "pigeon": "mmfeat.export.formats.pigeon:Pigeon",
     "pixelrec": "mmfeat.export.formats.pixelrec:PixelRec",
     "preference-discerning": "mmfeat.export.formats.preference_discerning:PreferenceDiscerning",
     "preferdiff": "mmfeat.export.formats.preferdiff:PreferDiff",
@@ -52,6 +53,7 @@ _FORMATS = {
     "tiger": "mmfeat.export.formats.tiger:Tiger",
     "unimp": "mmfeat.export.formats.unimp:UniMP",
     "unisrec": "mmfeat.export.formats.unisrec:UniSRec",
+    "universalrag": "mmfeat.export.formats.universalrag:UniversalRAG",
     "xiaolongtaoo-tiger": "mmfeat.export.formats.xiaolongtaoo_tiger:XiaoLongtaooTiger",
 }
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
 import torch
+from readers_a import raw_ids
 
 
 def read_dff(folder: Path):
@@ -36,4 +38,29 @@ def read_dff(folder: Path):
     }
 
 
-READERS_D = {"dff": read_dff}
+def read_pigeon(folder: Path):
+    """``evaluate_pigeon.py:160-240`` and ``data_utils.py:190``: everything is indexed by image id."""
+    all_clip_feats = torch.tensor(np.load(folder / "all_clip_feats.npy", allow_pickle=True))
+    all_dino_feats = torch.tensor(np.load(folder / "all_dino_feats.npy"))
+    semantics = np.load(folder / "sticker_semantics.npy", allow_pickle=True).tolist()
+    ids = raw_ids(folder)
+    assert len(all_clip_feats) == len(all_dino_feats) == len(semantics) == len(ids)
+    return {
+        "clip": {own: all_clip_feats[[iid]][0].numpy() for iid, own in enumerate(ids)},
+        "dino": {own: all_dino_feats[iid].numpy() for iid, own in enumerate(ids)},
+        "semantics": {own: semantics[iid] for iid, own in enumerate(ids)},
+    }
+
+
+def read_universalrag(folder: Path):
+    """``InternImgRetriever.load_feats`` (eval/retrieve/retrieve_image.py:17-49)."""
+    with (folder / f"{folder.name}.pkl").open("rb") as f:
+        imgfeats = pickle.load(f)
+    with (folder / f"{folder.name}_imgcap.pkl").open("rb") as f:
+        imgcapfeats = pickle.load(f)
+    stacked = np.stack([0.2 * imgcapfeats[img_id] + 0.8 * feat for img_id, feat in imgfeats.items()])
+    assert stacked.dtype == np.float32
+    return {"item": imgfeats, "caption": imgcapfeats}
+
+
+READERS_D = {"dff": read_dff, "pigeon": read_pigeon, "universalrag": read_universalrag}

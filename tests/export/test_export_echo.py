@@ -56,7 +56,7 @@ def test_moved_rows_fail_the_reader_and_verify(tmp_path, format, move):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_changed_byte_fails_verify(tmp_path, format):
     data, options = make_input(format, ids_for(format)), OPTIONS.get(format)
-    report = export(data, Request(format, tmp_path / "sample", options=options))
+    report = export(data, Request(format, tmp_path / "sample", features=every_role(format), options=options))
     for name in report.files:
         path = tmp_path / "sample" / name
         data = bytearray(path.read_bytes())
@@ -69,7 +69,7 @@ def test_a_changed_byte_fails_verify(tmp_path, format):
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_lost_file_fails_verify_without_a_traceback(tmp_path, format):
     data, options = make_input(format, ids_for(format)), OPTIONS.get(format)
-    report = export(data, Request(format, tmp_path / "sample", options=options))
+    report = export(data, Request(format, tmp_path / "sample", features=every_role(format), options=options))
     for name in report.files:
         (tmp_path / "sample" / name).unlink()
     found = verify(tmp_path / "sample").problems

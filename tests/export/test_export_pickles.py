@@ -70,6 +70,41 @@ def test_a_vector_of_numbers_loads_as_a_list_of_pythons_own(tmp_path):
     assert [type(number) for part in found for number in part] == [int, int, float, float]
 
 
+def test_a_dict_of_arrays_loads_as_it_was_and_is_read_without_loading(tmp_path):
+    arrays = {"a/ü.jpg": MATRIX[0], "": MATRIX[1], "視" * 300: MATRIX[2]}
+    pickles.write_arrays(tmp_path / "d.pkl", arrays.items())
+    read = dict(pickles.read_arrays(tmp_path / "d.pkl", (3,), np.dtype(np.float32)))
+    for found in (loaded(tmp_path / "d.pkl"), read):
+        assert list(found) == list(arrays)
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(found[key], array)
+
+
+@pytest.mark.parametrize("place", [1, 3, 40, -1])
+def test_a_dict_of_arrays_with_a_changed_head_or_tail_is_not_read(tmp_path, place):
+    pickles.write_arrays(tmp_path / "d.pkl", [("key", MATRIX[0])])
+    data = bytearray((tmp_path / "d.pkl").read_bytes())
+    data[place] ^= 1
+    (tmp_path / "d.pkl").write_bytes(data)
+    with pytest.raises(ValueError, match="not the pickle of a dict"):
+        list(pickles.read_arrays(tmp_path / "d.pkl", (3,), MATRIX.dtype))
+
+
+@pytest.mark.parametrize("texts", [[], ["one", "ü\n視", ""]])
+def test_texts_in_an_npy_file_load_and_are_read_without_loading(tmp_path, texts):
+    pickles.write_texts_npy(tmp_path / "t.npy", texts)
+    found = np.load(tmp_path / "t.npy", allow_pickle=True)
+    assert (found.dtype, found.shape) == (np.dtype(object), (len(texts),))
+    assert found.tolist() == texts == pickles.read_texts_npy(tmp_path / "t.npy")
+
+
+@pytest.mark.parametrize("value", [["a", ["b"]], {"a": 1}])
+def test_an_npy_file_of_other_objects_is_not_read_as_texts(tmp_path, value):
+    np.save(tmp_path / "t.npy", np.array([value, None], object), allow_pickle=True)
+    with pytest.raises(ValueError, match="not an object array of texts"):
+        pickles.read_texts_npy(tmp_path / "t.npy")
+
+
 @pytest.mark.parametrize("shape", [(3, 4), (4, 4), (2, 3), (12,)])
 def test_an_array_of_another_shape_is_not_read(tmp_path, shape):
     with pytest.raises(ValueError, match="not the pickle of a float32 array"):

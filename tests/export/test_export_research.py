@@ -367,3 +367,55 @@ def test_hllm_refuses_texts_that_pandas_would_take_for_numbers(tmp_path):
 def test_hllm_refuses_a_feature_that_would_hide_the_datasets_titles(tmp_path):
     with pytest.raises(UsageError, match="column 'title' is the dataset's own"):
         export(of_texts("uvwxyz", "title"), Request("hllm", tmp_path / "toys"))
+
+
+# -- Pigeon
+
+
+def test_pigeons_scenario_names_its_texts_and_any_one_feature_is_enough(tmp_path):
+    data = make_input("pigeon", IDS)
+    request = Request(
+        "pigeon", tmp_path / "out", features={"semantics": "semantics"}, options={"scenario": "movie"}
+    )
+    report = export(data, request)
+    assert set(report.files) == {"movie_semantics.npy", "id_map.parquet", "rows.parquet"}
+    assert np.load(tmp_path / "out" / "movie_semantics.npy", allow_pickle=True)[2] == "semantics of c"
+    assert verify(tmp_path / "out").ok
+
+
+# -- UniversalRAG
+
+
+def test_universalrag_finds_vectors_by_the_path_that_is_asked_for(tmp_path):
+    options = {"modality": "clip", "path": "dataset/toys/{item_id}.mp4"}
+    request = Request("universalrag", tmp_path / "toys", features=every_role("universalrag"), options=options)
+    export(make_input("universalrag", IDS), request)
+    with (tmp_path / "toys" / "toys_clipscript.pkl").open("rb") as file:
+        assert list(pickle.load(file)) == [f"dataset/toys/{i}.mp4" for i in IDS]
+    assert verify(tmp_path / "toys").ok
+
+
+@pytest.mark.parametrize("path", ["", "a.jpg", "{title}/{item_id}", "{item_id}{item_id}"])
+def test_universalrag_refuses_a_path_that_tells_no_items_apart(tmp_path, path):
+    with pytest.raises(UsageError, match="path"):
+        export(
+            make_input("universalrag", IDS), Request("universalrag", tmp_path / "out", options={"path": path})
+        )
+
+
+def test_universalrag_refuses_what_it_could_not_add_up(tmp_path):
+    data = make_input("universalrag", IDS)
+    both = FeatureSet(IDS, {**data.features.columns, "caption": column(IDS, "caption", dims=16)})
+    with pytest.raises(UsageError, match="have 8 and 16 dims"):
+        export(
+            replace(data, features=both),
+            Request("universalrag", tmp_path / "out", features=every_role("universalrag")),
+        )
+
+
+def test_universalrags_texts_have_no_captions(tmp_path):
+    request = Request(
+        "universalrag", tmp_path / "out", features=every_role("universalrag"), options={"modality": "text"}
+    )
+    with pytest.raises(UsageError, match="A text has no caption"):
+        export(make_input("universalrag", IDS), request)
