@@ -1,12 +1,13 @@
-"""Columns of Parquet files that hold whole files, as Hugging Face's data sets hold pictures and clips."""
+"""Columns of Parquet and Arrow files that hold whole files, as Hugging Face's data sets hold pictures."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmfeat.datasets.base import Cell
@@ -19,13 +20,14 @@ _BUFFER = 1 << 20
 
 
 def embedded_column(
-    path: Path, file: pq.ParquetFile, name: str, locate: Callable[[str], str | None]
+    path: Path, kind: pa.DataType, name: str, values: Iterable[Any], locate: Callable[[str], str | None]
 ) -> list[Cell] | None:
     """The location of each row's file, or of its files where the column is one of lists.
 
     Args:
-        path: absolute path of the Parquet file.
-        file: the same, opened.
+        path: absolute path of the table's file.
+        kind: the type of the column ``name``.
+        values: of the column; bytes that are there may be empty.
         locate: the location of a file that a row names beside itself, or None where it is refused.
 
     Returns:
@@ -34,7 +36,7 @@ def embedded_column(
     Raises:
         DatasetError: the file is damaged.
     """
-    kind = plain_type(file.schema_arrow.field(name).type)
+    kind = plain_type(kind)
     several = is_list(kind)
     if not _holds_files(kind.value_type if several else kind):
         return None
@@ -49,7 +51,7 @@ def embedded_column(
 
     try:
         cells: list[Cell] = []
-        for row, value in enumerate(_values(path, file, name)):
+        for row, value in enumerate(values):
             if several:
                 places = [location(one, row, at) for at, one in enumerate(value or ())]
                 cells.append([place for place in places if place] or None)
@@ -74,8 +76,8 @@ def is_list(kind: pa.DataType) -> bool:
     return any(check(kind) for check in checks)
 
 
-def _values(path: Path, file: pq.ParquetFile, name: str) -> Iterator[Any]:
-    """The column's values, empty ones for a row group in which no row lacks its file: that is not read."""
+def parquet_values(path: Path, file: pq.ParquetFile, name: str) -> Iterator[Any]:
+    """A column's values, empty ones for a row group in which no row lacks its file: that is not read."""
     with pq.ParquetFile(path, buffer_size=_BUFFER) as buffered:
         for group in range(file.metadata.num_row_groups):
             if _is_full(file, group, name):
@@ -86,6 +88,26 @@ def _values(path: Path, file: pq.ParquetFile, name: str) -> Iterator[Any]:
             )
             for batch in batches:
                 yield from batch.column(0).to_pylist()
+
+
+def arrow_values(column: pa.ChunkedArray) -> Iterator[Any]:
+    """A column's values with the bytes of each file left out: they are not read."""
+    for chunk in column.chunks:
+        yield from _emptied(chunk).to_pylist()
+
+
+def _emptied(values: pa.Array) -> pa.Array:
+    kind = values.type
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        made = pa.ListArray if pa.types.is_list(kind) else pa.LargeListArray
+        return made.from_arrays(values.offsets, _emptied(values.values), mask=values.is_null())
+    if pa.types.is_struct(kind):
+        names = [name for name in ("bytes", "path") if kind.get_field_index(name) >= 0]
+        fields = [_emptied(pc.struct_field(values, name)) for name in names]
+        return pa.StructArray.from_arrays(fields, names)
+    if _is_binary(kind):
+        return pc.if_else(values.is_valid(), pa.scalar(b"", pa.binary()), pa.scalar(None, pa.binary()))
+    return values
 
 
 def _is_full(file: pq.ParquetFile, group: int, name: str) -> bool:

@@ -27,6 +27,7 @@ _ADAPTERS = {
     "microlens": "mmfeat.datasets.microlens:load",
     "table": "mmfeat.datasets.table:load",
     "folder": "mmfeat.datasets.folder:load",
+    "huggingface": "mmfeat.datasets.huggingface:load",
     "sample": "mmfeat.datasets.sample:load",
     "amazon": "mmfeat.datasets.amazon:load",
     "mmrec": "mmfeat.datasets.mmrec:load",

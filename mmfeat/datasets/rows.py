@@ -1,4 +1,4 @@
-"""Reads table files (CSV, TSV, JSON lines, Parquet) as columns of texts, numbers, or lists of texts."""
+"""Reads table files (CSV, TSV, JSON lines, Parquet, Arrow) as columns of texts, numbers, and lists."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 from mmfeat.datasets.base import Cell, Note
 from mmfeat.datasets.cells import CellTrouble, is_plain, listed, number_in, parsed
 from mmfeat.datasets.delimited import HINT, Delimited, several_columns
-from mmfeat.datasets.embedded import embedded_column, is_list, plain_type
+from mmfeat.datasets.embedded import arrow_values, embedded_column, is_list, parquet_values, plain_type
 from mmfeat.datasets.textfile import read_text
 from mmfeat.schemas.errors import DatasetError
 
@@ -79,6 +79,51 @@ def read_columns(path: Path, delimiter: str | None = None) -> Columns:
         known = ", ".join([*_DELIMITED, *_READERS])
         raise DatasetError(f"{path} is not a kind of table that is known.", hint=f"Known are: {known}.")
     return reader(path)
+
+
+def joined(path: Path, parts: Sequence[Columns]) -> Columns:
+    """Files of the same columns as one table, the rows of each after those before.
+
+    Args:
+        path: what they are parts of.
+
+    Raises:
+        DatasetError: they have not the same columns.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    names = parts[0].names
+    if odd := next((part for part in parts if set(part.names) != set(names)), None):
+        differing = sorted(set(odd.names) ^ set(names))
+        raise DatasetError(
+            f"The files of {path} have not the same columns: some lack {', '.join(differing)}.",
+            hint="Read one of its splits alone: --option split=NAME.",
+        )
+
+    def texts(name: str) -> tuple[list[str | None], Troubles]:
+        return _after_each_other(part.texts(name) for part in parts)
+
+    def cells(name: str) -> tuple[list[Cell], Troubles]:
+        return _after_each_other(part.cells(name) for part in parts)
+
+    def numbers(name: str) -> tuple[list[float | None], Troubles]:
+        return _after_each_other(part.numbers(name) for part in parts)
+
+    def embedded(name: str, locate: Callable[[str], str | None]) -> list[Cell] | None:
+        found = [part.embedded(name, locate) for part in parts]
+        return None if None in found else [cell for cells in found for cell in cells or ()]
+
+    return Columns(names, texts, cells, numbers, embedded, [note for part in parts for note in part.notes])
+
+
+def _after_each_other(parts: Iterable[tuple[list[Any], Troubles]]) -> tuple[list[Any], Troubles]:
+    """The values of all parts, and the troubles by their row in all of them."""
+    values: list[Any] = []
+    troubles: Troubles = {}
+    for own, of_own in parts:
+        troubles |= {len(values) + row: held for row, held in of_own.items()}
+        values += own
+    return values, troubles
 
 
 def _read_delimited(path: Path, delimiter: str | None) -> Columns:
@@ -181,7 +226,41 @@ def _read_parquet(path: Path) -> Columns:
         file = pq.ParquetFile(path)
     except (pa.ArrowException, OSError) as error:
         raise DatasetError(f"{path} is not a Parquet file: {error}.") from None
-    schema = file.schema_arrow
+    return _typed_columns(
+        path,
+        file.schema_arrow,
+        file.metadata.num_rows,
+        lambda name: file.read([name])[name],
+        lambda name: parquet_values(path, file, name),
+    )
+
+
+def _read_arrow(path: Path) -> Columns:
+    try:
+        table = pa.ipc.open_stream(pa.memory_map(str(path))).read_all()
+    except (pa.ArrowException, OSError) as error:
+        raise DatasetError(
+            f"{path} is no Arrow stream, or a damaged one: {str(error).rstrip('.')}.",
+            hint="Save the dataset again.",
+        ) from None
+    return _typed_columns(
+        path, table.schema, len(table), lambda name: table[name], lambda name: arrow_values(table[name])
+    )
+
+
+def _typed_columns(
+    path: Path,
+    schema: pa.Schema,
+    n_rows: int,
+    column: Callable[[str], pa.ChunkedArray],
+    files: Callable[[str], Iterable[Any]],
+) -> Columns:
+    """The columns of a file that says of what type each is.
+
+    Args:
+        column: a name to the column; fails as pyarrow does where the file is damaged.
+        files: a name to the column's values, without the bytes of whole files.
+    """
 
     def kind_of(name: str) -> pa.DataType:
         if len(schema.get_all_field_indices(name)) > 1:
@@ -190,7 +269,7 @@ def _read_parquet(path: Path) -> Columns:
 
     def read(name: str) -> pa.ChunkedArray:
         try:
-            return file.read([name])[name]
+            return column(name)
         except (pa.ArrowException, OSError) as error:
             raise DatasetError(
                 f"{path}: the column {name!r} cannot be read: {str(error).rstrip('.')}.",
@@ -201,20 +280,20 @@ def _read_parquet(path: Path) -> Columns:
         kind = kind_of(name)
         # A column of missing values alone may be of floats: it holds NaN.
         if pa.types.is_floating(kind) and pc.all(pc.is_null(read(name), nan_is_null=True)).as_py():
-            return [None] * file.metadata.num_rows, {}
+            return [None] * n_rows, {}
         if not _is_plain(kind):
             hint = (
                 "; lists are read where the column is named under [dataset.columns]" if is_list(kind) else ""
             )
             raise ColumnError(f"it is of type {kind}, neither text nor whole numbers{hint}")
-        column: list[str | None] = read(name).cast(kind).cast(pa.string()).to_pylist()
-        return column, {}
+        values: list[str | None] = read(name).cast(kind).cast(pa.string()).to_pylist()
+        return values, {}
 
     def cells(name: str) -> tuple[list[Cell], Troubles]:
         kind = kind_of(name)
         if not is_list(kind):
-            column, troubles = texts(name)
-            return list(column), troubles
+            values, troubles = texts(name)
+            return list(values), troubles
         if not _is_plain(kind.value_type):
             raise ColumnError(f"it is of type {kind}, neither text nor whole numbers")
         lists = read(name).to_pylist()
@@ -225,8 +304,7 @@ def _read_parquet(path: Path) -> Columns:
         return _each(read(name).to_pylist(), number_in)
 
     def embedded(name: str, locate: Callable[[str], str | None]) -> list[Cell] | None:
-        kind_of(name)
-        return embedded_column(path, file, name, locate)
+        return embedded_column(path, kind_of(name), name, files(name), locate)
 
     return Columns(list(dict.fromkeys(schema.names)), texts, cells, numbers, embedded)
 
@@ -248,4 +326,5 @@ _READERS: dict[str, Callable[[Path], Columns]] = {
     ".jsonl": _read_json_lines,
     ".ndjson": _read_json_lines,
     ".parquet": _read_parquet,
+    ".arrow": _read_arrow,
 }

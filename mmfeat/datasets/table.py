@@ -73,11 +73,9 @@ def load(
     path = existing_root(root, "table", _WHAT)
     if not path.is_file():
         raise DatasetError(f"{path} is not a file.", hint=f"--root must be {_WHAT}.")
-    locator = Locator(path.parent if media_root is None else _media_root(media_root))
+    locator = Locator(path.parent if media_root is None else existing_media_root(media_root))
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '"\r\n'):
         raise DatasetError(f"{delimiter!r} cannot be a delimiter.", hint="Give one character, such as ';'.")
-    table = read_columns(path, delimiter)
-    asked = columns or {}
     given = {
         "id": id,
         "title": title,
@@ -86,6 +84,29 @@ def load(
         "video": video,
         "audio": audio,
     }
+    return dataset_of("table", path, read_columns(path, delimiter), locator, given, columns or {})
+
+
+def dataset_of(
+    name: str,
+    path: Path,
+    table: Columns,
+    locator: Locator,
+    given: Mapping[str, str | None],
+    asked: Mapping[str, ColumnConfig],
+) -> Dataset:
+    """The dataset that a table of items holds.
+
+    Args:
+        name: of the adapter.
+        path: of the table, for what is said of it.
+        locator: takes or refuses the places of media that the table names.
+        given: ``id`` and the usual columns to the names that they have in the table; None to look for them.
+        asked: further columns.
+
+    Raises:
+        DatasetError: as :func:`load`, of the table's content.
+    """
     chosen = _choose(path, table, given, {config.source(name) for name, config in asked.items()})
     if "id" not in chosen:
         raise DatasetError(
@@ -97,20 +118,20 @@ def load(
     ids = _checked_ids(path, [cell if isinstance(cell, str) else None for cell in values.pop("id")])
     values |= read.further(asked)
     first_rows, repeated = _first_rows(path, ids, values)
-    found = {name: usual(name) for name in values if name not in asked}
+    found = {column: usual(column) for column in values if column not in asked}
     cells: dict[str, dict[str, Value]] = {}
-    for name, rows in values.items():
+    for column, rows in values.items():
         kept = [rows[row] for row in first_rows.values()]
-        if name in asked:
+        if column in asked:
             kept, several = uniform(kept)
-            found[name] = Column(name, asked[name].modality, several)
-        if found[name].is_media and name not in read.located:
+            found[column] = Column(column, asked[column].modality, several)
+        if found[column].is_media and column not in read.located:
             kept = [_located(locator, cell) for cell in kept]
-        cells[name] = dict(zip(first_rows, kept, strict=True))
+        cells[column] = dict(zip(first_rows, kept, strict=True))
     return Dataset(
-        name="table",
+        name=name,
         root=str(path),
-        items=build_items(first_rows, cells, [found[name] for name in asked]),
+        items=build_items(first_rows, cells, [found[column] for column in asked]),
         notes=[
             *note_of("info", "columns", "columns that are read", _sources(chosen, values, asked)),
             *table.notes,
@@ -123,7 +144,8 @@ def load(
     )
 
 
-def _media_root(folder: Path) -> Path:
+def existing_media_root(folder: Path) -> Path:
+    """``media_root`` as an absolute path; DatasetError where it is no folder."""
     path = folder.expanduser().absolute()
     if not path.is_dir():
         raise DatasetError(

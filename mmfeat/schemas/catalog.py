@@ -26,7 +26,8 @@ KINDS = (*MODALITIES, NUMBER)
 SOUND = "sound"
 
 _MODALITY = b"mmfeat.modality"
-_CELL = "parquet://"
+# The notations of cells, by the suffix of the table's file.
+_CELLS = {".parquet": "parquet://", ".arrow": "arrow://"}
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,8 @@ def catalog_schema(columns: Iterable[Column] = ()) -> pa.Schema:
     """The schema of a catalog: ``item_id``, the usual columns, and ``columns`` after them.
 
     Media columns hold a location: an absolute local path, a URL (http, https, s3, gs, az), a member of
-    a zip archive in fsspec's notation (``zip://member::/abs/archive.zip``), or a cell of a Parquet file in
-    one like it (``parquet://row/column::/abs/table.parquet``).
+    a zip archive in fsspec's notation (``zip://member::/abs/archive.zip``), or a cell of a Parquet or Arrow
+    file in one like it (``parquet://row/column::/abs/table.parquet``, ``arrow://row/column::/abs/a.arrow``).
     """
     further = [column for column in columns if column.name not in _USUAL]
     fields = [column.field for column in (*USUAL_COLUMNS, *further)]
@@ -214,10 +215,10 @@ def split_zip_location(location: str) -> tuple[str, str] | None:
 
 @dataclass(frozen=True)
 class CellPlace:
-    """A cell of a Parquet file that holds a whole file, or a list of them.
+    """A cell of a Parquet or Arrow file that holds a whole file, or a list of them.
 
     Attributes:
-        table: absolute path.
+        table: absolute path; of an Arrow file it ends in ``.arrow``.
         column: its name.
         row: from 0, in the whole table.
         at: which file of the list, from 0; None where the cell is no list.
@@ -229,17 +230,23 @@ class CellPlace:
     at: int | None = None
 
     @property
+    def is_arrow(self) -> bool:
+        """Whether the table is an Arrow file, and not Parquet."""
+        return self.table.lower().endswith(".arrow")
+
+    @property
     def location(self) -> str:
         """Its location, in a notation like that of zip members."""
         number = str(self.row) if self.at is None else f"{self.row}.{self.at}"
-        return f"{_CELL}{number}/{self.column}::{self.table}"
+        return f"{_CELLS['.arrow' if self.is_arrow else '.parquet']}{number}/{self.column}::{self.table}"
 
 
 def split_cell_location(location: str) -> CellPlace | None:
     """The cell that a location names, or None for any other location."""
-    if not location.startswith(_CELL):
+    notation = next((one for one in _CELLS.values() if location.startswith(one)), None)
+    if notation is None:
         return None
-    inner, separator, table = location[len(_CELL) :].rpartition("::")
+    inner, separator, table = location[len(notation) :].rpartition("::")
     number, _, column = inner.partition("/")
     row, _, at = number.partition(".")
     if not separator or not row.isdecimal() or (at and not at.isdecimal()):

@@ -173,7 +173,7 @@ def test_a_folder_says_what_it_lacks(tmp_path: Path, files, columns, message, hi
 def test_an_adapter_that_takes_no_columns_names_those_that_do(tmp_path: Path):
     with pytest.raises(DatasetError, match="'sample' takes no further columns: photos") as refused:
         datasets.load("sample", columns={"photos": "image"})
-    assert refused.value.hint == "These do: folder, table."
+    assert refused.value.hint == "These do: folder, huggingface, table."
     assert "columns" not in registry.options_of("table")
 
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from datasets import load_from_disk
+from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_from_disk
 from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
 
+from mmfeat import datasets as adapters
 from mmfeat.export import Request, export
+from mmfeat.extract.media.read import read_media
 
 
 def by_item(dataset):
@@ -54,3 +56,42 @@ def test_an_epoch_of_batches_is_the_exported_matrix(tmp_path, sample_for, ids):
     batches = [batch["the_vector"] for batch in torch.utils.data.DataLoader(dataset, batch_size=8)]
     wanted = [expected("hf", ids)["the_vector"][i] for i in ids]
     assert torch.equal(torch.cat(batches), torch.from_numpy(np.stack(wanted)))
+
+
+@pytest.mark.parametrize("form", ["saved", "splits", "parquet"])
+def test_what_the_library_writes_is_read_with_its_pictures(tmp_path, form):
+    features = Features(
+        id=Value("string"),
+        image=Image(),
+        photos=List(Image()),
+        price=Value("float32"),
+        tags=List(Value("string")),
+    )
+    rows = [
+        {
+            "id": str(n),
+            "image": {"bytes": b"picture %d" % n, "path": None} if n != 3 else None,
+            "photos": [{"bytes": b"photo %d" % n, "path": None}],
+            "price": n / 2,
+            "tags": ["a", "b"],
+        }
+        for n in range(7)
+    ]
+    written = Dataset.from_list(rows, features=features)
+    if form == "saved":
+        written.save_to_disk(tmp_path / "d", num_shards=2)
+    elif form == "splits":
+        parts = {"train": written.select(range(4)), "test": written.select([4, 5, 6])}
+        DatasetDict(parts).save_to_disk(tmp_path / "d")
+    else:
+        for n in range(2):
+            shard = written.shard(2, n, contiguous=True)
+            shard.to_parquet(tmp_path / f"d/data/train-{n:05}-of-00002.parquet")
+    asked = {"photos": "image", "price": "number", "tags": "text"}
+    items = adapters.load("huggingface", tmp_path / "d", columns=asked).items.to_pylist()
+    assert [(i["item_id"], i["price"], i["tags"]) for i in items] == [
+        (row["id"], row["price"], row["tags"]) for row in rows
+    ]
+    read = {i["item_id"]: read_media(i["cover"], 100).data for i in items if i["cover"]}
+    assert read == {row["id"]: row["image"]["bytes"] for row in rows if row["image"]}
+    assert read_media(items[6]["photos"][0], 100).data == b"photo 6"

@@ -1,4 +1,4 @@
-"""Files in cells of Parquet tables, as Hugging Face's data sets hold pictures."""
+"""Files in cells of Parquet and Arrow tables, as Hugging Face's data sets hold pictures."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator
 from itertools import accumulate
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -53,12 +54,7 @@ class ParquetColumn:
             OSError, pyarrow.ArrowException: the table is damaged.
         """
         with self._lock:
-            cell = self._cell(row).as_py()
-        if at is not None:
-            cell = cell[at] if cell is not None and at < len(cell) else None
-        if isinstance(cell, dict):
-            cell = cell["bytes"]
-        return cell if isinstance(cell, bytes) else None
+            return _file_of(self._cell(row).as_py(), at)
 
     def _cell(self, row: int) -> pa.Scalar:
         if not 0 <= row < self._starts[-1]:
@@ -100,3 +96,34 @@ class ParquetColumn:
             raise KeyError(f"no column {self._column!r}")
         size = int(sum(chunk.total_uncompressed_size for chunk in own)) // max(1, int(meta.num_rows))
         return min(_MOST_ROWS, max(1, _BATCH_BYTES // max(1, size)))
+
+
+class ArrowColumn:
+    """One column of files in an Arrow stream, which is mapped into memory; threads may share it.
+
+    Args:
+        table: path of the Arrow file, as ``datasets.Dataset.save_to_disk`` writes it.
+        column: as of a :class:`ParquetColumn`.
+
+    Raises:
+        OSError, pyarrow.ArrowException: the file is no Arrow stream or is damaged.
+        KeyError: it has no such column.
+    """
+
+    def __init__(self, table: str, column: str) -> None:
+        self._cells = pa.ipc.open_stream(pa.memory_map(table)).read_all()[column]
+
+    def file(self, row: int, at: int | None = None) -> bytes | None:
+        """As :meth:`ParquetColumn.file`."""
+        if not 0 <= row < len(self._cells):
+            raise IndexError(f"it has {len(self._cells):,} rows, and no row {row:,}")
+        return _file_of(self._cells[row].as_py(), at)
+
+
+def _file_of(cell: Any, at: int | None) -> bytes | None:
+    """The file that a cell holds, or the ``at``-th of its list."""
+    if at is not None:
+        cell = cell[at] if cell is not None and at < len(cell) else None
+    if isinstance(cell, dict):
+        cell = cell["bytes"]
+    return cell if isinstance(cell, bytes) else None

@@ -1,4 +1,4 @@
-"""Reading media, whole and once: local files, members of zip archives, cells of Parquet files, and URLs.
+"""Reading media, whole and once: local files, members of zip archives, cells of tables, and URLs.
 
 A file's *stamp* says cheaply whether it may have changed since it was last read: ``size:mtime_ns``
 of a local file, ``size:crc32=...`` of an archive member (from the archive's directory, so that
@@ -23,7 +23,7 @@ from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.media import FetchOptions, MediaBytes
 
 if TYPE_CHECKING:
-    from mmfeat.extract.media.cells import ParquetColumn
+    from mmfeat.extract.media.cells import ArrowColumn, ParquetColumn
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -38,8 +38,8 @@ def read_media(location: str, max_bytes: int, fetch: FetchOptions = FetchOptions
     """Read one file's bytes, in one pass and never more than ``max_bytes``.
 
     Args:
-        location: an absolute path, a URL, ``zip://member::/abs/archive.zip``, or
-            ``parquet://row/column::/abs/table.parquet``.
+        location: an absolute path, a URL, ``zip://member::/abs/archive.zip``,
+            ``parquet://row/column::/abs/table.parquet``, or the same with ``arrow``.
         fetch: how URLs are fetched.
 
     Raises:
@@ -160,7 +160,7 @@ def _member_stamp(info: zipfile.ZipInfo) -> str:
 def _read_cell(cell: CellPlace, max_bytes: int) -> tuple[bytes, str]:
     found = _table(cell.table)
     try:
-        column = _open_column(cell.table, cell.column, _file_stamp(found), found.st_ino)
+        column = _open_column(cell.table, cell.column, cell.is_arrow, _file_stamp(found), found.st_ino)
         data = column.file(cell.row, cell.at)
     except (OSError, ValueError, LookupError) as error:  # pyarrow's errors are ValueErrors or LookupErrors
         raise ItemError("read", f"cannot read the cell of {cell.table}: {_plain(error)}") from None
@@ -182,11 +182,13 @@ def _table(path: str) -> os.stat_result:
 
 
 @lru_cache(maxsize=4)
-def _open_column(table: str, column: str, stamp: str, inode: int) -> ParquetColumn:
+def _open_column(
+    table: str, column: str, is_arrow: bool, stamp: str, inode: int
+) -> ParquetColumn | ArrowColumn:
     """A column of a table, once per process and anew when the file has changed."""
-    from mmfeat.extract.media.cells import ParquetColumn
+    from mmfeat.extract.media.cells import ArrowColumn, ParquetColumn
 
-    return ParquetColumn(table, column)
+    return (ArrowColumn if is_arrow else ParquetColumn)(table, column)
 
 
 def _cell_stamp(cell: CellPlace, found: os.stat_result) -> str:

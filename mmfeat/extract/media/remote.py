@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 def is_remote(location: str) -> bool:
     """Whether a location is a URL: neither a path, nor a member of an archive, nor a cell of a table."""
     match = _URL.match(location)
-    return match is not None and match[1].lower() not in ("zip", "parquet")
+    return match is not None and match[1].lower() not in ("zip", "parquet", "arrow")
 
 
 def read_remote(url: str, max_bytes: int, fetch: FetchOptions) -> bytes:
