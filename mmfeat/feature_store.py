@@ -13,10 +13,11 @@ import numpy as np
 
 from mmfeat.fork_proxy import ForkProxy, fork_safe
 from mmfeat.queries import QueryEncoders
-from mmfeat.schemas.errors import StoreError, UsageError
+from mmfeat.schemas.errors import StoreError, UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.notebook import table
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.validation import listed
 from mmfeat.status import FeatureStatus, status_of
 
 if TYPE_CHECKING:
@@ -123,6 +124,51 @@ class FeatureStore:
         Items that are :attr:`gone` are not in it.
         """
         return self._store.present()
+
+    def ids_where(self, condition: str) -> list[str]:
+        """Ids of the items of which a condition on their fields is true, in the catalog's order.
+
+        Args:
+            condition: as in SQL: ``brand = 'Nike' and price < 20``, ``title like '%shoe%'``,
+                ``array_has(tags, 'red')``, ``price is null``. An item without a value is in the answer only
+                where the condition asks for that.
+
+        Raises:
+            UsageError: it is no such condition; the hint lists the columns.
+        """
+        found: list[str] = self._store.ids_where(condition).to_pylist()
+        return found
+
+    def fields(
+        self,
+        ids: Sequence[str] | None = None,
+        names: Sequence[str] | None = None,
+        unknown: Literal["error", "mask"] = "error",
+    ) -> pa.Table:
+        """What the catalog holds of items in columns of texts and numbers, in the order asked.
+
+        Args:
+            ids: item ids; all of the catalog that are not gone when None.
+            names: the columns; all of texts and numbers when None.
+            unknown: an id that the catalog does not hold is an error that names it, or a row of nulls.
+
+        Returns:
+            ``item_id`` and the columns, null where an item has no value.
+
+        Raises:
+            UnknownItems: ids that the catalog does not hold.
+            UsageError: a column that there is not, or that holds media.
+        """
+        from mmfeat.export.fields import Fields
+
+        asked = self.ids if ids is None else listed(ids, "item id")
+        items = self._store.catalog()
+        known = set(items["item_id"].to_pylist())
+        if (strange := [i for i in dict.fromkeys(asked) if i not in known]) and unknown == "error":
+            raise UnknownItems(strange, self.uri)
+        fields = Fields(items, asked)
+        found = fields.table(list(fields) if names is None else listed(names, "field"), ["item_id"])
+        return found.add_column(0, "item_id", [asked])
 
     @property
     def gone(self) -> list[str]:
@@ -417,6 +463,7 @@ class FeatureStore:
         item: str | None = None,
         k: int = 10,
         exact: bool = False,
+        where: str | None = None,
     ) -> list[Hit]:
         """The ``k`` items whose vectors are nearest by cosine, the nearest first.
 
@@ -428,10 +475,11 @@ class FeatureStore:
             image: path, URL or a file's bytes, read by the feature's own image encoder; or
             item: an item id, which is left out of the result.
             exact: compare with every vector, even where there is an index.
+            where: a condition on the fields of the items to choose from, as :meth:`ids_where` takes it.
 
         Raises:
             UsageError: not exactly one query, or one that the feature's encoder cannot read; or a ``k`` that
-                no store has items for.
+                no store has items for; or no such condition.
         """
         from mmfeat.store import refuse_unsearchable
 
@@ -447,9 +495,10 @@ class FeatureStore:
             )
         version = self._store.resolve(feature)
         refuse_unsearchable(version)
+        among = None if where is None else self.ids_where(where)
         if vector is None:
             vector = self._query(version, text, image, item)
-        return self._store.search(version, vector, k, () if item is None else (item,), exact)
+        return self._store.search(version, vector, k, () if item is None else (item,), exact, among)
 
     def _counts(self, version: FeatureVersion) -> tuple[dict[str, int], str]:
         """Rows by status, and why they cannot be read: one damaged feature hides nothing of the others."""

@@ -31,12 +31,19 @@ _PUBLIC = (mmfeat, api, mmfeat.client, mmfeat.export, select, Lifecycle, Store, 
 # What mmfeat makes itself.
 _ANSWERS = {"FeatureColumn", "FeatureSet", "ExportInput", "ExportReport", "Problem", "VerifyReport"}
 # Of the store beneath the API, which names one version by an object.
-_INNER = {"Store.full_rows(ids)", "Store.ledger_batches(columns)", "Store.search(exclude)"}
+_INNER = {
+    "Store.full_rows(ids)",
+    "Store.ledger_batches(columns)",
+    "Store.search(exclude)",
+    "Store.search(among)",
+}
 
 #: By function and parameter: the call with a string, of two letters that are ids of items.
 CALLS: dict[str, Any] = {
     "FeatureStore.lookup(ids)": lambda s: s.lookup("44"),
     "FeatureStore.lookup(features)": lambda s: s.lookup(["44"], "clip_image"),
+    "FeatureStore.fields(ids)": lambda s: s.fields("44"),
+    "FeatureStore.fields(names)": lambda s: s.fields(["44"], "title"),
     "FeatureStore.accept_losses(lists)": lambda s: s.accept_losses("_files"),
     "FeatureStore.forget(ids)": lambda s: s.forget("44", "a test"),
     "Store.lookup(ids)": lambda s: s._store.lookup("44"),

@@ -12,10 +12,12 @@ import typer
 
 from mmfeat import api, console
 from mmfeat.commands.jobs import parse_options
+from mmfeat.commands.read import WhereOption
 from mmfeat.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from mmfeat.export import ExportReport, VerifyReport
+    from mmfeat.feature_store import FeatureStore
 
 _SHOWN = 5
 
@@ -51,6 +53,7 @@ def export(
             " interactions [default: present]."
         ),
     ] = None,
+    where: WhereOption = None,
     k_core: Annotated[
         int | None,
         typer.Option(min=1, max=console.MOST, help="Only users and items with N interactions among them."),
@@ -120,9 +123,10 @@ def export(
         project=_unique("project", [_dims("project", word) for word in project or []]),
         quantize=quantize or [],
     )
+    opened = api.open(store, snapshot)
     settings = {
         "features": None if features is None else _chosen(console.names(features) or []),
-        "items": None if items is None else items.value,
+        "items": _items(opened, items, where),
         "missing": None if missing is None else _policies(missing),
         "k_core": k_core,
         "split": split,
@@ -134,11 +138,23 @@ def export(
     }
     # What was not said is left to the defaults of a Request.
     said = {name: value for name, value in settings.items() if value is not None}
-    report = api.open(store, snapshot).export(format, out, **said)
+    report = opened.export(format, out, **said)
     if json:
         console.print_json(asdict(report))
     else:
         _print_report(report)
+
+
+def _items(opened: FeatureStore, items: Items | None, where: str | None) -> str | list[str] | None:
+    """The items that are exported: of a kind, or those of which a condition is true."""
+    if where is None:
+        return None if items is None else items.value
+    if items not in (None, Items.present):
+        raise UsageError(f"--where chooses among the items that are present, not among {items}.")
+    found = opened.ids_where(where)
+    if not found:
+        raise UsageError(f"No item fits {where!r}.", hint="`mmfeat lookup --where` tries a condition.")
+    return found
 
 
 def _list(json: bool) -> None:

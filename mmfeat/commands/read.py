@@ -11,8 +11,11 @@ import typer
 
 from mmfeat import api, console
 from mmfeat.feature_store import MOST_HITS
+from mmfeat.schemas.errors import UsageError
 
 if TYPE_CHECKING:
+    import pyarrow as pa
+
     from mmfeat.feature_store import FeatureStore
     from mmfeat.schemas.featureset import FeatureColumn
 
@@ -22,6 +25,12 @@ _SHOWN_REASONS = 10
 FeaturesOption = Annotated[
     list[str] | None,
     typer.Option(help="Features or versions, by comma or one by one; all current ones if left out."),
+]
+
+
+WhereOption = Annotated[
+    str | None,
+    typer.Option(help="Only items of which this is true: \"brand = 'Nike' and price < 20\", as in SQL."),
 ]
 
 
@@ -123,20 +132,31 @@ def failures(
 
 
 def lookup(
-    ids: Annotated[list[str], typer.Argument(help="Item ids.")],
+    ids: Annotated[list[str] | None, typer.Argument(help="Item ids.")] = None,
     features: FeaturesOption = None,
+    fields: Annotated[
+        list[str] | None, typer.Option(help="Columns of the catalog by comma to show too: texts and numbers.")
+    ] = None,
+    where: WhereOption = None,
     unknown: Annotated[Unknown, typer.Option(help="What to do with unknown ids.")] = Unknown.error,
     store: console.StoreUri = api.DEFAULT_STORE,
     snapshot: console.SnapshotName = None,
     json: console.Json = False,
 ) -> None:
-    """Features of items, in the order asked."""
-    found = api.open(store, snapshot).lookup(ids, console.names(features), unknown=unknown.value)
+    """Features and fields of items, in the order asked."""
+    opened = api.open(store, snapshot)
+    asked = _asked(opened, ids, where)
+    found = opened.lookup(asked, console.names(features), unknown=unknown.value)
+    shown = None if fields is None else opened.fields(asked, console.names(fields), unknown.value)
     if json:
         from mmfeat.schemas.featureset.json import to_json
 
-        console.print_json(to_json(found))
+        further = {} if shown is None else {"fields": shown.drop_columns(["item_id"]).to_pydict()}
+        console.print_json(to_json(found) | further)
         return
+    if shown is not None:
+        console.heading("fields")
+        console.table(("item", *shown.column_names[1:]), _told(shown))
     for name in found:
         column = found[name]
         console.heading(f"{column.spec.version} ({column.spec.kind})")
@@ -149,6 +169,7 @@ def search(
     text: Annotated[str | None, typer.Option(help="Search by text.")] = None,
     image: Annotated[Path | None, typer.Option(help="Search by a picture.")] = None,
     item: Annotated[str | None, typer.Option(help="Search by an item's own vector.")] = None,
+    where: WhereOption = None,
     k: Annotated[int, typer.Option("-k", min=1, max=MOST_HITS, help="How many to show.")] = 10,
     exact: Annotated[
         bool, typer.Option("--exact", help="Compare with every vector, even where there is an index.")
@@ -159,7 +180,7 @@ def search(
 ) -> None:
     """The items whose vectors are nearest by cosine."""
     opened = api.open(store, snapshot)
-    hits = opened.search(feature, text=text, image=image, item=item, k=k, exact=exact)
+    hits = opened.search(feature, text=text, image=image, item=item, k=k, exact=exact, where=where)
     index = None if exact else opened.vector_index(feature)
     items = opened.items
     titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
@@ -197,6 +218,26 @@ def index(
     console.say(f"Searches are {built}.")
     if built.missed is not None:
         console.say(f"That is less than {built.missed}: no setting of the index finds more of these vectors.")
+
+
+def _asked(opened: FeatureStore, ids: list[str] | None, where: str | None) -> list[str]:
+    """The ids that are named, or of which the condition is true."""
+    if (ids is None) == (where is None):
+        raise UsageError(
+            "A lookup is of ids, or of the items that a condition names.",
+            hint='Give ids, or --where "price < 20".',
+        )
+    return ids if ids is not None else opened.ids_where(str(where))
+
+
+def _told(fields: pa.Table) -> list[list[str]]:
+    """The rows of a table of fields as texts, empty where an item has none."""
+    from mmfeat.schemas.catalog import BETWEEN_VALUES, columns_of, texts_of
+
+    kinds = columns_of(fields.schema)
+    texts = [fields["item_id"], *(texts_of(fields[name], kinds[name]) for name in fields.column_names[1:])]
+    columns = [column.fill_null("").to_pylist() for column in texts]
+    return [[cell.replace(BETWEEN_VALUES, ", ") for cell in row] for row in zip(*columns, strict=True)]
 
 
 def _print_items(opened: FeatureStore, store: str) -> None:

@@ -92,6 +92,15 @@ class LookupAnswer(BaseModel):
     features: dict[str, LookedUpFeature]
 
 
+class FieldsAnswer(BaseModel):
+    """What the catalog holds of items: texts, numbers and lists of texts, null where an item has none."""
+
+    ids: list[str]
+    fields: dict[str, list[str | float | list[str] | None]] = Field(
+        description="Column to one value per id, in the order asked."
+    )
+
+
 class FoundItem(BaseModel):
     """One search result."""
 

@@ -54,6 +54,7 @@ _LOOKUP_ANSWERS: dict[int | str, dict[str, Any]] = {
     },
     **_PROBLEMS,
 }
+_FIELDS_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": models.FieldsAnswer}, **_PROBLEMS}
 _SEARCH_ANSWERS: dict[int | str, dict[str, Any]] = {200: {"model": models.SearchAnswer}, **_PROBLEMS}
 _PICTURE = {"required": True, "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}}}
 
@@ -111,6 +112,28 @@ def api_router(service: Service) -> APIRouter:
     ) -> Response:
         request = models.LookupRequest(ids=id, features=feature, unknown=unknown, snapshot=snapshot)
         return await answer_lookup(request, accept)
+
+    @router.get("/items", tags=["lookup"], responses=_FIELDS_ANSWERS, summary="Fields of items")
+    async def items(
+        id: Annotated[list[str], Query(description="Item id; may be given more than once.", examples=["4"])],
+        field: Annotated[
+            list[models.Name] | None,
+            Query(
+                description="A column of texts or numbers; all if left out.", max_length=models.MOST_FEATURES
+            ),
+        ] = None,
+        unknown: Literal["error", "mask"] = "error",
+        snapshot: SnapshotName = None,
+    ) -> Response:
+        _refuse_more_than(service.settings.max_ids, len(id), "ids", "one lookup")
+
+        def look_up(view: View) -> bytes:
+            found = view.features.fields(id, field, unknown).drop_columns(["item_id"])
+            body = to_json({"ids": id, "fields": found.to_pydict()})
+            _refuse_too_much(len(body), service.settings.max_answer_bytes)
+            return body
+
+        return Response(await service.ask(look_up, snapshot), media_type=JSON)
 
     @router.post("/search", tags=["search"], responses=_SEARCH_ANSWERS, summary="By vector, item or text")
     async def search(request: models.SearchRequest) -> Response:

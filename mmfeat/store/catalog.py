@@ -26,6 +26,7 @@ from mmfeat.schemas.ids import Places, id_hashes, whole
 from mmfeat.store.belonging import Owned, Place, place_of, refuse_clashing_columns
 from mmfeat.store.database import Database
 from mmfeat.store.schema import RUNS_SCHEMA
+from mmfeat.store.where import ids_where
 
 ITEMS, INTERACTIONS, STAMPS, RUNS = "_items", "_interactions", "_stamps", "_runs"
 _DATASET_KEY = b"mmfeat.dataset"
@@ -69,6 +70,12 @@ class Catalog:
         """The ids of the items that a dataset has, or that the dataset ``number`` has."""
         owned = self.owned()
         return owned.ids.filter(pa.array(owned.present(number)))
+
+    def ids_where(self, condition: str) -> pa.Array:
+        """The ids of the items that a dataset has and of which a condition is true; see
+        :func:`mmfeat.store.where.ids_where`."""
+        found = ids_where(self._database, ITEMS, condition, self._columns())
+        return found.filter(pc.invert(pc.is_in(found, value_set=self.gone_ids())))
 
     def gone_ids(self) -> pa.Array:
         """The ids of the items that no dataset has any more."""

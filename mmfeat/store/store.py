@@ -371,6 +371,17 @@ class Store:
         """
         return self._catalog.present_ids(None if place is None else place.number)
 
+    def ids_where(self, condition: str) -> pa.Array:
+        """The ids of the items that are not gone of which a condition is true, in the catalog's order.
+
+        Args:
+            condition: on the catalog's columns, as in SQL: ``brand = 'Nike' and price < 20``.
+
+        Raises:
+            UsageError: it is no such condition.
+        """
+        return self._catalog.ids_where(condition)
+
     def gone_ids(self) -> pa.Array:
         """The ids of the items that no dataset has any more, in the catalog's order."""
         return self._catalog.gone_ids()
@@ -514,6 +525,7 @@ class Store:
         k: int = 10,
         exclude: Collection[str] = (),
         exact: bool = False,
+        among: Collection[str] | None = None,
     ) -> list[Hit]:
         """The ``k`` items with the highest cosine similarity, the highest first, equal ones by id.
 
@@ -525,18 +537,20 @@ class Store:
             vector: ``[dims]``.
             exclude: item ids to leave out.
             exact: compare with every vector all the same.
+            among: item ids to choose from; all when None.
 
         Raises:
             UsageError: the query's shape is not the feature's, or it has no direction.
         """
         gone, wanted = set(self._catalog.gone_ids().to_pylist()), k
+        chosen = None if among is None else set(among)
         while True:
             found = search(self._database, version, vector, wanted, exclude, exact)
-            hits = [hit for hit in found if hit.item_id not in gone]
-            if len(hits) >= k or len(found) < wanted:
+            hits = [h for h in found if h.item_id not in gone and (chosen is None or h.item_id in chosen)]
+            if len(hits) >= (k if chosen is None else min(k, len(chosen))) or len(found) < wanted:
                 return hits[:k]
-            # Most items are not gone, so that this is seldom done twice.
-            wanted += k + len(gone)
+            # Most items are not gone, so that this is seldom done twice; few may have been chosen.
+            wanted += k + len(gone) + (0 if chosen is None else 3 * wanted)
 
     def build_vector_index(
         self, version: FeatureVersion, target_recall: float = TARGET_RECALL

@@ -139,3 +139,19 @@ def test_snapshots_are_listed(service, opened):
     [snapshot] = service.http.get("/v1/snapshots").json()
     assert (snapshot["name"], snapshot["items"]) == ("first", len(IDS))
     assert snapshot["features"]["clip"] == opened.spec("clip").version
+
+
+def test_fields_are_given_in_the_order_asked_and_locations_of_media_are_not(service):
+    asked = ["item-2", "ü 🎬 %2F", "item-2"]
+    answer = service.http.get("/v1/items", params={"id": asked}).json()
+    titles = [f"Title of {i}" for i in asked]
+    assert answer == {"ids": asked, "fields": {"title": titles, "description": [None] * 3}}
+    one = service.http.get("/v1/items", params={"id": "item-2", "field": "title", "snapshot": "first"}).json()
+    assert one["fields"] == {"title": ["Title of item-2"]}
+    is_problem(service.http.get("/v1/items", params={"id": "item-2", "field": "cover"}), 400, "UsageError")
+    problem = is_problem(service.http.get("/v1/items", params={"id": ["no such"]}), 404, "UnknownItems")
+    assert problem["ids"] == ["no such"]
+    masked = service.http.get(
+        "/v1/items", params={"id": "no such", "field": "title", "unknown": "mask"}
+    ).json()
+    assert masked["fields"] == {"title": [None]}

@@ -37,6 +37,7 @@ def test_every_example_is_a_request(described, name):
 def test_answers_are_as_described(service, described):
     answers = {
         "LookupAnswer": service.http.post("/v1/lookup", json={"ids": ["item-0", "broken", "bare"]}),
+        "FieldsAnswer": service.http.get("/v1/items", params={"id": ["item-0", "bare"]}),
         "SearchAnswer": service.http.post("/v1/search", json={"feature": "noise", "item": "item-0"}),
         "FeatureList": service.http.get("/v1/features"),
         "FeatureDetail": service.http.get("/v1/features/clip"),
