@@ -232,12 +232,13 @@ def _asked(opened: FeatureStore, ids: list[str] | None, where: str | None) -> li
 
 def _told(fields: pa.Table) -> list[list[str]]:
     """The rows of a table of fields as texts, empty where an item has none."""
-    from mmfeat.schemas.catalog import BETWEEN_VALUES, columns_of, texts_of
+    from mmfeat.schemas.catalog import columns_of, texts_of
+    from mmfeat.schemas.templates import plain
 
     kinds = columns_of(fields.schema)
     texts = [fields["item_id"], *(texts_of(fields[name], kinds[name]) for name in fields.column_names[1:])]
     columns = [column.fill_null("").to_pylist() for column in texts]
-    return [[cell.replace(BETWEEN_VALUES, ", ") for cell in row] for row in zip(*columns, strict=True)]
+    return [[plain(cell) for cell in row] for row in zip(*columns, strict=True)]
 
 
 def _print_items(opened: FeatureStore, store: str) -> None:

@@ -20,6 +20,8 @@ _NUMBER = re.compile(r"[+-]?(?P<whole>[0-9]*)(?P<rest>\.[0-9]*)?(?P<power>[eE][+
 _NOTHING = frozenset(arrow_csv.ConvertOptions().null_values)
 
 
+# Of a number so many digits are sure to be kept by 64 bits of floating point.
+_KEPT_DIGITS = 15
 # Beyond it no whole number is finite, and Python takes ever longer to read one.
 _MOST_DIGITS = 400
 
@@ -62,6 +64,13 @@ def parsed(text: str | None) -> Cell:
         return text  # a text may well begin with a bracket
     plain = isinstance(values, list) and all(is_plain(value) for value in values)
     return listed(values) if plain else text
+
+
+def is_plain_number(text: str) -> bool:
+    """Whether a text writes a number that keeps all its digits: not ``007``, which may name something."""
+    found = _NUMBER.fullmatch(text)
+    digits = found["whole"] if found else ""
+    return bool(digits) and len(digits) <= _KEPT_DIGITS and (digits == "0" or digits[0] != "0")
 
 
 def _written(text: str) -> int | float | str | None:

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from mmfeat.datasets.base import Dataset, existing_root
 from mmfeat.datasets.locations import Locator
@@ -36,6 +36,7 @@ def load(
     video: str | None = None,
     audio: str | None = None,
     media_root: Path | None = None,
+    fields: Literal["all"] | None = None,
     columns: ColumnConfigs | None = None,
 ) -> Dataset:
     """A Hugging Face dataset on disk: saved with save_to_disk, or Parquet files, media included.
@@ -49,7 +50,7 @@ def load(
         root: the folder, or a Parquet file. The split of a file is what ``-00000-of-00003`` follows in its
             name, else the folder that it is in.
         split: the only split to read; all of them where not given.
-        id, title, description, cover, video, audio, columns: as in the dataset ``table``.
+        id, title, description, cover, video, audio, fields, columns: as in the dataset ``table``.
         media_root: folder that paths without a file in the cell start from and must not leave; ``root``
             where not given.
 
@@ -70,7 +71,7 @@ def load(
         "audio": audio,
     }
     table = joined(path, [read_columns(file) for file in files])
-    return dataset_of("huggingface", path, table, locator, given, columns or {})
+    return dataset_of("huggingface", path, table, locator, given, columns or {}, fields)
 
 
 def _files_of(path: Path, splits: Mapping[str, list[Path]], split: str | None) -> list[Path]:

@@ -16,10 +16,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from mmfeat.datasets.base import Cell, Note
-from mmfeat.datasets.cells import CellTrouble, is_plain, listed, number_in, parsed
+from mmfeat.datasets.cells import CellTrouble, is_plain, is_plain_number, listed, number_in, parsed
 from mmfeat.datasets.delimited import HINT, Delimited, several_columns
 from mmfeat.datasets.embedded import arrow_values, embedded_column, is_list, parquet_values, plain_type
 from mmfeat.datasets.textfile import read_text
+from mmfeat.schemas.catalog import NUMBER
 from mmfeat.schemas.errors import DatasetError
 
 CUT_WRONGLY = "Where cells are cut wrongly, name the mark between them: --option 'delimiter=;'."
@@ -40,6 +41,8 @@ class Columns:
             list are left out. In CSV and TSV a list is a JSON array.
         numbers: a column's name to the number in each row, None where there is none or something else;
             ColumnError where no cell holds a number.
+        kind: a column's name to ``number`` where it holds nothing else and no digits that a number would
+            lose (``007``), ``text`` where it holds texts or lists of them, None where it holds neither.
         embedded: a column that holds whole files to their locations, one per row; None for other columns.
             A file that is named and not there goes through the function, which locates it.
         notes: what was odd while reading.
@@ -49,6 +52,7 @@ class Columns:
     texts: Callable[[str], tuple[list[str | None], Troubles]]
     cells: Callable[[str], tuple[list[Cell], Troubles]]
     numbers: Callable[[str], tuple[list[float | None], Troubles]]
+    kind: Callable[[str], str | None]
     embedded: Callable[[str, Callable[[str], str | None]], list[Cell] | None] = lambda name, locate: None
     notes: list[Note] = field(default_factory=list)
 
@@ -113,7 +117,12 @@ def joined(path: Path, parts: Sequence[Columns]) -> Columns:
         found = [part.embedded(name, locate) for part in parts]
         return None if None in found else [cell for cells in found for cell in cells or ()]
 
-    return Columns(names, texts, cells, numbers, embedded, [note for part in parts for note in part.notes])
+    def kind(name: str) -> str | None:
+        found = {part.kind(name) for part in parts}
+        return found.pop() if len(found) == 1 else "text" if found <= {"text", NUMBER} else None
+
+    notes = [note for part in parts for note in part.notes]
+    return Columns(names, texts, cells, numbers, kind, embedded, notes)
 
 
 def _after_each_other(parts: Iterable[tuple[list[Any], Troubles]]) -> tuple[list[Any], Troubles]:
@@ -143,7 +152,12 @@ def _read_delimited(path: Path, delimiter: str | None) -> Columns:
     def numbers(name: str) -> tuple[list[float | None], Troubles]:
         return _each(columns[rows.place_of(name)], number_in)
 
-    return Columns(list(dict.fromkeys(filter(None, rows.names))), texts, cells, numbers, notes=rows.notes())
+    def kind(name: str) -> str | None:
+        given = [text for value in columns[rows.place_of(name)] if (text := (value or "").strip())]
+        return NUMBER if given and all(map(is_plain_number, given)) else "text"
+
+    names = list(dict.fromkeys(filter(None, rows.names)))
+    return Columns(names, texts, cells, numbers, kind, notes=rows.notes())
 
 
 def _read_json_lines(path: Path) -> Columns:
@@ -173,7 +187,19 @@ def _read_json_lines(path: Path) -> Columns:
         lambda name: _each(values(name), _json_text),
         lambda name: _each(values(name), _json_cell),
         lambda name: _each(values(name), number_in),
+        lambda name: _json_kind(values(name)),
     )
+
+
+def _json_kind(values: Iterable[Any]) -> str | None:
+    given = [value for value in values if value is not None]
+    if given and all(isinstance(value, int | float) and not isinstance(value, bool) for value in given):
+        return NUMBER
+    try:
+        _each(given, _json_cell)
+    except ColumnError:
+        return None
+    return "text"
 
 
 def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
@@ -306,7 +332,13 @@ def _typed_columns(
     def embedded(name: str, locate: Callable[[str], str | None]) -> list[Cell] | None:
         return embedded_column(path, kind_of(name), name, files(name), locate)
 
-    return Columns(list(dict.fromkeys(schema.names)), texts, cells, numbers, embedded)
+    def kind(name: str) -> str | None:
+        found = kind_of(name)
+        if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found):
+            return NUMBER
+        return "text" if _is_plain(found.value_type if is_list(found) else found) else None
+
+    return Columns(list(dict.fromkeys(schema.names)), texts, cells, numbers, kind, embedded)
 
 
 def _is_plain(kind: pa.DataType) -> bool:

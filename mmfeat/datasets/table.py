@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Literal
 
 from mmfeat.datasets.base import MAX_EXAMPLES, Dataset, Value, build_items, existing_root, note_of
 from mmfeat.datasets.cells import uniform
 from mmfeat.datasets.locations import Locator
 from mmfeat.datasets.rows import CUT_WRONGLY, ColumnError, Columns, read_columns
 from mmfeat.datasets.textfile import text_or_none
-from mmfeat.schemas.catalog import NUMBER, Column, usual
+from mmfeat.schemas.catalog import ITEM_ID, NUMBER, USUAL_COLUMNS, Column, usual
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.validation import near
@@ -27,9 +28,13 @@ _DEFAULTS = {
     "audio": ("audio", "audio_path", "audio_url"),
 }
 
+# Names of a catalog's own columns: another column of the file may have been taken for one of them.
+_RESERVED = {ITEM_ID, *(column.name for column in USUAL_COLUMNS)}
+
 _UNUSABLE = "columns with a usual name that are no texts: not read"
 _UNUSABLE_CELL = "cells that hold no text, or no number where one is asked for: read as none"
 _BROKEN = "texts with half a character: shown as U+FFFD"
+_NO_FIELD = "columns that are no fields: neither texts nor numbers, or of a name that no column can have"
 _LISTS = "it holds lists of files, which are read where the column is named under [dataset.columns]"
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,6 +50,7 @@ def load(
     audio: str | None = None,
     media_root: Path | None = None,
     delimiter: str | None = None,
+    fields: Literal["all"] | None = None,
     columns: ColumnConfigs | None = None,
 ) -> Dataset:
     """A table of items (CSV, TSV, JSON lines or Parquet) with texts and paths or URLs of media.
@@ -62,6 +68,8 @@ def load(
         media_root: folder that paths start from and must not leave, symbolic links followed; the
             table's folder where not given. ``/`` lets the table name any file of this machine.
         delimiter: between the cells of CSV and TSV; told from the header and the first rows where not given.
+        fields: ``all`` reads every other column of texts or numbers too, under its own name; only those that
+            ``columns`` names where not given.
         columns: further columns to read. One of texts or media is a list where any of its cells is: a list
             of JSON lines or Parquet, or in CSV and TSV a JSON array of texts.
 
@@ -84,7 +92,7 @@ def load(
         "video": video,
         "audio": audio,
     }
-    return dataset_of("table", path, read_columns(path, delimiter), locator, given, columns or {})
+    return dataset_of("table", path, read_columns(path, delimiter), locator, given, columns or {}, fields)
 
 
 def dataset_of(
@@ -94,6 +102,7 @@ def dataset_of(
     locator: Locator,
     given: Mapping[str, str | None],
     asked: Mapping[str, ColumnConfig],
+    fields: Literal["all"] | None,
 ) -> Dataset:
     """The dataset that a table of items holds.
 
@@ -103,6 +112,7 @@ def dataset_of(
         locator: takes or refuses the places of media that the table names.
         given: ``id`` and the usual columns to the names that they have in the table; None to look for them.
         asked: further columns.
+        fields: whether all other columns of texts or numbers are asked for too.
 
     Raises:
         DatasetError: as :func:`load`, of the table's content.
@@ -113,6 +123,10 @@ def dataset_of(
             f"{path} has no column of item ids; its columns are: {', '.join(table.names)}.",
             hint=f"Name it: --option id=COLUMN. {CUT_WRONGLY}",
         )
+    left: list[str] = []
+    if fields == "all":
+        others, left = _others(table, {*chosen.values(), *(config.source(n) for n, config in asked.items())})
+        asked = {**asked, **{name: config for name, config in others.items() if name not in asked}}
     read = _Reader(path, table, locator)
     values = read.roles(chosen, given)
     ids = _checked_ids(path, [cell if isinstance(cell, str) else None for cell in values.pop("id")])
@@ -134,6 +148,7 @@ def dataset_of(
         items=build_items(first_rows, cells, [found[column] for column in asked]),
         notes=[
             *note_of("info", "columns", "columns that are read", _sources(chosen, values, asked)),
+            *note_of("info", "no_field", _NO_FIELD, left),
             *table.notes,
             *note_of("warning", "unusable_column", _UNUSABLE, read.unusable),
             *note_of("warning", "unusable_cell", _UNUSABLE_CELL, read.unusable_cells(ids)),
@@ -173,6 +188,19 @@ def _choose(path: Path, table: Columns, given: Mapping[str, str | None], asked: 
         else:
             raise _no_column(path, table, name, f" for {role}")
     return chosen
+
+
+def _others(table: Columns, taken: set[str]) -> tuple[dict[str, ColumnConfig], list[str]]:
+    """The columns that are not ``taken`` as fields of their own names, and those that cannot be fields."""
+    fields: dict[str, ColumnConfig] = {}
+    left = []
+    for name in (name for name in table.names if name not in taken):
+        kind = table.kind(name) if name.isidentifier() and name not in _RESERVED else None
+        if kind is None:
+            left.append(name)
+        else:
+            fields[name] = ColumnConfig.model_validate(kind)
+    return fields, left
 
 
 def _no_column(path: Path, table: Columns, name: str, role: str) -> DatasetError:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from mmfeat import datasets
 from mmfeat.datasets import ColumnCount
 from mmfeat.datasets.base import build_items
-from mmfeat.datasets.cells import CellTrouble, number_in
+from mmfeat.datasets.cells import CellTrouble, is_plain_number, number_in
 from mmfeat.schemas.catalog import Column, columns_of, texts_of
 from mmfeat.schemas.errors import ConfigError, DatasetError
 from mmfeat.schemas.templates import listed
@@ -139,3 +139,63 @@ def test_a_list_of_texts_is_joined_so_that_it_can_be_cut_again(cells: list[list[
 def test_nan_in_a_catalog_is_no_value():
     items = build_items("ab", {"price": {"a": math.nan, "b": 1}}, [PRICE])
     assert items["price"].to_pylist() == [None, 1]
+
+
+@pytest.mark.parametrize("extension", ["csv", "jsonl", "parquet", "arrow"])
+def test_all_fields_are_read_by_what_they_hold_and_what_is_none_is_told(tmp_path: Path, extension: str):
+    rows = [
+        {"id": "1", "name": "a", "price": 9.5, "code": "007", "year": 1999, "tags": ["x"], "two words": "x"},
+        {
+            "id": "2",
+            "name": "b",
+            "price": None,
+            "code": "12",
+            "year": 2001,
+            "tags": ["y", "z"],
+            "two words": "y",
+        },
+    ]
+    path = tmp_path / f"items.{extension}"
+    if extension == "csv":
+        lines = (",".join(_cell(row[name]) for name in rows[0]) for row in rows)
+        put(tmp_path, {path.name: "\n".join([",".join(rows[0]), *lines])})
+    elif extension == "jsonl":
+        put(tmp_path, {path.name: "".join(json.dumps(row) + "\n" for row in rows)})
+    elif extension == "parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        with pa.ipc.new_stream(str(path), pa.Table.from_pylist(rows).schema) as writer:
+            writer.write_table(pa.Table.from_pylist(rows))
+    dataset = datasets.load(
+        "table", path, fields="all", columns={"when": {"modality": "text", "from": "year"}}
+    )
+    kinds = columns_of(dataset.items.schema)
+    assert [kinds[name] for name in ("price", "code", "tags", "when")] == [
+        PRICE,
+        Column("code", "text"),
+        TAGS,
+        Column("when", "text"),
+    ]
+    assert "year" not in kinds
+    assert column(dataset, "code") == {"1": "007", "2": "12"}
+    assert column(dataset, "price") == {"1": 9.5, "2": None}
+    assert column(dataset, "title") == {"1": "a", "2": "b"}
+    assert notes(dataset)["no_field"].examples == ("two words",)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list):
+        return '"' + json.dumps(value).replace('"', '""') + '"'
+    return "" if value is None else str(value)
+
+
+def test_without_being_asked_no_other_column_is_read(tmp_path: Path):
+    put(tmp_path, {"a.csv": "id,price\n1,2\n"})
+    assert "price" not in datasets.load("table", tmp_path / "a.csv").items.column_names
+
+
+@given(st.integers())
+def test_a_text_that_is_told_to_be_a_number_comes_back_as_it_was_written(value: int):
+    for text in (str(value), f"0{value}", f"+{value}"):
+        if is_plain_number(text):
+            assert texts_of(pa.array([number_in(text)]), PRICE).to_pylist() == [text.removeprefix("+")]
