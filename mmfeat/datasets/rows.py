@@ -288,6 +288,8 @@ def _typed_columns(
         files: a name to the column's values, without the bytes of whole files.
     """
 
+    labels = _labels(schema)
+
     def kind_of(name: str) -> pa.DataType:
         if len(schema.get_all_field_indices(name)) > 1:
             raise several_columns(path, name)
@@ -312,6 +314,8 @@ def _typed_columns(
                 "; lists are read where the column is named under [dataset.columns]" if is_list(kind) else ""
             )
             raise ColumnError(f"it is of type {kind}, neither text nor whole numbers{hint}")
+        if name in labels:
+            return _labelled(read(name).to_pylist(), labels[name])
         values: list[str | None] = read(name).cast(kind).cast(pa.string()).to_pylist()
         return values, {}
 
@@ -334,11 +338,48 @@ def _typed_columns(
 
     def kind(name: str) -> str | None:
         found = kind_of(name)
+        if name in labels:
+            return "text"
         if pa.types.is_integer(found) or pa.types.is_floating(found) or pa.types.is_decimal(found):
             return NUMBER
         return "text" if _is_plain(found.value_type if is_list(found) else found) else None
 
     return Columns(list(dict.fromkeys(schema.names)), texts, cells, numbers, kind, embedded)
+
+
+def _labels(schema: pa.Schema) -> dict[str, list[str]]:
+    """The names of classes, by the columns that hold their numbers.
+
+    Hugging Face's ``datasets`` keeps its own types as JSON beside those of Arrow (its features/features.py).
+    """
+    try:
+        said = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+        features = said["info"]["features"].items()
+        found = {name: one["names"] for name, one in features if one.get("_type") == "ClassLabel"}
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return {
+        name: names
+        for name, names in found.items()
+        if isinstance(names, list)
+        and all(isinstance(one, str) for one in names)
+        and name in schema.names
+        and pa.types.is_integer(schema.field(name).type)
+    }
+
+
+def _labelled(numbers: Sequence[int | None], names: Sequence[str]) -> tuple[list[str | None], Troubles]:
+    """The names of classes, None where there is no class (-1), and the numbers of which there is none."""
+    troubles = {
+        row: f"holds the class {number}, and {len(names)} have a name"
+        for row, number in enumerate(numbers)
+        if number is not None and (number < -1 or number >= len(names))
+    }
+    values = [
+        None if number is None or number < 0 or row in troubles else names[number]
+        for row, number in enumerate(numbers)
+    ]
+    return values, troubles
 
 
 def _is_plain(kind: pa.DataType) -> bool:

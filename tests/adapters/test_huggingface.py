@@ -220,3 +220,36 @@ def test_what_is_in_a_cell_comes_back_whatever_its_neighbours_hold(tmp_path_fact
             else:
                 assert split_cell_location(place).table.endswith(kind)
                 assert read_media(place, 100).data == cell["bytes"]
+
+
+def labelled(said: object, *numbers: int | None) -> pa.Table:
+    """A column of classes with what ``datasets`` says of its columns beside it."""
+    table = pa.table({"id": [str(n) for n in range(len(numbers))], "kind": pa.array(numbers, pa.int64())})
+    return table.replace_schema_metadata({"huggingface": json.dumps(said)})
+
+
+@pytest.mark.parametrize("file", ["arrow", "parquet"])
+def test_classes_are_read_by_their_names_and_as_numbers_by_their_numbers(tmp_path: Path, file: str):
+    said = {"info": {"features": {"kind": {"names": ["shoe", "lamp"], "_type": "ClassLabel"}, "id": {}}}}
+    root = make(tmp_path, file, labelled(said, 1, 0, -1, None, 7))
+    dataset = datasets.load("huggingface", root, fields="all")
+    assert list(column(dataset, "kind").values()) == ["lamp", "shoe", None, None, None]
+    assert notes(dataset)["unusable_cell"].examples == ("4: its kind holds the class 7, and 2 have a name",)
+    numbers = datasets.load("huggingface", root, columns={"kind": "number"})
+    assert list(column(numbers, "kind").values()) == [1, 0, -1, None, 7]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        [],
+        {"info": None},
+        {"info": {"features": {"kind": 3}}},
+        {"info": {"features": {"kind": {"names": 3, "_type": "ClassLabel"}}}},
+        {"info": {"features": {"other": {"names": ["x"], "_type": "ClassLabel"}}}},
+    ],
+)
+def test_what_says_nothing_of_classes_leaves_numbers_as_they_are(tmp_path: Path, said: object):
+    root = make(tmp_path, "parquet", labelled(said, 1, 0))
+    dataset = datasets.load("huggingface", root, columns={"kind": "text"})
+    assert list(column(dataset, "kind").values()) == ["1", "0"]
