@@ -10,6 +10,7 @@ from typing import Any
 from mmfeat import datasets, presets
 from mmfeat.datasets import CheckReport, ColumnCount
 from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.interactions import InteractionsConfig
 from mmfeat.schemas.spec import FeatureConfig
 
 _TAIL = """
@@ -69,8 +70,9 @@ def write_job(
             hint="Choose another --preset; see `mmfeat presets list` and `mmfeat datasets check`.",
         )
     place = root if root is None or "://" in root else str(Path(root).expanduser().resolve())
+    tables = {**_options_apart(dataset, options), "columns": columns}
     lines = [
-        *_head(found, dataset, place, options, columns, store, preset),
+        *_head(found, dataset, place, tables, store, preset),
         *_features(fitting, {column.column: column for column in found.columns}, found.items),
     ]
     try:
@@ -97,8 +99,7 @@ def _head(
     found: CheckReport,
     dataset: str,
     root: str | None,
-    options: Mapping[str, Any],
-    columns: Mapping[str, str],
+    tables: Mapping[str, Mapping[str, Any]],
     store: str,
     preset: str,
 ) -> Iterator[str]:
@@ -113,11 +114,20 @@ def _head(
     yield f"name = {_toml(dataset)}"
     if root is not None:
         yield f"root = {_toml(root)}"
-    for name, table in (("options", options), ("columns", columns)):
+    for name, table in tables.items():
         if table:
             yield ""
             yield f"[dataset.{name}]"
             yield from (f"{_toml(key)} = {_toml(value)}" for key, value in table.items())
+
+
+def _options_apart(dataset: str, options: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """An adapter's options; and its file of interactions, which has its own table, as an absolute path."""
+    if "interactions" not in options or not datasets.takes_interactions(dataset):
+        return {"options": options}
+    own = InteractionsConfig.model_validate(options["interactions"]).seen_from(Path.cwd())
+    rest = {name: value for name, value in options.items() if name != "interactions"}
+    return {"options": rest, "interactions": own.model_dump()}
 
 
 def _features(

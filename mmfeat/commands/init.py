@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from mmfeat import api, console
-from mmfeat.commands.jobs import ColumnOption, parse_columns, parse_options
+from mmfeat.commands.jobs import ColumnOption, parse_columns, parse_dataset_options
 
 
 def init(
@@ -27,7 +27,7 @@ def init(
     from mmfeat.starter import write_job
 
     asked = parse_columns(column or [])
-    found = write_job(dataset, root, parse_options(option or []), asked, store, preset, out)
+    found = write_job(dataset, root, parse_dataset_options(option or []), asked, store, preset, out)
     if json:
         console.print_json({"job": str(out), "dataset": found.to_dict()})
         return

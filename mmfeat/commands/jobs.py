@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mmfeat.schemas.job import JobConfig
 
 _SHOWN_REASONS = 3
+_INTERACTIONS = "interactions"
 
 ColumnOption = Annotated[
     list[str] | None,
@@ -163,7 +164,7 @@ def extract(
         root or own.get("root"),
         store=store or place.get("uri") or api.DEFAULT_STORE,
         features=chosen,
-        dataset_options={**own.get("options", {}), **parse_options(option or [])},
+        dataset_options=_dataset_options(own, parse_dataset_options(option or [])),
         where="this call" if config is None else str(config),
         dataset_columns={**own.get("columns", {}), **parse_columns(column or [])},
         dataset_id=dataset_id or own.get("id"),
@@ -324,6 +325,23 @@ def parse_options(pairs: list[str]) -> dict[str, Any]:
             "columns is no option.", hint="Name further columns one by one: --column photos=image."
         )
     return options
+
+
+def parse_dataset_options(pairs: list[str]) -> dict[str, Any]:
+    """As :func:`parse_options`; ``interactions=FILE`` and ``interactions.user=COLUMN`` make one table."""
+    options = parse_options(pairs)
+    parts = {key: options.pop(key) for key in [*options] if key.startswith(f"{_INTERACTIONS}.")}
+    if not parts:
+        return options
+    file = {"file": options[_INTERACTIONS]} if _INTERACTIONS in options else {}
+    columns = {key.removeprefix(f"{_INTERACTIONS}."): value for key, value in parts.items()}
+    return {**options, _INTERACTIONS: {**file, **columns}}
+
+
+def _dataset_options(own: dict[str, Any], flags: dict[str, Any]) -> dict[str, Any]:
+    """The adapter's options of a job's file and of flags, which go before them."""
+    table = {_INTERACTIONS: own[_INTERACTIONS]} if _INTERACTIONS in own else {}
+    return {**own.get("options", {}), **table, **flags}
 
 
 def parse_columns(pairs: list[str]) -> dict[str, str]:

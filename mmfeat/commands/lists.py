@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmfeat import console
-from mmfeat.commands.jobs import ColumnOption, parse_columns, parse_options
+from mmfeat.commands.jobs import ColumnOption, parse_columns, parse_dataset_options
 
 if TYPE_CHECKING:
     from mmfeat.pipelines.media_check import Opened
@@ -54,7 +54,7 @@ def check_dataset(
     from mmfeat.pipelines import media_check
 
     asked = parse_columns(column or [])
-    loaded = datasets.load(dataset, root, columns=asked, **parse_options(option or []))
+    loaded = datasets.load(dataset, root, columns=asked, **parse_dataset_options(option or []))
     report = datasets.check(loaded)
     opened = media_check.open_media(loaded, deep) if deep or media_check.can_open_media() else None
     if json:

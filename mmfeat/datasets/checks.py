@@ -93,7 +93,7 @@ def check(dataset: Dataset) -> CheckReport:
         columns=counts,
         interactions=None if interactions is None else len(interactions),
         users=None if interactions is None else pc.count_distinct(interactions["user_id"]).as_py(),
-        notes=[*dataset.notes, *notes, *_interaction_notes(items, interactions)],
+        notes=[*dataset.notes, *notes, *_interaction_notes(dataset)],
     )
 
 
@@ -180,14 +180,16 @@ def _folded(item_id: str) -> str:
     return "".join(unicodedata.normalize("NFC", item_id.casefold()).split())
 
 
-def _interaction_notes(items: pa.Table, interactions: pa.Table | None) -> list[Note]:
+def _interaction_notes(dataset: Dataset) -> list[Note]:
+    items, interactions = dataset.items, dataset.interactions
     if interactions is None:
         return []
     counts = _value_counts(interactions["item_id"])
     ids = items["item_id"].to_pylist()
     known = set(ids)
     idle = [item_id for item_id in ids if item_id not in counts]
-    unknown = [item_id for item_id in counts if item_id not in known]
+    told = any(note.code == "unknown_items" for note in dataset.notes)
+    unknown = [] if told else [item_id for item_id in counts if item_id not in known]
     lost = sum(counts[item_id] for item_id in unknown)
     return [
         *note_of("info", "no_interactions", "items without interactions", idle),

@@ -20,18 +20,24 @@ from mmfeat.datasets.folder_objects import load_objects
 from mmfeat.datasets.layout import MediaParts, in_order, media_parts, unread
 from mmfeat.datasets.media_files import MediaFiles, files_in, match_names, split_name
 from mmfeat.datasets.media_lists import match_lists
+from mmfeat.datasets.own_interactions import with_interactions
 from mmfeat.datasets.titles import Titles, read_titles
 from mmfeat.datasets.zip_names import Telling
 from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, usual
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.interactions import InteractionsConfig
 from mmfeat.schemas.suffixes import SUFFIXES, loose_suffixes
 
 _WHAT = "a folder of media named by item id, or of subfolders covers, videos and audio"
 
 
 def load(
-    root: str | Path | None, *, zip_encoding: str | None = None, columns: ColumnConfigs | None = None
+    root: str | Path | None,
+    *,
+    zip_encoding: str | None = None,
+    interactions: InteractionsConfig | None = None,
+    columns: ColumnConfigs | None = None,
 ) -> Dataset:
     """A folder of images, clips or sounds named by item id, and perhaps a titles.csv.
 
@@ -46,6 +52,7 @@ def load(
     Args:
         zip_encoding: of the names in archives that do not say it; told where not given, by the ids of
             ``titles.csv`` if need be.
+        interactions: a file of interactions, see :func:`mmfeat.datasets.own_interactions.read_own`.
         columns: further columns. A text or number is the column of that name in ``titles.csv``. Media lie
             in the folder or archive whose name is the column's or ends with it as a word: ``photos`` or
             ``shop_photos.zip``. There an item has the file ``ID.jpg``; or several, which makes the
@@ -55,8 +62,11 @@ def load(
         DatasetError: the folder holds neither media nor titles, or nothing of a column that is asked for.
     """
     asked = columns or {}
-    if isinstance(root, str):
-        return load_objects(root, asked)
+    dataset = load_objects(root, asked) if isinstance(root, str) else _on_disk(root, asked, zip_encoding)
+    return with_interactions(dataset, interactions)
+
+
+def _on_disk(root: Path | None, asked: Mapping[str, ColumnConfig], zip_encoding: str | None) -> Dataset:
     folder = existing_folder(root, "folder", _WHAT)
     called = folders_of(asked)
     titles = _titles(folder, asked)

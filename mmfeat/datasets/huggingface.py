@@ -11,11 +11,13 @@ from typing import Any, Literal
 from mmfeat.datasets.base import Dataset, existing_root
 from mmfeat.datasets.locations import Locator
 from mmfeat.datasets.media_files import is_inside
+from mmfeat.datasets.own_interactions import with_interactions
 from mmfeat.datasets.rows import joined, read_columns
 from mmfeat.datasets.table import dataset_of, existing_media_root
 from mmfeat.datasets.textfile import read_text
 from mmfeat.schemas.columns import ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.interactions import InteractionsConfig
 
 _WHAT = "a folder that Dataset.save_to_disk wrote, a Parquet file, or a folder of Parquet files"
 # What ``datasets`` writes into the folder of a dataset, and into that of a DatasetDict (its arrow_dataset.py
@@ -37,6 +39,7 @@ def load(
     audio: str | None = None,
     media_root: Path | None = None,
     fields: Literal["all"] | None = None,
+    interactions: InteractionsConfig | None = None,
     columns: ColumnConfigs | None = None,
 ) -> Dataset:
     """A Hugging Face dataset on disk: saved with save_to_disk, or Parquet files, media included.
@@ -51,6 +54,7 @@ def load(
             name, else the folder that it is in.
         split: the only split to read; all of them where not given.
         id, title, description, cover, video, audio, fields, columns: as in the dataset ``table``.
+        interactions: a file of interactions, see :func:`mmfeat.datasets.own_interactions.read_own`.
         media_root: folder that paths without a file in the cell start from and must not leave; ``root``
             where not given.
 
@@ -71,7 +75,8 @@ def load(
         "audio": audio,
     }
     table = joined(path, [read_columns(file) for file in files])
-    return dataset_of("huggingface", path, table, locator, given, columns or {}, fields)
+    dataset = dataset_of("huggingface", path, table, locator, given, columns or {}, fields)
+    return with_interactions(dataset, interactions)
 
 
 def _files_of(path: Path, splits: Mapping[str, list[Path]], split: str | None) -> list[Path]:

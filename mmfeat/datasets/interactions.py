@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from mmfeat.datasets import moments
 from mmfeat.datasets.base import Note
 from mmfeat.datasets.delimited import read_delimited
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA
-from mmfeat.schemas.errors import DatasetError
 
-# A time below is in seconds (it would be the year 5138), one above in milliseconds (from 1973 on).
-_SECONDS_BELOW = 1e11
-_MILLISECONDS_BELOW = 1e14
+#: The codes of notes on interactions that no recommender can learn from.
+UNUSED_INTERACTIONS = ("incomplete_interaction", "unknown_items")
 
 
 def read_interactions(
@@ -47,7 +45,7 @@ def read_interactions(
     """
     numbers = {name: pa.float64() for name in (timestamp, rating) if name}
     table, odd = read_delimited(path, {user: pa.string(), item: pa.string(), **numbers}, names, delimiter)
-    times = milliseconds(path, table[timestamp]) if timestamp else None
+    times = moments.counted(path, table[timestamp]) if timestamp else None
     ratings = table[rating] if rating else None
     interactions, notes = interactions_table(path.name, table[user], table[item], times, ratings)
     return interactions, [*odd, *notes]
@@ -93,21 +91,3 @@ def items_in_item_column(table: pa.Table, known: pa.Array, name: str) -> tuple[p
     others = [name for name in table.column_names if name not in found]
     exchanged = table.select(["item_id", "user_id", *others]).rename_columns(["user_id", "item_id", *others])
     return exchanged, [Note("info", "items_first", f"{name} names the item before the user")]
-
-
-def milliseconds(path: Path, times: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Times in seconds or milliseconds, in milliseconds: the largest one says which they are.
-
-    Raises:
-        DatasetError: times that are no times since 1970.
-    """
-    largest = pc.max(pc.abs(times)).as_py()
-    if largest is None:
-        return times.cast(pa.int64())
-    if not largest < _MILLISECONDS_BELOW:
-        raise DatasetError(
-            f"{path} holds the time {largest:.0f}, which is neither in seconds nor in milliseconds.",
-            hint="Times must count from 1970-01-01 UTC; convert them first.",
-        )
-    scale = 1000 if largest < _SECONDS_BELOW else 1
-    return pc.round(pc.multiply(times, np.float64(scale))).cast(pa.int64())

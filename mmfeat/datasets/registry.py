@@ -2,9 +2,9 @@
 
 An adapter is a function ``load(root: Path | None, *, option: type = default, ...) -> Dataset``. One
 that reads object stores as well declares ``root: str | Path | None``, a URL then being a string. One
-that can read columns that a person names declares ``columns: ColumnConfigs | None = None``. The first
-line of its docstring is its description. Other packages add theirs in the entry point group
-``mmfeat.datasets``.
+that can read columns that a person names declares ``columns: ColumnConfigs | None = None``; one that takes a
+person's own file of interactions, ``interactions: InteractionsConfig | None = None``. The first line of its
+docstring is its description. Other packages add theirs in the entry point group ``mmfeat.datasets``.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError, validate_call
 from mmfeat.datasets.base import Dataset
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.interactions import InteractionsConfig
 from mmfeat.schemas.registry import Registry
 from mmfeat.schemas.validation import in_words
 
@@ -74,6 +75,8 @@ def load(
             )
     elif root is not None:
         root = Path(root)
+    if isinstance(options.get("interactions"), Mapping | InteractionsConfig):
+        _refuse_interactions(name, function)
     asked = {"columns": _checked(name, function, columns)} if columns else {}
     adapter = validate_call(function)
     try:
@@ -101,6 +104,23 @@ def names() -> dict[str, str]:
 def options_of(name: str) -> list[str]:
     """Names of the options that an adapter takes beside its root."""
     return [keyword for keyword in _keywords(_REGISTRY.get(name)) if keyword != "columns"]
+
+
+def takes_interactions(name: str) -> bool:
+    """Whether an adapter takes a person's own file of interactions."""
+    return _takes_interactions(_REGISTRY.get(name))
+
+
+def _takes_interactions(function: Adapter) -> bool:
+    return InteractionsConfig in get_args(get_type_hints(function).get("interactions"))
+
+
+def _refuse_interactions(name: str, function: Adapter) -> None:
+    if not _takes_interactions(function):
+        able = [one.name for one in _REGISTRY.listing() if one.thing and _takes_interactions(one.thing)]
+        raise DatasetError(
+            f"The dataset {name!r} takes no interactions of your own.", hint=f"These do: {', '.join(able)}."
+        )
 
 
 def _checked(name: str, function: Adapter, columns: Mapping[str, Any]) -> dict[str, ColumnConfig]:

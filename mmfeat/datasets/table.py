@@ -10,11 +10,13 @@ from typing import Literal
 from mmfeat.datasets.base import MAX_EXAMPLES, Dataset, Value, build_items, existing_root, note_of
 from mmfeat.datasets.cells import uniform
 from mmfeat.datasets.locations import Locator
+from mmfeat.datasets.own_interactions import with_interactions
 from mmfeat.datasets.rows import CUT_WRONGLY, ColumnError, Columns, read_columns
 from mmfeat.datasets.textfile import text_or_none
 from mmfeat.schemas.catalog import ITEM_ID, NUMBER, USUAL_COLUMNS, Column, usual
 from mmfeat.schemas.columns import ColumnConfig, ColumnConfigs
 from mmfeat.schemas.errors import DatasetError
+from mmfeat.schemas.interactions import InteractionsConfig
 from mmfeat.schemas.validation import near
 
 _WHAT = "a table file: .csv, .tsv, .jsonl, .ndjson or .parquet"
@@ -51,6 +53,7 @@ def load(
     media_root: Path | None = None,
     delimiter: str | None = None,
     fields: Literal["all"] | None = None,
+    interactions: InteractionsConfig | None = None,
     columns: ColumnConfigs | None = None,
 ) -> Dataset:
     """A table of items (CSV, TSV, JSON lines or Parquet) with texts and paths or URLs of media.
@@ -68,6 +71,7 @@ def load(
         media_root: folder that paths start from and must not leave, symbolic links followed; the
             table's folder where not given. ``/`` lets the table name any file of this machine.
         delimiter: between the cells of CSV and TSV; told from the header and the first rows where not given.
+        interactions: a file of interactions, see :func:`mmfeat.datasets.own_interactions.read_own`.
         fields: ``all`` reads every other column of texts or numbers too, under its own name; only those that
             ``columns`` names where not given.
         columns: further columns to read. One of texts or media is a list where any of its cells is: a list
@@ -92,7 +96,9 @@ def load(
         "video": video,
         "audio": audio,
     }
-    return dataset_of("table", path, read_columns(path, delimiter), locator, given, columns or {}, fields)
+    table = read_columns(path, delimiter)
+    dataset = dataset_of("table", path, table, locator, given, columns or {}, fields)
+    return with_interactions(dataset, interactions)
 
 
 def dataset_of(

@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmfeat.datasets import Dataset
+from mmfeat.datasets.interactions import UNUSED_INTERACTIONS
 from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.loss import Loss, lost_rows, refuse_losses
 from mmfeat.pipelines.steps.base import RunContext
@@ -43,7 +44,8 @@ def take_in(context: RunContext, listed: pa.Table) -> None:
     store.put_catalog(dataset.items, place.said, place, whole=run.limit is None)
     store.put_interactions(dataset.interactions, place)
     told = [str(loss) for loss in losses if loss.what != _ITEMS]
-    for said in (*_changes(context, place, before), *told):
+    odd = [f"{note.count:,} {note.message}" for note in dataset.notes if note.code in UNUSED_INTERACTIONS]
+    for said in (*_changes(context, place, before), *told, *odd):
         context.reporter.say(said)
         context.notices.append(said)
 

@@ -79,7 +79,7 @@ class _Run:
             self.job.dataset.name,
             self.job.dataset.root,
             columns=self.job.dataset.columns,
-            **self.job.dataset.options,
+            **self.job.dataset.said,
         )
         specs = resolve_all(self.job.features, columns_of(dataset.items.schema))
         for step in self.steps:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field, SerializeAsAny, ValidationInfo, field_val
 from mmfeat.schemas.columns import ColumnConfigs
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.interactions import InteractionsConfig
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.server import ServerConfig, SpendingConfig, VllmConfig
 from mmfeat.schemas.spec import FeatureConfig, FeatureName
@@ -35,12 +36,14 @@ class DatasetConfig(Frozen):
     Attributes:
         id: what tells the dataset from others, whatever its root, its form and its items; the adapter and
             the items tell it where none is given.
+        interactions: a file of them, for adapters that know of none.
     """
 
     name: str
     id: str | None = Field(default=None, min_length=1)
     root: str | None = None
     columns: ColumnConfigs = Field(default_factory=dict)
+    interactions: InteractionsConfig | None = None
     options: dict[str, Any] = Field(default_factory=dict)
 
     @field_validator("options")
@@ -49,6 +52,18 @@ class DatasetConfig(Frozen):
         if "columns" in options:
             raise ValueError("further columns have a table of their own, [dataset.columns]")
         return options
+
+    @model_validator(mode="after")
+    def _interactions_once(self) -> DatasetConfig:
+        if self.interactions is not None and "interactions" in self.options:
+            raise ValueError("interactions are named twice: here and under [dataset.options]")
+        return self
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The adapter's options, and its file of interactions where it is given one."""
+        own = {} if self.interactions is None else {"interactions": self.interactions}
+        return {**self.options, **own}
 
 
 class Resources(Frozen):
@@ -170,7 +185,8 @@ def parse_job(data: dict[str, Any], where: str, base: Path | None = None) -> Job
         return job
     store = job.store.model_copy(update={"uri": _from_base(job.store.uri, base)})
     root = job.dataset.root and _from_base(job.dataset.root, base)
-    dataset = job.dataset.model_copy(update={"root": root})
+    own = job.dataset.interactions and job.dataset.interactions.seen_from(base)
+    dataset = job.dataset.model_copy(update={"root": root, "interactions": own})
     features = {name: config.model_copy(update={"base": base}) for name, config in job.features.items()}
     return job.model_copy(update={"store": store, "dataset": dataset, "features": features})
 
@@ -183,7 +199,7 @@ def load_job(path: Path) -> JobConfig:
 def settings_of(path: Path) -> dict[str, dict[str, Any]]:
     """The tables of a job's file but its features, for a command whose flags go before what they say.
 
-    Its root and its store are absolute places. Tables other than these two are not checked.
+    Its root, its interactions and its store are absolute places. Tables other than these two are not checked.
 
     Raises:
         ConfigError: the file or one of these two is wrong.
@@ -198,7 +214,10 @@ def settings_of(path: Path) -> dict[str, dict[str, Any]]:
         raise ConfigError(f"{path}: {wrong[0]} stands in no table.", hint="Put it below its [TABLE].")
     for name, model in (("store", StoreConfig), ("dataset", DatasetConfig)):
         if name in tables:
-            validated(model, tables[name], f"{path}: [{name}]")
+            checked = validated(model, tables[name], f"{path}: [{name}]")
+            if isinstance(checked, DatasetConfig) and checked.interactions is not None:
+                own = checked.interactions.seen_from(base).model_dump()
+                tables[name] = {**tables[name], "interactions": own}
     return tables
 
 
