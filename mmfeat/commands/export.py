@@ -54,6 +54,18 @@ def export(
         ),
     ] = None,
     where: WhereOption = None,
+    interactions: Annotated[
+        Path | None,
+        typer.Option(help="A file of interactions, for a store without: CSV, TSV, JSON lines or Parquet."),
+    ] = None,
+    interactions_column: Annotated[
+        list[str] | None,
+        typer.Option(help="A column of that file by another than its usual name: user=NAME, item, time, ..."),
+    ] = None,
+    replace_interactions: Annotated[
+        bool,
+        typer.Option("--replace-interactions", help="Take that file's in the place of the store's own."),
+    ] = False,
     k_core: Annotated[
         int | None,
         typer.Option(min=1, max=console.MOST, help="Only users and items with N interactions among them."),
@@ -128,6 +140,8 @@ def export(
         "features": None if features is None else _chosen(console.names(features) or []),
         "items": _items(opened, items, where),
         "missing": None if missing is None else _policies(missing),
+        "interactions": _own_interactions(interactions, interactions_column or []),
+        "replace_interactions": replace_interactions or None,
         "k_core": k_core,
         "split": split,
         "seed": seed,
@@ -218,6 +232,8 @@ def _print_report(report: ExportReport) -> None:
         unmatched = counts["item_not_exported"]
         lost = f", {unmatched:,} with items that are not exported" if unmatched else ""
         console.say(f"  {counts['written']:,} of {counts['given']:,} interactions{lost}")
+        for said in counts.get("source", {}).get("unused", []):
+            console.note(f"{said}.")
         unrated = counts["written"] - counts.get("rated", counts["written"])
         if unrated:
             console.say(f"  {unrated:,} of these have no rating: no ratings are written")
@@ -249,6 +265,24 @@ def _policies(text: str) -> str | dict[str, str]:
     if not all("=" in word for word in words):
         raise UsageError("--missing takes ROLE=POLICY for each, or one policy for all, not both.")
     return _unique("missing", [_pair("missing", word, "=", "ROLE=POLICY", str) for word in words])
+
+
+def _own_interactions(file: Path | None, columns: list[str]) -> dict[str, str] | None:
+    """The file and what its columns are, as a job's [dataset.interactions] says it."""
+    if file is None:
+        if columns:
+            raise UsageError("--interactions-column is of a file: --interactions FILE.")
+        return None
+    named = [_part(word) for word in columns]
+    return {"file": str(file), **_unique("interactions-column", named)}
+
+
+def _part(text: str) -> tuple[str, str]:
+    """``user=uid``; an empty name says that nothing is read as that."""
+    part, separator, column = text.partition("=")
+    if not separator:
+        raise UsageError(f"--interactions-column takes PART=COLUMN, such as user=uid, not {text!r}.")
+    return part.strip(), column
 
 
 def _join(text: str) -> tuple[str, list[str]]:

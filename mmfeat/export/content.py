@@ -28,6 +28,8 @@ class ExportInput:
         dataset: name of the dataset, for the manifest.
         snapshot: name of the snapshot that was read, None for the current versions.
         gone: ids of items that are left out because the dataset has them no more.
+        interactions_file: what the manifest says of the file that the interactions are from, where they
+            are of one.
     """
 
     features: FeatureSet
@@ -36,6 +38,7 @@ class ExportInput:
     dataset: str = ""
     snapshot: str | None = None
     gone: Sequence[str] = ()
+    interactions_file: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mmfeat.export import registry, roles
 from mmfeat.export.base import Exporter
 from mmfeat.export.content import ExportInput
 from mmfeat.export.files import check_place
+from mmfeat.export.own_interactions import Taken, taken
 from mmfeat.export.request import Chosen, Request, Shaping, name_of, refs_of, settle
 from mmfeat.export.run import ExportReport, export
 from mmfeat.export.shape import needed, unasked
@@ -34,8 +35,10 @@ def export_from(store: Store, request: Request) -> ExportReport:
     chosen = _fitting(exporter, store, shaping) if request.features is None else request.features
     refs = needed(refs_of(chosen), shaping)
     _refuse_stale_codes(store, refs)
+    own = taken(store.interactions(), lambda: store.catalog()["item_id"], exporter, request)
+    inner = replace(request, features=_names(chosen), interactions=None, replace_interactions=False)
     # Nothing here holds on to what was read: where it is shaped, the vectors as they were are let go.
-    report = export(_read(store, refs, request.items), replace(request, features=_names(chosen)))
+    report = export(_read(store, refs, request.items, own), inner)
     return replace(report, unrecorded=_record(store, report))
 
 
@@ -100,14 +103,15 @@ def _refuse_stale_codes(store: Store, refs: Sequence[str]) -> None:
             )
 
 
-def _read(store: Store, refs: Sequence[str], items: str | Sequence[str]) -> ExportInput:
+def _read(store: Store, refs: Sequence[str], items: str | Sequence[str], own: Taken) -> ExportInput:
     gone = store.gone_ids().to_pylist() if items == "present" else []
     found = store.lookup(_asked(store, items), refs)
     licensed = {name: replace(column, licence=licence_of(column.spec)) for name, column in found.items()}
     return ExportInput(
         features=FeatureSet(found.ids, licensed),
         items=store.catalog(),
-        interactions=store.interactions(),
+        interactions=own.table,
+        interactions_file=own.source,
         dataset=", ".join(dict.fromkeys(str(said.get("name", "")) for said in store.datasets())),
         snapshot=store.snapshot,
         gone=gone,

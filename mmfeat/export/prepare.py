@@ -114,12 +114,13 @@ def _interactions(
     data: ExportInput, exporter: Exporter, request: Request, ids: list[str]
 ) -> tuple[pa.Table | None, dict[str, Any] | None]:
     """The interactions that are exported, and how many are not and why."""
-    wanted = exporter.interactions != "unused" or request.items == "interacted" or request.k_core
+    wanted = request.reads_interactions(exporter)
     if data.interactions is None:
         if exporter.interactions == "required" or request.items == "interacted" or request.k_core:
             raise UsageError(
                 f"This export to {exporter.name} needs interactions, and the dataset has none.",
-                hint="Extract from a dataset with interactions (`mmfeat datasets check`).",
+                hint="Name a file of them: --interactions FILE (interactions=... in Python). Or extract from"
+                " a dataset with interactions (`mmfeat datasets check`).",
             )
         return None, None
     if not wanted:
@@ -134,7 +135,9 @@ def _interactions(
             f" {', '.join(map(repr, lost[:5]))}.",
             hint="Export these items too, or leave their interactions out: --unmatched count.",
         )
-    counts = {"given": len(data.interactions), "item_not_exported": unmatched}
+    counts: dict[str, Any] = {"given": len(data.interactions), "item_not_exported": unmatched}
+    if data.interactions_file:
+        counts["source"] = dict(data.interactions_file)
     if request.k_core:
         before = len(table)
         table = inter.k_core(table, request.k_core)

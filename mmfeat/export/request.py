@@ -16,7 +16,8 @@ from mmfeat.export.interactions import SplitRule
 from mmfeat.export.missing import Asked
 from mmfeat.export.shared import SharedIds, read_shared
 from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.validation import in_words, listed, near, refuse_unnamed
+from mmfeat.schemas.interactions import InteractionsConfig
+from mmfeat.schemas.validation import in_words, listed, near, refuse_unnamed, validated
 
 # Features to choose from, or role to feature; a feature is NAME or, of a store, NAME@PREFIX.
 Chosen = Mapping[str, str] | Sequence[str]
@@ -64,6 +65,9 @@ class Request:
         missing: what becomes of items that lack a feature: ``mask``, ``mean``, ``zero``, ``empty``
             (texts), ``drop`` or ``error``; or role to one of these. The format's default for roles that
             are not named.
+        interactions: a file of them, for a store without: a path, or a table that also names its columns, see
+            :class:`mmfeat.schemas.interactions.InteractionsConfig`.
+        replace_interactions: whether that file's are taken where the store has interactions of its own.
         k_core: keep users and items with at least so many interactions, until all have; all stay
             when None.
         split: ``leave-one-out``, ``ratio:0.8,0.1,0.1`` or ``time:VALID,TEST``; the format's own
@@ -86,6 +90,8 @@ class Request:
     features: Chosen | None = None
     items: Items | Sequence[str] = "present"
     missing: Asked | None = None
+    interactions: InteractionsConfig | Mapping[str, Any] | str | Path | None = None
+    replace_interactions: bool = False
     k_core: int | None = None
     split: str | None = None
     seed: int = 0
@@ -108,6 +114,11 @@ class Request:
         if self.missing is not None and not isinstance(self.missing, str):
             refuse_unnamed(self.missing, "missing")
         _refuse_other("unmatched", self.unmatched, get_args(Unmatched))
+        if self.replace_interactions and self.interactions is None:
+            raise UsageError(
+                "replace_interactions needs a file to replace them by.",
+                hint="Name it: --interactions FILE, or interactions=... in Python.",
+            )
         if self.k_core is not None and self.k_core < 1:
             raise UsageError(f"k_core is {self.k_core}.", hint="Give a number from 1 on, or none.")
         if self.seed < 0:
@@ -128,6 +139,20 @@ class Request:
                     hint=f"{near(name, known)}There are: {', '.join(known)}. A format's own go into options.",
                 )
         return cls(format, out, **settings)
+
+    @property
+    def own_interactions(self) -> InteractionsConfig | None:
+        """The file of interactions, checked; ConfigError where it is not named as it should be."""
+        given = self.interactions
+        if given is None or isinstance(given, InteractionsConfig):
+            return given
+        data = given if isinstance(given, Mapping) else {"file": str(given)}
+        return validated(InteractionsConfig, data, "interactions")
+
+    def reads_interactions(self, exporter: Exporter) -> bool:
+        """Whether interactions make a difference: to the format, or to the choice of items."""
+        chooses = self.items == "interacted" or self.k_core is not None
+        return exporter.interactions != "unused" or chooses
 
     @property
     def folder(self) -> Path:

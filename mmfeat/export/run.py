@@ -11,6 +11,7 @@ import pyarrow as pa
 from mmfeat.export import manifest, registry
 from mmfeat.export.content import ExportInput
 from mmfeat.export.files import refuse_used, whole_folder
+from mmfeat.export.own_interactions import taken
 from mmfeat.export.prepare import prepare
 from mmfeat.export.request import Request
 from mmfeat.export.shape import shape
@@ -58,6 +59,9 @@ def export(data: ExportInput, request: Request) -> ExportReport:
     """
     refuse_used(request.folder)
     exporter = registry.get(request.format)
+    if request.interactions is not None:
+        own = taken(data.interactions, lambda: data.items["item_id"], exporter, request)
+        data = replace(data, interactions=own.table, interactions_file=own.source)
     data = replace(data, features=shape(data.features, request), interactions=_whole(data.interactions))
     prepared = prepare(data, exporter, request)
     with whole_folder(request.folder) as folder:
