@@ -90,15 +90,15 @@ def test_the_command_line_takes_a_file_for_a_store_without_interactions(run, wor
     code, _, err = run(*words)
     assert (code, "Name a file of them: --interactions FILE" in err) == (2, True), err
     words += ("--interactions", "clicks.tsv", "--interactions-column")
+    for wrong, said in (("who", "takes PART=COLUMN"), ("usr=who", "usr: there is no such key")):
+        code, _, err = run(*words, wrong)
+        assert (code, said in err) == (2, True), err
     code, out, err = run(*words, "user=who", "--interactions-column", "rating=note")
     assert code == 0, err
     assert "3 of 4 interactions, 1 with items that are not exported" in out
     assert "1 interactions in clicks.tsv with 1 items that are not in the catalog" in err
     lines = (tmp_path / "toys" / "toys.inter").read_text().splitlines()
     assert sorted(line.split("\t")[2] for line in lines[1:]) == ["3", "4", "5"]
-    for wrong, said in (("who", "takes PART=COLUMN"), ("usr=who", "usr: there is no such key")):
-        code, _, err = run(*words, wrong)
-        assert (code, said in err) == (2, True), err
     code, _, err = run("export", "npy", "--out", "o", "--interactions-column", "user=who")
     assert (code, "is of a file: --interactions FILE" in err) == (2, True), err
 

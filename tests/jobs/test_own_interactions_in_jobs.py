@@ -90,11 +90,8 @@ def test_a_check_takes_the_option_and_init_writes_it_as_a_table(run, job, tmp_pa
 def test_a_file_is_named_alone_or_in_a_table_with_its_columns(tmp_path):
     def own(said: object, base: Path | None = None) -> dict:
         dataset = {"name": "table", "interactions": said}
-        job = {
-            "store": {"uri": "s"},
-            "dataset": dataset,
-            "features": {"x": {"source": "title", "encoder": "y"}},
-        }
+        features = {"x": {"source": "title", "encoder": "y"}}
+        job = {"store": {"uri": "s"}, "dataset": dataset, "features": features}
         return json.loads(parse_job(job, "job.toml", base).model_dump_json())["dataset"]["interactions"]
 
     assert own("clicks.csv") == {"file": "clicks.csv"}
@@ -105,7 +102,7 @@ def test_a_file_is_named_alone_or_in_a_table_with_its_columns(tmp_path):
         ({"user": "u"}, "interactions.file: is missing"),
         ({"file": "a.csv", "usr": "u"}, "usr: there is no such key. Did you mean 'user'"),
         ({"file": "a.csv", "item": ""}, "item"),
-        ("s3://bucket/clicks.csv", "interactions.file: interactions are read from a local file"),
+        ("s3://bucket/clicks.csv", "interactions: interactions are read from a local file"),
         (["a.csv"], "interactions"),
     ):
         with pytest.raises(ConfigError) as error:
