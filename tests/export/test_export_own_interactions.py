@@ -6,13 +6,16 @@ import hashlib
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from dataset_files import put
-from echo import make_input
+from echo import OPTIONS, every_role, make_input, make_interactions
+from export_readers import REFUSED
 from interaction_rows import interactions_of
 
 import mmfeat
-from mmfeat.export import Request, export
+from mmfeat.export import Request, export, get, names, verify
 from mmfeat.schemas.errors import ConfigError, DatasetError, UsageError
 
 IDS = ["007", "1e5", "ü/1"]
@@ -49,6 +52,26 @@ def test_the_files_interactions_are_written_and_recorded_with_its_digest(tmp_pat
         ],
     }
     assert report.interactions == counts
+
+
+@pytest.mark.parametrize("format", [name for name in names() if get(name).interactions != "unused"])
+def test_every_format_makes_the_same_of_a_parquet_file_as_of_the_datasets_interactions(tmp_path, format):
+    ids = [i for i in ["10", "9", *IDS, "a b", "B00.1", "x.y"] if i not in REFUSED.get(format, ())]
+    met = make_interactions(ids)
+    times = met["timestamp"].cast(pa.timestamp("ms", "Asia/Tokyo"))
+    columns = {"sku": met["item_id"], "uid": met["user_id"], "time": times}
+    pq.write_table(pa.table(columns), tmp_path / "met.parquet")
+    shared = {"features": every_role(format), "options": OPTIONS.get(format)}
+    own = {"interactions": {"file": str(tmp_path / "met.parquet"), "item": "sku"}}
+    for out, data, settings in (
+        ("dataset", make_input(format, ids, interactions=met), {}),
+        ("file", make_input(format, ids, interactions=None), own),
+    ):
+        export(data, Request(format, tmp_path / out / "toys", **shared, **settings))
+    assert verify(tmp_path / "file" / "toys").ok
+    written = (tmp_path / out / "toys" / "manifest.json" for out in ("dataset", "file"))
+    before, after = (json.loads(path.read_text())["files"] for path in written)  # digests and sizes
+    assert after == before
 
 
 def test_what_has_interactions_keeps_them_unless_they_are_to_be_replaced(tmp_path, clicks):
