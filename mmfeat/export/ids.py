@@ -104,7 +104,7 @@ def refuse_ids(ids: Sequence[str], bad: Callable[[str], bool], why: str, hint: s
         raise UsageError(f"{len(found):,} ids {why}: {shown}.", hint=hint)
 
 
-def refuse_gaps(ids: Sequence[str], numbers: np.ndarray, target: str) -> None:
+def refuse_gaps(ids: Sequence[str], numbers: np.ndarray, target: str, instead: str = NUMBER_THEM) -> None:
     """UsageError where ``numbers`` are not 1 to N: ``target`` finds an item's row by its number."""
     # Ids are unique and above 0, so all are there when none is above their count.
     beyond = {i for i, number in zip(ids, numbers, strict=True) if number > len(numbers)}
@@ -113,7 +113,7 @@ def refuse_gaps(ids: Sequence[str], numbers: np.ndarray, target: str) -> None:
         beyond.__contains__,
         f"are beyond {len(numbers):,}, the number of items; others are absent, and {target} finds an item by"
         " its position",
-        f"Export all items from 1 on (--missing mean, not drop). {NUMBER_THEM}",
+        f"Export all items from 1 on (--missing mean, not drop). {instead}",
     )
 
 

@@ -280,27 +280,28 @@ def test_dff_has_a_pad_row_and_every_layer_of_a_video(tmp_path):
 
 
 # Two of 20 videos are the first of a longer history: DFF does not read them.
-LONG = interactions(*[("u", str(k), k) for k in range(1, 16)], *[("v", str(k), k) for k in range(14, 21)])
+HISTORIES = [*[("u", str(k), k) for k in range(1, 16)], *[("v", str(k), k) for k in range(14, 21)]]
+LONG = interactions(*HISTORIES)
 
 
 def test_dff_refuses_videos_that_would_shift_the_others_by_name(tmp_path):
     data = make_input("dff", [str(k) for k in range(1, 21)], interactions=LONG)
     with pytest.raises(UsageError, match=r"2 ids are in no user's last 13 videos.*'1', '2'") as caught:
         export(data, Request("dff", tmp_path / "out"))
-    assert "ids=index" in caught.value.hint
+    assert "numbers=new" in caught.value.hint
 
 
 def test_dff_numbers_the_videos_that_it_reads_first(tmp_path):
     ids = [str(k) for k in range(1, 21)]
     data = make_input("dff", ids, interactions=LONG)
-    export(data, Request("dff", tmp_path / "toys", options={"ids": "index"}))
+    export(data, Request("dff", tmp_path / "toys", options={"numbers": "new"}))
     assert_echo(readers_d.read_dff(tmp_path / "toys"), expected("dff", ids[2:]))
     assert json.loads((tmp_path / "toys" / "item2id.json").read_text())["1"] == 19
     assert verify(tmp_path / "toys").ok
 
 
 def test_dff_refuses_users_whom_it_would_leave_out(tmp_path):
-    log = pa.concat_tables([LONG, interactions(*[("short", str(k), k) for k in range(1, 5)])])
+    log = interactions(*HISTORIES, *[("short", str(k), k) for k in range(1, 5)])
     with pytest.raises(UsageError, match=r"fewer than 5 interactions.*'short'"):
         export(
             make_input("dff", [str(k) for k in range(1, 21)], interactions=log),

@@ -8,14 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+from pydantic import BaseModel, ConfigDict
 
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, Interactions, ItemMap
 from mmfeat.export.files import read_npy, write_json, write_npy
-from mmfeat.export.ids import NUMBER_THEM, NumberOptions, breaks_lines, refuse_gaps, refuse_ids
+from mmfeat.export.ids import breaks_lines, is_number, refuse_gaps, refuse_ids
 from mmfeat.export.interactions import refuse_fewer
 from mmfeat.export.tensors import need_torch, read_tensor, write_tensor
 
@@ -23,6 +24,20 @@ _FOLDER, NUMBERS = "features", "item2id.json"
 _FILES = {"video": "all_layers_tensor.pt", "audio": "laionclap_fusion_audio_feature.npy"}
 # `min_seq_len`, and `max_seq_len` + 3, of utils/parameters.py: of a user it reads so many of the last items.
 _LEAST, _READ = 5, 13
+_NUMBER_THEM = f"Number them instead: --option numbers=new; {NUMBERS} says which is which."
+
+
+class Options(BaseModel):
+    """DFF's options.
+
+    Attributes:
+        numbers: ``own``: the dataset's ids, which must be 1 to N. ``new``: items are numbered from 1, those
+            that DFF reads first, as ``item2id.json`` says.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    numbers: Literal["own", "new"] = "own"
 
 
 class Options(NumberOptions):
@@ -42,8 +57,8 @@ class DFF(Exporter):
 
     ``read_behaviors`` (``utils/load_data.py``) leaves out users with fewer than 5 videos, reads the last 13
     of each, and numbers the videos that it met anew, in the order of their numbers: where one was not met,
-    all behind it get other rows than their own. So with ``ids=index`` the videos that it reads have the
-    lowest numbers; with the dataset's own numbers (``ids=raw``), videos that it does not read are refused.
+    all behind it get other rows than their own. So with ``numbers=new`` the videos that it reads have the
+    lowest numbers, and with ``numbers=own`` videos that it does not read are refused.
     ``item2id.json`` has the number of every item.
     """
 
@@ -70,11 +85,11 @@ class DFF(Exporter):
             refuse_fewer(inter, _LEAST, f"{self.title} leaves them out")
             bad = "hold control characters, which end a line or a field"
             refuse_ids(inter.user_ids, breaks_lines, bad, "Rename them.")
-        refuse_gaps(content.ids, _numbers(content), self.title)
-        if inter is not None and content.options.ids == "raw":
+        refuse_gaps(content.ids, _numbers(content), self.title, _NUMBER_THEM)
+        if inter is not None and content.options.numbers == "own":
             unread = set(np.array(content.ids)[~_read(inter, len(content.ids))])
             why = f"are in no user's last {_READ} videos: {self.title} would number the others anew"
-            refuse_ids(content.ids, unread.__contains__, why, NUMBER_THEM)
+            refuse_ids(content.ids, unread.__contains__, why, _NUMBER_THEM)
 
     def write(self, out: Path, content: Content) -> None:
         """Features, numbers and histories."""
@@ -100,11 +115,13 @@ class DFF(Exporter):
 
 def _numbers(content: Content) -> np.ndarray:
     """The number of every item, int64 ``[n]``."""
-    if content.options.ids == "raw" or content.interactions is None:
-        return np.asarray(content.options.numbers(content.ids))
-    items = len(content.ids)
+    inter, items = content.interactions, len(content.ids)
+    if content.options.numbers == "own":
+        refuse_ids(content.ids, lambda i: not is_number(i), "are no integers from 1 on", _NUMBER_THEM)
+        return np.array([int(i) for i in content.ids])
+    order = np.arange(items) if inter is None else np.argsort(~_read(inter, items), kind="stable")
     numbers = np.empty(items, np.int64)
-    numbers[np.argsort(~_read(content.interactions, items), kind="stable")] = np.arange(1, items + 1)
+    numbers[order] = np.arange(1, items + 1)
     return numbers
 
 
