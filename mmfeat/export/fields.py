@@ -61,10 +61,7 @@ class Fields(Mapping[str, Values]):
         """
         for name in names:
             if name not in self.columns:
-                raise UsageError(
-                    f"The items have no field {name!r}.",
-                    hint=f"{near(name, list(self))}There are: {', '.join(self)}.",
-                )
+                raise _unknown(self, name)
             if name in taken or list(names).count(name) > 1:
                 raise UsageError(
                     f"The export would have two columns called {name!r}.",
@@ -75,3 +72,32 @@ class Fields(Mapping[str, Values]):
 
     def _taken(self, name: str) -> pa.ChunkedArray:
         return self._items[name].take(self._rows)
+
+
+def lists_of(fields: Mapping[str, Values], name: str) -> list[list[str]]:
+    """What each item has in a field of texts, or of lists of texts, as a list.
+
+    Raises:
+        UsageError: there is no such field, or it holds numbers.
+    """
+    if name not in fields:
+        raise _unknown(fields, name)
+    values = fields[name]
+    if isinstance(values, np.ndarray):
+        raise UsageError(f"The field {name!r} holds numbers, and not texts.")
+    return [value if isinstance(value, list) else [value] if value else [] for value in values]
+
+
+def values_of(fields: Mapping[str, Values], name: str, items: int) -> list[Any]:
+    """What each of ``items`` items has in a field, None where it has nothing or there is no such field."""
+    values = fields.get(name, [None] * items)
+    if isinstance(values, np.ndarray):
+        return [None if np.isnan(value) else float(value) for value in values]
+    return [value or None for value in values]
+
+
+def _unknown(fields: Mapping[str, Values], name: str) -> UsageError:
+    return UsageError(
+        f"The items have no field {name!r}.",
+        hint=f"{near(name, list(fields))}There are: {', '.join(fields)}.",
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.export.content import Content, Interactions
+from mmfeat.export.fields import values_of
 from mmfeat.export.files import write_json
 
 SEQUENCES, MAPS, META = "sequential_data.txt", "datamaps.json", "meta.json.gz"
@@ -30,13 +31,27 @@ def write_sequences(path: Path, inter: Interactions) -> None:
 
 
 def write_meta(path: Path, content: Content) -> None:
-    """A Python literal per line: ``asin``, and what the item has of ``title`` and ``description``."""
-    texts = zip(content.ids, content.titles, content.descriptions, strict=True)
+    """A Python literal per line: ``asin``, and what the item has of the fields that P5's has.
+
+    ``categories`` are a list of lists, as in Amazon's metadata; it is there for every item, or for none.
+    """
+    items = len(content.ids)
+    brands, prices, categories = (
+        values_of(content.fields, name, items) for name in ("brand", "price", "categories")
+    )
+    columns = (content.ids, content.titles, content.descriptions, brands, prices, categories)
     # No time stamp, so that the same content gives the same bytes.
     with path.open("wb") as raw, gzip.GzipFile(fileobj=raw, mode="wb", mtime=0, filename="") as file:
-        for item_id, title, description in texts:
+        for item_id, title, description, brand, price, ways in zip(*columns, strict=True):
             meta = {"asin": item_id, "title": title, "description": description}
+            meta |= {"brand": brand, "price": price}
+            if "categories" in content.fields:
+                meta["categories"] = [_listed(ways)]
             file.write(f"{ {k: v for k, v in meta.items() if v is not None}!r}\n".encode())
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
 def _maps(what: str, ids: Sequence[str]) -> dict[str, Any]:

@@ -89,9 +89,9 @@ def read_mmrec(folder: Path):
 
 def read_recbole(folder: Path):
     """``Dataset._load_feat`` and ``_preload_weight_matrix``: tokens are factorised over both files."""
-    features = _recbole_table(folder / f"{folder.name}.itememb")
+    features = recbole_table(folder / f"{folder.name}.itememb")
     vectors = [np.array(list(map(float, filter(None, v.split(" "))))) for v in features["item_emb"]]
-    interactions = _recbole_table(folder / f"{folder.name}.inter")
+    interactions = recbole_table(folder / f"{folder.name}.inter")
     tokens, vocabulary = pd.factorize(
         np.concatenate([interactions["item_id"].values, features["iid"].values])
     )
@@ -105,7 +105,7 @@ def read_recbole(folder: Path):
     return {"item": {name: weights[k + 1].astype(np.float32) for k, name in enumerate(names)}}
 
 
-def _recbole_table(path: Path) -> pd.DataFrame:
+def recbole_table(path: Path) -> pd.DataFrame:
     with path.open(encoding="utf-8") as file:
         fields = file.readline()[:-1].split("\t")
     dtype = {f: np.float64 if f.endswith(":float") else str for f in fields}

@@ -1,5 +1,8 @@
 """Fields of items in exports: of each exported item its own, in the export's order."""
 
+import ast
+import gzip
+import json
 import math
 from dataclasses import replace
 
@@ -7,7 +10,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from echo import make_input
+import yaml
+from echo import every_role, make_input
+from export_readers import recbole_table
 
 from mmfeat.datasets.base import build_items
 from mmfeat.export import ExportInput, Request, export, verify
@@ -95,3 +100,111 @@ def test_a_field_that_is_called_as_a_feature_is_refused(tmp_path):
 
 def test_a_numbers_gap_is_nan_and_never_a_number():
     assert all(math.isnan(v) for v in Fields(ITEMS, ["ü/1"])["price"])
+
+
+# -- formats with fields of their own
+
+
+CATALOG = build_items(
+    IDS,
+    {
+        "title": {"007": "A cup", "1e5": "None of it"},
+        "brand": {"007": 'Acme "Home"', "ü/1": "Zoë\tCo"},
+        "price": {"007": 12, "1e5": 0.1},
+        "categories": {"007": ["Home", "Cups and mugs"], "ü/1": ["Home"]},
+    },
+    [Column("brand", "text"), Column("price", "number"), Column("categories", "text", several=True)],
+)
+
+
+def exported(format, out, **asked):
+    data = replace(make_input(format, IDS), items=CATALOG)
+    export(data, Request(format, out, **asked))
+    assert verify(out).ok
+    return out
+
+
+def test_recbole_gets_fields_as_tokens_sequences_of_tokens_and_numbers(tmp_path):
+    fields = ["brand", "price", "categories"]
+    out = exported("recbole", tmp_path / "toys", fields=fields)
+    found = recbole_table(out / "toys.item")
+    assert found.keys().tolist() == ["item_id", *fields]
+    assert found["item_id"].tolist() == IDS
+    assert found["brand"].fillna("").tolist() == ['Acme "Home"', "", "Zoë\tCo"]
+    assert found["price"].fillna(-1).tolist() == [12, 0.1, -1]
+    tokens = [list(filter(None, text.split(" "))) for text in found["categories"].fillna("")]
+    assert tokens == [["Home", "Cups_and_mugs"], [], ["Home"]]
+    config = yaml.safe_load((out / "toys.yaml").read_text())
+    assert config["load_col"]["item"] == ["item_id", *fields]
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"rating": {"007": ["x"]}}, "'rating' from another file"),
+        ({"kinds": {"007": ["a b"], "1e5": ["a_b"]}}, "'kinds' differ in spaces"),
+    ],
+)
+def test_recbole_refuses_fields_that_it_could_not_tell_apart(tmp_path, values, why):
+    (name,) = values
+    items = build_items(IDS, values, [Column(name, "text", several=True)])
+    with pytest.raises(UsageError, match=why):
+        export(
+            replace(make_input("recbole", IDS), items=items),
+            Request("recbole", tmp_path / "out", fields=[name]),
+        )
+
+
+def test_mmctr_numbers_the_tags_of_a_field_and_puts_zeros_before_them(tmp_path):
+    options = {"tags": "categories", "ids": "index"}
+    out = exported("mmctr", tmp_path / "out", options=options)
+    assert json.loads((out / "tags.json").read_text()) == {"Home": 1, "Cups and mugs": 2}
+    rows = pq.read_table(out / "item_info.parquet")["item_tags"].to_pylist()
+    assert rows == [[0] * 5, [0, 0, 0, 1, 2], [0] * 5, [0, 0, 0, 0, 1]]
+
+
+def test_mmctrs_tags_can_be_a_text_and_are_five_at_most(tmp_path):
+    options = {"tags": "brand", "ids": "index"}
+    out = exported("mmctr", tmp_path / "one", options=options)
+    rows = pq.read_table(out / "item_info.parquet")["item_tags"].to_pylist()
+    assert rows[1:] == [[0, 0, 0, 0, 1], [0] * 5, [0, 0, 0, 0, 2]]
+    many = build_items(IDS, {"many": {"007": list("abcdefg")}}, [Column("many", "text", several=True)])
+    data = replace(make_input("mmctr", IDS), items=many)
+    export(data, Request("mmctr", tmp_path / "two", options={"tags": "many", "ids": "index"}))
+    rows = pq.read_table(tmp_path / "two" / "item_info.parquet")["item_tags"].to_pylist()
+    assert rows[1] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize(
+    ("field", "why"), [("pirce", "no field 'pirce'"), ("price", "'price' holds numbers, and not texts")]
+)
+def test_mmctr_refuses_tags_that_are_no_texts(tmp_path, field, why):
+    with pytest.raises(UsageError, match=why):
+        exported("mmctr", tmp_path / "out", options={"tags": field, "ids": "index"})
+
+
+@pytest.mark.parametrize("format", ["fmrlrec", "rq-vae-recommender"])
+def test_p5s_metadata_has_the_fields_that_an_item_has(tmp_path, format):
+    out = exported(format, tmp_path / "toys", features=every_role(format))
+    folder = out if format == "fmrlrec" else out / "raw" / "toys"
+    with gzip.open(folder / "meta.json.gz") as file:
+        found = [ast.literal_eval(line.decode()) for line in file]
+    assert found == [
+        {"asin": "007", "title": "A cup", "brand": 'Acme "Home"', "price": 12.0}
+        | {"categories": [["Home", "Cups and mugs"]]},
+        {"asin": "1e5", "title": "None of it", "price": 0.1, "categories": [[]]},
+        {"asin": "ü/1", "brand": "Zoë\tCo", "categories": [["Home"]]},
+    ]
+
+
+def test_unimp_knows_what_the_catalog_does_and_has_empty_texts_for_the_rest(tmp_path):
+    ids = [*IDS, "d", "e", "f"]
+    export(replace(make_input("unimp", ids), items=CATALOG), Request("unimp", tmp_path / "out"))
+    found = json.loads((tmp_path / "out" / "meta_all.json").read_text(encoding="utf-8"))
+    assert found["0"] == {
+        "category": "Home Cups and mugs",
+        "price": 12.0,
+        "brand": 'Acme "Home"',
+        "title": "A cup",
+    }
+    assert found["3"] == {"category": "", "price": "", "brand": "", "title": ""}

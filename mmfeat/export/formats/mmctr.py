@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import BLOCK_ROWS, Content, Entry, ItemMap
+from mmfeat.export.fields import lists_of
+from mmfeat.export.files import write_json
 from mmfeat.export.ids import NumberOptions, numbered_id, refuse_gaps
 from mmfeat.schemas.errors import UsageError
 
@@ -26,6 +28,16 @@ _SCHEMA = pa.schema(
 )
 
 
+class Options(NumberOptions):
+    """MM-CTR's options.
+
+    Attributes:
+        tags: the field of the catalog, a text or a list, that ``item_tags`` are made of; all 0 when empty.
+    """
+
+    tags: str = ""
+
+
 class MMCTR(Exporter):
     """``item_info.parquet``: ``item_id`` int64, ``item_tags`` 5 int64, ``item_emb_d128`` 128 float32.
 
@@ -33,8 +45,10 @@ class MMCTR(Exporter):
     ``k`` is item ``k`` and row 0 is the pad item. The items' own ids must therefore be 1 to N without
     a gap, or are numbered so (``ids=index``), which the interactions must then follow.
 
-    ``item_tags`` are all 0, the pad tag: mmfeat has no such tags. Take the column of the challenge's
-    own file where the model reads it.
+    With ``tags=FIELD`` the texts of that field are numbered from 1 as ``tags.json`` says, and the first five
+    of an item stand behind zeros, the pad tag, as in the challenge's own file. ``vocab_size`` of
+    ``item_tags`` (``config/DIN_microlens_mmctr_tuner_config_01.yaml:20``) is then one more than their number.
+    Without it ``item_tags`` are all 0.
     """
 
     name = "mmctr"
@@ -45,23 +59,27 @@ class MMCTR(Exporter):
     refusals: ClassVar[Mapping[Policy, str]] = {"mask": "it has a row for every item and no mask"}
     id_base = None
     pad_row = True
-    options = NumberOptions
+    options = Options
 
     def check(self, content: Content) -> None:
-        """Ids must be positions."""
+        """Ids must be positions, and tags texts."""
         refuse_gaps(content.ids, content.options.numbers(content.ids), self.title)
+        _tags(content)
 
     def write(self, out: Path, content: Content) -> None:
         """The table, in the order of the ids."""
         order = np.argsort(content.options.numbers(content.ids))
-        start = 0
+        numbers, rows = _tags(content)
+        if content.options.tags:
+            write_json(out / "tags.json", numbers)
+        tags, start = np.concatenate([np.zeros((1, TAGS), np.int64), rows[order]]), 0
         with pq.ParquetWriter(out / FILE, _SCHEMA) as writer:
             for block in content.features["item"].take(order).blocks():
                 n = len(block)
                 ends = np.arange(n + 1, dtype=np.int32)
                 columns = [
                     pa.array(np.arange(start, start + n)),
-                    pa.ListArray.from_arrays(ends * TAGS, pa.array(np.zeros(n * TAGS, np.int64))),
+                    pa.ListArray.from_arrays(ends * TAGS, pa.array(tags[start : start + n].reshape(-1))),
                     pa.ListArray.from_arrays(ends * DIMS, pa.array(block.reshape(-1))),
                 ]
                 writer.write_table(pa.table(columns, schema=_SCHEMA))
@@ -80,3 +98,14 @@ class MMCTR(Exporter):
                         own = numbered_id(number, items, manifest["options"]["ids"])
                         yield Entry("item", own, values)
                     number += 1
+
+
+def _tags(content: Content) -> tuple[dict[str, int], np.ndarray]:
+    """The number of every tag, and the items' first five, int64 ``[n, 5]``, zeros before them."""
+    rows = np.zeros((len(content.ids), TAGS), np.int64)
+    numbers: dict[str, int] = {}
+    if content.options.tags:
+        for row, own in zip(rows, lists_of(content.fields, content.options.tags), strict=True):
+            found = [numbers.setdefault(tag, len(numbers) + 1) for tag in dict.fromkeys(own)][:TAGS]
+            row[TAGS - len(found) :] = found
+    return numbers, rows

@@ -12,11 +12,13 @@ import pyarrow.compute as pc
 
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, Interactions, ItemMap
-from mmfeat.export.files import write_plain_table, write_yaml
+from mmfeat.export.files import write_plain_table, write_table, write_yaml
 from mmfeat.export.ids import NUMBER_THEM, PANDAS_NULLS, IdOptions, breaks_lines, raw_id, refuse_ids
 from mmfeat.schemas.errors import UsageError
 
 _PARTS = ("train", "valid", "test")
+# The columns of the other files: one field is read from one file.
+_TAKEN = ("user_id", "item_id", "timestamp", "rating", "iid", "item_emb")
 
 
 class RecBole(Exporter):
@@ -30,6 +32,9 @@ class RecBole(Exporter):
     ``NAME.test.inter`` instead, as ``benchmark_filename``. In such files RecBole's sequential models want
     histories, which only the format ``unisrec`` writes; without ``--split`` they build them, and leave one
     out.
+
+    Fields that ``--fields`` names are in ``NAME.item``: a text is one ``token``, a list a ``token_seq`` in
+    which a token's spaces are ``_`` (RecBole separates tokens by spaces), a number a ``float``.
 
     Numbers are written as the shortest text that gives the same float32.
     """
@@ -53,10 +58,13 @@ class RecBole(Exporter):
     }
     id_base = None
     user_base = None
+    further = True
     options = IdOptions
 
     def check(self, content: Content) -> None:
         """Tokens must survive RecBole's reader: pandas with a tab, quotes and its own null words."""
+        if content.further is not None:
+            _fields(content.further)
         if content.options.ids == "index":
             return
         for ids in (content.ids, content.interactions.user_ids if content.interactions else []):
@@ -86,6 +94,9 @@ class RecBole(Exporter):
                 parts = [(f"{content.name}.{part}.inter", inter.part(k)) for k, part in enumerate(_PARTS)]
             for name, part in parts:
                 _write_inter(out / name, part, users, items)
+        if content.further is not None:
+            columns = {"item_id:token": pa.array(items, pa.string()), **_fields(content.further)}
+            write_table(out / f"{content.name}.item", columns)
         write_yaml(out / f"{content.name}.yaml", _config(content), "RecBole: config_file_list=[this file]")
 
     def read_back(self, out: Path, items: ItemMap, manifest: Mapping[str, Any]) -> Iterator[Entry]:
@@ -118,6 +129,36 @@ def _write_inter(path: Path, inter: Interactions, users: list[str], items: list[
     write_plain_table(path, columns)
 
 
+def _fields(table: pa.Table) -> dict[str, pa.Array]:
+    """Columns of the catalog under their names and RecBole's types.
+
+    Raises:
+        UsageError: a name that another file of RecBole has, or tokens that it could not tell apart.
+    """
+    columns: dict[str, pa.Array] = {}
+    for name in table.column_names:
+        if name in _TAKEN:
+            raise UsageError(
+                f"RecBole reads {name!r} from another file.", hint="Leave it out of --fields, or rename it."
+            )
+        column = table[name].combine_chunks()
+        if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+            columns[f"{name}:token_seq"] = pa.array(_sequences(name, column.to_pylist()), pa.string())
+        else:
+            columns[f"{name}:{'token' if pa.types.is_string(column.type) else 'float'}"] = column
+    return columns
+
+
+def _sequences(name: str, lists: list[list[str] | None]) -> list[str]:
+    own = {token for tokens in lists for token in tokens or []}
+    if len({token.replace(" ", "_") for token in own}) < len(own):
+        raise UsageError(
+            f"Tokens of {name!r} differ in spaces and underscores only: RecBole could not tell them apart.",
+            hint="Rename them, or leave the field out of --fields.",
+        )
+    return [" ".join(token.replace(" ", "_") for token in tokens or []) for tokens in lists]
+
+
 def _config(content: Content) -> dict[str, Any]:
     inter = content.interactions
     columns = ["user_id", "item_id", "timestamp"]
@@ -133,6 +174,7 @@ def _config(content: Content) -> dict[str, Any]:
         "load_col": {
             "inter": columns,
             "itememb": ["iid", "item_emb"],
+            **({"item": ["item_id", *content.further.column_names]} if content.further is not None else {}),
         },
         "additional_feat_suffix": ["itememb"],
         "alias_of_item_id": ["iid"],

@@ -12,6 +12,7 @@ import numpy as np
 from mmfeat.export import user_split
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap, Rows
+from mmfeat.export.fields import values_of
 from mmfeat.export.files import write_json
 from mmfeat.export.interactions import refuse_fewer
 from mmfeat.schemas.errors import UsageError
@@ -31,10 +32,11 @@ class UniMP(Exporter):
     ``item_last_...`` of it. ``UniMP/mmrec.py:564-571`` adds 512 and 32 such tokens, and a code beyond them
     would be cut into letters, so it is refused.
 
-    ``meta_all.json`` has ``category``, ``price``, ``brand`` and ``title``; an empty text is "Unknown" there
-    (lines 308-316). ``train_users.json``, ``eval_users.json`` and ``test_users.json`` have a list of
-    ``[item]`` by user, in time order. The split is by user, as in lines 234-242 of
-    ``data/data_preprocess_multimodal_full.py``: 80, 10 and 10 percent, drawn at random and always the same.
+    ``meta_all.json`` has ``category`` (the catalog's ``categories``, joined by spaces, as UniMP joins them),
+    ``price``, ``brand`` and ``title``; an empty text is "Unknown" there (lines 308-316).
+    ``train_users.json``, ``eval_users.json`` and ``test_users.json`` have a list of ``[item]`` by user, in
+    time order. The split is by user, as in lines 234-242 of ``data/data_preprocess_multimodal_full.py``: 80,
+    10 and 10 percent, drawn at random and always the same.
     """
 
     name = "unimp"
@@ -65,7 +67,7 @@ class UniMP(Exporter):
         assert inter is not None, "interactions are required"
         codes = (row for block in content.features["codes"].blocks() for row in block.tolist())
         write_json(out / CODES, {str(k): ",".join(map(str, row)) for k, row in enumerate(codes)})
-        write_json(out / "meta_all.json", {str(k): _meta(title) for k, title in enumerate(content.titles)})
+        write_json(out / "meta_all.json", {str(k): meta for k, meta in enumerate(_meta(content))})
         sequences = [[[item] for item in met.tolist()] for _, met in inter.sequences()]
         for part, users in user_split.draw(len(sequences)).items():
             write_json(out / _FILES[part], {inter.user_ids[user]: sequences[user] for user in users})
@@ -95,5 +97,12 @@ def _refuse_other_codes(rows: Rows) -> None:
             )
 
 
-def _meta(title: str | None) -> dict[str, str]:
-    return {"category": "", "price": "", "brand": "", "title": title or ""}
+def _meta(content: Content) -> Iterator[dict[str, Any]]:
+    """What UniMP knows of each item: empty texts for what is not known."""
+    items = len(content.ids)
+    names = ("categories", "price", "brand", "title")
+    for categories, *known in zip(*(values_of(content.fields, name, items) for name in names), strict=True):
+        category = " ".join(categories) if isinstance(categories, list) else categories
+        price, brand, title = known
+        meta = {"category": category, "price": price, "brand": brand, "title": title}
+        yield {name: "" if value is None else value for name, value in meta.items()}
