@@ -18,6 +18,7 @@ ENTRY_POINT_GROUP = "mmfeat.exporters"
 _FORMATS = {
     "a-llmrec": "mmfeat.export.formats.a_llmrec:ALLMRec",
     "alpharec": "mmfeat.export.formats.alpharec:AlphaRec",
+    "clamr": "mmfeat.export.formats.clamr:CLaMR",
     "cornac": "mmfeat.export.formats.cornac:Cornac",
     "dff": "mmfeat.export.formats.dff:DFF",
     "dgvae": "mmfeat.export.formats.dgvae:DGVAE",

@@ -7,6 +7,7 @@ import pickle
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import torch
 from readers_a import raw_ids
 
@@ -63,4 +64,23 @@ def read_universalrag(folder: Path):
     return {"item": imgfeats, "caption": imgcapfeats}
 
 
-READERS_D = {"dff": read_dff, "pigeon": read_pigeon, "universalrag": read_universalrag}
+def read_clamr(folder: Path):
+    """``load_from_disk`` (src/main.py:296) and ``MultimodalCollator`` (src/multimodal_collator.py:71-98)."""
+    (split,) = json.loads((folder / "dataset_dict.json").read_text())["splits"]
+    state = json.loads((folder / split / "state.json").read_text())
+    rows = []
+    for entry in state["_data_files"]:
+        with pa.memory_map(str(folder / split / entry["filename"])) as file:
+            rows += pa.ipc.open_stream(file).read_all().to_pylist()
+    assert all(row.get("query") is None for row in rows)
+    found = {"ocr": {}, "description": {}, "asr": {}}
+    for row in rows:
+        for m in ("video", *found):
+            value = row.get("images" if m == "video" else m)
+            if value is None or (isinstance(value, list) and len(value) == 0):
+                continue
+            found[m][row["video_id"]] = value
+    return found
+
+
+READERS_D = {"clamr": read_clamr, "dff": read_dff, "pigeon": read_pigeon, "universalrag": read_universalrag}

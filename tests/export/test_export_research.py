@@ -419,3 +419,28 @@ def test_universalrags_texts_have_no_captions(tmp_path):
     )
     with pytest.raises(UsageError, match="A text has no caption"):
         export(make_input("universalrag", IDS), request)
+
+
+# -- CLaMR
+
+
+def test_clamr_lists_frames_and_leaves_out_what_a_video_lacks(tmp_path):
+    data = make_input("clamr", IDS, WITHOUT_B)
+    options = {"split": "train", "frames": 2, "frame": "toys/{item_id}-{frame}.png"}
+    export(data, Request("clamr", tmp_path / "toys", features={"asr": "asr"}, options=options))
+    with pa.memory_map(str(next((tmp_path / "toys" / "train").glob("*.arrow")))) as file:
+        rows = pa.ipc.open_stream(file).read_all().to_pylist()
+    assert [row["asr"] for row in rows[:3]] == ["asr of a", None, "asr of c"]
+    nothing = {"query": None, "query_type": None, "ocr": None, "description": None}
+    assert rows[0].items() >= (nothing | {"video_id": "a", "title": "Title of a"}).items()
+    assert rows[0]["images"] == ["toys/a-0.png", "toys/a-1.png"]
+    assert verify(tmp_path / "toys").ok
+
+
+@pytest.mark.parametrize("bad", [{"frames": -1}, {"frame": "{item_id}.jpg"}, {"frame": "{frame}.jpg"}])
+def test_clamr_refuses_frames_that_tell_nothing_apart(tmp_path, bad):
+    with pytest.raises(UsageError, match="frame"):
+        export(
+            make_input("clamr", IDS),
+            Request("clamr", tmp_path / "out", features=every_role("clamr"), options=bad),
+        )

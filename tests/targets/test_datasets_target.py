@@ -95,3 +95,18 @@ def test_what_the_library_writes_is_read_with_its_pictures(tmp_path, form):
     read = {i["item_id"]: read_media(i["cover"], 100).data for i in items if i["cover"]}
     assert read == {row["id"]: row["image"]["bytes"] for row in rows if row["image"]}
     assert read_media(items[6]["photos"][0], 100).data == b"photo 6"
+
+
+def test_clamrs_split_is_loaded_by_its_name_with_null_where_a_video_lacks_a_text(tmp_path, ids):
+    mask = np.arange(len(ids)) % 3 > 0
+    roles = {role: role for role in ("ocr", "description", "asr")}
+    export(
+        make_input("clamr", ids, mask),
+        Request("clamr", tmp_path / "sample", features=roles, options={"frames": 2}),
+    )
+    dataset = load_from_disk(tmp_path / "sample")["test"]
+    assert dataset["video_id"][:] == ids
+    for role in roles:
+        texts = zip(ids, mask, dataset[role][:], strict=True)
+        assert all(text == (f"{role} of {item_id}" if ok else None) for item_id, ok, text in texts)
+    assert dataset[4]["images"] == [f"{ids[4]}_frame_0.jpg", f"{ids[4]}_frame_1.jpg"]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -15,7 +16,9 @@ import pytest
 import torch
 from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
 
+from mmfeat.datasets.base import build_items
 from mmfeat.export import Request, export
+from mmfeat.schemas.catalog import Column
 
 np.float_, np.complex_, np.unicode_ = np.float64, np.complex128, np.str_
 
@@ -161,3 +164,22 @@ def test_a_sequential_model_trains_on_the_histories_of_a_unisrec_export(tmp_path
     trainer = get_trainer(dataset.config["MODEL_TYPE"], "SASRec")(dataset.config, model)
     trainer.fit(train, valid, saved=False, show_progress=False)
     assert np.isfinite(trainer.train_loss_dict[0])
+
+
+def test_fields_are_recboles_tokens_sequences_and_numbers(tmp_path, load, sample_for, ids):
+    values = {
+        "brand": {i: f'Brand "{k % 3}"' for k, i in enumerate(ids[1:])},
+        "price": {i: k + 0.5 for k, i in enumerate(ids)},
+        "tags": {i: ["all of them", f"tag {k}"] for k, i in enumerate(ids[:-1])},
+    }
+    columns = [Column("brand", "text"), Column("price", "number"), Column("tags", "text", several=True)]
+    data = replace(sample_for("recbole"), items=build_items(ids, values, columns))
+    export(data, Request("recbole", tmp_path / "sample", fields=["brand", "price", "tags"]))
+    dataset = load(tmp_path / "sample", "BPR")
+    numbers = [dataset.token2id("item_id", i) for i in ids]
+    rows = dataset.get_item_feature().set_index("item_id").loc[numbers]
+    assert rows["price"].tolist() == [values["price"][i] for i in ids]
+    brands = dataset.id2token("brand", rows["brand"].to_numpy().astype(int))
+    assert list(brands) == ["[PAD]", *values["brand"].values()]
+    tags = [list(dataset.id2token("tags", row)) if len(row) else [] for row in rows["tags"]]
+    assert tags == [["all_of_them", f"tag_{k}"] for k in range(len(ids) - 1)] + [[]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,8 +20,7 @@ class HuggingFace(Exporter):
     """What ``datasets.load_from_disk`` reads: an Arrow stream and two JSON files.
 
     Columns are ``item_id`` and one per feature, null where it is missing, and the fields that ``--fields``
-    names. Written without the
-    library, which infers its own column types from the stream.
+    names. Written without the library, which infers its own column types from the stream.
     """
 
     name = "hf"
@@ -34,23 +33,33 @@ class HuggingFace(Exporter):
 
     def write(self, out: Path, content: Content) -> None:
         """The stream, block by block."""
-        with pa.ipc.new_stream(out / FILE, item_schema(content)) as writer:
-            for batch in item_batches(content):
-                writer.write_table(batch)
-        write_json(out / "dataset_info.json", {"description": f"{content.name}: item features"})
-        state: dict[str, Any] = {
-            "_data_files": [{"filename": FILE}],
-            "_fingerprint": "mmfeat",
-            "_format_columns": None,
-            "_format_kwargs": {},
-            "_format_type": None,
-            "_output_all_columns": False,
-            "_split": None,
-        }
-        write_json(out / "state.json", state)
+        write_dataset(out, f"{content.name}: item features", item_schema(content), item_batches(content))
 
     def read_back(self, out: Path, items: ItemMap, manifest: Mapping[str, Any]) -> Iterator[Entry]:
         """By the ``item_id`` of each row."""
-        with pa.OSFile(str(out / FILE)) as file:
-            for batch in pa.ipc.open_stream(file):
-                yield from entries(batch, list(manifest["features"]))
+        for batch in read_dataset(out):
+            yield from entries(batch, list(manifest["features"]))
+
+
+def write_dataset(folder: Path, description: str, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """What ``Dataset.save_to_disk`` makes of these rows."""
+    with pa.ipc.new_stream(folder / FILE, schema) as writer:
+        for table in tables:
+            writer.write_table(table)
+    write_json(folder / "dataset_info.json", {"description": description})
+    state: dict[str, Any] = {
+        "_data_files": [{"filename": FILE}],
+        "_fingerprint": "mmfeat",
+        "_format_columns": None,
+        "_format_kwargs": {},
+        "_format_type": None,
+        "_output_all_columns": False,
+        "_split": None,
+    }
+    write_json(folder / "state.json", state)
+
+
+def read_dataset(folder: Path) -> Iterator[pa.RecordBatch]:
+    """The rows of :func:`write_dataset`."""
+    with pa.OSFile(str(folder / FILE)) as file:
+        yield from pa.ipc.open_stream(file)
