@@ -111,7 +111,7 @@ def csr(rows: np.ndarray, columns: np.ndarray, shape: tuple[int, int]) -> bytes:
 
 
 def write_plain(path: Path, value: Any) -> None:
-    """Dicts, lists, tuples, integers and texts; NumPy's vectors of numbers as lists."""
+    """Dicts, lists, tuples, numbers and texts; NumPy's vectors of numbers as lists."""
     path.write_bytes(_START + _plain(value) + pickle.STOP)
 
 
@@ -210,6 +210,8 @@ def _plain(value: Any) -> bytes:
         case Mapping():
             pairs = b"".join(_plain(key) + _plain(item) for key, item in value.items())
             return pickle.EMPTY_DICT + pickle.MARK + pairs + pickle.SETITEMS
+        case float():
+            return pickle.BINFLOAT + struct.pack(">d", value)
         case tuple():
             return _tuple(*map(_plain, value))
         case Sequence():

@@ -4,15 +4,18 @@ import ast
 import gzip
 import json
 import math
+import pickle
 from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
 import yaml
 from echo import every_role, make_input
 from export_readers import recbole_table
+from interaction_rows import interactions_of
 
 from mmfeat.datasets.base import build_items
 from mmfeat.export import ExportInput, Request, export, verify
@@ -208,3 +211,32 @@ def test_unimp_knows_what_the_catalog_does_and_has_empty_texts_for_the_rest(tmp_
         "title": "A cup",
     }
     assert found["3"] == {"category": "", "price": "", "brand": "", "title": ""}
+
+
+def test_mmm4recs_baselines_get_categories_and_times(tmp_path):
+    days = [
+        ("u", "007", 3),
+        ("u", "1e5", 4),
+        ("u", "ü/1", 12),
+        ("v", "ü/1", 1),
+        ("v", "007", 5),
+        ("v", "1e5", 6),
+    ]
+    log = interactions_of((user, item, day * 86_400_000) for user, item, day in days)
+    data = replace(make_input("mmm4rec", IDS, interactions=log), items=CATALOG)
+    export(data, Request("mmm4rec", tmp_path / "toys", options={"categories": "categories"}))
+    categories = torch.load(tmp_path / "toys" / "cat.pt", weights_only=True)
+    assert categories.dtype == torch.int64
+    assert categories.tolist() == [[0, 0], [1, 1], [0, 0], [1, 0]]
+    assert json.loads((tmp_path / "toys" / "categories.json").read_text()) == ["Home", "Cups and mugs"]
+    with (tmp_path / "toys" / "max_interval.bin").open("rb") as file:
+        assert pickle.load(file) == pytest.approx(math.log2(8 * 86_400 + 1))
+    with (tmp_path / "toys" / "date_range.bin").open("rb") as file:
+        assert pickle.load(file) == (1, 12)
+    assert verify(tmp_path / "toys").ok
+
+
+def test_mmm4rec_refuses_categories_that_no_item_has(tmp_path):
+    data = replace(make_input("mmm4rec", IDS), items=build_items(IDS, {}, COLUMNS))
+    with pytest.raises(UsageError, match="No item has anything in the field 'tags'"):
+        export(data, Request("mmm4rec", tmp_path / "out", options={"categories": "tags"}))
