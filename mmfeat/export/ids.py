@@ -33,13 +33,11 @@ class OwnIds(BaseModel):
         first: the number of the first item, and of the first user, with ``index``.
         ids: ``raw``: the dataset's own ids. ``index``: items (and users) are numbered, as
             ``internal_id`` of the id maps says.
-        in_order: whether they are numbered in the order of the id maps, which say the numbers then.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     first: ClassVar[int] = 0
-    in_order: ClassVar[bool] = True
     ids: Literal["raw", "index"] = "raw"
 
 
@@ -69,7 +67,7 @@ def bases(exporter: Exporter, options: BaseModel) -> tuple[int | None, int | Non
 
     None where the target goes by raw ids.
     """
-    if isinstance(options, OwnIds) and options.ids == "index" and options.in_order:
+    if isinstance(options, OwnIds) and options.ids == "index":
         return options.first, options.first
     return exporter.id_base, exporter.user_base
 

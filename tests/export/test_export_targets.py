@@ -5,7 +5,6 @@ import re
 from dataclasses import replace
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import readers_a

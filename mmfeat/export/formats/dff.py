@@ -40,12 +40,6 @@ class Options(BaseModel):
     numbers: Literal["own", "new"] = "own"
 
 
-class Options(NumberOptions):
-    """See :class:`NumberOptions`; the order of the numbers is the target's."""
-
-    in_order: ClassVar[bool] = False
-
-
 class DFF(Exporter):
     """``features/all_layers_tensor.pt`` and ``NAME_pairs.tsv``, for ``root_data_dir`` = the parent folder.
 
