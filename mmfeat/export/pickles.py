@@ -205,6 +205,8 @@ def _plain(value: Any) -> bytes:
             return pickle.BINUNICODE + struct.pack("<I", len(text)) + text
         case int():
             return pickle.BININT + struct.pack("<i", value)
+        case float():
+            return pickle.BINFLOAT + struct.pack(">d", value)
         case np.ndarray():
             return pickle.EMPTY_LIST + pickle.MARK + _numbers(value) + pickle.APPENDS
         case Mapping():

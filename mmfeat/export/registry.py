@@ -29,6 +29,7 @@ _FORMATS = {
     "grid": "mmfeat.export.formats.grid:GRID",
     "hf": "mmfeat.export.formats.hf:HuggingFace",
     "hllm": "mmfeat.export.formats.hllm:HLLM",
+    "hm4sr": "mmfeat.export.formats.hm4sr:HM4SR",
     "iisan": "mmfeat.export.formats.iisan:IISAN",
     "lc-rec": "mmfeat.export.formats.lc_rec:LCRec",
     "mllm-msr": "mmfeat.export.formats.mllm_msr:MLLMMSR",

@@ -189,7 +189,7 @@ def settle(request: Request, exporter: Exporter) -> Terms:
     if request.fields and not exporter.further:
         raise UsageError(
             f"{exporter.name} has no place for further columns.",
-            hint="Leave --fields out, or export to parquet, hf or recbole.",
+            hint="Leave --fields out, or export to parquet, hf, hllm or recbole.",
         )
     missing.check(exporter, request.missing)
     options = _options(exporter, request.options or {})

@@ -25,7 +25,7 @@ from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn, FeatureSet
 from mmfeat.schemas.spec import FeatureSpec, Weights
 
 # Options without which a format has no use for a sample this small.
-OPTIONS = {"dgvae": {"min_df": 1, "max_df": 1.0}}
+OPTIONS = {"dgvae": {"min_df": 1, "max_df": 1.0}, "hm4sr": {"categories": "title"}}
 
 SOURCES = {"image": "cover", "audio": "audio", "text": "title"}
 SHAPES: dict[Kind, tuple[int, ...]] = {"vector": (8,), "vectors": (3, 8), "codes": (4,), "text": ()}

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
+import torch
 
 
 def read_mmssl(folder: Path):
@@ -72,4 +73,23 @@ def read_hllm(folder: Path):
     }
 
 
-READERS_E = {"hllm": read_hllm, "mmssl": read_mmssl}
+def read_hm4sr(folder: Path):
+    """RecBole's numbers of items, from 1 in the order of the file, and ``HM4SR.__init__``'s three tensors."""
+    frame = pd.read_csv(folder / f"{folder.name}.inter", delimiter="\t", dtype=str, engine="python")
+    assert list(frame.columns) == ["user_id:token", "item_id:token", "timestamp:float"]
+    _, tokens = pd.factorize(frame["item_id:token"])
+    ids = pq.read_table(folder / "id_map.parquet").to_pydict()
+    raw = dict(zip(map(str, ids["internal_id"]), ids["item_id"], strict=True))
+    found = {}
+    for role, name in (("text", "txt_emb.pt"), ("image", "img_emb.pt")):
+        table = torch.nn.Embedding.from_pretrained(torch.load(folder / name))
+        assert table.weight.shape == (len(tokens) + 1, 768) and not table.weight[0].any()
+        found[role] = {raw[token]: table.weight[k].numpy() for k, token in enumerate(tokens, start=1)}
+    marks = torch.load(folder / "cat.pt").float()
+    assert len(marks) == len(tokens) + 1 and not marks[0].any()
+    with (folder / "interval_num").open("rb") as file:
+        assert type(pickle.load(file)) is float
+    return found
+
+
+READERS_E = {"hllm": read_hllm, "hm4sr": read_hm4sr, "mmssl": read_mmssl}

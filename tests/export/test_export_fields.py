@@ -8,6 +8,7 @@ import pickle
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -69,6 +70,20 @@ def test_fields_that_are_asked_for_are_further_columns(tmp_path, format: str):
     assert table["brand"].to_pylist() == ["Zoë", "Acme"]
     assert read_manifest(out)["fields"] == ["price", "tags", "brand"]
     assert verify(out).ok
+
+
+def test_hllm_chooses_its_text_keys_among_fields_too(tmp_path):
+    items = build_items(IDS, VALUES | {"title": {i: f"Title of {i}" for i in IDS}}, COLUMNS)
+    data = replace(make("hllm"), items=items)
+    export(data, Request("hllm", tmp_path / "toys", fields=["title", "tags", "price", "brand"]))
+    frame = pd.read_csv(tmp_path / "toys" / "information" / "toys.csv", dtype={"item_id": str})
+    assert list(frame.columns) == ["item_id", "title", "tags", "price", "brand", "the_text"]
+    rows = frame.set_index("item_id").T.to_dict()
+    assert rows["007"] == {
+        "title": "Title of 007", "tags": "x, y", "price": 12, "brand": "Acme", "the_text": "the_text of 007"
+    }  # fmt: skip
+    assert str(rows["1e5"]["tags"]) == str(rows["1e5"]["brand"]) == "nan"
+    assert verify(tmp_path / "toys").ok
 
 
 def test_an_export_without_fields_says_nothing_of_them(tmp_path):

@@ -68,6 +68,8 @@ def test_a_vector_of_numbers_loads_as_a_list_of_pythons_own(tmp_path):
     found = loaded(tmp_path / "p")
     assert found == [[-1, 2**31 - 1], [0.5, -1e300], []] == pickles.read_plain(tmp_path / "p")
     assert [type(number) for part in found for number in part] == [int, int, float, float]
+    pickles.write_plain(tmp_path / "one", 0.1)
+    assert loaded(tmp_path / "one") == 0.1 == pickles.read_plain(tmp_path / "one")
 
 
 def test_a_dict_of_arrays_loads_as_it_was_and_is_read_without_loading(tmp_path):

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+import torch
 from echo import (
     OPTIONS,
     assert_echo,
@@ -50,12 +51,12 @@ def test_a_split_that_leaves_a_user_without_training_is_refused_by_name(tmp_path
     export(data, Request(format, tmp_path / "out", split="leave-one-out"))
 
 
-@pytest.mark.parametrize("format", ["rearm", "mmhcl", "mmssl", "alpharec", "pixelrec"])
+@pytest.mark.parametrize("format", ["rearm", "mmhcl", "mmssl", "alpharec", "pixelrec", "hm4sr"])
 def test_items_that_a_target_would_not_count_stay_out(tmp_path, format):
     met = make_interactions([i for i in IDS if i != "c"])
     report = export(
         make_input(format, IDS, interactions=met),
-        Request(format, tmp_path / "out", features=every_role(format)),
+        Request(format, tmp_path / "out", features=every_role(format), options=OPTIONS.get(format)),
     )
     assert (report.items, report.left_out) == (5, 1)
     found = READERS[format](tmp_path / "out")
@@ -444,3 +445,68 @@ def test_clamr_refuses_frames_that_tell_nothing_apart(tmp_path, bad):
             make_input("clamr", IDS),
             Request("clamr", tmp_path / "out", features=every_role("clamr"), options=bad),
         )
+
+
+# -- HM4SR
+
+GENRES = pa.table(
+    {
+        "item_id": IDS,
+        "categories": [["toys", "red"], ["red"], [], None, ["toys"], ["ü"]],
+        "brand": ["A", "B", "A", None, "B", "A"],
+        "price": [1.0] * 6,
+    }
+)
+
+
+def hm4sr(out, met, **options):
+    data = replace(make_input("hm4sr", IDS, interactions=met), items=GENRES)
+    return export(data, Request("hm4sr", out, options=options))
+
+
+def test_hm4sr_gets_ones_at_each_items_categories(tmp_path):
+    hm4sr(tmp_path / "lists", make_interactions(IDS))
+    marks = torch.load(tmp_path / "lists" / "cat.pt")
+    # toys, red and ü; the pad row and items without any are zeros.
+    assert marks.tolist() == [[0, 0, 0], [1, 1, 0], [0, 1, 0], [0, 0, 0], [0, 0, 0], [1, 0, 0], [0, 0, 1]]
+    hm4sr(tmp_path / "texts", make_interactions(IDS), categories="brand")
+    marks = torch.load(tmp_path / "texts" / "cat.pt")
+    assert marks.tolist() == [[0, 0], [1, 0], [0, 1], [1, 0], [0, 0], [0, 1], [1, 0]]
+
+
+@pytest.mark.parametrize(
+    ("field", "why"), [("category", "the items have none"), ("price", "No item has a text")]
+)
+def test_hm4sr_refuses_categories_that_there_are_not_and_says_which_there_are(tmp_path, field, why):
+    with pytest.raises(UsageError, match=why) as caught:
+        hm4sr(tmp_path / "out", make_interactions(IDS), categories=field)
+    assert "--option categories=FIELD" in caught.value.hint
+
+
+def test_hm4sr_has_a_place_for_the_longest_time_between_two_interactions_of_a_user(tmp_path):
+    met = interactions(
+        *[("u", i, k) for k, i in enumerate("abcdef")], ("v", "a", 1), ("v", "b", 31), ("v", "c", 33)
+    )
+    hm4sr(tmp_path / "out", met)
+    with (tmp_path / "out" / "interval_num").open("rb") as file:
+        place = pickle.load(file)
+    times = torch.tensor([DAY // 1000, 31 * DAY // 1000], dtype=torch.float)
+    assert place >= torch.log2(times[1:] - times[:-1] + 1).item()
+    assert place == pytest.approx(np.log2(30 * 86_400 + 1))
+
+
+def test_hm4sr_is_told_to_leave_no_user_or_item_out(tmp_path):
+    import yaml
+
+    hm4sr(tmp_path / "out", make_interactions(IDS))
+    found = yaml.safe_load((tmp_path / "out" / "out.yaml").read_text())
+    assert found == {"user_inter_num_interval": "[1,inf)", "item_inter_num_interval": "[1,inf)"}
+
+
+def test_an_hm4sr_file_that_was_sorted_by_time_fails_verify(tmp_path):
+    met = interactions(("u", "c", 1), ("u", "a", 2), ("u", "b", 3))
+    hm4sr(tmp_path / "toys", met)
+    path = tmp_path / "toys" / "toys.inter"
+    frame = pd.read_csv(path, sep="\t").sort_values("timestamp:float")
+    frame.to_csv(path, sep="\t", index=False)
+    assert {p.kind: p.count for p in verify(tmp_path / "toys").problems} == {"file": 1, "echo": 6}

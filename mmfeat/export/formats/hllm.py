@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from pyarrow import csv as arrow_csv
 
 from mmfeat.export.base import Exporter, Kind, Policy
@@ -28,8 +29,8 @@ class HLLM(Exporter):
     ``dataset/NAME.csv`` (for ``data_path`` and ``dataset``) has ``item_id,user_id,timestamp``, times in
     seconds, of which its models take year, month and so on; where times are not known, the position in the
     dataset's order. ``information/NAME.csv`` (``text_path``) has ``item_id``, the dataset's ``title`` and
-    ``description``, and a column for every exported text, under the feature's name: ``text_keys`` chooses
-    among them.
+    ``description``, the fields that ``--fields`` asks for (lists as texts, joined by commas), and a column
+    for every exported text, under the feature's name: ``text_keys`` chooses among them.
 
     The rule is that of ``code/REC/data/dataload.py`` (interactions) and of ``load_content`` in
     ``code/REC/data/dataset/trainset.py`` and ``batchset.py``: pandas reads the texts by its defaults,
@@ -42,6 +43,7 @@ class HLLM(Exporter):
     title = "HLLM"
     systems = ("HLLM", "Molar")
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
+    further = True
     interactions = "required"
     missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "drop")
     refusals: ClassVar[Mapping[Policy, str]] = {
@@ -78,8 +80,9 @@ class HLLM(Exporter):
         write_interactions(path, content, times, np.arange(len(inter)))
         texts = {"title": content.titles, "description": content.descriptions}
         known = {key: pa.array(found, pa.string()) for key, found in texts.items() if any(found)}
+        further = {} if content.further is None else _cells(content.further)
         made = {name: pa.array(list(rows.texts()), pa.string()) for name, rows in content.features.items()}
-        columns = {"item_id": content.options.tokens(content.ids), **known, **made}
+        columns = {"item_id": content.options.tokens(content.ids), **known, **further, **made}
         write_table(out / TEXTS / f"{content.name}.csv", columns, separator=",")
 
     def read_back(self, out: Path, items: ItemMap, manifest: Mapping[str, Any]) -> Iterator[Entry]:
@@ -96,6 +99,15 @@ class HLLM(Exporter):
         for name in names:
             found = zip(ids, table[name].to_pylist(), strict=True)
             yield from (Entry(name, item_id, text) for item_id, text in found if text)
+
+
+def _cells(table: pa.Table) -> dict[str, pa.Array]:
+    """Columns as a CSV file holds them: lists of texts as one text each."""
+    columns = {name: table[name].combine_chunks() for name in table.column_names}
+    return {
+        name: pc.binary_join(column, ", ") if pa.types.is_list(column.type) else column
+        for name, column in columns.items()
+    }
 
 
 def _refuse_lost(name: str, ids: list[str], rows: Rows) -> None:
