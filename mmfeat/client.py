@@ -177,6 +177,28 @@ class Client:
             ).json()
         return Hits(answer["version"], tuple(Hit(**hit) for hit in answer["hits"]), answer.get("recall"))
 
+    def fields(
+        self,
+        ids: Sequence[str],
+        names: Sequence[str] | None = None,
+        unknown: Literal["error", "mask"] = "error",
+        snapshot: str | None = None,
+    ) -> pa.Table:
+        """What the catalog holds of items: :meth:`mmfeat.FeatureStore.fields` over HTTP.
+
+        A column of which no item asked for has a value is of nulls.
+        """
+        asked = listed(ids, "item id")
+        if not asked:
+            raise UsageError("A lookup takes a list of one or more item ids.")
+        body = {"fields": None if names is None else listed(names, "field")}
+        parts = []
+        for start in range(0, len(asked), _IDS_PER_REQUEST):
+            some = {"ids": asked[start : start + _IDS_PER_REQUEST], "unknown": unknown, "snapshot": snapshot}
+            answer = self._ask("POST", "/v1/items", json=body | some).json()
+            parts.append(pa.table({"item_id": answer["ids"], **answer["fields"]}))
+        return pa.concat_tables(parts, promote_options="default")
+
     def features(self, snapshot: str | None = None) -> list[dict[str, Any]]:
         """Every feature version: ``version``, ``current``, ``kind``, ``dims``, counts by status."""
         found: list[dict[str, Any]] = self._ask("GET", "/v1/features", params=_of(snapshot)).json()[

@@ -13,7 +13,7 @@ import numpy as np
 
 from mmfeat.fork_proxy import ForkProxy, fork_safe
 from mmfeat.queries import QueryEncoders
-from mmfeat.schemas.errors import StoreError, UnknownItems, UsageError
+from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.notebook import table
 from mmfeat.schemas.spec import FeatureSpec
@@ -159,16 +159,10 @@ class FeatureStore:
             UnknownItems: ids that the catalog does not hold.
             UsageError: a column that there is not, or that holds media.
         """
-        from mmfeat.export.fields import Fields
+        from mmfeat.export.fields import fields_of
 
         asked = self.ids if ids is None else listed(ids, "item id")
-        items = self._store.catalog()
-        known = set(items["item_id"].to_pylist())
-        if (strange := [i for i in dict.fromkeys(asked) if i not in known]) and unknown == "error":
-            raise UnknownItems(strange, self.uri)
-        fields = Fields(items, asked)
-        found = fields.table(list(fields) if names is None else listed(names, "field"), ["item_id"])
-        return found.add_column(0, "item_id", [asked])
+        return fields_of(self._store.catalog(), asked, names, unknown, self.uri)
 
     @property
     def gone(self) -> list[str]:

@@ -52,6 +52,8 @@ CALLS: dict[str, Any] = {
     "Lifecycle.rollback(features)": lambda s: s.lifecycle.rollback("caption"),
     "Client.lookup(ids)": lambda s: mmfeat.client.Client("http://127.0.0.1:1").lookup("44"),
     "Client.lookup(features)": lambda s: mmfeat.client.Client("http://127.0.0.1:1").lookup(["44"], "caption"),
+    "Client.fields(ids)": lambda s: mmfeat.client.Client("http://127.0.0.1:1").fields("44"),
+    "Client.fields(names)": lambda s: mmfeat.client.Client("http://127.0.0.1:1").fields(["44"], "title"),
     "run(refit)": lambda s: mmfeat.run(job(s), refit="codes"),
     "select_features(names)": lambda s: api.select_features({}, "caption"),
     "Request(features)": lambda s: s.export("parquet", "out", features="caption"),

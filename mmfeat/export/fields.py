@@ -10,8 +10,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.schemas.catalog import ITEM_ID, NUMBER, Column, columns_of
-from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.validation import near
+from mmfeat.schemas.errors import UnknownItems, UsageError
+from mmfeat.schemas.validation import listed, near
 
 #: The values of ``n`` items: texts, None where there is none; a list of texts of each, empty where there is
 #: none; or float64 ``[n]``, NaN where there is none.
@@ -33,7 +33,7 @@ class Fields(Mapping[str, Values]):
         # A table of a caller's own may have columns that no catalog could have.
         columns = columns_of(pa.schema([one for one in items.schema if one.name.isidentifier()]))
         self.columns: dict[str, Column] = {n: one for n, one in columns.items() if not one.is_media}
-        self._items = items
+        self._items, self._ids = items, ids
         self._rows = pc.index_in(pa.array(ids, pa.string()), value_set=items[ITEM_ID].combine_chunks())
 
     def __getitem__(self, name: str) -> Values:
@@ -49,6 +49,12 @@ class Fields(Mapping[str, Values]):
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    def unknown(self) -> list[str]:
+        """Those of the ids that ``items`` lacks, each once."""
+        lacking = pa.array(self._ids, pa.string()).filter(self._rows.is_null())
+        found: list[str] = lacking.unique().to_pylist()
+        return found
 
     def table(self, names: Sequence[str], taken: Sequence[str]) -> pa.Table:
         """The fields ``names``, one row per exported item, null where it has none.
@@ -101,3 +107,19 @@ def _unknown(fields: Mapping[str, Values], name: str) -> UsageError:
         f"The items have no field {name!r}.",
         hint=f"{near(name, list(fields))}There are: {', '.join(fields)}.",
     )
+
+
+def fields_of(
+    items: pa.Table, ids: Sequence[str], names: Sequence[str] | None, unknown: str, place: str
+) -> pa.Table:
+    """``item_id`` and fields of items, in the order asked; see :meth:`mmfeat.FeatureStore.fields`.
+
+    Args:
+        items: the catalog.
+        place: what holds it, for what is said of unknown ids.
+    """
+    fields = Fields(items, ids)
+    if unknown == "error" and (strange := fields.unknown()):
+        raise UnknownItems(strange, place)
+    found = fields.table(list(fields) if names is None else listed(names, "field"), [ITEM_ID])
+    return found.add_column(0, ITEM_ID, [pa.array(ids, pa.string())])

@@ -19,6 +19,7 @@ _LONGEST_NAME = 512
 Name = Annotated[str, Field(max_length=_LONGEST_NAME)]
 
 _LOOKUP: list[Any] = [{"ids": ["4", "11"], "features": ["title_text"]}]
+_FIELDS: list[Any] = [{"ids": ["4", "11"], "fields": ["title"]}]
 _SEARCH: list[Any] = [
     {"feature": "title_text", "text": "a cup of coffee", "k": 5},
     {"feature": "cover_cnn", "item": "4"},
@@ -44,6 +45,21 @@ class LookupRequest(_Request):
     unknown: Literal["error", "mask"] = Field(
         default="error",
         description="An id that the store does not hold is an error, or a row of status `absent`.",
+    )
+    snapshot: Name | None = Field(default=None, description="Read the store as it was when this was created.")
+
+
+class FieldsRequest(_Request):
+    """What the catalog holds of items in columns of texts and numbers, in the order asked."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": _FIELDS})
+
+    ids: list[str] = Field(min_length=1, description="Item ids, exactly as the dataset writes them.")
+    fields: list[Name] | None = Field(
+        default=None, max_length=MOST_FEATURES, description="Columns; all of texts and numbers if left out."
+    )
+    unknown: Literal["error", "mask"] = Field(
+        default="error", description="An id that the catalog does not hold is an error, or has nulls."
     )
     snapshot: Name | None = Field(default=None, description="Read the store as it was when this was created.")
 

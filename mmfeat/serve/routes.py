@@ -15,6 +15,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.responses import Response
 
+from mmfeat.export.fields import fields_of
+from mmfeat.schemas.catalog import ITEM_ID
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.featureset import json as featureset_json
@@ -113,27 +115,34 @@ def api_router(service: Service) -> APIRouter:
         request = models.LookupRequest(ids=id, features=feature, unknown=unknown, snapshot=snapshot)
         return await answer_lookup(request, accept)
 
-    @router.get("/items", tags=["lookup"], responses=_FIELDS_ANSWERS, summary="Fields of items")
-    async def items(
+    async def answer_fields(request: models.FieldsRequest) -> Response:
+        _refuse_more_than(service.settings.max_ids, len(request.ids), "ids", "one lookup")
+
+        def look_up(view: View) -> bytes:
+            found = fields_of(view.items, request.ids, request.fields, request.unknown, "the catalog")
+            columns = found.drop_columns([ITEM_ID]).to_pydict()
+            body = to_json({"ids": request.ids, "fields": columns})
+            _refuse_too_much(len(body), service.settings.max_answer_bytes)
+            return body
+
+        return Response(await service.ask(look_up, request.snapshot), media_type=JSON)
+
+    @router.post("/items", tags=["lookup"], responses=_FIELDS_ANSWERS, summary="Fields of items")
+    async def items(request: models.FieldsRequest) -> Response:
+        return await answer_fields(request)
+
+    @router.get("/items", tags=["lookup"], responses=_FIELDS_ANSWERS, summary="Fields of a few items")
+    async def few_items(
         id: Annotated[list[str], Query(description="Item id; may be given more than once.", examples=["4"])],
         field: Annotated[
             list[models.Name] | None,
-            Query(
-                description="A column of texts or numbers; all if left out.", max_length=models.MOST_FEATURES
-            ),
+            Query(description="A column of texts or numbers.", max_length=models.MOST_FEATURES),
         ] = None,
         unknown: Literal["error", "mask"] = "error",
         snapshot: SnapshotName = None,
     ) -> Response:
-        _refuse_more_than(service.settings.max_ids, len(id), "ids", "one lookup")
-
-        def look_up(view: View) -> bytes:
-            found = view.features.fields(id, field, unknown).drop_columns(["item_id"])
-            body = to_json({"ids": id, "fields": found.to_pydict()})
-            _refuse_too_much(len(body), service.settings.max_answer_bytes)
-            return body
-
-        return Response(await service.ask(look_up, snapshot), media_type=JSON)
+        request = models.FieldsRequest(ids=id, fields=field, unknown=unknown, snapshot=snapshot)
+        return await answer_fields(request)
 
     @router.post("/search", tags=["search"], responses=_SEARCH_ANSWERS, summary="By vector, item or text")
     async def search(request: models.SearchRequest) -> Response:

@@ -47,6 +47,17 @@ def test_many_ids_are_asked_for_in_parts_and_come_back_as_one(client, opened, mo
     assert found["clip"].status.tolist() == expected["clip"].status.tolist()
 
 
+def test_fields_are_those_of_the_store_also_in_parts(client, opened, monkeypatch):
+    monkeypatch.setattr(mmfeat.client, "_IDS_PER_REQUEST", 3)
+    found = client.fields(IDS, ["title"])
+    assert found.equals(opened.fields(IDS, ["title"]))
+    assert client.fields(["nope"], unknown="mask").to_pylist() == [
+        {"item_id": "nope", "title": None, "description": None}
+    ]
+    with pytest.raises(UnknownItems, match="'nope'"):
+        client.fields(["nope"])
+
+
 def test_searches_give_the_hits_of_the_store_and_their_version(client, opened):
     cover = Path(opened.items.to_pylist()[1]["cover"])
     found = client.search("clip", image=cover, k=2)

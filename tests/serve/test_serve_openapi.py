@@ -26,7 +26,7 @@ def _schema(described: dict[str, Any], name: str) -> dict[str, Any]:
     return {"$ref": f"#/components/schemas/{name}", "components": described["components"]}
 
 
-@pytest.mark.parametrize("name", ["LookupRequest", "SearchRequest"])
+@pytest.mark.parametrize("name", ["LookupRequest", "FieldsRequest", "SearchRequest"])
 def test_every_example_is_a_request(described, name):
     examples = described["components"]["schemas"][name]["examples"]
     assert examples
