@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from echo import column, make_input, spec
+from echo import column, make_input, spec, value
 from interaction_rows import interactions_of
 
 from mmfeat.export import Request, export, listing, verify
@@ -208,3 +208,29 @@ def test_unimp_refuses_codes_that_it_has_no_tokens_for(tmp_path, codes, why, hin
     with pytest.raises(UsageError, match=why) as caught:
         export(replace(data, interactions=ten_users("abcdef")), Request("unimp", tmp_path / "out"))
     assert hint in caught.value.hint
+
+
+# -- MiniOneRec, which reads two formats
+
+
+def test_minionerec_finds_the_codes_and_titles_of_every_item_of_a_history(tmp_path):
+    """``load_dataset`` and ``convert_interactions_to_csv`` (convert_dataset.py:13-118)."""
+    ids = list("cabd")
+    log = interactions(*[(u, i, k) for u in "uv" for k, i in enumerate(sorted(ids))])
+    data = make_input("lc-rec", ids, interactions=log)
+    export(data, Request("lc-rec", tmp_path / "toys", features={"embedding": "embedding", "codes": "codes"}))
+    vectors = make_input("unisrec", ids, interactions=log)
+    export(vectors, Request("unisrec", tmp_path / "u" / "toys", ids_of=tmp_path / "toys"))
+    items = json.loads((tmp_path / "toys" / "toys.item.json").read_text())
+    index = json.loads((tmp_path / "toys" / "toys.index.json").read_text())
+    histories = {}
+    for split in ("train", "valid", "test"):
+        lines = (tmp_path / "u" / "toys" / f"toys.{split}.inter").read_text().splitlines()[1:]
+        for user, history, target in (line.strip().split("\t") for line in lines):
+            histories[split, user] = [int(item) for item in [*history.split(), target]]
+    for user in "01":
+        titles = [items[str(item)]["title"] for item in histories["test", user]]
+        assert titles == ["Title of a", "Title of b", "Title of c", "Title of d"]
+        codes = ["".join(index[str(item)]) for item in histories["test", user]]
+        own = [value(i, "codes", "codes") for i in "abcd"]
+        assert codes == [f"<a_{a}><b_{b}><c_{c}><d_{d}>" for a, b, c, d in own]

@@ -384,6 +384,14 @@ def test_pigeons_scenario_names_its_texts_and_any_one_feature_is_enough(tmp_path
     assert verify(tmp_path / "out").ok
 
 
+def test_pigeon_gets_an_empty_text_where_that_is_asked_for(tmp_path):
+    request = Request("pigeon", tmp_path / "out", features={"semantics": "semantics"}, missing="empty")
+    export(make_input("pigeon", IDS, WITHOUT_B), request)
+    found = np.load(tmp_path / "out" / "sticker_semantics.npy", allow_pickle=True)
+    assert found[:3].tolist() == ["semantics of a", "", "semantics of c"]
+    assert verify(tmp_path / "out").ok
+
+
 # -- UniversalRAG
 
 

@@ -45,7 +45,7 @@ class Pigeon(Exporter):
         Role("dino", media=("image",), required=False, what="all_dino_feats.npy"),
         Role("semantics", kind="text", required=False, dtype=None, what="a description of each image"),
     )
-    missing: ClassVar[tuple[Policy, ...]] = ("error", "mean", "zero", "drop")
+    missing: ClassVar[tuple[Policy, ...]] = ("error", "mean", "zero", "empty", "drop")
     refusals: ClassVar[Mapping[Policy, str]] = {"mask": "it has a row for every image and no mask"}
     options = Options
 
