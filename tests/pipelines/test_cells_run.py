@@ -1,4 +1,4 @@
-"""Pictures in the cells of a Parquet table are extracted like files, and only what is new is computed."""
+"""Pictures in the cells of Parquet and Arrow tables are extracted like files, and only new ones computed."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import colours
 import pyarrow as pa
 import pyarrow.parquet as pq
+import pytest
 from PIL import Image
 from plugins import on_path, write_plugin
 
@@ -24,34 +25,41 @@ def picture(red: int) -> dict[str, object]:
     return {"bytes": file.getvalue(), "path": f"{red}.png"}
 
 
-def write(path: Path, reds: dict[str, int | None]) -> None:
+def write(folder: Path, adapter: str, reds: dict[str, int | None]) -> None:
     cells = [None if red is None else picture(red) for red in reds.values()]
     table = pa.table({"item_id": list(reds), "image": pa.array(cells, KIND)})
-    pq.write_table(table, path, row_group_size=3)
+    folder.mkdir(exist_ok=True)
+    if adapter == "table":
+        pq.write_table(table, folder / "a.parquet", row_group_size=3)
+        return
+    (folder / "state.json").write_text('{"_data_files": [{"filename": "a.arrow"}]}')
+    with pa.ipc.new_stream(str(folder / "a.arrow"), table.schema) as writer:
+        writer.write_table(table, max_chunksize=3)
 
 
-def extract(folder: Path) -> RunReport:
+def extract(folder: Path, adapter: str) -> RunReport:
     return mmfeat.extract(
-        dataset="table",
-        root=str(folder / "a.parquet"),
+        dataset=adapter,
+        root=str(folder / "items" / "a.parquet" if adapter == "table" else folder / "items"),
         store=str(folder / "store"),
         features=colours.FEATURES,
         resources={"executor": "local", "threads": 1},
     )
 
 
-def test_a_table_of_pictures_is_extracted_and_a_longer_one_computes_what_is_new(tmp_path: Path):
+@pytest.mark.parametrize("adapter", ["table", "huggingface"])
+def test_a_table_of_pictures_is_extracted_and_a_longer_one_computes_what_is_new(tmp_path: Path, adapter: str):
     with on_path(write_plugin(tmp_path / "plugin", colours.POINTS)):
         reds: dict[str, int | None] = {f"i{n}": 10 * n for n in range(8)} | {"none": None}
-        write(tmp_path / "a.parquet", reds)
-        first = extract(tmp_path).features[0]
+        write(tmp_path / "items", adapter, reds)
+        first = extract(tmp_path, adapter).features[0]
         assert (first.ok, first.missing, first.failed) == (8, 1, 0)
-        write(tmp_path / "a.parquet", {"new": 200, **reds, "i3": 201})
-        assert extract(tmp_path).computed == 2
+        write(tmp_path / "items", adapter, {"new": 200, **reds, "i3": 201})
+        assert extract(tmp_path, adapter).computed == 2
         store = mmfeat.open(tmp_path / "store")
         found = store.lookup(["new", "i0", "i3", "i7"], ["colour"])["colour"].matrix
         assert found[:, 0].tolist() == [200, 0, 201, 70]
         store.forget(["i7"], "asked for")
-        again = extract(tmp_path)
+        again = extract(tmp_path, adapter)
         assert (again.computed, again.features[0].up_to_date, again.forgotten) == (0, 9, 1)
     stop_fence()
