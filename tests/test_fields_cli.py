@@ -94,3 +94,10 @@ def test_in_python_a_search_takes_the_same_condition(store):
     opened = mmfeat.open(store)
     assert [hit.item_id for hit in opened.search("clip", item="a", where="price > 20")] == ["b", "d"]
     assert opened.lookup(opened.ids_where("price > 20"), ["clip"]).ids == ["b", "d"]
+
+
+def test_a_condition_that_no_item_fits_shows_nothing_and_is_no_error(run, store):
+    code, out, _ = run("lookup", "--where", "price > 1000", "--fields", "price", "--store", store, "--json")
+    body = json.loads(out)
+    assert (code, body["ids"], body["fields"]) == (0, [], {"price": []})
+    assert run("lookup", "--where", "price > 1000", "--fields", "price", "--store", store)[0] == 0

@@ -14,8 +14,11 @@ import pyarrow.compute as pc
 
 from mmfeat.datasets.base import Cell, Dataset, Note, note_of
 from mmfeat.datasets.media_checks import check_media
-from mmfeat.schemas.catalog import NUMBER, Column, columns_of
+from mmfeat.schemas.catalog import NUMBER, USUAL_COLUMNS, Column, columns_of
 from mmfeat.schemas.notebook import ShortRepr
+
+# Texts of which each item should have its own.
+_OWN_TEXTS = {column.name for column in USUAL_COLUMNS if column.modality == "text"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,9 @@ def _texts(column: Column, ids: list[str], cells: list[list[str]]) -> tuple[Colu
         values=sum(map(len, filled)),
     )
     name = column.name
-    return count, note_of("info", f"same_{name}", f"{name}s that several items have", _listed(same))
+    # Items share a brand or a category as a matter of course.
+    telling = same if name in _OWN_TEXTS else []
+    return count, note_of("info", f"same_{name}", f"{name}s that several items have", _listed(telling))
 
 
 def _media(column: Column, ids: list[str], cells: list[list[str]]) -> tuple[ColumnCount, list[Note]]:

@@ -199,3 +199,10 @@ def test_a_text_that_is_told_to_be_a_number_comes_back_as_it_was_written(value: 
     for text in (str(value), f"0{value}", f"+{value}"):
         if is_plain_number(text):
             assert texts_of(pa.array([number_in(text)]), PRICE).to_pylist() == [text.removeprefix("+")]
+
+
+def test_items_of_one_brand_are_counted_and_no_note_is_made_of_it(tmp_path: Path):
+    put(tmp_path, {"a.csv": "id,title,brand\n1,a,Acme\n2,a,Acme\n"})
+    report = datasets.check(datasets.load("table", tmp_path / "a.csv", fields="all"))
+    assert [(c.column, c.duplicates) for c in report.columns] == [("title", 1), ("brand", 1)]
+    assert {note.code for note in report.notes} == {"columns", "same_title"}
