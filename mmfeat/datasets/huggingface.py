@@ -116,24 +116,38 @@ def _saved(folder: Path, root: Path) -> list[Path]:
             hint="Load it, call flatten_indices() and save it again.",
         )
     listed = state.get("_data_files")
-    names = [one.get("filename") for one in listed if isinstance(one, dict)] if listed else None
-    real_root = str(root.resolve())
+    entries = listed if isinstance(listed, list) else []
+    names = [one.get("filename") for one in entries if isinstance(one, dict)]
     files = [folder / name for name in _names(place, names)]
     for file in files:
         # A state may come from a stranger.
-        if file.suffix != ".arrow" or not is_inside(str(file), real_root):
-            raise DatasetError(f"{place} names {file}, which is no Arrow file of the dataset: refused.")
+        if file.suffix != ".arrow":
+            raise DatasetError(f"{place} names {file}, which is no Arrow file: refused.")
+        _refuse_outside(file, root)
         if not file.is_file():
             raise DatasetError(f"There is no {file}.", hint="Copy the whole folder, or save it again.")
     return files
 
 
+def _refuse_outside(file: Path, root: Path) -> None:
+    """DatasetError for a file that lies elsewhere, links followed.
+
+    In the cache of huggingface_hub a snapshot is a folder of links into ``blobs`` beside ``snapshots``.
+    """
+    repository = root.parent.parent
+    cached = root.parent.name == "snapshots" and (repository / "blobs").is_dir()
+    if not is_inside(str(file), str((repository if cached else root).resolve())):
+        raise DatasetError(
+            f"{file} leads out of {root}: refused.", hint="Copy the dataset with its files: cp -rL."
+        )
+
+
 def _in_splits(root: Path) -> dict[str, list[Path]]:
     """The Parquet files below a folder by their split, each split whole."""
     found: dict[str, list[Path]] = {}
-    real_root = str(root.resolve())
     for file in sorted(root.rglob("*.parquet")):
-        if file.is_file() and is_inside(str(file), real_root):
+        if file.is_file():
+            _refuse_outside(file, root)
             found.setdefault(_split_of(file, root), []).append(file)
     for split, files in found.items():
         _refuse_gaps(split, files)

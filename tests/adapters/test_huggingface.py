@@ -147,7 +147,15 @@ def test_a_state_that_names_files_elsewhere_is_refused(tmp_path: Path, name: str
 
 
 @pytest.mark.parametrize(
-    "state", [b"", b"[]", b'{"_data_files": []}', b'{"_data_files": [{"filename": 3}]}', b"\xff"]
+    "state",
+    [
+        b"",
+        b"[]",
+        b'{"_data_files": 3}',
+        b'{"_data_files": []}',
+        b'{"_data_files": [{"filename": 3}]}',
+        b"\xff",
+    ],
 )
 def test_a_broken_state_is_an_error_that_names_it(tmp_path: Path, state: bytes):
     folder = save(tmp_path / "d", rows("a"))
@@ -253,3 +261,19 @@ def test_what_says_nothing_of_classes_leaves_numbers_as_they_are(tmp_path: Path,
     root = make(tmp_path, "parquet", labelled(said, 1, 0))
     dataset = datasets.load("huggingface", root, columns={"kind": "text"})
     assert list(column(dataset, "kind").values()) == ["1", "0"]
+
+
+def test_a_snapshot_in_the_hubs_cache_is_links_into_its_blobs_and_others_are_refused(tmp_path: Path):
+    snapshot = tmp_path / "datasets--shop" / "snapshots" / "rev"
+    blobs = tmp_path / "datasets--shop" / "blobs"
+    shards(blobs, "x", rows("a"))
+    (blobs / "x-00000-of-00001.parquet").rename(blobs / "8f3a")
+    snapshot.mkdir(parents=True)
+    (snapshot / "train-00000-of-00001.parquet").symlink_to("../../blobs/8f3a")
+    place = media(datasets.load("huggingface", snapshot), "cover")["a"]
+    assert read_media(place, 100).data == b"picture a"
+    shards(tmp_path / "out", "x", rows("a"))
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "test.parquet").symlink_to(tmp_path / "out" / "x-00000-of-00001.parquet")
+    with pytest.raises(DatasetError, match=r"test\.parquet leads out of"):
+        datasets.load("huggingface", tmp_path / "d")
