@@ -268,3 +268,12 @@ def test_a_search_text_is_taken_as_it_is(tmp_path):
 def test_the_record_of_a_run_says_how_the_text_is_made(tmp_path):
     extract(tmp_path, ITEMS, whole=TEXT)
     assert mmfeat.open(tmp_path / "store").spec("whole").composed.template == TEXT["text"]
+
+
+def test_a_column_that_nobody_asked_for_gives_its_name_up_to_a_feature(tmp_path):
+    table = write_table(tmp_path / "items.jsonl", ITEMS)
+    features = {"brand": {"source": "title", "encoder": "digest"}}
+    run(tmp_path / "store", table, dataset={"options": {"fields": "all"}}, features=features)
+    assert list(values(tmp_path, "brand")["a"]) == digest("Kettle")
+    with pytest.raises(ConfigError, match="'brand' has the name of a column"):
+        run(tmp_path / "other", table, dataset=COLUMNS, features=features)

@@ -156,7 +156,10 @@ def _vector_column(features: FeatureSet, name: str) -> FeatureColumn:
 
 def _check_dims(name: str, column: FeatureColumn, dims: int) -> None:
     if not 0 < dims <= column.matrix.shape[1]:
-        raise UsageError(f"{name} has {column.matrix.shape[1]} dims, so {dims} cannot be kept.")
+        raise UsageError(
+            f"{name} has {column.matrix.shape[1]} dims, so {dims} cannot be kept.",
+            hint=f"Give a number from 1 to {column.matrix.shape[1]}.",
+        )
 
 
 def _changed(features: FeatureSet, name: str, values: np.ndarray, step: Step) -> FeatureSet:

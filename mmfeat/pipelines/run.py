@@ -19,7 +19,7 @@ from mmfeat.pipelines.progress import Logged, Reporter, Silent
 from mmfeat.pipelines.record import Recording, recorded, was_killed
 from mmfeat.pipelines.run_report import RunReport
 from mmfeat.pipelines.steps.base import RunContext, Step, steps_of
-from mmfeat.schemas.catalog import columns_of
+from mmfeat.schemas.catalog import USUAL_COLUMNS, Column, columns_of
 from mmfeat.schemas.errors import Interrupted, SpendingCap
 from mmfeat.schemas.job import JobConfig
 from mmfeat.store import Store
@@ -81,7 +81,7 @@ class _Run:
             columns=self.job.dataset.columns,
             **self.job.dataset.said,
         )
-        specs = resolve_all(self.job.features, columns_of(dataset.items.schema))
+        specs = resolve_all(self.job.features, _columns(self.job, dataset))
         for step in self.steps:
             step.check(self.job, specs)
         store = Store.open(self.job.store.uri, create=True)
@@ -152,3 +152,11 @@ class _Run:
         if context.forgotten:
             self.reporter.say(f"{context.forgotten:,} items were forgotten and are left out")
         return listed
+
+
+def _columns(job: JobConfig, dataset: datasets.Dataset) -> dict[str, Column]:
+    """What features can read. A column that nobody asked for gives its name up to a feature: adapters learn
+    to read more of what datasets hold, and jobs were written before that."""
+    asked = {*(column.name for column in USUAL_COLUMNS), *job.dataset.columns}
+    columns = columns_of(dataset.items.schema)
+    return {name: column for name, column in columns.items() if name in asked or name not in job.features}
