@@ -168,3 +168,22 @@ def test_what_it_lacks_is_missing_and_nothing_is_a_row_of_zeros(shop):
     assert [i for i, there in zip(IDS, found["photo"].mask, strict=True) if not there] == UNPICTURED
     for name in ("words", "photo"):
         assert np.linalg.norm(found[name].matrix[found[name].mask], axis=1).min() > 0.9
+
+
+def test_an_export_composes_a_text_of_features_and_fields(shop, tmp_path, run):
+    template = "summary={title?}{brand?: by {}}; {caption}; "
+    words = (
+        "--text",
+        template,
+        "--features",
+        "summary",
+        "--store",
+        shop / "store",
+        "--out",
+        tmp_path / "out",
+    )
+    code, _, err = run("export", "parquet", *words)
+    assert code == 0, err
+    texts = dict(zip(*pq.read_table(tmp_path / "out" / "features.parquet").to_pydict().values(), strict=True))
+    caption = mmfeat.open(shop / "store").lookup(["007"], ["caption"])["caption"].texts[0]
+    assert texts["007"].endswith(f"; {caption}; ") and texts["007"].startswith("Product 0")

@@ -80,6 +80,10 @@ def export(
         int | None,
         typer.Option(min=0, max=console.MOST_SEED, help="Of everything drawn at random [default: 0]."),
     ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=TEMPLATE: a text of several, '{title}: {caption?}', as the feature NAME."),
+    ] = None,
     join: Annotated[
         list[str] | None, typer.Option(help="a+b=NAME: concatenate features, each normalised.")
     ] = None,
@@ -130,6 +134,7 @@ def export(
     from mmfeat.export import Shaping
 
     shaping = Shaping(
+        text=_unique("text", [_template(word) for word in text or []]),
         join=_unique("join", [_join(word) for word in join or []]),
         cut=_unique("cut", [_dims("cut", word) for word in cut or []]),
         project=_unique("project", [_dims("project", word) for word in project or []]),
@@ -283,6 +288,14 @@ def _part(text: str) -> tuple[str, str]:
     if not separator:
         raise UsageError(f"--interactions-column takes PART=COLUMN, such as user=uid, not {text!r}.")
     return part.strip(), column
+
+
+def _template(word: str) -> tuple[str, str]:
+    """A name and its template, whose blanks at the ends are meant."""
+    name, _, template = word.partition("=")
+    if not name.strip() or not template.strip():
+        raise UsageError(f"--text takes NAME=TEMPLATE, not {word!r}.")
+    return name.strip(), template
 
 
 def _join(text: str) -> tuple[str, list[str]]:

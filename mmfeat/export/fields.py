@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.schemas.catalog import ITEM_ID, NUMBER, Column, columns_of
+from mmfeat.schemas.catalog import ITEM_ID, NUMBER, Column, columns_of, texts_of
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.validation import listed, near
 
@@ -49,6 +49,12 @@ class Fields(Mapping[str, Values]):
 
     def __len__(self) -> int:
         return len(self.columns)
+
+    def texts(self, name: str) -> list[str | None]:
+        """What each item has in a field as one text, in which a list can be told: see
+        :func:`mmfeat.schemas.catalog.texts_of`."""
+        found: list[str | None] = texts_of(self._taken(name), self.columns[name]).to_pylist()
+        return found
 
     def unknown(self) -> list[str]:
         """Those of the ids that ``items`` lacks, each once."""

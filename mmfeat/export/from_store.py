@@ -33,7 +33,7 @@ def export_from(store: Store, request: Request) -> ExportReport:
     settle(request, exporter)
     shaping = request.shaping or Shaping()
     chosen = _fitting(exporter, store, shaping) if request.features is None else request.features
-    refs = needed(refs_of(chosen), shaping)
+    refs = needed(refs_of(chosen), shaping, store.current())
     _refuse_stale_codes(store, refs)
     own = taken(store.interactions(), lambda: store.catalog()["item_id"], exporter, request)
     inner = replace(request, features=_names(chosen), interactions=None, replace_interactions=False)

@@ -15,6 +15,7 @@ from mmfeat.export.base import Exporter
 from mmfeat.export.interactions import SplitRule
 from mmfeat.export.missing import Asked
 from mmfeat.export.shared import SharedIds, read_shared
+from mmfeat.schemas.composed import composed_text
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.interactions import InteractionsConfig
 from mmfeat.schemas.validation import in_words, listed, near, refuse_unnamed, validated
@@ -30,6 +31,8 @@ class Shaping:
     """What is done to features before they are written, in this order; see :mod:`mmfeat.export.select`.
 
     Attributes:
+        text: new text feature to its template (:mod:`mmfeat.schemas.templates`) or recipe, which names
+            features of texts and fields of the catalog.
         join: new feature to the features it is made of. What is said of a part below happens before
             the join, what is said of the new feature after it.
         cut: feature to how many numbers of each vector stay.
@@ -37,14 +40,20 @@ class Shaping:
         quantize: features to write as int8, last of all.
     """
 
+    text: Mapping[str, str] = field(default_factory=dict)
     join: Mapping[str, Sequence[str]] = field(default_factory=dict)
     cut: Mapping[str, int] = field(default_factory=dict)
     project: Mapping[str, int] = field(default_factory=dict)
     quantize: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        for setting in ("join", "cut", "project"):
+        for setting in ("text", "join", "cut", "project"):
             refuse_unnamed(getattr(self, setting), setting)
+        for name, template in self.text.items():
+            try:
+                composed_text(template)
+            except ValueError as error:
+                raise UsageError(f"The text {name!r} cannot be composed: {error}.") from None
         for refs in (self.quantize, *self.join.values()):
             listed(refs, "feature")
 

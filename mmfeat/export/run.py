@@ -62,7 +62,9 @@ def export(data: ExportInput, request: Request) -> ExportReport:
     if request.interactions is not None:
         own = taken(data.interactions, lambda: data.items["item_id"], exporter, request)
         data = replace(data, interactions=own.table, interactions_file=own.source)
-    data = replace(data, features=shape(data.features, request), interactions=_whole(data.interactions))
+    data = replace(
+        data, features=shape(data.features, data.items, request), interactions=_whole(data.interactions)
+    )
     prepared = prepare(data, exporter, request)
     with whole_folder(request.folder) as folder:
         exporter.write(folder, prepared.content)

@@ -5,16 +5,23 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterable, Sequence
 
+import pyarrow as pa
+
 from mmfeat.export import select
+from mmfeat.export.composing import compose
 from mmfeat.export.request import Request, Shaping, name_of, refs_of
+from mmfeat.schemas.composed import composed_text
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
 
-def shape(features: FeatureSet, request: Request) -> FeatureSet:
+def shape(features: FeatureSet, items: pa.Table, request: Request) -> FeatureSet:
     """The features that ``request`` chooses among, with its shaping done.
+
+    Args:
+        items: the catalog, whose fields texts may name.
 
     Raises:
         UsageError: a feature or a number of dims that there is not, a name that a joined feature
@@ -24,7 +31,9 @@ def shape(features: FeatureSet, request: Request) -> FeatureSet:
     if shaping is None:
         return features
     chosen = unasked(features, shaping) if request.features is None else refs_of(request.features)
-    needed(chosen, shaping)
+    needed(chosen, shaping, features)
+    for name, template in shaping.text.items():
+        features = compose(features, items, template, name)
     for name in [*features, *shaping.join]:
         if name in shaping.join:
             features = select.join(features, [name_of(ref) for ref in shaping.join[name]], name)
@@ -40,13 +49,17 @@ def shape(features: FeatureSet, request: Request) -> FeatureSet:
 
 
 def unasked(names: Iterable[str], shaping: Shaping) -> list[str]:
-    """What is exported of the features ``names`` where none is asked for: joined ones replace their parts."""
+    """What is exported of the features ``names`` where none is asked for: joined ones replace their parts,
+    and composed texts stand beside theirs."""
     parts = {name_of(ref) for refs in shaping.join.values() for ref in refs}
-    return [*(name for name in names if name not in parts), *shaping.join]
+    return [*(name for name in names if name not in parts), *shaping.join, *shaping.text]
 
 
-def needed(chosen: Sequence[str], shaping: Shaping) -> list[str]:
-    """The features, as they are called in ``chosen`` and in joins, of which those chosen are made.
+def needed(chosen: Sequence[str], shaping: Shaping, known: Collection[str]) -> list[str]:
+    """The features, as they are called in ``chosen``, in joins and in texts, of which those chosen are made.
+
+    Args:
+        known: names of features; what else a text names is a field.
 
     Raises:
         UsageError: a name that a joined feature cannot have, or something to be done to a feature that
@@ -57,13 +70,19 @@ def needed(chosen: Sequence[str], shaping: Shaping) -> list[str]:
         _check_new_name(name, parts)
         if name in wanted:
             wanted += parts
+    for name, template in shaping.text.items():
+        _check_new_name(name, ())
+        if name in wanted:
+            wanted += [part for part in composed_text(template).names if part in known]
     _refuse_idle(shaping, {name_of(ref) for ref in wanted})
-    return list(dict.fromkeys(ref for ref in wanted if ref not in shaping.join))
+    made = {*shaping.join, *shaping.text}
+    return list(dict.fromkeys(ref for ref in wanted if ref not in made))
 
 
 def _refuse_idle(shaping: Shaping, exported: Collection[str]) -> None:
     """UsageError for something that would be done to a feature which is not exported."""
     named = {
+        "text": list(shaping.text),
         "join": list(shaping.join),
         "cut": list(shaping.cut),
         "project": list(shaping.project),
