@@ -44,13 +44,15 @@ def media(tmp_path_factory) -> Path:
     return worlds.cover_folder(tmp_path_factory.mktemp("media"), synthetic.held_out(N_ITEMS))
 
 
-def write_job(folder: Path, media: Path, features: list[str], wait_seconds: int = 0) -> Path:
+def write_job(
+    folder: Path, media: Path, features: list[str], wait_seconds: int = 0, executor: str = "ray"
+) -> Path:
     """A job on ``folder/store``."""
-    path = folder / f"{'-'.join(features)}.toml"
+    path = folder / f"{'-'.join(features)}-{executor}.toml"
     tables = [
         f'[store]\nuri = "{folder / "store"}"',
         f'[dataset]\nname = "folder"\nroot = "{media}"',
-        "[resources]\nworkers = 1\nthreads = 1\nbatch_size = 2",
+        f'[resources]\nworkers = 1\nthreads = 1\nbatch_size = 2\nexecutor = "{executor}"',
         f"[run]\nwait_seconds = {wait_seconds}",
     ]
     for name in features:
@@ -79,13 +81,13 @@ def finish(process: subprocess.Popen[str], code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory, media) -> tuple[Path, str]:
     """A store that was never killed, made by two runs that were started at once with different features;
-    and what the second one said."""
+    and what the second one said. Each in one process: what Ray makes must be the same."""
     folder = tmp_path_factory.mktemp("whole")
-    first = start(write_job(folder, media, ["clip"]))
+    first = start(write_job(folder, media, ["clip"], executor="local"))
     wait_until(
         lambda: (folder / "store" / "_writer.lock").exists() and Store.open(str(folder / "store")).writer()
     )
-    second = start(write_job(folder, media, ["clip", "caption"], wait_seconds=300))
+    second = start(write_job(folder, media, ["clip", "caption"], wait_seconds=300, executor="local"))
     finish(first)
     return folder / "store", finish(second)
 
@@ -142,7 +144,7 @@ def test_ctrl_c_commits_what_was_computed_and_says_how_to_go_on(tmp_path, media)
     assert "the same command goes on from there" in finish(process, code=130)
     kept = len(rows(store)["clip"])
     assert 0 < kept < N_ITEMS
-    finish(start(job))
+    finish(start(write_job(tmp_path, media, ["clip"], executor="local")))
     assert rows(store) == {"clip": IDS}
     stopped, completed = mmfeat.open(store).runs()
     assert (stopped["end"], completed["end"]) == ("interrupted", "completed")
