@@ -19,6 +19,7 @@ _LONG = (
     "faults/test_killed_ray.py", "test_docs.py", "poison/test_poison_run.py", "pipelines/test_runs.py",
     "engines/test_served_runs.py", "faults/test_killed_runs.py", "cluster/test_cluster_runs.py",
     "work/test_work_counts.py", "pipelines/test_caption_recipe.py", "pipelines/test_local_executor.py",
+    "faults/test_changing_datasets.py", "encoders/test_text_runtime.py", "test_own_data.py",
 )  # fmt: skip
 
 
