@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import pyarrow as pa
 import pytest
 import synthetic
 from PIL import Image
+from web_server import answer, running
 from worlds import CAPTION, CLIP
 
 import mmfeat
@@ -63,10 +66,19 @@ def photo(item_id: str, place: int) -> str:
 def draw(folder: Path, item_id: str, place: int, number: int) -> None:
     path = folder / photo(item_id, place)
     path.parent.mkdir(exist_ok=True)
-    Image.fromarray(synthetic.render(SCENES[number])).save(path)
+    path.write_bytes(drawn(number))
 
 
-def extract(folder: Path, **features: dict[str, Any]) -> RunReport:
+def drawn(number: int) -> bytes:
+    """A scene as PNG."""
+    file = io.BytesIO()
+    Image.fromarray(synthetic.render(SCENES[number])).save(file, "PNG")
+    return file.getvalue()
+
+
+def extract(
+    folder: Path, run: Mapping[str, Any] = MappingProxyType({}), **features: dict[str, Any]
+) -> RunReport:
     return mmfeat.extract(
         "table",
         folder / "items.jsonl",
@@ -74,7 +86,8 @@ def extract(folder: Path, **features: dict[str, Any]) -> RunReport:
         dataset_columns={"photos": "image"},
         features=features,
         resources={"executor": "local", "threads": 1},
-        run={"max_failed": 1.0},
+        run={"max_failed": 1.0, **run},
+        limits={"fetch": {"allow_private_addresses": True}},
     )
 
 
@@ -186,6 +199,33 @@ def test_an_item_fails_when_its_last_picture_does(tmp_path):
     assert "not an image" in mmfeat.open(folder / "store").failures("mean")["reason"].to_pylist()[0]
 
 
+def test_a_picture_that_a_server_did_not_send_is_asked_for_again_with_retry_failed(tmp_path, vectors):
+    with running() as server:
+        urls = [server.on(f"/{n}.png", answer(body=drawn(n))) for n in range(3)]
+        server.on("/1.png", answer(503, Retry_After="3600"))
+        line = {"item_id": "web", "photos": urls}
+        (tmp_path / "items.jsonl").write_text(json.dumps(line) + "\n")
+        first = extract(tmp_path, mean=MEAN)
+        assert first.features[0].marks == {"lost picture": 1}
+        server.on("/1.png", answer(body=drawn(1)))
+        told = "1 rows lack pictures because a server was in trouble; --retry-failed tries these again"
+        assert told in extract(tmp_path, mean=MEAN).notices[0]
+        again = extract(tmp_path, {"retry_failed": True}, mean=MEAN)
+        assert (again.computed, again.features[0].ok, again.features[0].marks) == (1, 1, {})
+        assert "1 rows lack pictures that could not be read; these are tried again" in again.notices[0]
+        assert extract(tmp_path, {"retry_failed": True}, mean=MEAN).computed == 0
+    np.testing.assert_allclose(
+        values(tmp_path, "mean", ["web"])[0], unit(vectors[[0, 1, 2]].mean(axis=0)), atol=1e-5
+    )
+
+
+def test_what_a_picture_does_not_decode_to_is_not_asked_again(tmp_path):
+    folder = write(tmp_path, PHOTOS)
+    (folder / photo("five", 1)).write_bytes(b"no picture")
+    extract(folder, mean=MEAN)
+    assert extract(folder, {"retry_failed": True}, mean=MEAN).computed == 0
+
+
 # What is read again ---------------------------------------------------------------------------------------
 
 
@@ -205,6 +245,23 @@ def test_a_picture_that_was_only_touched_recomputes_nothing(tmp_path):
     extract(folder, mean=MEAN)
     os.utime(folder / photo("five", 2), (1, 1))
     assert extract(folder, mean=MEAN).computed == 0
+
+
+def test_a_run_with_nothing_new_asks_no_server_for_pictures(tmp_path):
+    with running() as server:
+        urls = [server.on(f"/{n}.png", answer(body=drawn(n))) for n in range(3)]
+        lines = [{"item_id": "all", "photos": urls}, {"item_id": "one", "photos": urls[:1]}]
+        (tmp_path / "items.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        extract(tmp_path, mean=MEAN)
+        asked = {path: len(headers) for path, headers in server.asked.items()}
+        assert extract(tmp_path, mean=MEAN).computed == 0
+        assert {path: len(headers) for path, headers in server.asked.items()} == asked
+
+
+def test_items_with_the_same_pictures_cost_one_computation(tmp_path, vectors):
+    folder = write(tmp_path, {"two": [1, 2], "twin": [1, 2], "turned": [2, 1]})
+    assert extract(folder, mean=MEAN).computed == 2
+    np.testing.assert_allclose(*values(folder, "mean", ["two", "twin"]), atol=0)
 
 
 def test_another_order_of_the_pictures_is_other_content(tmp_path):

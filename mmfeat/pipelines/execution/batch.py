@@ -19,6 +19,7 @@ from mmfeat.pipelines.planning.columns import UPSTREAM
 from mmfeat.pipelines.planning.contents import BETWEEN_STAMPS, joint_hash
 from mmfeat.pipelines.planning.groups import media_columns_of
 from mmfeat.pipelines.planning.hashes import ABSENT
+from mmfeat.pipelines.planning.several import lost_reason
 from mmfeat.pipelines.planning.work import PAYLOAD
 from mmfeat.report.marks import marks_of
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
@@ -305,9 +306,8 @@ def marked(spec: FeatureSpec, value: Value, read: Row) -> Value:
         value = replace(value, facts=json.dumps(facts), note=note)
     if lost := [of_one for one in read if isinstance(one, Pictures) for of_one in one.lost]:
         facts |= {"lost_pictures": lost, "marks": [*facts.get("marks", ()), "lost picture"]}
-        told = "; ".join(f"picture {number}: {stage}: {reason}" for number, stage, reason in lost)
         note = f"{spec.version}: items some of whose pictures could not be read have those of the others"
-        reason = "; ".join(filter(None, (value.reason, told)))
+        reason = "; ".join(filter(None, (value.reason, lost_reason(lost))))
         value = replace(value, facts=json.dumps(facts), note=note, reason=reason)
     return value
 

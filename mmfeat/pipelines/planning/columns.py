@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from mmfeat.pipelines.planning import hashes
 from mmfeat.pipelines.planning.contents import Part, split_stamps
 from mmfeat.pipelines.planning.rules import by_other_rules
+from mmfeat.pipelines.planning.several import lack_unread, reads_several
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.ids import Places
 from mmfeat.schemas.spec import FeatureSpec
@@ -75,6 +76,7 @@ class Column:
         moved: rows of media that are the same if the content is.
         other_rules: rows that were read by other rules than those of now: items and what the rows say.
         outdated_texts: items whose row holds a text that is not stored any more.
+        unread: items whose row holds a value without pictures that could not be read.
     """
 
     had_row: np.ndarray
@@ -88,6 +90,7 @@ class Column:
     moved: list[Moved] = field(default_factory=list)
     other_rules: list[tuple[np.ndarray, list[str | None]]] = field(default_factory=list)
     outdated_texts: list[np.ndarray] = field(default_factory=list)
+    unread: list[np.ndarray] = field(default_factory=list)
 
     @classmethod
     def empty(cls, n: int) -> Column:
@@ -111,6 +114,8 @@ class Column:
         """
         more = ["stage"] if any(part.content.is_media for part in parts) else []
         more += ["text"] if outdated else []
+        several = reads_several(spec)
+        more += ["reason"] if several else []
         for batch in ledger(["item_id", "status", "content_hash", "stamp", "rules", *more]):
             self.rows += len(batch)
             items, rows = placed(batch, places)
@@ -123,6 +128,8 @@ class Column:
                 self.other_rules.append((items[others], rows["rules"].filter(pa.array(others)).to_pylist()))
             if outdated and (wrong := texts_outdated(rows["text"], outdated)).any():
                 self.outdated_texts.append(items[wrong])
+            if several:
+                self.unread.append(items[self.was_ok[items] & lack_unread(rows["reason"])])
 
     def _compare(self, items: np.ndarray, rows: pa.RecordBatch, parts: Sequence[Part]) -> None:
         """Whether rows were made from what their items hold now.

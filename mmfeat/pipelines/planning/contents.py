@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from mmfeat.extract.media.read import location_stamp, stamp_of
 from mmfeat.pipelines.planning import hashes
-from mmfeat.pipelines.planning.several import joined_file_stamps
+from mmfeat.pipelines.planning.several import joined_file_stamps, joined_places
 from mmfeat.schemas.catalog import columns_of, joined_lists, texts_of
 from mmfeat.schemas.ids import slices, whole
 from mmfeat.schemas.inputs import column_of
@@ -33,6 +33,7 @@ class Content:
         content: ``[n, 4]`` uint64, the hash of the content where it is known; zeros elsewhere.
         known: ``[n]`` bool, where it is.
         blank: of a feature's texts, ``[n]`` bool, whether it is blanks alone; None of columns.
+        several: whether each media location is several joined ones.
     """
 
     present: np.ndarray
@@ -41,6 +42,7 @@ class Content:
     content: np.ndarray
     known: np.ndarray
     blank: np.ndarray | None = None
+    several: bool = False
 
     @property
     def is_media(self) -> bool:
@@ -59,7 +61,11 @@ class Content:
             return pa.repeat("", len(rows))
         chosen = pa.array(rows)
         # A URL has no stamp that costs no request: its address stands for its content.
-        locations = pc.binary_join_element_wise(location_stamp(""), self.payload.take(chosen), "")
+        locations = self.payload.take(chosen)
+        if self.several:
+            locations = joined_places(locations)
+        else:
+            locations = pc.binary_join_element_wise(location_stamp(""), locations, "")
         files = self.file_stamps.take(chosen).cast(pa.string())
         return pc.coalesce(files, locations, pa.scalar("", pa.string()))
 
@@ -169,7 +175,7 @@ class Contents:
         if self.is_media(name):
             stamps = _file_stamps(values.flatten() if joined else values)
             stamps = joined_file_stamps(values, stamps) if joined else stamps
-            return Content(present, payload, stamps, content, known)
+            return Content(present, payload, stamps, content, known, several=joined)
         found = Content(present, payload, None, content, known)
         for start, some in slices(payload):
             rows = start + np.flatnonzero(present[start : start + len(some)])

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from mmfeat.extract.media.read import read_media, size_of_stamp
 from mmfeat.pipelines.planning import hashes
-from mmfeat.pipelines.planning.several import joined_hash
+from mmfeat.pipelines.planning.several import each_stamp, joined_hash
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.ids import slices
 from mmfeat.schemas.media import FetchOptions
@@ -50,15 +50,23 @@ def hash_contents(
 
 
 def sizes_of(stamps: pa.Array) -> np.ndarray:
-    """``[n]`` int64: the file sizes in bytes that stamps name; 0 for a URL's, and for an empty file."""
-    named = (size_of_stamp(stamp) or 0 for _, some in slices(stamps) for stamp in some.to_pylist())
+    """``[n]`` int64: the file sizes in bytes that stamps name, of joined ones their sum; 0 for a URL's, and
+    for an empty file."""
+    named = (_size(stamp) for _, some in slices(stamps) for stamp in some.to_pylist())
     return np.fromiter(named, np.int64, len(stamps))
 
 
-def likely_copies(locations: pa.Array, rows: np.ndarray, sizes: np.ndarray, known: np.ndarray) -> np.ndarray:
+def _size(stamp: str) -> int:
+    return sum(size_of_stamp(one) or 0 for one in each_stamp(stamp))
+
+
+def likely_copies(
+    locations: pa.Array, rows: np.ndarray, sizes: np.ndarray, known: np.ndarray, *, several: bool = False
+) -> np.ndarray:
     """Positions in ``rows`` of files that may hold the same bytes as another, or as a known content.
 
     Args:
+        several: whether each location is several joined ones.
         locations, rows: of all media, and which of them to look at.
         sizes: ``[len(rows)]`` int64, in bytes; 0 for those that have no duplicate.
         known: sizes of files whose content is known.
@@ -67,7 +75,8 @@ def likely_copies(locations: pa.Array, rows: np.ndarray, sizes: np.ndarray, know
     alike = (sizes > 0) & (np.isin(sizes, found[often > 1]) | np.isin(sizes, known))
     some = np.flatnonzero(alike)
     # Of the edges their hash alone is kept: should two be equal by chance, a file more is read.
-    edges = np.fromiter(_each(locations.take(pa.array(rows[some])), _edges), np.int64, len(some))
+    edges_of = _edges_of_several if several else _edges
+    edges = np.fromiter(_each(locations.take(pa.array(rows[some])), edges_of), np.int64, len(some))
     _, group, repeated = np.unique(sizes[some] ^ edges, return_inverse=True, return_counts=True)
     return np.asarray(some[(repeated[group] > 1) | np.isin(sizes[some], known)])
 
@@ -90,6 +99,10 @@ def _hash_of_several(locations: str, max_bytes: int, fetch: FetchOptions) -> byt
     each = [_hash(location, max_bytes, fetch) for location in values_of(locations)]
     joined = joined_hash(None if one is None else one.hex() for one in each)
     return None if joined is None else bytes.fromhex(joined)
+
+
+def _edges_of_several(locations: str) -> int:
+    return hash(tuple(map(_edges, values_of(locations))))
 
 
 def _edges(location: str) -> int:

@@ -40,6 +40,7 @@ class Plan:
         outdated: per feature, how many rows a fix of a decoder touches, by rule number of a modality: they
             are replaced.
         replaced_texts: per feature, how many rows hold a text that is not stored any more: they are replaced.
+        unread: per feature, how many rows lack pictures that could not be read: these are tried again.
         confirmed: per feature, the ids of items whose row such a fix does not touch: only what it says of
             the rules is out of date.
         deferred: per feature, the positions of items that wait for values which this plan computes: another
@@ -60,6 +61,7 @@ class Plan:
     valued: list[pa.StringArray]
     outdated: list[int]
     replaced_texts: list[int]
+    unread: list[int]
     confirmed: list[pa.StringArray]
     deferred: list[np.ndarray]
     rows: list[int]
@@ -70,8 +72,8 @@ class Plan:
 
     def of_other_content(self, feature: int) -> int:
         """How many ``ok`` rows were made of other content than their items have now."""
-        by_rule = self.outdated[feature] + self.replaced_texts[feature]
-        return max(0, len(self.valued[feature]) - by_rule)
+        of_this = self.outdated[feature] + self.replaced_texts[feature] + self.unread[feature]
+        return max(0, len(self.valued[feature]) - of_this)
 
     def planned(self, feature: int) -> int:
         """Rows of ``feature`` that this plan must commit."""

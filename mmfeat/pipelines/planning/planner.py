@@ -58,7 +58,7 @@ class Planner:
         ledgers: per feature, the committed rows: ``item_id, status, content_hash, stamp`` (and ``text``).
         stamps: STAMPS_SCHEMA memo of files re-hashed to the same content.
         limits: no file above them is read for its hash.
-        retry_failed: plan failed rows again.
+        retry_failed: plan failed rows again, and those that lack pictures which could not be read.
         outdated_texts: of features by number, what tells that a stored text is not stored any more.
         after: the plan before of the same run, over the same catalog. What it computed is not tried again.
         report: called with how many files are being re-read, for a progress display.
@@ -98,6 +98,7 @@ class Planner:
         self.touched: list[pa.Table] = []
         self.outdated = [0] * len(self.specs)
         self.replaced_texts = [0] * len(self.specs)
+        self.unread = [0] * len(self.specs)
         self.confirmed = [_NONE] * len(self.specs)
 
     def plan(self) -> Plan:
@@ -127,6 +128,7 @@ class Planner:
         for n in readers:
             self.columns[n].recognise(parts[n])
             self._judge_texts(n)
+            self._judge_unread(n)
             self._judge_other_rules(n, parts[n])
         needed = {n: self._needed(n, _all_present(parts[n])) for n in readers}
         for name in media:
@@ -196,6 +198,16 @@ class Planner:
             column.same[items] = False
         column.outdated_texts = []
 
+    def _judge_unread(self, number: int) -> None:
+        """Rows of the same content that lack pictures which could not be read are made again like failed
+        ones."""
+        column, again = self.columns[number], self._again(number)
+        for items in column.unread:
+            these = items[column.same[items] & again[items]]
+            self.unread[number] += len(these)
+            column.same[these] = False
+        column.unread = []
+
     def _judge_other_rules(self, number: int, parts: Sequence[Part]) -> None:
         """Rows of the same content that were read by other rules: which of them a fix touches."""
         column, spec = self.columns[number], self.specs[number]
@@ -264,7 +276,8 @@ class Planner:
         if sizes.any():
             beside = sizes_of(content.stamps(np.flatnonzero(wanted & content.present & content.known)))
             known = np.concatenate([self._stored_sizes(name, readers), beside])
-            self._read(name, rows[likely_copies(content.payload, rows, sizes, known)])
+            copies = likely_copies(content.payload, rows, sizes, known, several=content.several)
+            self._read(name, rows[copies])
 
     def _stored_sizes(self, name: str, readers: list[int]) -> np.ndarray:
         """The sizes of a column's files that a feature has an ``ok`` row of."""
@@ -370,6 +383,7 @@ class Planner:
             self._recognise_touched(name, remembered[name], {number: parts})
         column.recognise(parts)
         self._judge_texts(number)
+        self._judge_unread(number)
         self._judge_other_rules(number, parts)
         lacking = self._inherit(number, parts, pending)
         self._join(number, joined & ~lacking, pending)
@@ -497,14 +511,15 @@ class Planner:
         """``[n]`` bool: whether a feature's row stands while the item stays the same."""
         column = self.columns[number]
         stands = (column.status == IS_OK) | (column.status == IS_MISSING)
-        failed = column.status == IS_FAILED
-        if not self.retry_failed:
-            return np.asarray(stands | failed)
-        if self.after is not None:
-            waited = np.zeros(len(self.ids), dtype=bool)
-            waited[self.after.deferred[number]] = True
-            stands |= failed & ~waited
-        return np.asarray(stands)
+        return np.asarray(stands | ((column.status == IS_FAILED) & ~self._again(number)))
+
+    def _again(self, number: int) -> np.ndarray:
+        """``[n]`` bool: of which items a feature is tried again if it failed; never twice in a run."""
+        if self.after is None or not self.retry_failed:
+            return np.full(len(self.ids), self.retry_failed)
+        waited = np.zeros(len(self.ids), dtype=bool)
+        waited[self.after.deferred[number]] = True
+        return waited
 
     def _settle(self, number: int, these: np.ndarray, status: int, stage: str = "", reason: str = "") -> None:
         items = np.flatnonzero(these)
@@ -539,6 +554,7 @@ class Planner:
             ],
             outdated=self.outdated,
             replaced_texts=self.replaced_texts,
+            unread=self.unread,
             confirmed=[taken(self.ids, items) for items in self.confirmed],
             deferred=[
                 _NONE if column.deferred is None else np.flatnonzero(column.deferred)

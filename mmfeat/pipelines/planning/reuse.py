@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from mmfeat.pipelines.planning import hashes
 from mmfeat.pipelines.planning.columns import Ledger, Outdated, texts_outdated
 from mmfeat.pipelines.planning.rules import by_other_rules
+from mmfeat.pipelines.planning.several import lack_unread, reads_several
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -33,19 +34,22 @@ class Reusable:
 def find_reusable(
     ledger: Ledger, contents: np.ndarray, spec: FeatureSpec, outdated: Outdated | None = None
 ) -> Reusable:
-    """An ``ok`` row, read by the rules of now, for each of ``[m, 4 * parts]`` distinct joint hashes, where
-    the feature's ledger has one.
+    """An ``ok`` row, read by the rules of now and whole, for each of ``[m, 4 * parts]`` distinct joint
+    hashes, where the feature's ledger has one.
 
     Args:
         outdated: tells which texts are not stored any more, and so not copied.
     """
-    has_text = spec.form == "text"
+    has_text, several = spec.form == "text", reads_several(spec)
+    more = [*(["text"] if has_text else []), *(["reason"] if several else [])]
     finder = hashes.Finder(contents)
     of = np.full(len(contents), -1, dtype=np.int64)
     found, count = [], 0
-    for batch in ledger(["item_id", "status", "content_hash", "rules", *(["text"] if has_text else [])]):
+    for batch in ledger(["item_id", "status", "content_hash", "rules", *more]):
         ok = batch.filter(pc.equal(batch.column("status"), OK))
         ok = ok.filter(pa.array(~by_other_rules(ok.column("rules"), spec)))
+        if several:
+            ok = ok.filter(pa.array(~lack_unread(ok.column("reason"))))
         if outdated:
             ok = ok.filter(pa.array(~texts_outdated(ok.column("text"), outdated)))
         rows, there = hashes.joint_from_hex(ok.column("content_hash"), contents.shape[1] // hashes.WORDS)

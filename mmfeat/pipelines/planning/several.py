@@ -14,10 +14,14 @@ import pyarrow.compute as pc
 
 from mmfeat.extract.media.read import location_stamp
 from mmfeat.pipelines.planning.hashes import ABSENT
-from mmfeat.schemas.spec import text_hash
+from mmfeat.schemas.inputs import column_of
+from mmfeat.schemas.spec import FeatureSpec, text_hash
+from mmfeat.schemas.templates import END
 
 # Before each stamp. No file stamp and no address holds it, and no joined stamp reads like one file's.
 _BEFORE = "\x1d"
+# What rows say of a picture that they lack: see :func:`lost_reason`.
+_UNREAD = r"(^|; )picture \d+: read: "
 
 
 def joined_file_stamps(lists: pa.ListArray, stamps: pa.Array) -> pa.Array:
@@ -47,6 +51,16 @@ def _offsets(lists: pa.ListArray) -> np.ndarray:
     return np.asarray(np.r_[0, np.cumsum(lengths)], dtype=np.int32)
 
 
+def joined_places(locations: pa.Array) -> pa.Array:
+    """``[n]`` what stands for the stamps of joined locations, none of which has one: as of URLs, the places.
+
+    Equal to what :func:`joined_stamps` makes of some that have a stamp beside such.
+    """
+    before = _BEFORE + location_stamp("")
+    places = pc.replace_substring(pc.utf8_rtrim(locations, END), END, before)
+    return pc.binary_join_element_wise(before, places, "")
+
+
 def joined_stamps(locations: Sequence[str], stamps: Iterable[str | None]) -> str | None:
     """The stamps of an item's files; None where no file has one. Of one without, its location stands."""
     known = list(stamps)
@@ -54,6 +68,11 @@ def joined_stamps(locations: Sequence[str], stamps: Iterable[str | None]) -> str
         return None
     both = zip(locations, known, strict=True)
     return "".join(_BEFORE + (stamp or location_stamp(location)) for location, stamp in both)
+
+
+def each_stamp(stamp: str) -> list[str]:
+    """The stamps that a joined one is of; a file's own alone."""
+    return stamp.split(_BEFORE)[1:] if stamp.startswith(_BEFORE) else [stamp]
 
 
 def stamps_of(joined: str | None, n: int) -> list[str | None]:
@@ -66,3 +85,20 @@ def joined_hash(hashes: Iterable[str | None]) -> str | None:
     """The content hash of an item's files; None where no file could be read."""
     known = list(hashes)
     return text_hash("+".join(one or ABSENT for one in known)) if any(known) else None
+
+
+def lost_reason(lost: Iterable[tuple[int, str, str]]) -> str:
+    """What a row says of pictures that it lacks: the number, stage and reason of each."""
+    return "; ".join(f"picture {number}: {stage}: {reason}" for number, stage, reason in lost)
+
+
+def lack_unread(reasons: pa.Array) -> np.ndarray:
+    """``[n]`` bool: which rows lack pictures that could not be read, by what they say. What could be read and
+    not decoded says all of its content."""
+    found = pc.match_substring_regex(reasons, _UNREAD)
+    return np.asarray(found.fill_null(False).to_numpy(zero_copy_only=False))
+
+
+def reads_several(spec: FeatureSpec) -> bool:
+    """Whether a feature reads several pictures of an item."""
+    return any(column_of(one.key)[1] is not None for one in spec.inputs)

@@ -25,6 +25,7 @@ from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.groups import media_columns_of
 from mmfeat.pipelines.planning.plan import Plan
 from mmfeat.pipelines.planning.planner import Planner
+from mmfeat.pipelines.planning.several import reads_several
 from mmfeat.pipelines.planning.work import count_wanted
 from mmfeat.pipelines.run_report import FeatureReport, RunReport
 from mmfeat.pipelines.steps.base import RunContext, Step
@@ -106,6 +107,7 @@ class _Extraction:
             return
         forget_answers(specs, self.sending)
         self._tell_of_passed_trouble(computed)
+        self._tell_of_unread_pictures(computed)
         self._fit(versions)
 
     def _compute_all(self, versions: list[FeatureVersion], numbers: list[int]) -> None:
@@ -327,10 +329,26 @@ class _Extraction:
                     "--retry-failed computes them again"
                 )
 
+    def _tell_of_unread_pictures(self, numbers: Sequence[int]) -> None:
+        """Say which rows lack pictures for no fault of these."""
+        for number in numbers:
+            version = self._version(number)
+            if version is None or not reads_several(version.spec):
+                continue
+            reasons = self.store.marked(version).column("reason")
+            if rows := sum(may_pass([why]) for why in reasons.to_pylist()):
+                self.notices.append(
+                    f"{version.version}: {rows:,} rows lack pictures because a server was in trouble; "
+                    "--retry-failed tries these again"
+                )
+
+    def _version(self, number: int) -> FeatureVersion | None:
+        name = self.context.specs[number].name
+        return next((one for one in self.context.versions if one.name == name), None)
+
     def _stored_reasons(self, number: int) -> dict[str, int]:
         """Why items failed for a feature, in this run and before."""
-        spec = self.context.specs[number]
-        version = next((one for one in self.context.versions if one.name == spec.name), None)
+        version = self._version(number)
         if version is None:
             return {}
         rows = distinct(self.store.failures(version)).to_pylist()
@@ -414,6 +432,8 @@ def _replacements(plan: Plan) -> Iterator[str]:
             yield _outdated(spec, rows)
         if rows := plan.replaced_texts[number]:
             yield _with_reasoning(spec, rows)
+        if rows := plan.unread[number]:
+            yield f"{spec.version}: {rows:,} rows lack pictures that could not be read; these are tried again"
         # Other texts are told when the dataset is taken in.
         if media_columns_of(spec) and plan.of_other_content(number):
             yield _of_other_content(plan, number)
