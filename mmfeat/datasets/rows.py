@@ -330,8 +330,12 @@ def _typed_columns(
         return [None if values is None else listed(values) for values in lists], {}
 
     def numbers(name: str) -> tuple[list[float | None], Troubles]:
-        kind_of(name)
-        return _each(read(name).to_pylist(), number_in)
+        kind = kind_of(name)
+        found = read(name)
+        if pa.types.is_float32(kind):
+            # The number that 32 bits stand for: 12.99, not 12.989999771118164.
+            found = found.cast(pa.float32()).cast(pa.string()).cast(pa.float64())
+        return _each(found.to_pylist(), number_in)
 
     def embedded(name: str, locate: Callable[[str], str | None]) -> list[Cell] | None:
         return embedded_column(path, kind_of(name), name, files(name), locate)

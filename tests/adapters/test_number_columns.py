@@ -206,3 +206,12 @@ def test_items_of_one_brand_are_counted_and_no_note_is_made_of_it(tmp_path: Path
     report = datasets.check(datasets.load("table", tmp_path / "a.csv", fields="all"))
     assert [(c.column, c.duplicates) for c in report.columns] == [("title", 1), ("brand", 1)]
     assert {note.code for note in report.notes} == {"columns", "same_title"}
+
+
+@pytest.mark.parametrize("by_number", [False, True])
+def test_a_number_of_32_bits_is_the_one_that_was_written(tmp_path: Path, by_number: bool):
+    prices = pa.array([12.99, None, float("nan"), 1e-7], pa.float32())
+    prices = prices.dictionary_encode() if by_number else prices
+    pq.write_table(pa.table({"item_id": ["a", "b", "c", "d"], "price": prices}), tmp_path / "items.parquet")
+    loaded = datasets.load("table", tmp_path / "items.parquet", columns={"price": "number"})
+    assert loaded.items["price"].to_pylist() == [12.99, None, None, 1e-7]
