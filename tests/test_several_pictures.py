@@ -5,13 +5,14 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import synthetic
 from PIL import Image
@@ -19,6 +20,7 @@ from web_server import answer, running
 from worlds import CAPTION, CLIP
 
 import mmfeat
+from mmfeat.export import verify
 from mmfeat.extract.fence.decode import MediaRequest
 from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution.batch import decodings
@@ -164,6 +166,32 @@ def test_each_picture_is_decoded_once_for_all_features_that_read_it(tmp_path):
     table = pa.table({**work, "payload.photos[8]": [listed(places)], "stamp.photos[8]": [None]})
     Counted(specs, MediaLimits())(table)
     assert [request.location for request in asked] == places
+
+
+@pytest.mark.parametrize("format", ["parquet", "hf"])
+def test_the_vectors_of_each_picture_are_exported(tmp_path, format):
+    folder = write(tmp_path, PHOTOS)
+    extract(folder, each=EACH)
+    opened = mmfeat.open(folder / "store")
+    opened.export(format, folder / "out")
+    assert verify(folder / "out").ok
+    own = opened.lookup(list(PHOTOS), ["each"])["each"].tokens
+    held = dict(_vectors_in(folder / "out", format))
+    for item_id, vectors in zip(PHOTOS, own, strict=True):
+        if vectors is None:
+            assert held[item_id] is None
+        else:
+            np.testing.assert_array_equal(np.array(held[item_id], np.float32), vectors)
+
+
+def _vectors_in(folder: Path, format: str) -> Iterator[tuple[str, Any]]:
+    """Each item's vectors in the files of an export."""
+    if format == "parquet":
+        table = pq.read_table(folder / "features.parquet")
+    else:
+        (file,) = folder.glob("data-*.arrow")
+        table = pa.ipc.open_stream(file.read_bytes()).read_all()
+    yield from zip(table["item_id"].to_pylist(), table["each"].to_pylist(), strict=True)
 
 
 # What one that is broken costs ----------------------------------------------------------------------------

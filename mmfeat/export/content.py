@@ -71,7 +71,8 @@ class Rows:
         column: the feature in the FeatureSet.
         index: ``[n]``, row of each exported item in ``column``.
         present: ``[n]`` bool, whether the item's row holds a value: its own, or a filled one.
-        fill: value of the rows that had none, ``[dims]``, ``[m, dims]`` or a text; None leaves them out.
+        fill: value of the rows that had none, ``[dims]``, ``[m, dims]`` or a text; None leaves them out, as
+            it does of any number of vectors.
         convert: the format's conversion of a block, see ``Exporter.converter``.
         pad_row: whether a row of zeros comes first.
     """
@@ -86,7 +87,12 @@ class Rows:
     @property
     def is_text(self) -> bool:
         """Whether the feature holds texts: then only :meth:`texts` can be read."""
-        return isinstance(self.column.values, list)
+        return self.column.spec.form == "text"
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether the feature holds any number of vectors per item: then only :meth:`tokens` can be read."""
+        return self.column.spec.form == "tokens"
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -132,10 +138,17 @@ class Rows:
         found = zip(self.index[start:stop], self.present[start:stop], strict=True)
         return ((texts[i] if own[i] else filled) if ok else None for i, ok in found)
 
+    def tokens(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray | None]:
+        """The ``[m, dims]`` of the items ``start:stop`` in order, None where there is none."""
+        found = zip(self.index[start:stop], self.present[start:stop], strict=True)
+        each = (self.column.tokens[i] if ok else None for i, ok in found)
+        return (None if own is None else np.ascontiguousarray(self.convert(own)) for own in each)
+
     def values(self) -> Iterator[tuple[int, np.ndarray | str]]:
         """``(position, value)`` of every item that has one."""
-        if self.is_text:
-            yield from ((k, text) for k, text in enumerate(self.texts()) if text is not None)
+        if self.is_text or self.is_tokens:
+            found: Iterator[np.ndarray | str | None] = self.texts() if self.is_text else self.tokens()
+            yield from ((k, own) for k, own in enumerate(found) if own is not None)
             return
         position = 0
         for block in self.item_blocks():
@@ -146,6 +159,10 @@ class Rows:
 
     @property
     def _sample(self) -> np.ndarray:
+        if self.is_tokens:
+            return np.asarray(
+                self.convert(np.zeros((1, *self.column.spec.shape), self.column.spec.store_dtype))
+            )
         return np.asarray(
             self.convert(np.zeros((1, *self.column.matrix.shape[1:]), self.column.matrix.dtype))
         )

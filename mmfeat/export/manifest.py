@@ -152,9 +152,11 @@ def _write_fitted(out: Path, role: str, rows: Rows) -> list[str]:
 
 def _feature(rows: Rows) -> dict[str, Any]:
     made = describe(rows.column)
+    shape = [] if rows.is_text else list(rows.shape[1:])
     exported = {
         "dtype": "string" if rows.is_text else str(rows.dtype),
-        "shape": [] if rows.is_text else list(rows.shape[1:]),
+        # Of any number of vectors, that number is null.
+        "shape": [None, *shape] if rows.is_tokens else shape,
         "rows": int(rows.present.sum()),
     }
     return {**made, "exported": exported}

@@ -20,6 +20,11 @@ Asked = str | Mapping[str, str]
 _NOTHING_LIKE_IT: Mapping[Kind, Mapping[Policy, str]] = {
     "vector": {"empty": "only a text can be empty"},
     "vectors": {"empty": "only a text can be empty"},
+    "tokens": {
+        "mean": "any number of vectors have no mean",
+        "zero": "any number of vectors have no zero",
+        "empty": "only a text can be empty",
+    },
     "text": {"mean": "texts have no mean", "zero": "a text has no zero; the empty text is called empty"},
     "codes": {
         "mean": "codes are names, and names have no mean",
@@ -208,6 +213,10 @@ def refuse_bad_rows(exporter: Exporter, features: Mapping[str, Rows], ids: list[
     """UsageError where a value is not finite, or a row is zero and the target can't read such a row."""
     for role, rows in features.items():
         if rows.is_text or not np.issubdtype(rows.dtype, np.floating):
+            continue
+        if rows.is_tokens:
+            finite = [own is None or bool(np.isfinite(own).all()) for own in rows.tokens()]
+            _refuse(ids, 0, ~np.array(finite, dtype=bool), role, "hold NaN or infinity")
             continue
         start = 0
         for block in rows.item_blocks():

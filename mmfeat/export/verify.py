@@ -119,7 +119,10 @@ def _has_shape(entry: Entry, exported: dict[str, Any]) -> bool:
     if isinstance(entry.value, str):
         return bool(exported["dtype"] == "string")
     value = np.asarray(entry.value)
-    return bool(list(value.shape) == exported["shape"] and str(value.dtype) == exported["dtype"])
+    wanted = exported["shape"]
+    # Of any number of vectors, that number is null.
+    shape = [None, *value.shape[1:]] if wanted[:1] == [None] else list(value.shape)
+    return bool(shape == wanted and str(value.dtype) == exported["dtype"])
 
 
 def _problem(kind: Any, message: str, things: list[str]) -> list[Problem]:

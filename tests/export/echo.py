@@ -22,13 +22,18 @@ from mmfeat.export.base import Exporter, Kind, Role
 from mmfeat.export.prepare import prepare
 from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn, FeatureSet
+from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.outputs import TokensOut
 from mmfeat.schemas.spec import FeatureSpec, Weights
 
 # Options without which a format has no use for a sample this small.
 OPTIONS = {"dgvae": {"min_df": 1, "max_df": 1.0}, "hm4sr": {"categories": "title"}}
 
 SOURCES = {"image": "cover", "audio": "audio", "text": "title"}
-SHAPES: dict[Kind, tuple[int, ...]] = {"vector": (8,), "vectors": (3, 8), "codes": (4,), "text": ()}
+# Of tokens, the shape of one vector.
+SHAPES: dict[Kind, tuple[int, ...]] = {
+    "vector": (8,), "vectors": (3, 8), "tokens": (8,), "codes": (4,), "text": ()
+}  # fmt: skip
 
 
 def shape_of(kind: Kind, dims: int | None = None) -> tuple[int, ...]:
@@ -47,6 +52,8 @@ def value(item_id: str, kind: Kind, salt: str = "", dims: int | None = None) -> 
         return f"{salt} of {item_id}"
     shape = shape_of(kind, dims)
     seed = hashlib.shake_256(f"{salt}/{item_id}".encode("utf-8", "surrogatepass"))
+    if kind == "tokens":
+        shape = (1 + seed.digest(1)[0] % 3, *shape)
     numbers = np.frombuffer(seed.digest(int(np.prod(shape))), np.uint8).reshape(shape)
     return numbers.astype(np.int32) % 32 if kind == "codes" else numbers.astype(np.float32) + 1
 
@@ -66,13 +73,18 @@ def spec(
     }
     made = {"levels": 4, "codebook_size": 32, "seed": 0, "collision_level": False, "data_digest": "sha256:0"}
     codes = {"output": "codes", "dims": 4, "quantization": made}
+    tokens = {
+        "output": TokensOut(dims=8, dtype="float32"),
+        "inputs": (Input(source=source, modality="image"),),
+    }
+    place = {} if kind == "tokens" else {"source": source}
     return FeatureSpec(
         name=name,
-        source=source,
         method="some",
         model=model,
         weights=Weights(origin="package", ref="x"),
-        **{"text": text, "codes": codes}.get(kind, vector),
+        **place,
+        **{"text": text, "codes": codes, "tokens": tokens}.get(kind, vector),
     )
 
 
@@ -80,7 +92,7 @@ def column(ids, name, kind: Kind = "vector", source="cover", mask=None, dims=Non
     mask = np.ones(len(ids), bool) if mask is None else np.asarray(mask, bool)
     own = [value(i, kind, name, dims) if ok else None for i, ok in zip(ids, mask, strict=True)]
     values = own
-    if kind != "text":
+    if kind not in ("text", "tokens"):
         dtype = np.int32 if kind == "codes" else np.float32
         values = np.full((len(ids), *shape_of(kind, dims)), NO_CODE if kind == "codes" else np.nan, dtype)
         for k, row in enumerate(own):

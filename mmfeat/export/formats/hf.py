@@ -26,7 +26,7 @@ class HuggingFace(Exporter):
     name = "hf"
     title = "Hugging Face datasets"
     systems = ("datasets", "PyTorch", "TensorFlow", "JAX")
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes", "text")
+    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "tokens", "codes", "text")
     missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "empty", "drop", "error")
     id_base = None
     further = True

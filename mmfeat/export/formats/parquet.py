@@ -11,13 +11,14 @@ import pyarrow.parquet as pq
 
 from mmfeat.export.base import Exporter, Kind, Policy
 from mmfeat.export.content import BLOCK_ROWS, Content, Entry, ItemMap, Rows
-from mmfeat.schemas.featureset.arrow import array_matrix, vector_array
+from mmfeat.schemas.featureset.arrow import array_matrix, token_array, token_arrays, vector_array
 
 FILE = "features.parquet"
 
 
 class Parquet(Exporter):
-    """``features.parquet``: ``item_id``, and a fixed-size list or string per feature, null where missing.
+    """``features.parquet``: ``item_id``, and a fixed-size list or string per feature, null where missing;
+    of any number of vectors a list of fixed-size lists.
 
     ``--fields`` adds columns of the catalog: strings, doubles and lists of strings.
     """
@@ -25,7 +26,7 @@ class Parquet(Exporter):
     name = "parquet"
     title = "Parquet"
     systems = ("pandas", "Polars", "DuckDB", "Spark", "PyArrow")
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes", "text")
+    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "tokens", "codes", "text")
     missing: ClassVar[tuple[Policy, ...]] = ("mask", "mean", "zero", "empty", "drop", "error")
     id_base = None
     further = True
@@ -62,6 +63,10 @@ def entries(batch: pa.RecordBatch, roles: Sequence[str]) -> Iterator[Entry]:
         if pa.types.is_string(column.type):
             found = zip(ids, column.to_pylist(), strict=True)
             yield from (Entry(role, i, text) for i, text in found if text is not None)
+        elif pa.types.is_list(column.type):
+            there = [i for i, ok in zip(ids, column.is_valid().to_pylist(), strict=True) if ok]
+            own = token_arrays(column.drop_null())
+            yield from (Entry(role, i, vectors) for i, vectors in zip(there, own, strict=True))
         else:
             matrix, mask = array_matrix(column)
             yield from (Entry(role, ids[k], matrix[k]) for k in mask.nonzero()[0])
@@ -80,4 +85,6 @@ def _part(rows: Rows, start: int, stop: int) -> pa.Array:
     present = rows.present[start:stop]
     if rows.is_text:
         return pa.array(list(rows.texts(start, stop)), pa.string())
+    if rows.is_tokens:
+        return token_array(list(rows.tokens(start, stop)), rows.shape[1:], rows.dtype)
     return vector_array(rows.block(start, stop), present)

@@ -26,6 +26,7 @@ source and flat fields) and ``mmfeat.featureset``, a JSON document that says wha
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
@@ -130,7 +131,8 @@ def from_arrow(table: pa.Table) -> FeatureSet:
 def value_array(column: FeatureColumn) -> pa.Array:
     """A column's values as one Arrow array, null where the mask is False."""
     if column.spec.form == "tokens":
-        return _token_array(column)
+        own = [v if there else None for v, there in zip(column.tokens, column.mask, strict=True)]
+        return token_array(own, column.spec.shape, str(column.spec.store_dtype))
     if isinstance(column.values, list):
         return pa.array(column.values, pa.string())
     return vector_array(column.matrix, column.mask)
@@ -157,14 +159,20 @@ def token_arrays(lists: pa.ListArray) -> list[np.ndarray]:
     return np.split(flat.reshape(len(vectors), vectors.type.list_size), ends[:-1])
 
 
-def _token_array(column: FeatureColumn) -> pa.Array:
-    """Lists of fixed-size lists, null where an item has none."""
-    none = np.empty((0, *column.spec.shape), column.spec.store_dtype)
-    own = [none if vectors is None else vectors for vectors in column.tokens]
+def token_array(
+    tokens: Sequence[np.ndarray | None], shape: tuple[int, ...], dtype: np.dtype[Any] | str
+) -> pa.Array:
+    """``[m, dims]`` arrays as lists of fixed-size lists, null where an item has none.
+
+    Args:
+        shape, dtype: of one vector.
+    """
+    none = np.empty((0, *shape), dtype)
+    own = [none if vectors is None else vectors for vectors in tokens]
     vectors = vector_array(np.concatenate([none, *own]), np.array(True))
     offsets = np.cumsum([0, *map(len, own)], dtype=np.int32)
-    mask = None if column.mask.all() else pa.array(~column.mask)
-    return pa.ListArray.from_arrays(pa.array(offsets), vectors, mask=mask)
+    lacks = np.array([vectors is None for vectors in tokens], dtype=bool)
+    return pa.ListArray.from_arrays(pa.array(offsets), vectors, mask=pa.array(lacks) if lacks.any() else None)
 
 
 def array_matrix(array: pa.Array) -> tuple[np.ndarray, np.ndarray]:
