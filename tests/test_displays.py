@@ -147,7 +147,8 @@ def test_failures_are_summed_up_by_reason_before_the_items(run, store):
     assert first[2].split()[:2] == ["75", "decode"]
     body = json.loads(run("failures", "--store", store, "--json")[1])
     versions = [feature.version for feature in mmfeat.open(store).status()]
-    assert set(body) == {*versions, "summary"}
+    assert set(body) == {*versions, "summary", "marked"}
+    assert set(body["marked"]) == set(versions)
     for version in versions:
         assert len(body[version]) == 75
         assert body["summary"][version] == [

@@ -107,7 +107,8 @@ def failures(
     reasons = {version: counted(rows) for version, rows in found.items()}
     if json:
         summary = {version: [asdict(reason) for reason in some] for version, some in reasons.items()}
-        console.print_json({**found, "summary": summary})
+        marked = {version: opened.marked(version).to_pylist() for version in versions}
+        console.print_json({**found, "summary": summary, "marked": marked})
         return
     for version, rows in found.items():
         if not rows:

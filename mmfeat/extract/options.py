@@ -93,13 +93,13 @@ PICTURE_OPTIONS = tuple(name for name in PictureOptions.model_fields if name not
 _SCENE_OPTIONS = ("scene_detector", "scene_threshold", "min_scene_seconds", "max_scenes")
 
 
-def refuse_options(ask: Ask[Any], names: Sequence[str], goes_with: str) -> None:
+def refuse_options(ask: Ask[Any], names: Sequence[str], goes_with: str, hint: str | None = None) -> None:
     """ConfigError where one of these options is set; ``goes_with`` says what they are for: ``pictures``."""
     given = [name for name in names if getattr(ask.options, name, None) is not None]
     if given:
         go = "goes" if len(given) == 1 else "go"
         raise ask.error(
-            f"{', '.join(map(repr, sorted(given)))} {go} with {goes_with}, not with {ask.only.source!r}"
+            f"{', '.join(map(repr, sorted(given)))} {go} with {goes_with}, not with {ask.only.source!r}", hint
         )
 
 
@@ -132,7 +132,8 @@ def _several(ask: Ask[Any], read: AskedInput) -> int | None:
     options = ask.options
     wanted = getattr(options, "pictures", "all")
     if not read.several:
-        refuse_options(ask, LIST_OPTIONS, "a list of pictures")
+        one = "No item of the dataset has several pictures there: leave it out, or give lists."
+        refuse_options(ask, LIST_OPTIONS, "a list of pictures", one)
     if wanted in (None, "first"):
         refuse_options(ask, ("max_pictures",), 'pictures = "mean" and "each"')
     if not read.several or wanted in (None, "first"):

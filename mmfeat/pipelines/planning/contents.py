@@ -60,13 +60,15 @@ class Content:
         if self.file_stamps is None:
             return pa.repeat("", len(rows))
         chosen = pa.array(rows)
+        files = self.file_stamps.take(chosen).cast(pa.string())
+        if not files.null_count:
+            return files
         # A URL has no stamp that costs no request: its address stands for its content.
         locations = self.payload.take(chosen)
         if self.several:
             locations = joined_places(locations)
         else:
             locations = pc.binary_join_element_wise(location_stamp(""), locations, "")
-        files = self.file_stamps.take(chosen).cast(pa.string())
         return pc.coalesce(files, locations, pa.scalar("", pa.string()))
 
     def learn(self, rows: np.ndarray, content: np.ndarray) -> None:
