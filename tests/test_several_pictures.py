@@ -247,6 +247,18 @@ def test_a_picture_that_a_server_did_not_send_is_asked_for_again_with_retry_fail
     )
 
 
+def test_an_item_keeps_its_value_while_a_server_has_one_of_its_pictures(tmp_path, vectors):
+    with running() as server:
+        draw(tmp_path, "both", 0, 0)
+        line = {"item_id": "both", "photos": [photo("both", 0), server.on("/1.png", answer(body=drawn(1)))]}
+        (tmp_path / "items.jsonl").write_text(json.dumps(line) + "\n")
+        extract(tmp_path, mean=MEAN)
+        (tmp_path / photo("both", 0)).unlink()
+        report = extract(tmp_path, {"max_lost": 0.0}, mean=MEAN)
+    assert report.features[0].marks == {"lost picture": 1}
+    np.testing.assert_allclose(values(tmp_path, "mean", ["both"])[0], unit(vectors[1]), atol=1e-5)
+
+
 def test_what_a_picture_does_not_decode_to_is_not_asked_again(tmp_path):
     folder = write(tmp_path, PHOTOS)
     (folder / photo("five", 1)).write_bytes(b"no picture")

@@ -21,6 +21,7 @@ from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.ids import Places
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.schemas.templates import values_of
 
 # One of a handful is changed by hand; a fault takes more, or everything.
 _FEWEST = 2
@@ -109,12 +110,13 @@ def _lacks(read: Input, contents: Contents, of_features: Mapping[str, np.ndarray
 
 
 def _without_file(part: Part) -> np.ndarray:
-    """``[n]`` bool: the items whose file is named and not there."""
+    """``[n]`` bool: the items whose file is named and not there; of several, none of whose files is."""
     if part.content.file_stamps is None:
         return np.zeros(len(part.content.present), dtype=bool)
     unstamped = part.content.present & ~part.content.file_stamps.is_valid().to_numpy(zero_copy_only=False)
     rows = np.flatnonzero(unstamped)
-    remote = [is_remote(location) for location in part.content.payload.take(pa.array(rows)).to_pylist()]
+    locations = part.content.payload.take(pa.array(rows)).to_pylist()
+    remote = [any(map(is_remote, values_of(location))) for location in locations]
     unstamped[rows[np.array(remote, dtype=bool)]] = False
     return np.asarray(unstamped)
 
