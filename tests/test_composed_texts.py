@@ -64,6 +64,7 @@ def digest(text: str) -> list[int]:
         ("{a!r} {b!r} {c!r} {d?nan!r}", {"a": "12", "b": "9.99", "c": listed(["x"]), "d": None},
          "12.0 9.99 ['x'] nan"),
         ("{a!r}", {"a": "no number"}, "no number"),
+        ("{a} {a!r}", {"a": "no\x1flist"}, "no\x1flist no\x1flist"),
         ("{{a}} {a:{{{}}}}", {"a": "x"}, "{a} {x}"),
     ],
 )  # fmt: skip

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from string import Formatter
 
-#: Ends each value of a list that is handed on as one text. No text that people write holds it.
+#: Ends each value of a list that is handed on as one text. No text that people write ends with it.
 END = "\x1f"
 _JOINED_BY = ", "
 
@@ -25,17 +25,17 @@ def listed(values: Iterable[str]) -> str:
 
 def values_of(text: str) -> list[str]:
     """The texts that :func:`listed` was given."""
-    return text.split(END)[:-1] if text.endswith(END) else text.split(END)
+    return text.split(END)[:-1] if text.endswith(END) else [text]
 
 
 def plain(text: str, joined_by: str = _JOINED_BY) -> str:
     """A text as it is, and a list with its values joined."""
-    return joined_by.join(values_of(text)) if END in text else text
+    return joined_by.join(values_of(text)) if text.endswith(END) else text
 
 
 def trimmed(text: str) -> str:
     """A text, or each of a list's values, without blanks at its ends."""
-    return listed(value.strip() for value in values_of(text)) if END in text else text.strip()
+    return listed(value.strip() for value in values_of(text)) if text.endswith(END) else text.strip()
 
 
 @dataclass(frozen=True)
@@ -118,7 +118,7 @@ def _place(field: str, words: str, conversion: str | None) -> _Place:
 
 
 def _as_python(value: str) -> str:
-    if END in value:
+    if value.endswith(END):
         return repr(values_of(value))
     try:
         return repr(float(value))
