@@ -54,7 +54,8 @@ def load(
             name, else the folder that it is in.
         split: the only split to read; all of them where not given.
         id, title, description, cover, video, audio, fields, columns: as in the dataset ``table``.
-        interactions: a file of interactions, see :func:`mmfeat.datasets.own_interactions.read_own`.
+        interactions: a file of interactions, see :func:`mmfeat.datasets.own_interactions.read_own`. It may
+            be in ``root`` and is no part of the dataset then.
         media_root: folder that paths without a file in the cell start from and must not leave; ``root``
             where not given.
 
@@ -63,7 +64,8 @@ def load(
             columns; or as in the dataset ``table``.
     """
     path = existing_root(root, "huggingface", _WHAT)
-    files = _files_of(path, _splits(path), split)
+    clicks = None if interactions is None else Path(interactions.file).expanduser().resolve()
+    files = _files_of(path, _splits(path, clicks), split)
     folder = path if path.is_dir() else path.parent
     locator = Locator(folder if media_root is None else existing_media_root(media_root))
     given = {
@@ -89,8 +91,8 @@ def _files_of(path: Path, splits: Mapping[str, list[Path]], split: str | None) -
     return [file for name, files in splits.items() if split in (None, name) for file in files]
 
 
-def _splits(path: Path) -> dict[str, list[Path]]:
-    """Split to its files in their order."""
+def _splits(path: Path, other: Path | None) -> dict[str, list[Path]]:
+    """Split to its files in their order; ``other`` is none of them."""
     if path.is_file():
         if path.suffix.lower() != ".parquet":
             raise DatasetError(f"{path} is not a Parquet file.", hint=f"--root must be {_WHAT}.")
@@ -100,7 +102,7 @@ def _splits(path: Path) -> dict[str, list[Path]]:
     if (path / _SPLITS).is_file():
         names = _json(path / _SPLITS).get("splits")
         return {name: _saved(path / name, path) for name in _names(path / _SPLITS, names)}
-    found = _in_splits(path)
+    found = _in_splits(path, other)
     if not found:
         raise DatasetError(f"There is no Hugging Face dataset in {path}.", hint=f"--root must be {_WHAT}.")
     return found
@@ -142,11 +144,11 @@ def _refuse_outside(file: Path, root: Path) -> None:
         )
 
 
-def _in_splits(root: Path) -> dict[str, list[Path]]:
-    """The Parquet files below a folder by their split, each split whole."""
+def _in_splits(root: Path, other: Path | None) -> dict[str, list[Path]]:
+    """The Parquet files below a folder, but ``other``, by their split, each split whole."""
     found: dict[str, list[Path]] = {}
     for file in sorted(root.rglob("*.parquet")):
-        if file.is_file():
+        if file.is_file() and file.resolve() != other:
             _refuse_outside(file, root)
             found.setdefault(_split_of(file, root), []).append(file)
     for split, files in found.items():

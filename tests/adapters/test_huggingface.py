@@ -277,3 +277,13 @@ def test_a_snapshot_in_the_hubs_cache_is_links_into_its_blobs_and_others_are_ref
     (tmp_path / "d" / "test.parquet").symlink_to(tmp_path / "out" / "x-00000-of-00001.parquet")
     with pytest.raises(DatasetError, match=r"test\.parquet leads out of"):
         datasets.load("huggingface", tmp_path / "d")
+
+
+def test_a_file_of_interactions_may_lie_beside_the_shards_and_is_none_of_them(tmp_path):
+    shards(tmp_path / "data", "train", pa.table({"id": ["007", "1e5"], "title": ["a", "b"]}))
+    clicks = tmp_path / "clicks.parquet"
+    pq.write_table(pa.table({"user": ["u", "u"], "item": ["1e5", "x"], "time": [1, 2]}), clicks)
+    found = datasets.load("huggingface", tmp_path, interactions=str(clicks))
+    assert column(found, "title") == {"007": "a", "1e5": "b"}
+    assert found.interactions["item_id"].to_pylist() == ["1e5", "x"]
+    assert notes(found)["unknown_items"].count == 1
