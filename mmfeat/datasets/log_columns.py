@@ -81,7 +81,8 @@ class LogColumns:
         if not (plain or _is_text(kind) or pa.types.is_null(kind)):
             raise self._of_type(part, kind, "no numbers")
         try:
-            numbers = texts.cast(pa.float64())
+            # Not all whole numbers beyond 2**53 are floats.
+            numbers = texts.cast(pa.float64(), safe=not pa.types.is_integer(kind))
         except pa.ArrowInvalid:
             row = first_that_fails(texts, pa.float64())
             raise self._unfit(part, row, texts, "which is no number") from None

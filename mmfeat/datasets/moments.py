@@ -12,6 +12,8 @@ from mmfeat.schemas.errors import DatasetError
 # A time below is in seconds (it would be the year 5138), one above in milliseconds (from 1973 on).
 _SECONDS_BELOW = 1e11
 _MILLISECONDS_BELOW = 1e14
+# Numbers from 1900 to 2100 that are dates without dashes, and else would be some days of August 1970.
+_FIRST_DAY, _LAST_DAY = 19000101, 21001231
 # A time of day and a zone after it: in a date alone, ``-05`` is a day.
 _ZONED = r"\d[T ]\d.*(Z|[+-]\d\d(:?\d\d)?)$"
 _NAIVE, _UTC = pa.timestamp("ns"), pa.timestamp("ns", "UTC")
@@ -41,6 +43,12 @@ def counted(place: object, times: pa.ChunkedArray) -> pa.ChunkedArray:
     largest = pc.max(pc.abs(times)).as_py()
     if largest is None:
         return times.cast(pa.int64())
+    smallest = pc.min(times).as_py()
+    if smallest >= _FIRST_DAY and largest <= _LAST_DAY:
+        raise DatasetError(
+            f"{place} holds times such as {largest:.0f}: dates without dashes, or days of 1970.",
+            hint="Write dates with dashes: 2024-05-01.",
+        )
     if not largest < _MILLISECONDS_BELOW:
         raise DatasetError(
             f"{place} holds the time {largest:.0f}, which is neither in seconds nor in milliseconds.",

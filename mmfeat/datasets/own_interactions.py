@@ -142,6 +142,11 @@ def _chosen(path: Path, log: LogFile, config: InteractionsConfig) -> dict[Part, 
                 hint=f"Name it: {part} = 'COLUMN' under [dataset.interactions], --option "
                 f"interactions.{part}=COLUMN, or for an export --interactions-column {part}=COLUMN.",
             )
+    if chosen["user"] == chosen["item"]:
+        raise DatasetError(
+            f"{path}: the column {chosen['user']!r} cannot be both the users and the items.",
+            hint=f"Name another for one of them. It has: {', '.join(log.names)}.",
+        )
     return chosen
 
 

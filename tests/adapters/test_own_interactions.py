@@ -230,6 +230,7 @@ def test_lines_without_a_user_or_an_item_are_left_out_and_counted(tmp_path):
         ("a.csv", "user,item\nu,i\nu\n", "line 3: it has 1 columns instead of 2"),
         ("a.csv", 'user,item\nu,"i\nu,j\n', "a quote is left open"),
         ("a.csv", "user,item,time\nu,i,1e20\n", "neither in seconds nor in milliseconds"),
+        ("a.csv", "user,item,date\nu,i,20240501\nu,j,20240601\n", "dates without dashes"),
         ("a.csv", "who,item\nu,i\n", "has no column of users; its columns are: who, item"),
         ("a.csv", "user,item,item\nu,i,j\n", "several columns of one name: item"),
         ("a.csv", "", "has no column of users"),
@@ -256,6 +257,17 @@ def test_a_column_that_is_not_there_is_refused_with_those_that_are(tmp_path):
         assert "has no column 'ratin' for rating" in said
         assert "rating" in said.partition("for rating")[2]
     assert "There is no file of interactions" in refused(tmp_path / "b.csv")
+
+
+def test_nanoseconds_of_parquet_are_told_to_be_neither_seconds_nor_milliseconds(tmp_path):
+    table = pa.table({"user": ["u"], "item": ["i"], "time": [MAY * 1_000_000 + 1]})
+    pq.write_table(table, tmp_path / "a.parquet")
+    assert "neither in seconds nor in milliseconds" in refused(tmp_path / "a.parquet")
+
+
+def test_one_column_cannot_be_both_users_and_items(tmp_path):
+    path = write(tmp_path, "a.csv", "user,item\nu,i\n")
+    assert "'item' cannot be both the users and the items" in refused(path, user="item")
 
 
 def test_floats_of_parquet_are_no_ids(tmp_path):
@@ -315,7 +327,7 @@ def test_table_and_folder_take_a_file_of_interactions_and_count_the_unknown_item
 def test_a_dataset_with_interactions_of_its_own_takes_no_others(tmp_path):
     with pytest.raises(DatasetError, match="'amazon' takes no interactions of your own") as error:
         datasets.load("amazon", tmp_path, interactions={"file": "a.csv"})
-    assert error.value.hint == "These do: folder, table."
+    assert error.value.hint == "These do: folder, huggingface, table."
     with pytest.raises(DatasetError, match=r"interactions.*local file"):
         datasets.load("table", write(tmp_path, "i.csv", "id\n1\n"), interactions="s3://bucket/a.csv")
     with pytest.raises(DatasetError, match="colum"):
