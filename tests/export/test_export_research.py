@@ -26,6 +26,8 @@ from export_readers import READERS
 from interaction_rows import interactions_of
 
 from mmfeat.export import ExportInput, Request, export, verify
+from mmfeat.export.files import digest
+from mmfeat.export.manifest import MANIFEST
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet
 
@@ -259,6 +261,19 @@ def test_a_pixelrec_file_that_was_sorted_by_time_fails_verify(tmp_path):
     path = tmp_path / "toys" / "toys.csv"
     pd.read_csv(path).sort_values("timestamp").to_csv(path, index=False)
     assert {p.kind: p.count for p in verify(tmp_path / "toys").problems} == {"file": 1, "echo": 3}
+
+
+def test_an_export_of_an_earlier_version_whose_table_counts_items_from_0_verifies(tmp_path):
+    numbered = Request("pixelrec", tmp_path / "toys", options={"ids": "index"})
+    export(make_input("pixelrec", IDS), numbered)
+    table, path = tmp_path / "toys" / "toys.csv", tmp_path / "toys" / MANIFEST
+    rows = pd.read_csv(table)
+    rows.assign(item_id=rows["item_id"] - 1, user_id=rows["user_id"] - 1).to_csv(table, index=False)
+    manifest = json.loads(path.read_text())
+    del manifest["options"]["layout"]
+    manifest["files"][table.name] = {"sha256": digest(table), "bytes": table.stat().st_size}
+    path.write_text(json.dumps(manifest))
+    assert verify(tmp_path / "toys").ok
 
 
 # -- MicroLens's and NineRec's own code

@@ -112,6 +112,9 @@ class PixelRec(Exporter):
             ),
         )
         tokens = pc.unique(table["item_id"]).to_pylist()
+        if "layout" not in manifest["options"]:
+            # Exports of earlier versions: their map counts from 1, and the numbers in their table from 0.
+            items = ItemMap(items.ids, None)
         matrix = read_npy(out / _FEATURES, len(tokens) + 1)
         for token, row in zip(tokens, matrix[1:], strict=True):
             yield Entry("image", raw_id(token, items, manifest["options"]["ids"]), row)
