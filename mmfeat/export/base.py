@@ -75,7 +75,8 @@ class Exporter(ABC):
         systems: the recommenders that run on it.
         roles: what it reads; empty for a format that takes any features under their own names.
         kinds: for a format without roles, the kinds of feature that it can hold.
-        min_features: how many roles must be filled, where no single one is required.
+        min_features: how many roles must be filled, where no single one is required. With 0 and no roles, an
+            export may have no features at all.
         interactions: ``required``, ``optional``, or ``unused``.
         cold_items: whether items without interactions may be in it, when it has interactions.
         default_split: the rule applied when none is given; None leaves splitting to the target.

@@ -115,7 +115,8 @@ def _described(found: Listing[type[Exporter]]) -> FormatListing:
         name=found.name,
         title=exporter.title,
         systems=exporter.systems,
-        features=", ".join(roles) or f"any ({', '.join(exporter.kinds)})",
+        features=", ".join(roles)
+        or f"any ({', '.join(exporter.kinds)}){'' if exporter.min_features else '?'}",
         interactions=exporter.interactions,
         ids=_ids(exporter),
         missing=exporter.missing,

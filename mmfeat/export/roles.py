@@ -91,8 +91,11 @@ def _by_name(
         )
     if "item_id" in fitting:
         raise UsageError("A feature called item_id would hide the items' ids.", hint="Leave it out.")
-    if not fitting:
-        raise UsageError(f"There is no {' or '.join(exporter.kinds)} feature to export.")
+    if len(fitting) < exporter.min_features:
+        raise UsageError(
+            f"There is no {' or '.join(exporter.kinds)} feature to export.",
+            hint="Choose another format, or extract one: `mmfeat export --list` says what each takes.",
+        )
     return {name: name for name in fitting}
 
 

@@ -24,6 +24,7 @@ from mmfeat.export.fields import Fields
 from mmfeat.export.manifest import read_manifest
 from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.featureset import FeatureSet
 
 IDS = ["007", "1e5", "ü/1"]
 COLUMNS = [Column("brand", "text"), Column("price", "number"), Column("tags", "text", several=True)]
@@ -84,6 +85,18 @@ def test_hllm_chooses_its_text_keys_among_fields_too(tmp_path):
     }  # fmt: skip
     assert str(rows["1e5"]["tags"]) == str(rows["1e5"]["brand"]) == "nan"
     assert verify(tmp_path / "toys").ok
+
+
+def test_hllm_needs_no_feature_beside_the_texts_of_the_catalog(tmp_path):
+    data = make("hllm")
+    bare = replace(data, features=FeatureSet(data.features.ids, {}))
+    export(bare, Request("hllm", tmp_path / "toys", fields=["brand"]))
+    frame = pd.read_csv(tmp_path / "toys" / "information" / "toys.csv", dtype={"item_id": str})
+    assert frame.set_index("item_id")["brand"].dropna().to_dict() == VALUES["brand"]
+    assert verify(tmp_path / "toys").ok
+    with pytest.raises(UsageError, match="neither a text feature") as caught:
+        export(bare, Request("hllm", tmp_path / "none"))
+    assert "--fields" in caught.value.hint
 
 
 def test_an_export_without_fields_says_nothing_of_them(tmp_path):

@@ -30,7 +30,8 @@ class HLLM(Exporter):
     seconds, of which its models take year, month and so on; where times are not known, the position in the
     dataset's order. ``information/NAME.csv`` (``text_path``) has ``item_id``, the dataset's ``title`` and
     ``description``, the fields that ``--fields`` asks for (lists as texts, joined by commas), and a column
-    for every exported text, under the feature's name: ``text_keys`` chooses among them.
+    for every exported text, under the feature's name: ``text_keys`` chooses among them. Where there is no
+    such text, the others are enough.
 
     The rule is that of ``code/REC/data/dataload.py`` (interactions) and of ``load_content`` in
     ``code/REC/data/dataset/trainset.py`` and ``batchset.py``: pandas reads the texts by its defaults,
@@ -43,6 +44,7 @@ class HLLM(Exporter):
     title = "HLLM"
     systems = ("HLLM", "Molar")
     kinds: ClassVar[tuple[Kind, ...]] = ("text",)
+    min_features = 0
     further = True
     interactions = "required"
     missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "drop")
@@ -59,6 +61,11 @@ class HLLM(Exporter):
         """Every user needs three interactions; ids and texts must survive ``pandas.read_csv``."""
         assert content.interactions is not None, "interactions are required"
         refuse_short(content.interactions, MIN_TO_SPLIT, self.title)
+        if not (content.features or content.further or any(content.titles) or any(content.descriptions)):
+            raise UsageError(
+                "HLLM reads texts, and there is neither a text feature, nor a title or description.",
+                hint="Name fields of the items: --fields brand,tags. Or extract captions.",
+            )
         for name, rows in content.features.items():
             if name in _CATALOG:
                 raise UsageError(
