@@ -153,6 +153,15 @@ def refuse_fewer(interactions: Interactions, least: int, why: str) -> None:
     )
 
 
+def refuse_timeless(interactions: Interactions, target: str) -> None:
+    """UsageError where the time of an interaction is not known, which ``target`` reads."""
+    if interactions.timestamps is None:
+        raise UsageError(
+            f"{target} needs the time of every interaction, and some have none.",
+            hint="Leave out those without a time, or give times: --interactions FILE --replace-interactions.",
+        )
+
+
 def refuse_untrained(interactions: Interactions, target: str, why: str) -> None:
     """UsageError where users have no interaction for training, which ``target`` cannot take."""
     assert interactions.labels is not None, "no split was made"

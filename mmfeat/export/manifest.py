@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 MANIFEST_VERSION = 1
 MANIFEST, USER_MAP, ROWS = "manifest.json", "user_map.parquet", "rows.parquet"
+# What is read of every manifest.
+_NEEDED = {"format", "name", "items", "id_base", "user_base", "options", "features", "files"}
 
 
 def write_companions(
@@ -78,7 +80,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         document: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise UsageError(f"{folder} is no export of mmfeat: it has no {MANIFEST}.") from None
+        raise UsageError(
+            f"{folder} is no export of mmfeat: it has no {MANIFEST}.",
+            hint="Name the folder that was given as --out.",
+        ) from None
     except (OSError, ValueError) as error:
         raise UsageError(f"Cannot read {path}: {error}.") from None
     if not isinstance(document, dict) or document.get("manifest_version") != MANIFEST_VERSION:
@@ -86,6 +91,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{path} is of a version that this mmfeat does not read.",
             hint=f"It reads version {MANIFEST_VERSION}.",
         )
+    files = document.get("files")
+    if not isinstance(files, dict) or ID_MAP not in files or not document.keys() >= _NEEDED:
+        raise UsageError(f"{path} is not as an export writes it.", hint="Make the export again.")
     return document
 
 

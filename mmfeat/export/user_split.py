@@ -26,5 +26,6 @@ def refuse_few(inter: Interactions) -> None:
     """UsageError where there is no user for each part."""
     if len(inter.user_ids) < len(PARTS):
         raise UsageError(
-            f"There are {len(inter.user_ids)} users, and training, validation and testing need one each."
+            f"There are {len(inter.user_ids)} users, and training, validation and testing need one each.",
+            hint="Export interactions of more users: a smaller --k-core, or another file of --interactions.",
         )

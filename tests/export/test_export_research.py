@@ -41,6 +41,22 @@ def interactions(*rows):
     return interactions_of((user, item, None if day is None else day * DAY) for user, item, day in rows)
 
 
+@pytest.mark.parametrize("format", ["hm4sr", "mmm4rec"])
+def test_interactions_without_a_time_are_refused_with_what_to_do(tmp_path, format):
+    data = make_input(format, IDS, interactions=interactions(*[("u", i, None) for i in IDS]))
+    with pytest.raises(UsageError, match="needs the time of every interaction") as caught:
+        export(data, Request(format, tmp_path / "out", options=OPTIONS.get(format)))
+    assert "--interactions FILE" in caught.value.hint
+
+
+@pytest.mark.parametrize("format", ["preferdiff", "unimp"])
+def test_too_few_users_for_a_split_by_user_are_refused_with_what_to_do(tmp_path, format):
+    data = make_input(format, IDS, interactions=interactions(*[("u", i, k) for k, i in enumerate(IDS)]))
+    with pytest.raises(UsageError, match="There are 1 users") as caught:
+        export(data, Request(format, tmp_path / "out"))
+    assert caught.value.hint
+
+
 # One user comes late: a split in time leaves them nothing to train on.
 LATE = interactions(*[("early", i, k) for k, i in enumerate(IDS)], *[("late", i, 50) for i in IDS])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pyarrow as pa
@@ -100,6 +101,17 @@ def test_a_map_that_was_changed_since_is_refused(codes, tmp_path, name):
 def test_a_folder_that_is_no_export_has_no_map(tmp_path):
     with pytest.raises(UsageError, match="no export of mmfeat"):
         make("unisrec", tmp_path / "vectors", ids_of=tmp_path)
+
+
+@pytest.mark.parametrize("lost", ["format", "id_base", "files"])
+def test_a_manifest_that_lost_a_part_is_told_and_no_traceback(codes, tmp_path, lost):
+    path = codes / "manifest.json"
+    manifest = json.loads(path.read_text())
+    del manifest[lost]
+    path.write_text(json.dumps(manifest))
+    for use in (lambda: make("unisrec", tmp_path / "vectors", ids_of=codes), lambda: verify(codes)):
+        with pytest.raises(UsageError, match="not as an export writes it"):
+            use()
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

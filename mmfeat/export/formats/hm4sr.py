@@ -14,7 +14,7 @@ from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, Interactions, ItemMap
 from mmfeat.export.fields import Values
 from mmfeat.export.files import write_plain_table, write_yaml
-from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short
+from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short, refuse_timeless
 from mmfeat.export.tensors import need_torch, read_tensor, write_array, write_tensor
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.validation import near
@@ -76,8 +76,7 @@ class HM4SR(Exporter):
         need_torch(self.name)
         inter = content.interactions
         assert inter is not None, "interactions are required"
-        if inter.timestamps is None:
-            raise UsageError("HM4SR needs the time of every interaction, and some have none.")
+        refuse_timeless(inter, self.title)
         refuse_short(inter, MIN_TO_SPLIT, self.title)
         name = content.options.categories
         if name not in content.fields:

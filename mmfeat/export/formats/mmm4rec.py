@@ -16,7 +16,7 @@ from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, Interactions, ItemMap
 from mmfeat.export.fields import lists_of
 from mmfeat.export.files import write_json
-from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short
+from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short, refuse_timeless
 from mmfeat.export.tensors import need_torch, read_tensor, write_array, write_tensor
 from mmfeat.schemas.errors import UsageError
 
@@ -72,12 +72,14 @@ class MMM4Rec(Exporter):
         """Every interaction has a time, and every user enough of them; categories are texts."""
         need_torch(self.name)
         assert content.interactions is not None, "interactions are required"
-        if content.interactions.timestamps is None:
-            raise UsageError("MMM4Rec needs the time of every interaction, and some have none.")
+        refuse_timeless(content.interactions, self.title)
         refuse_short(content.interactions, MIN_TO_SPLIT, self.title)
         field = content.options.categories
         if field and not any(lists_of(content.fields, field)):
-            raise UsageError(f"No item has anything in the field {field!r}, so there are no categories.")
+            raise UsageError(
+                f"No item has anything in the field {field!r}, so there are no categories.",
+                hint="Name another field, or leave --option categories=FIELD out.",
+            )
 
     def write(self, out: Path, content: Content) -> None:
         """Tensors, maps and sequences."""
