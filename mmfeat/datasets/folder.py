@@ -62,11 +62,17 @@ def load(
         DatasetError: the folder holds neither media nor titles, or nothing of a column that is asked for.
     """
     asked = columns or {}
-    dataset = load_objects(root, asked) if isinstance(root, str) else _on_disk(root, asked, zip_encoding)
+    clicks = None if interactions is None else Path(interactions.file).expanduser().resolve()
+    if isinstance(root, str):
+        dataset = load_objects(root, asked)
+    else:
+        dataset = _on_disk(root, asked, zip_encoding, clicks)
     return with_interactions(dataset, interactions)
 
 
-def _on_disk(root: Path | None, asked: Mapping[str, ColumnConfig], zip_encoding: str | None) -> Dataset:
+def _on_disk(
+    root: Path | None, asked: Mapping[str, ColumnConfig], zip_encoding: str | None, clicks: Path | None
+) -> Dataset:
     folder = existing_folder(root, "folder", _WHAT)
     called = folders_of(asked)
     titles = _titles(folder, asked)
@@ -103,7 +109,7 @@ def _on_disk(root: Path | None, asked: Mapping[str, ColumnConfig], zip_encoding:
             *(note for found in loose.values() for note in found.notes()),
             *(note for found in lists.values() for note in found.notes()),
             *titles.notes(),
-            *_not_read(folder, media, loose),
+            *_not_read(folder, media, loose, clicks),
         ],
     )
 
@@ -131,8 +137,8 @@ def _loose_media(folder: Path, media: MediaParts) -> tuple[dict[str, MediaFiles]
     return found, refused
 
 
-def _not_read(folder: Path, media: MediaParts, loose: Iterable[str]) -> list[Note]:
+def _not_read(folder: Path, media: MediaParts, loose: Iterable[str], clicks: Path | None) -> list[Note]:
     names = unread(folder, {*media.used, TITLES})
     suffixes = [suffix for column in loose for suffix in SUFFIXES[usual(column).modality]]
-    left = [name for name in names if not split_name(name, suffixes)]
+    left = [n for n in names if not split_name(n, suffixes) and (folder / n).resolve() != clicks]
     return note_of("info", "not_read", "files and folders that are not read", left)

@@ -324,6 +324,14 @@ def test_table_and_folder_take_a_file_of_interactions_and_count_the_unknown_item
         assert checked == [unknown]
 
 
+def test_a_file_of_interactions_in_the_folder_itself_is_not_told_to_be_unread(tmp_path):
+    put(tmp_path, {"a.jpg": b"x", "notes.txt": b"n"})
+    clicks = write(tmp_path, "clicks.csv", "user,item\nu,a\n")
+    found = datasets.load("folder", tmp_path, interactions=str(clicks))
+    assert found.interactions["item_id"].to_pylist() == ["a"]
+    assert notes(found)["not_read"].examples == ("notes.txt",)
+
+
 def test_a_dataset_with_interactions_of_its_own_takes_no_others(tmp_path):
     with pytest.raises(DatasetError, match="'amazon' takes no interactions of your own") as error:
         datasets.load("amazon", tmp_path, interactions={"file": "a.csv"})
