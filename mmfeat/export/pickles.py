@@ -212,8 +212,6 @@ def _plain(value: Any) -> bytes:
         case Mapping():
             pairs = b"".join(_plain(key) + _plain(item) for key, item in value.items())
             return pickle.EMPTY_DICT + pickle.MARK + pairs + pickle.SETITEMS
-        case float():
-            return pickle.BINFLOAT + struct.pack(">d", value)
         case tuple():
             return _tuple(*map(_plain, value))
         case Sequence():

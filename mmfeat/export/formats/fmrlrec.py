@@ -43,7 +43,8 @@ class FMRLRec(Exporter):
     is the last part of the feature's model name in lower case, as ``--language_encoder`` and
     ``--img_encoder`` find it. ``datamaps.json`` (``item2id`` and ``user2id`` from 1, ``id2item``,
     ``id2user``), ``sequential_data.txt`` (``user item item ...`` in time order), ``meta.json.gz`` (a
-    Python literal per line: ``asin``, ``title``, ``description``).
+    Python literal per line: ``asin``, ``title``, ``description``, and the catalog's ``brand``, ``price`` and
+    ``categories``).
 
     ``item2img_dict.pkl`` is an empty dictionary: fMRLRec opens it always and uses it only to make the
     image vectors that are here already. It reads no other kind of file in its place.
