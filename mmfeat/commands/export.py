@@ -140,10 +140,8 @@ def export(
         project=_unique("project", [_dims("project", word) for word in project or []]),
         quantize=quantize or [],
     )
-    opened = api.open(store, snapshot)
     settings = {
         "features": None if features is None else _chosen(console.names(features) or []),
-        "items": _items(opened, items, where),
         "missing": None if missing is None else _policies(missing),
         "interactions": _own_interactions(interactions, interactions_column or []),
         "replace_interactions": replace_interactions or None,
@@ -155,6 +153,9 @@ def export(
         "ids_of": ids_of,
         "options": parse_options(option or []),
     }
+    # What cannot be meant is said before a store is opened, which may be far away.
+    opened = api.open(store, snapshot)
+    settings["items"] = _items(opened, items, where)
     # What was not said is left to the defaults of a Request.
     said = {name: value for name, value in settings.items() if value is not None}
     report = opened.export(format, out, **said)
@@ -242,6 +243,8 @@ def _print_report(report: ExportReport) -> None:
         unrated = counts["written"] - counts.get("rated", counts["written"])
         if unrated:
             console.say(f"  {unrated:,} of these have no rating: no ratings are written")
+        if untimed := counts.get("without_time"):
+            console.say(f"  {untimed:,} of these have no time: all are in the dataset's order, without times")
     console.say(f"  {len(report.files)} files, {sum(report.files.values()):,} bytes")
     if report.unrecorded is not None:
         console.note(

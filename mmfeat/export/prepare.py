@@ -143,8 +143,10 @@ def _interactions(
         table = inter.k_core(table, request.k_core)
         counts |= {"k_core": request.k_core, "outside_k_core": before - len(table)}
     if not len(table):
+        emptied = unmatched < len(data.interactions)
         raise UsageError(
-            "No interaction is left to export.", hint="Do the interactions use the same item ids?"
+            "No interaction is left to export.",
+            hint="Give a smaller --k-core." if emptied else "Do the interactions use the same item ids?",
         )
     return table, {**counts, "written": len(table)}
 
@@ -220,6 +222,9 @@ def _labelled(
         "users": len(built.user_ids),
         "ordered_by": "time" if built.timestamps is not None else "dataset",
     }
+    if 0 < (timeless := table["timestamp"].null_count) < len(table):
+        # One without a time leaves the order to the dataset's, and the times of the others unused.
+        counts["without_time"] = timeless
     if rated := len(table) - table["rating"].null_count:
         # A target takes ratings of all interactions or of none.
         counts["rated"] = rated

@@ -226,3 +226,27 @@ def test_where_some_interactions_have_no_rating_none_is_written_and_the_manifest
     )
     counts = json.loads((tmp_path / "toys" / "manifest.json").read_text())["interactions"]
     assert (counts["rated"], counts["written"]) == (1, 2)
+
+
+def test_where_some_interactions_have_no_time_the_manifest_counts_them_and_the_datasets_order_counts(
+    tmp_path,
+):
+    some = table(("u", "a", 2), ("u", "b", None), ("u", "c", 1))
+    report = export(
+        make_input("lc-rec", ["a", "b", "c"], interactions=some), Request("lc-rec", tmp_path / "toys")
+    )
+    counts = report.interactions
+    assert (counts["without_time"], counts["written"], counts["ordered_by"]) == (1, 3, "dataset")
+    assert json.loads((tmp_path / "toys" / "toys.inter.json").read_text()) == {"0": [0, 1, 2]}
+
+
+def test_a_core_that_leaves_nothing_is_told_from_ids_that_are_others(tmp_path):
+    met = table(("u", "a", 1), ("u", "b", 2))
+    data = make_input("lc-rec", ["a", "b"], interactions=met)
+    with pytest.raises(UsageError, match="No interaction is left") as caught:
+        export(data, Request("lc-rec", tmp_path / "toys", k_core=2))
+    assert "--k-core" in caught.value.hint
+    others = make_input("lc-rec", ["a", "b"], interactions=table(("u", "A", 1)))
+    with pytest.raises(UsageError, match="No interaction is left") as caught:
+        export(others, Request("lc-rec", tmp_path / "toys"))
+    assert "same item ids" in caught.value.hint

@@ -18,6 +18,8 @@ import mmfeat
 from mmfeat.export import Request, export, get, names, verify
 from mmfeat.schemas.errors import ConfigError, DatasetError, UsageError
 
+# DFF's own numbers are the items' ids, which these are not.
+NUMBERED = {"dff": {"numbers": "new"}}
 IDS = ["007", "1e5", "ü/1"]
 CLICKS = (
     "who,item,time,rating\nu,007,1700000000,4\nu,1e5,1700000001,2.5\nv,7,1700000002,1\n,007,1700000003,1\n"
@@ -61,7 +63,7 @@ def test_every_format_makes_the_same_of_a_parquet_file_as_of_the_datasets_intera
     times = met["timestamp"].cast(pa.timestamp("ms", "Asia/Tokyo"))
     columns = {"sku": met["item_id"], "uid": met["user_id"], "time": times}
     pq.write_table(pa.table(columns), tmp_path / "met.parquet")
-    shared = {"features": every_role(format), "options": OPTIONS.get(format)}
+    shared = {"features": every_role(format), "options": NUMBERED.get(format, OPTIONS.get(format))}
     own = {"interactions": {"file": str(tmp_path / "met.parquet"), "item": "sku"}}
     for out, data, settings in (
         ("dataset", make_input(format, ids, interactions=met), {}),
@@ -124,6 +126,17 @@ def test_the_command_line_takes_a_file_for_a_store_without_interactions(run, wor
     assert sorted(line.split("\t")[2] for line in lines[1:]) == ["3", "4", "5"]
     code, _, err = run("export", "npy", "--out", "o", "--interactions-column", "user=who")
     assert (code, "is of a file: --interactions FILE" in err) == (2, True), err
+
+
+def test_times_that_some_interactions_lack_are_told_not_to_be_written(run, world, tmp_path):
+    put(tmp_path, {"c.csv": "user,item,time\nu,item-000,2\nu,item-001,\nv,item-001,1\n"})
+    words = ("export", "cornac", "--out", "toy", "--features", "clip", "--interactions", "c.csv")
+    code, out, err = run(*words, "--store", world / "store")
+    assert code == 0, err
+    assert "1 of these have no time: all are in the dataset's order, without times" in out
+    assert [line.count("\t") for line in (tmp_path / "toy/interactions.tsv").read_text().splitlines()] == [
+        2
+    ] * 3
 
 
 def test_the_python_method_takes_a_path(world, tmp_path):
