@@ -96,7 +96,10 @@ def lists_of(fields: Mapping[str, Values], name: str) -> list[list[str]]:
         raise _unknown(fields, name)
     values = fields[name]
     if isinstance(values, np.ndarray):
-        raise UsageError(f"The field {name!r} holds numbers, and not texts.")
+        raise UsageError(
+            f"The field {name!r} holds numbers, and not texts.",
+            hint="Name a field of texts or lists of texts.",
+        )
     return [value if isinstance(value, list) else [value] if value else [] for value in values]
 
 

@@ -155,7 +155,8 @@ def _fits_or_error(exporter: Exporter, role: Role, name: str, column: FeatureCol
     if kind_of(column) != role.kind:
         raise UsageError(
             f"{exporter.name}'s {role.name} is a {role.kind} feature, and {name} is of the kind"
-            f" {kind_of(column)}."
+            f" {kind_of(column)}.",
+            hint=f"Choose another, {role.name}=FEATURE: `mmfeat status` says of which kind each is.",
         )
     if role.dims and column.matrix.shape[-1] not in role.dims:
         raise _wrong_size(exporter, role, name, column.matrix.shape[-1])

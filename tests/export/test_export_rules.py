@@ -296,10 +296,11 @@ def test_two_features_for_one_role_are_never_chosen_between(tmp_path):
         ("recbole", ["the_text"], "needs a vector feature for item"),
     ],
 )
-def test_a_feature_that_does_not_fit_is_refused_with_the_reason(tmp_path, format, chosen, why):
+def test_a_feature_that_does_not_fit_is_refused_with_the_reason_and_what_to_do(tmp_path, format, chosen, why):
     data = replace(make_input("npy", IDS), interactions=make_interactions(IDS))
-    with pytest.raises(UsageError, match=why):
+    with pytest.raises(UsageError, match=why) as refusal:
         export(data, Request(format, tmp_path / "out", features=chosen))
+    assert refusal.value.hint
 
 
 def test_quantised_vectors_go_out_as_int8_with_their_scale_or_not_at_all(tmp_path):
