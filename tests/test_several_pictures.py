@@ -218,6 +218,15 @@ def test_a_broken_picture_costs_itself_and_is_recorded(tmp_path, vectors):
     assert [n for n, _, _ in mmfeat.open(folder / "store").facts("mean")["five"]["lost_pictures"]] == [4]
 
 
+def test_an_item_without_a_picture_left_says_what_may_pass_before_what_stays(tmp_path):
+    folder = write(tmp_path, PHOTOS)
+    (folder / photo("two", 0)).write_bytes(b"no picture")
+    (folder / photo("two", 1)).unlink()
+    extract(folder, mean=MEAN)
+    (failure,) = mmfeat.open(folder / "store").failures("mean").to_pylist()
+    assert (failure["item_id"], failure["stage"]) == ("two", "read")
+
+
 def test_an_item_fails_when_its_last_picture_does(tmp_path):
     folder = write(tmp_path, PHOTOS)
     for place in range(2):

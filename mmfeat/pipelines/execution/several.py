@@ -30,18 +30,23 @@ def together(files: Sequence[str], outcomes: Sequence[Decoded], planned: str | N
     stamps = zip(outcomes, stamps_of(planned, len(files)), strict=True)
     stamp = joined_stamps(files, [found.stamp or before for found, before in stamps])
     content_hash = joined_hash(found.content_hash for found in outcomes)
-    failures = [found.failure for found in outcomes]
-    if all(failures):
-        return Decoded(content_hash, stamp, failure=failures[0])
+    failures = [found.failure for found in outcomes if found.failure is not None]
+    if len(failures) == len(outcomes):
+        return Decoded(content_hash, stamp, failure=_for_all(failures))
     ways = max(len(found.values) for found in outcomes)
     values = [tuple(found.failure or found.values[way] for found in outcomes) for way in range(ways)]
     return Decoded(content_hash, stamp, tuple(map(_or_failure, values)))
 
 
 def _or_failure(values: tuple[Any, ...]) -> Any:
-    """The values of one way, or the first failure where there are none."""
-    failed = all(isinstance(value, ItemError) for value in values)
-    return values[0] if failed else values
+    """The values of one way, or one failure where there are none."""
+    failures = [value for value in values if isinstance(value, ItemError)]
+    return _for_all(failures) if len(failures) == len(values) else values
+
+
+def _for_all(failures: Sequence[ItemError]) -> ItemError:
+    """The failure that stands for all of an item: one of reading, which may pass, before one of decoding."""
+    return next((failure for failure in failures if failure.stage == "read"), failures[0])
 
 
 def pictures_of(facts: Sequence[Mapping[str, Any]], cell: pa.Buffer) -> Pictures:

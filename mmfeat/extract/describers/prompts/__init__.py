@@ -53,7 +53,8 @@ class PromptFile(BaseModel):
         used = names_of(self.text)
         if set(used) != set(self.variables):
             raise ValueError(
-                f"the text uses {sorted(used)} in braces and variables declares {sorted(self.variables)}"
+                f"the text uses {sorted(used)} in braces and variables declares {sorted(self.variables)}; "
+                "names are declared without question marks"
             )
         return self
 
