@@ -128,6 +128,13 @@ _UPSTREAM = {
         "Compress the following sentence into embedding: title: 5 LED Lightdescription: Bright.",
         "Compress the following sentence into embedding: title: Bandtag: Sports",
     ],
+    "molar-text": [
+        "Compress the following sentence and picture into embedding: \ntitle: Ghost Tool 3/32\ntag: Tools"
+        "\ndescription: A punch.\nMade of steel.",
+        "Compress the following sentence and picture into embedding: \ntitle: 5 LED Light"
+        "\ndescription: Bright.",
+        "Compress the following sentence and picture into embedding: \ntitle: Band\ntag: Sports",
+    ],
 }
 
 

@@ -75,6 +75,12 @@ RECIPES = {
         "{title?:title: {}}{tag?:tag: {}}{description?:description: {}}",
         "HLLM, code/REC/data/dataset/batchset.py, process_item, with code/overall/LLM_deepspeed.yaml",
     ),
+    "molar-text": Recipe(
+        "Compress the following sentence and picture into embedding: "
+        "{title?:\ntitle: {}}{tag?:\ntag: {}}{description?:\ndescription: {}}",
+        "Molar, code/REC/data/dataset/batchset_v.py, process_item, with code/overall/LLM_deepspeed.yaml",
+        differs="Its model sees the item's picture before the text.",
+    ),
 }
 
 
