@@ -159,7 +159,7 @@ class FeatureStore:
             UnknownItems: ids that the catalog does not hold.
             UsageError: a column that there is not, or that holds media.
         """
-        from mmfeat.export.fields import fields_of
+        from mmfeat.item_fields import fields_of
 
         asked = self.ids if ids is None else listed(ids, "item id")
         return fields_of(self._store.catalog(), asked, names, unknown, self.uri)

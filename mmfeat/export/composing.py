@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 
-from mmfeat.export.fields import Fields
+from mmfeat.item_fields import Fields
 from mmfeat.schemas.composed import composed_text
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn, FeatureSet

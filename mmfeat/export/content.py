@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from mmfeat.export.fields import Values
+from mmfeat.item_fields import Values
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 
 # Rows per block: 4 MiB of 1024 float32; large enough for numpy to be quick, small beside a matrix.
@@ -231,7 +231,7 @@ class Content:
         features: role (or the feature's name, for a format without roles) to rows.
         titles, descriptions: per item, None where it has none.
         fields: a column of texts or numbers to the items' values in order, see
-            :class:`~mmfeat.export.fields.Fields`.
+            :class:`~mmfeat.item_fields.Fields`.
         further: of a format that takes any features, the fields that were asked for as further columns, a
             row per item; None where none was.
         interactions: None where there are none or the target reads none.

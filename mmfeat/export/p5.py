@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.export.content import Content, Interactions
-from mmfeat.export.fields import values_of
 from mmfeat.export.files import write_json
+from mmfeat.item_fields import values_of
 
 SEQUENCES, MAPS, META = "sequential_data.txt", "datamaps.json", "meta.json.gz"
 

@@ -15,8 +15,8 @@ from mmfeat.export import interactions as inter
 from mmfeat.export import missing, roles
 from mmfeat.export.base import Exporter
 from mmfeat.export.content import Content, ExportInput, Interactions, Rows
-from mmfeat.export.fields import Fields
 from mmfeat.export.request import Request, Terms, settle
+from mmfeat.item_fields import Fields
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureColumn
 

@@ -15,7 +15,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic_core import to_json
 from starlette.responses import Response
 
-from mmfeat.export.fields import fields_of
+from mmfeat.item_fields import fields_of
 from mmfeat.schemas.catalog import ITEM_ID
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet

@@ -20,8 +20,8 @@ from interaction_rows import interactions_of
 
 from mmfeat.datasets.base import build_items
 from mmfeat.export import ExportInput, Request, export, verify
-from mmfeat.export.fields import Fields
 from mmfeat.export.manifest import read_manifest
+from mmfeat.item_fields import Fields
 from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureSet

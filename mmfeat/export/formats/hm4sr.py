@@ -12,10 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from mmfeat.export import pickles
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, Interactions, ItemMap
-from mmfeat.export.fields import Values
 from mmfeat.export.files import write_plain_table, write_yaml
 from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short, refuse_timeless
 from mmfeat.export.tensors import need_torch, read_tensor, write_array, write_tensor
+from mmfeat.item_fields import Values
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.validation import near
 

@@ -12,9 +12,9 @@ import pyarrow.parquet as pq
 
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import BLOCK_ROWS, Content, Entry, ItemMap
-from mmfeat.export.fields import lists_of
 from mmfeat.export.files import write_json
 from mmfeat.export.ids import NumberOptions, numbered_id, refuse_gaps
+from mmfeat.item_fields import lists_of
 from mmfeat.schemas.errors import UsageError
 
 FILE = "item_info.parquet"

@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict
 from mmfeat.export import pickles
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, Interactions, ItemMap
-from mmfeat.export.fields import lists_of
 from mmfeat.export.files import write_json
 from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short, refuse_timeless
 from mmfeat.export.tensors import need_torch, read_tensor, write_array, write_tensor
+from mmfeat.item_fields import lists_of
 from mmfeat.schemas.errors import UsageError
 
 _DAY = 86400

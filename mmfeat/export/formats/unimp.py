@@ -12,9 +12,9 @@ import numpy as np
 from mmfeat.export import user_split
 from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap, Rows
-from mmfeat.export.fields import values_of
 from mmfeat.export.files import write_json
 from mmfeat.export.interactions import refuse_fewer
+from mmfeat.item_fields import values_of
 from mmfeat.schemas.errors import UsageError
 
 CODES = "id2semantic.json"
