@@ -56,7 +56,8 @@ WRONG = {
     ),
     "key of what is read": (
         JOB.replace("source =", "sorce ="),
-        'job.toml: features.t: give either source = "x" or inputs = ["x", "y"]. Did you mean \'source\'?',
+        'job.toml: features.t: give one of source = "x", inputs = ["x", "y"] and text = "{x}, {y?}". '
+        "Did you mean 'source'?",
     ),
     "column": (
         JOB.replace('"title"', '"titel"'),
