@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import numpy as np
@@ -16,9 +16,9 @@ from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.plan import Plan
 from mmfeat.pipelines.planning.planner import Planner
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
-from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.inputs import ImagePrepare, Input, PixelView
 from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.outputs import VectorOut
+from mmfeat.schemas.outputs import TextOut, VectorOut
 from mmfeat.schemas.spec import FeatureSpec, Weights, text_hash
 from mmfeat.store import FeatureVersion, Store
 
@@ -132,6 +132,51 @@ def interrupted(commit, when, error):
         raise error
 
     return call
+
+
+def test_no_row_is_committed_before_that_of_the_feature_which_it_reads(store, tmp_path, monkeypatch):
+    """The reader has a known row that its upstream lacks, so that its groups are full at other moments."""
+    monkeypatch.setattr(commit, "GROUP_ROWS", 2)
+    for k in range(6):
+        (tmp_path / str(k)).write_bytes(b"%d" % k)
+    rows = [
+        {"item_id": str(k), "title": "x" if k < 5 else None, "cover": str(tmp_path / str(k))}
+        for k in range(6)
+    ]
+    view = ImagePrepare(view=PixelView(mode="squash", height=8, width=8))
+    cover = Input(source="cover", modality="image", prepare=view)
+    told = SPEC.model_copy(update={"name": "told", "inputs": (cover,), "output": TextOut(role="caption")})
+    reads = (
+        Input(source="told", modality="text", upstream=told.fingerprint),
+        Input(source="title", modality="text", named=True),
+    )
+    specs = [told, SPEC.model_copy(update={"name": "reader", "inputs": reads})]
+    versions = [store.add_version(spec) for spec in specs]
+    ledgers = [partial(store.ledger_batches, version) for version in versions]
+    items = pa.Table.from_pylist(rows, CATALOG_SCHEMA)
+    plan = Planner(Contents(items), specs, ledgers, store.stamps(), limits=MediaLimits()).plan()
+    readers: list[set[str]] = []
+
+    def check(feature: int, rows: int) -> None:
+        above, here = (_ok_items(ledger(["item_id", "status"])) for ledger in ledgers)
+        assert here <= above
+        readers.append(here)
+
+    committer = Committer(store, versions, plan, committed=check)
+    committer.add_known(plan.known)
+    for work, features in zip(*(plan.work[name].to_pylist() for name in ("work", "features")), strict=True):
+        values = {0: b"seen", 1: np.float32(1).tobytes()}
+        made = [{**_OK, "work": work, "feature": feature, "value": values[feature]} for feature in features]
+        committer.add_results(pa.Table.from_pylist(made, schema=RESULTS_SCHEMA))
+    committer.flush()
+    assert [len(here) for here in readers if here][-1] == 5
+
+
+_OK = {"status": "ok", "stamp": "", "seconds": 0.0}
+
+
+def _ok_items(batches: Iterable[pa.RecordBatch]) -> set[str]:
+    return {row["item_id"] for batch in batches for row in batch.to_pylist() if row["status"] == "ok"}
 
 
 def test_work_items_without_a_result_are_pending(store):

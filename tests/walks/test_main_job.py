@@ -67,7 +67,6 @@ source = "photos"
 captioner = "transformers"
 model = "{MODELS / "tiny-vlm"}"
 max_new_tokens = 4
-max_pictures = 1
 [features.told_text]
 source = "told"
 encoder = "open_clip"

@@ -56,6 +56,8 @@ class Committer:
         self.versions = list(versions)
         self.plan = plan
         self.committed = committed
+        by_name = {version.name: number for number, version in enumerate(self.versions)}
+        self.above = [[by_name[n] for n in v.spec.upstreams if n in by_name] for v in self.versions]
         self.groups: list[list[pa.Table]] = [[] for _ in versions]
         self.since: list[float | None] = [None] * len(versions)
         self.unsure = [False] * len(versions)
@@ -205,6 +207,9 @@ class Committer:
     def _flush(self, feature: int) -> None:
         if not self.groups[feature]:
             return
+        # A row whose upstream's is lost with a killed run would be computed again with that.
+        for upstream in self.above[feature]:
+            self._flush(upstream)
         rows = pa.concat_tables(self.groups[feature])
         # Another id with such a hash does no harm: a row that replaces none is added all the same.
         replace = self.unsure[feature] or _any_in(self.replaced[feature], id_hashes(rows["item_id"]))
