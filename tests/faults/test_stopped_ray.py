@@ -20,7 +20,9 @@ from plugins import write_plugin
 from processes import command_of, descendants, wait_until
 
 import mmfeat
+from mmfeat.pipelines.execution.ray.session import ray_session
 from mmfeat.schemas.errors import StoreError
+from mmfeat.schemas.job import Resources
 from mmfeat.store import Store
 
 #: A captioner that answers at once, but for a text that names a file: there it makes the file and waits.
@@ -151,6 +153,22 @@ def test_sigterm_while_ray_is_starting_ends_the_same_way(start, begun):
     told = run.stopped()
     assert told["error"]["type"] == "Interrupted"
     assert (told["report"]["features"][0]["ok"], run.rows()) == (0, 0)
+
+
+def test_a_stop_is_heard_again_once_ray_has_ended():
+    """Ray's native code leaves the system's default behind, by which an export after the run would die."""
+    kept = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        with ray_session(Resources(cpus=1)):
+            pass
+        (caught,) = (
+            int(line.split()[1], 16)
+            for line in Path("/proc/self/status").read_text().splitlines()
+            if line.startswith("SigCgt")
+        )
+    finally:
+        signal.signal(signal.SIGTERM, kept)
+    assert caught >> (signal.SIGTERM - 1) & 1
 
 
 def test_a_run_started_with_sigint_ignored_goes_on_at_ctrl_c_and_stops_at_sigterm(start):

@@ -26,6 +26,8 @@ encoder = "digest"
 [features.caption]
 source = "description"
 captioner = "digest"
+[resources]
+executor = "local"
 [run]
 max_failed = 1.0
 [stop]

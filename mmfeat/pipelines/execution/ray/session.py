@@ -68,6 +68,7 @@ def ray_session(resources: Resources) -> Iterator[None]:
             yield
         finally:
             ray.shutdown()
+            _hear_stops_again()
 
 
 def _start_here(resources: Resources, folder: str | None, quiet: dict[str, Any]) -> None:
@@ -160,6 +161,14 @@ def _stops_kept() -> Iterator[None]:
     if stopped:
         signal.raise_signal(signal.SIGTERM)
         raise SystemExit(signal.SIGTERM)  # ours let the program go on, which has no Ray
+
+
+def _hear_stops_again() -> None:
+    """SIGTERM comes to Python's handler again. Ray's native code leaves the system's default as it ends, by
+    which a stop would end the process in the middle of what comes after Ray."""
+    ours = signal.getsignal(signal.SIGTERM)
+    if ours is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, ours)
 
 
 @contextlib.contextmanager
