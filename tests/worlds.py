@@ -39,8 +39,9 @@ def cover_folder(folder: Path, scenes: Sequence[synthetic.Scene], names: Sequenc
 def job(
     folder: Path, store: Path, features: dict[str, dict[str, Any]], **tables: dict[str, Any]
 ) -> dict[str, Any]:
-    """What :func:`mmfeat.extract` takes, on one worker so that tests fight for no cores."""
-    resources = {"workers": 1, "threads": 1, **tables.pop("resources", {})}
+    """What :func:`mmfeat.extract` takes: in this process, or by Ray with one worker where ``resources`` say
+    so, so that tests fight for no cores."""
+    resources = {"executor": "local", "workers": 1, "threads": 1, **tables.pop("resources", {})}
     return {
         "dataset": "folder",
         "root": folder,

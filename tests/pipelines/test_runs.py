@@ -1,4 +1,4 @@
-"""Whole runs on trained tiny models, through Ray, into a LanceDB store."""
+"""Whole runs on trained tiny models into a LanceDB store; ``world`` and those that say so are by Ray."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_caption_records_whether_the_token_cap_cut_it(store, tmp_path, sce
     assert {f["finish_reason"] for f in facts.values()} == {"stop"}
     worlds.cover_folder(tmp_path / "media", scenes[:2])
     capped = {"caption": {**worlds.CAPTION, "max_new_tokens": 3}}
-    mmfeat.extract(**worlds.job(tmp_path / "media", tmp_path / "store", capped, resources=RAY))
+    mmfeat.extract(**worlds.job(tmp_path / "media", tmp_path / "store", capped))
     cut = mmfeat.open(tmp_path / "store").facts("caption")
     assert [(f["finish_reason"], f["new_tokens"]) for f in cut.values()] == [("length", 3)] * 2
     assert store.facts("clip") == {}
@@ -124,13 +124,11 @@ class TestWhatChangedAndNothingElse:
     def place(self, tmp_path_factory):
         folder = tmp_path_factory.mktemp("changes")
         worlds.cover_folder(folder / "media", synthetic.held_out(6))
-        mmfeat.extract(**worlds.job(folder / "media", folder / "store", CHANGING, resources=RAY))
+        mmfeat.extract(**worlds.job(folder / "media", folder / "store", CHANGING))
         return folder
 
     def run(self, place: Path, features=None):
-        return mmfeat.extract(
-            **worlds.job(place / "media", place / "store", features or CHANGING, resources=RAY)
-        )
+        return mmfeat.extract(**worlds.job(place / "media", place / "store", features or CHANGING))
 
     def test_one_changed_cover_recomputes_that_items_features_alone(self, place):
         before = mmfeat.open(place / "store").lookup()
@@ -205,7 +203,7 @@ def test_each_item_of_a_shuffled_run_with_failures_has_the_vector_it_gets_alone(
 def test_too_many_failures_are_a_gate_that_fell_short_and_keep_what_succeeded(tmp_path):
     worlds.cover_folder(tmp_path / "media", synthetic.held_out(3))
     (tmp_path / "media" / "covers" / "bad.png").write_bytes(b"")
-    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP}, resources=RAY)
+    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP})
     for _ in range(2):  # a gate that fell short is not forgotten by the next run
         with pytest.raises(GateFailed, match=r"25\.0% of the rows failed"):
             mmfeat.extract(**job)
@@ -231,7 +229,7 @@ def test_a_hopeless_run_stops_early_with_the_commonest_reason(tmp_path):
 
 def test_every_run_leaves_a_record(tmp_path):
     worlds.cover_folder(tmp_path / "media", synthetic.held_out(2))
-    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP}, resources=RAY)
+    job = worlds.job(tmp_path / "media", tmp_path / "store", {"clip": worlds.CLIP})
     report = mmfeat.extract(**job)
     (record,) = mmfeat.open(tmp_path / "store").runs()
     assert (record["run_id"], record["end"]) == (report.run_id, "completed")
