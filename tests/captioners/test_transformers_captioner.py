@@ -78,9 +78,9 @@ def edit(path: Path, **fields: object) -> None:
 
 
 def test_colour_and_shape_are_right_in_batches_and_the_text_is_the_same_alone(plain):
-    scenes = synthetic.held_out(4 * len(synthetic.COMBOS))
+    scenes = synthetic.held_out(len(synthetic.COMBOS))
     inputs = [still(s) for s in scenes]
-    assert len({frames.pixels.shape for (frames,) in inputs}) > 100
+    assert len({frames.pixels.shape for (frames,) in inputs}) > 40
     together = in_batches(plain, inputs, 8)
     assert share_right(scenes, together) >= 0.95
     assert in_batches(plain, inputs, 1) == together

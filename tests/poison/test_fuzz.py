@@ -15,7 +15,7 @@ from mmfeat.extract.fence import process as fence
 from mmfeat.extract.fence.decode import Decoded, MediaRequest, decode_media
 from mmfeat.schemas.media import MediaLimits
 
-FILES = 8_400
+FILES = 4_200
 # Tiny files: what needs more than this is in trouble.
 LIMITS = MediaLimits(item_seconds=10, item_memory=1 << 30)
 CONTROL_EVERY = 120
@@ -81,7 +81,7 @@ def _check(outcomes: Counter, number: int) -> None:
         assert 0.01 < share < 0.9, kind
 
 
-def test_eight_thousand_damaged_files_are_each_ok_or_failed(tmp_path):
+def test_four_thousand_damaged_files_are_each_ok_or_failed(tmp_path):
     _check(through_the_decoders(tmp_path, FILES, seed=1), FILES)
 
 
