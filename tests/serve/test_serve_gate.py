@@ -149,7 +149,7 @@ def test_metrics_count_by_route_and_never_by_id(service):
 def test_the_service_has_nothing_that_changes_a_store(service):
     paths = service.http.get("/openapi.json").json()["paths"]
     offered = {(method, path) for path, methods in paths.items() for method in methods}
-    reading = {("post", "/v1/lookup"), ("post", "/v1/search"), ("post", "/v1/search/image")}
+    reading = {("post", f"/v1/{name}") for name in ("items", "lookup", "search", "search/image")}
     assert {o for o in offered if o[0] != "get"} == reading
     for method in ("PUT", "PATCH", "DELETE"):
         is_problem(service.http.request(method, "/v1/lookup"), 405, "HttpError")
