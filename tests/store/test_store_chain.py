@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -138,10 +139,18 @@ def test_a_snapshot_is_read_as_it_was_whatever_the_store_has_lost(folder):
 
 
 def look_as_nobody(uri: str, answers) -> None:
-    """What each command that may drop something says of a store that belongs to this user."""
+    """What each command that may drop something says of a store that belongs to this user; or the trouble."""
     if os.getuid() == 0:
         os.setgid(65534)
         os.setuid(65534)
+    try:
+        answers.put(looked(uri))
+    except BaseException:
+        answers.put(traceback.format_exc())
+        raise
+
+
+def looked(uri: str) -> list[object]:
     opened, said = mmfeat.open(uri), []
     found = opened.examine()
     said.append([(damage.problem, damage.mend, damage.repairable) for damage in found])
@@ -150,7 +159,7 @@ def look_as_nobody(uri: str, answers) -> None:
             said.append(f"{drop(found)}")
         except StoreError as error:
             said.append(error.message)
-    answers.put(said)
+    return said
 
 
 def forbid(path: Path) -> Path:
@@ -182,8 +191,10 @@ def test_what_may_not_be_read_is_no_damage_and_nothing_of_it_is_dropped(folder, 
     answers = PROCESSES.Queue()
     process = PROCESSES.Process(target=look_as_nobody, args=(str(folder), answers))
     process.start()
-    found, repaired, accepted = answers.get(timeout=120)
+    said = answers.get(timeout=120)
     process.join()
+    assert not isinstance(said, str), said
+    found, repaired, accepted = said
     ((problem, mend, repairable),) = found
     assert "permission denied" in problem and "look again" in mend and not repairable
     for said in (repaired, accepted) if "_current" in str(closed) else ():
