@@ -12,7 +12,8 @@ demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder \
+	  --max-worker-restart 0
 
 # Also the long forms of the same promises.
 test-all: $(VENV)/.dev
