@@ -19,7 +19,7 @@ _MOST_BROKEN = 50
 _COUNTS = ("found", "missing", "unreadable", "duplicates", "values")
 
 datasets_app = typer.Typer(no_args_is_help=True, help="Dataset adapters: list them, check a dataset.")
-encoders_app = typer.Typer(no_args_is_help=True, help="Encoders and captioners.")
+encoders_app = typer.Typer(no_args_is_help=True, help="Encoders, captioners, transcribers, OCR, quantizers.")
 prompts_app = typer.Typer(no_args_is_help=True, help="What captioners can ask.")
 presets_app = typer.Typer(no_args_is_help=True, help="Named sets of features.")
 
@@ -91,7 +91,7 @@ def _say_opened(opened: list[Opened] | None) -> None:
 
 @encoders_app.command("list")
 def list_encoders(json: console.Json = False) -> None:
-    """Every encoder, captioner and quantizer, and a model card of each."""
+    """Every encoder, captioner, transcriber, OCR and quantizer, and a model card of each."""
     from mmfeat.extract import registry
 
     found = registry.methods()

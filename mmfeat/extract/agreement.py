@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmfeat.extract.base import Caption, Method, Row
+from mmfeat.extract.base import Method, Row, Text
 from mmfeat.schemas.errors import ItemError, MmfeatError
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -100,9 +100,9 @@ def _vector_problem(spec: FeatureSpec, value: Any) -> str | None:
 
 
 def _text_problem(value: Any) -> str | None:
-    if not isinstance(value, Caption):
-        return f"a {type(value).__name__} instead of a Caption"
-    if not value.text.strip():
+    if not isinstance(value, Text):
+        return f"a {type(value).__name__} instead of a Text"
+    if not value.text.strip() and not value.can_be_empty:
         return "an empty text"
     try:
         value.text.encode()
@@ -116,7 +116,7 @@ def shown(outcome: Any) -> str:
     """An outcome in a few words."""
     if isinstance(outcome, Exception):
         return f"a failure ({said(outcome)})"
-    return repr(outcome.text) if isinstance(outcome, Caption) else f"an array of shape {np.shape(outcome)}"
+    return repr(outcome.text) if isinstance(outcome, Text) else f"an array of shape {np.shape(outcome)}"
 
 
 def said(error: Exception) -> str:

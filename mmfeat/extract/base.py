@@ -1,6 +1,7 @@
 """The interface of methods: what computes a feature from its inputs, free of Ray.
 
-An :class:`Encoder` gives vectors, a :class:`Captioner` texts. A method says which options it has and what
+An :class:`Encoder` gives vectors; a :class:`Captioner`, a :class:`Transcriber` and an :class:`Ocr` give
+texts. A method says which options it has and what
 it reads, *resolves* a person's table to a :class:`~mmfeat.schemas.spec.FeatureSpec`, loads that spec's
 weights, and then gives one value per row of inputs.
 """
@@ -208,7 +209,7 @@ class Method(Resolvable):
         """One value per row, in order, whatever the batching inside; or the ItemError of that row.
 
         A vector feature's value is a float32 array of the spec's shape, of ``tokens`` ``[n, dims]``; a
-        text feature's a :class:`Caption`. An exception stands for the whole batch, which is then
+        text feature's a :class:`Text`. An exception stands for the whole batch, which is then
         bisected.
         """
 
@@ -326,7 +327,30 @@ class SceneCaption:
 
 
 @dataclass(frozen=True)
-class Caption:
+class Text:
+    """The text of an item.
+
+    Attributes:
+        text: without blanks around it.
+        can_be_empty: whether an item without a word has the feature all the same, as a clip in which nobody
+            speaks has a transcript; else an empty text is the item's failure.
+    """
+
+    text: str
+    can_be_empty: ClassVar[bool] = False
+
+    @property
+    def usage(self) -> Usage:
+        """What was asked of a model for it."""
+        return Usage()
+
+    def facts(self) -> dict[str, Any]:
+        """What is stored beside the text, plain JSON types."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Caption(Text):
     """One generated text.
 
     Attributes:
@@ -339,7 +363,6 @@ class Caption:
         reasoning_characters: of what the model thought before it answered, which is no part of the text.
     """
 
-    text: str
     finish_reason: Literal["stop", "length"]
     prompt_tokens: int = 0
     new_tokens: int = 0
@@ -350,11 +373,11 @@ class Caption:
 
     @property
     def usage(self) -> Usage:
-        """What it took to make: every question that was asked for it."""
+        """See :attr:`Text.usage`: every question that was asked for it."""
         return Usage(1 + len(self.scenes) + self.retries, self.prompt_tokens, self.new_tokens)
 
     def facts(self) -> dict[str, Any]:
-        """What is stored beside the text."""
+        """See :meth:`Text.facts`."""
         facts: dict[str, Any] = {
             "finish_reason": self.finish_reason,
             "prompt_tokens": self.prompt_tokens,
@@ -388,3 +411,11 @@ class Captioner(Method):
     def run(self, rows: Sequence[Row]) -> list[Caption | ItemError]:
         """See :meth:`Method.run`."""
         return self.caption(rows)
+
+
+class Transcriber(Method):
+    """Speech to text: :meth:`Method.run` gives a :class:`Text` of the role ``transcript`` per row."""
+
+
+class Ocr(Method):
+    """On-screen text: :meth:`Method.run` gives a :class:`Text` of the role ``ocr`` per row."""

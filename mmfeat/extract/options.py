@@ -13,6 +13,7 @@ from mmfeat.schemas.errors import ConfigError, MissingExtra
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import (
     MOST_PICTURES,
+    AudioPrepare,
     FrameSampling,
     ImagePrepare,
     Input,
@@ -21,6 +22,7 @@ from mmfeat.schemas.inputs import (
     SamplingMode,
     SceneCuts,
     SceneDetector,
+    SoundWindows,
     VideoPrepare,
 )
 from mmfeat.schemas.outputs import StoreDtype
@@ -30,6 +32,7 @@ _DEFAULT_FRAMES = 8
 _DEFAULT_PICTURES = 8
 _DEFAULT_FRAMES_OF_A_SCENE = 3
 _DEFAULT_SCENES = 16
+_DEFAULT_WINDOWS = 8
 _DEFAULT_SCENE_SECONDS = 1.0
 # PySceneDetect's own.
 _DEFAULT_THRESHOLDS = {"content": 27.0, "adaptive": 3.0}
@@ -69,6 +72,14 @@ class PictureOptions(FrameOptions):
     jpeg: Literal["exact", "scaled"] | None = None
     pictures: Literal["first", "mean", "each"] | None = None
     max_pictures: int | None = Field(default=None, gt=0, le=MOST_PICTURES)
+
+
+class SoundOptions(Frozen):
+    """Which windows of a sound are taken; of no use where nothing is heard."""
+
+    windows: SoundWindows | None = None
+    window_seconds: float | None = Field(default=None, gt=0, le=86_400)
+    max_windows: int | None = Field(default=None, gt=0, le=4096)
 
 
 class VectorOptions(Frozen):
@@ -140,6 +151,32 @@ def _several(ask: Ask[Any], read: AskedInput) -> int | None:
         return None
     most: int = options.max_pictures or _DEFAULT_PICTURES
     return most if most > 1 else None
+
+
+def sound_input(ask: Ask[Any], read: AskedInput, usual: AudioPrepare) -> Input:
+    """The windows of a sound that the options ask for.
+
+    Args:
+        usual: what is taken where the options say nothing; its sample rate always.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+    options = ask.options
+    windows = options.windows or usual.windows
+    count = options.max_windows or (usual.count if windows == usual.windows else None)
+    if windows != "first" and count is None:
+        count = _DEFAULT_WINDOWS
+    try:
+        prepare = AudioPrepare(
+            sample_rate=usual.sample_rate,
+            seconds=options.window_seconds or usual.seconds,
+            windows=windows,
+            count=count or 1,
+        )
+    except ValidationError as error:
+        raise ask.error(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+    return read.prepared(prepare)
 
 
 def frame_sampling(ask: Ask[Any]) -> FrameSampling:

@@ -1,17 +1,29 @@
 """Methods by kind and name. A new one is one file and one line here, or an entry point elsewhere.
 
-Other packages add theirs in the entry point groups ``mmfeat.encoders``, ``mmfeat.captioners`` and
-``mmfeat.quantizers``, or in ``mmfeat.models`` whatever their kind: ``NAME = "module:Class"``, the class an
-:class:`~mmfeat.extract.base.Encoder` or a :class:`~mmfeat.extract.base.Captioner`.
+Other packages add theirs in the entry point groups ``mmfeat.encoders``, ``mmfeat.captioners``,
+``mmfeat.transcribers``, ``mmfeat.ocr`` and ``mmfeat.quantizers``, or in ``mmfeat.models`` whatever their
+kind: ``NAME = "module:Class"``, the class an :class:`~mmfeat.extract.base.Encoder`, a
+:class:`~mmfeat.extract.base.Captioner`, a :class:`~mmfeat.extract.base.Transcriber` or an
+:class:`~mmfeat.extract.base.Ocr`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from mmfeat.extract.base import Ask, AskedInput, Captioner, Encoder, Method, Placement, Resolvable
+from mmfeat.extract.base import (
+    Ask,
+    AskedInput,
+    Captioner,
+    Encoder,
+    Method,
+    Ocr,
+    Placement,
+    Resolvable,
+    Transcriber,
+)
 from mmfeat.extract.fitted.base import Fitted
 from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.extract.proof import prove
@@ -26,16 +38,8 @@ from mmfeat.schemas.validation import near, validated
 _ANY_KIND = "mmfeat.models"
 
 
-def _is_encoder(thing: Any) -> bool:
-    return isinstance(thing, type) and issubclass(thing, Encoder)
-
-
-def _is_fitted(thing: Any) -> bool:
-    return isinstance(thing, type) and issubclass(thing, Fitted)
-
-
-def _is_captioner(thing: Any) -> bool:
-    return isinstance(thing, type) and issubclass(thing, Captioner)
+def _is(base: type) -> Callable[[Any], bool]:
+    return lambda thing: isinstance(thing, type) and issubclass(thing, base)
 
 
 #: The registries of methods, by the key of a feature's table that names one.
@@ -50,7 +54,7 @@ METHODS: dict[str, Registry[type[Resolvable]]] = {
             "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
         },
         ("mmfeat.encoders", _ANY_KIND),
-        fits=_is_encoder,
+        fits=_is(Encoder),
         error=ConfigError,
     ),
     "captioner": Registry(
@@ -62,21 +66,35 @@ METHODS: dict[str, Registry[type[Resolvable]]] = {
             "imagenet_tags": "mmfeat.extract.describers.imagenet_tags:ImageNetTags",
         },
         ("mmfeat.captioners", _ANY_KIND),
-        fits=_is_captioner,
+        fits=_is(Captioner),
+        error=ConfigError,
+    ),
+    "transcriber": Registry(
+        "transcriber",
+        {},
+        ("mmfeat.transcribers", _ANY_KIND),
+        fits=_is(Transcriber),
+        error=ConfigError,
+    ),
+    "ocr": Registry(
+        "ocr",
+        {},
+        ("mmfeat.ocr", _ANY_KIND),
+        fits=_is(Ocr),
+        error=ConfigError,
+    ),
+    "quantizer": Registry(
+        "quantizer",
+        {
+            "residual_kmeans": "mmfeat.extract.fitted.codes.residual_kmeans:ResidualKMeans",
+            "rqvae": "mmfeat.extract.fitted.codes.rqvae:RqVae",
+        },
+        ("mmfeat.quantizers",),
+        fits=_is(Fitted),
         error=ConfigError,
     ),
 }
-METHODS["quantizer"] = Registry(
-    "quantizer",
-    {
-        "residual_kmeans": "mmfeat.extract.fitted.codes.residual_kmeans:ResidualKMeans",
-        "rqvae": "mmfeat.extract.fitted.codes.rqvae:RqVae",
-    },
-    ("mmfeat.quantizers",),
-    fits=_is_fitted,
-    error=ConfigError,
-)
-_KIND_OF_FORM = {"vector": "encoder", "tokens": "encoder", "text": "captioner"}
+_KIND_OF_ROLE = {"transcript": "transcriber", "ocr": "ocr"}
 
 
 @dataclass(frozen=True)
@@ -101,10 +119,11 @@ def class_of(spec: FeatureSpec) -> type[Method]:
     Raises:
         ConfigError: no method makes such a feature, or its module cannot be imported.
     """
-    if spec.form not in _KIND_OF_FORM:
-        raise ConfigError(f"{spec.version} holds {spec.form}, which no encoder or captioner makes")
-    found = METHODS[_KIND_OF_FORM[spec.form]].get(spec.method)
-    assert issubclass(found, Method), "encoders and captioners are methods"
+    if spec.form == "codes":
+        raise ConfigError(f"{spec.version} holds codes, which no model makes of an item by itself")
+    kind = "encoder" if spec.role is None else _KIND_OF_ROLE.get(spec.role, "captioner")
+    found = METHODS[kind].get(spec.method)
+    assert issubclass(found, Method), "all but quantizers are methods"
     return found
 
 

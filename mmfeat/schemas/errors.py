@@ -143,7 +143,8 @@ class ItemError(Exception):
     """One item could not be processed; the run goes on and records it as ``failed``.
 
     Args:
-        stage: where it failed: ``read``, ``decode``, ``encode``, ``caption`` or ``upstream``.
+        stage: where it failed: ``read``, ``decode``, ``encode``, ``caption``, ``transcribe``, ``ocr`` or
+            ``upstream``.
         reason: what a person needs to know, without a traceback, e.g. ``file is empty``.
     """
 

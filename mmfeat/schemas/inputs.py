@@ -12,6 +12,7 @@ Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 SamplingMode = Literal["uniform", "middle", "fps", "keyframes", "scenes"]
 SceneDetector = Literal["content", "adaptive"]
 PictureFormat = Literal["png", "jpeg"]
+SoundWindows = Literal["first", "uniform", "all"]
 
 #: The modality of an input that is another feature's vectors.
 VECTOR = "vector"
@@ -194,7 +195,7 @@ class AudioPrepare(Frozen):
     kind: Literal["audio"] = "audio"
     sample_rate: int = Field(gt=0, le=192_000)
     seconds: float | None = Field(default=None, gt=0, allow_inf_nan=False)
-    windows: Literal["first", "uniform", "all"] = "first"
+    windows: SoundWindows = "first"
     count: int = Field(default=1, gt=0, le=4096)
 
     @model_validator(mode="after")

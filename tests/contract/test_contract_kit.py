@@ -344,7 +344,7 @@ def test_values_of_every_form_are_held_against_their_spec():
     captions = spec_of(TEXT, output=TextOut(role="caption"))
     assert value_problem(captions, Caption("a cat", "stop")) is None
     assert value_problem(captions, Caption(" ", "stop")) == "an empty text"
-    assert value_problem(captions, "a cat") == "a str instead of a Caption"
+    assert value_problem(captions, "a cat") == "a str instead of a Text"
     assert "cannot be stored" in value_problem(captions, Caption("half \ud83d", "stop"))
 
 

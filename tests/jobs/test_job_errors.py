@@ -43,11 +43,12 @@ WRONG = {
     ),
     "method's kind": (
         JOB.replace("encoder =", "encodre ="),
-        "job.toml: features.t: give exactly one of encoder, captioner and quantizer. Did you mean 'encoder'?",
+        "job.toml: features.t: give exactly one of encoder, captioner, transcriber, ocr and quantizer. "
+        "Did you mean 'encoder'?",
     ),
     "two methods": (
         JOB + 'captioner = "transformers"\n',
-        "job.toml: features.t: give exactly one of encoder, captioner and quantizer",
+        "job.toml: features.t: give exactly one of encoder, captioner, transcriber, ocr and quantizer",
     ),
     "method": (
         JOB.replace("sentence_transformers", "sentence_transformer"),

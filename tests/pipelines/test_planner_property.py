@@ -210,7 +210,7 @@ class Expected:
             text = getattr(self.items[item_id], read.column)
             if text is not None and modalities.is_media(read.modality):
                 return decoded(read, FILES[read.column][text])
-        return None if text is None or (read.named and not text.strip()) else text
+        return None if text is None or ((read.named or read.upstream) and not text.strip()) else text
 
 
 def decoded(read: Input, data: bytes) -> Any:

@@ -386,9 +386,10 @@ def test_a_missing_text_comes_before_a_failure_and_a_failure_before_a_mute_clip(
     assert [r["status"] for r in table] == ["missing", "failed", "missing"]
 
 
+@pytest.mark.parametrize("is_named", [False, True])
 @pytest.mark.parametrize("blank", ["", " \n"])
-def test_a_blank_text_is_none_where_a_prompt_names_it_also_of_a_feature(tmp_path, blank):
-    named = UPSTREAM.model_copy(update={"named": True})
+def test_a_blank_text_of_a_feature_is_none_whether_a_prompt_names_it_or_not(tmp_path, blank, is_named):
+    named = UPSTREAM.model_copy(update={"named": is_named})
     rows = [{**row, "seen": blank, "title": "t"} for row in covers(tmp_path, [9])]
     specs = described(cover(), name="seen"), described(cover(), named, name="asked")
     decoded = Decode(specs, MediaLimits())(work_items(rows, (1,)))

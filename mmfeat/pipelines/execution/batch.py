@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmfeat.extract import modalities
-from mmfeat.extract.base import Caption, Row, Usage
+from mmfeat.extract.base import Row, Text, Usage
 from mmfeat.extract.failures import as_item_error
 from mmfeat.extract.fence.decode import Wanted
 from mmfeat.pipelines.execution.several import pictures_of
@@ -53,6 +53,9 @@ RESULTS_SCHEMA = pa.schema(
 #: Status of a result that is none: the run stops before it, for the reason in ``stage`` (the error's
 #: class), ``reason`` and ``facts`` (its hint). No row is written for it.
 NOT_ASKED = "not asked"
+
+# Of texts by their role; all others are captioned.
+_STAGES = {"transcript": "transcribe", "ocr": "ocr"}
 
 #: Columns that decoding adds per media column: what was read, and why it was not.
 HASH, STAMP_READ, STAGE, REASON = "hash.", "read.", "stage.", "reason."
@@ -223,10 +226,10 @@ class Batch:
                 raise
         else:
             text = self._cell(PAYLOAD + read.key, row)
-        if text is None or not read.named:
+        if text is None or not (read.named or read.upstream):
             return text and plain(text)
-        # A text of blanks says nothing that a prompt could use.
-        return text if text.strip() else None
+        # A text of blanks says nothing that a prompt could use, and nobody spoke in a silent clip.
+        return None if not text.strip() else text if read.named else plain(text)
 
     def _decoded(self, row: int, read: Input) -> Any:
         """A file's value, its array without a copy; ItemError where it failed."""
@@ -314,7 +317,7 @@ def marked(spec: FeatureSpec, value: Value, read: Row) -> Value:
 
 def encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> Value:
     """A method's output as it is stored, refused where it is not a value."""
-    stage = "caption" if spec.form == "text" else "encode"
+    stage = "encode" if spec.role is None else _STAGES.get(spec.role, "caption")
     try:
         if isinstance(output, Exception):
             raise output
@@ -349,8 +352,8 @@ def _marks(spec: FeatureSpec, text: str) -> dict[str, str]:
     return {} if spec.decoding is None else marks_of(text)
 
 
-def _text(output: Caption) -> bytes:
-    if not output.text:
+def _text(output: Text) -> bytes:
+    if not output.text and not output.can_be_empty:
         raise ItemError("caption", "the model gave no text")
     return output.text.encode()
 

@@ -87,7 +87,8 @@ class Part:
     Attributes:
         column: the name of the column, or of the feature whose texts these are.
         optional: whether an item without it still has the feature.
-        needs_words: whether a text of blanks counts as none: it says nothing that a prompt could use.
+        needs_words: whether a text of blanks counts as none, as one that a prompt names does, and every text
+            of a feature.
     """
 
     column: str

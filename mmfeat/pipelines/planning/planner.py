@@ -371,7 +371,7 @@ class Planner:
         joined = np.logical_or.reduce(list(pending.values()))
         texts = {name: self._text_content(above) for name, above in upstreams.items()}
         parts = [
-            Part(one.source, texts[one.source], one.optional, one.named)
+            Part(one.source, texts[one.source], one.optional, needs_words=True)
             if one.source in texts
             else self._part(one)
             for one in spec.inputs
