@@ -7,7 +7,8 @@ Sources, fetched beforehand (versions matter: times and file names are theirs):
 
     python scripts/make_sample.py DIR
 
-Needs av and Pillow (the extra `extract`). Licences of every file: NOTICE.
+Needs av and Pillow (the extra `extract`), and espeak-ng (Debian's package) for two spoken lines. Licences of
+every file: NOTICE.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import csv
 import io
 import random
 import shutil
+import subprocess
 import tarfile
 import tempfile
 import zipfile
@@ -26,7 +28,8 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-from PIL import Image
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
 
 OUT = Path(__file__).parents[1] / "mmfeat" / "datasets" / "sample_data"
 FILM = "docs/_static/medias/getting_started/moviepy_10_minutes/moviepy_10_minutes.zip"
@@ -34,6 +37,8 @@ FILM_MEMBER = "moviepy_10_minutes/resources/bbb.mp4"
 WIDTH, HEIGHT = 426, 240
 COVER_SIDE = 512
 FPS = 24
+SAMPLE_RATE = 44_100
+SOUND_BITS = 48_000
 SEED = 20250809
 
 
@@ -45,6 +50,9 @@ class Item:
         photo: file of scikit-image's data folder that is its cover.
         clip: start and end in the film, seconds.
         cover_at: which moment of the film is its cover; None for none.
+        heard: whether the clip has the film's own sound.
+        said: what a made voice says in the clip, in place of the film's sound.
+        shown: what is written in the clip's frames.
     """
 
     id: int
@@ -53,18 +61,43 @@ class Item:
     photo: str | None = None
     clip: tuple[float, float] | None = None
     cover_at: float | None = None
+    heard: bool = False
+    said: str | None = None
+    shown: str | None = None
 
 
 ITEMS = [
     Item(4, "rabbit", "The big rabbit wakes up in his burrow", clip=(43.6, 46.8), cover_at=46.5),
-    Item(11, "rabbit", "Morning stretch, then breakfast", clip=(48.2, 51.4), cover_at=51.0),
-    Item(17, "rabbit", "Stop and smell the flowers 🌼", clip=(65.2, 68.4), cover_at=65.6),
+    Item(
+        11,
+        "rabbit",
+        "Morning stretch, then breakfast",
+        clip=(48.2, 51.4),
+        cover_at=51.0,
+        said="Good morning! It is time to make breakfast.",
+    ),
+    Item(17, "rabbit", "Stop and smell the flowers 🌼", clip=(65.2, 68.4), cover_at=65.6, heard=True),
     Item(23, "rabbit", "Rabbit finds a shiny red apple", clip=(92.5, 95.5), cover_at=93.2),
     Item(42, "rabbit", "A purple butterfly lands on his nose!", clip=(107.5, 110.7), cover_at=107.8),
-    Item(58, "rabbit", "Chasing a pink butterfly, seen from above", clip=(76.0, 79.2), cover_at=77.6),
+    Item(
+        58,
+        "rabbit",
+        "Chasing a pink butterfly, seen from above",
+        clip=(76.0, 79.2),
+        cover_at=77.6,
+        heard=True,
+    ),
     Item(77, "rabbit", "Best friends: the rabbit and the butterfly", clip=(473.0, 476.2), cover_at=474.0),
-    Item(96, "rabbit", "Do not make this rabbit angry", clip=(281.5, 284.5), cover_at=281.8),
-    Item(105, "rabbit", "How to make a rope out of vines, part 1", clip=(271.0, 274.0), cover_at=271.3),
+    Item(96, "rabbit", "Do not make this rabbit angry", clip=(281.5, 284.5), cover_at=281.8, heard=True),
+    Item(
+        105,
+        "rabbit",
+        "How to make a rope out of vines, part 1",
+        clip=(271.0, 274.0),
+        cover_at=271.3,
+        said="Take three long vines and tie them together.",
+        shown="PART 1: THE ROPE",
+    ),
     Item(
         131,
         "rodents",
@@ -72,19 +105,30 @@ ITEMS = [
         clip=(118.1, 120.7),
         cover_at=120.3,
     ),
-    Item(148, "rodents", "Hiding behind a root, ready to throw", clip=(182.0, 185.0), cover_at=182.6),
+    Item(
+        148,
+        "rodents",
+        "Hiding behind a root, ready to throw",
+        clip=(182.0, 185.0),
+        cover_at=182.6,
+        heard=True,
+    ),
     Item(163, "rodents", "Squirrel versus butterfly", clip=(186.6, 189.2), cover_at=187.4),
     Item(190, "rodents", "Three small rodents, one bad idea", clip=(324.0, 327.0), cover_at=324.8),
-    Item(207, "rodents", "Extreme close-up of a red squirrel", clip=(334.5, 336.8), cover_at=335.2),
-    Item(226, "rodents", "Flying squirrel, ready for take-off", clip=(399.9, 402.9), cover_at=400.7),
-    Item(239, "rodents", "Gliding through a blue sky", clip=(437.0, 440.0), cover_at=437.4),
+    Item(
+        207, "rodents", "Extreme close-up of a red squirrel", clip=(334.5, 336.8), cover_at=335.2, heard=True
+    ),
+    Item(
+        226, "rodents", "Flying squirrel, ready for take-off", clip=(399.9, 402.9), cover_at=400.7, heard=True
+    ),
+    Item(239, "rodents", "Gliding through a blue sky", clip=(437.0, 440.0), cover_at=437.4, heard=True),
     Item(255, "rodents", 'He said: "Don\'t look down", and looked down', clip=(447.5, 450.5), cover_at=448.5),
     Item(
         271, "forest", "Pink clouds over the green hills, early in the morning", clip=(4.5, 8.0), cover_at=7.0
     ),
-    Item(288, "forest", "A fat little bird sings on a branch", clip=(16.2, 19.2), cover_at=17.7),
+    Item(288, "forest", "A fat little bird sings on a branch", clip=(16.2, 19.2), cover_at=17.7, heard=True),
     # Its title is blank, as some of MicroLens's are.
-    Item(300, "forest", "", clip=(417.4, 420.0), cover_at=419.0),
+    Item(300, "forest", "", clip=(417.4, 420.0), cover_at=419.0, heard=True),
     # It has a clip and no cover.
     Item(314, "forest", "Bird in the air, squirrel on the string", clip=(590.5, 593.5)),
     Item(402, "science", "Meet astronaut Eileen Collins", photo="astronaut.png"),
@@ -128,7 +172,7 @@ def main() -> None:
             if item.photo:
                 save_cover(read_photo(photos, item.photo), covers / f"{item.id}.jpg")
             if item.clip:
-                write_clip(film, item.clip, videos / f"{item.id}.mp4")
+                write_clip(film, item, videos / f"{item.id}.mp4")
             if item.cover_at is not None:
                 save_cover(frame_at(film, item.cover_at), covers / f"{item.id}.jpg")
     write_csv(OUT / "sample_titles.csv", [("item", "title"), *((i.id, i.title) for i in ITEMS)])
@@ -171,8 +215,9 @@ def frames_between(film: Path, start: float, end: float) -> Iterator[av.VideoFra
                 yield frame
 
 
-def write_clip(film: Path, clip: tuple[float, float], path: Path) -> None:
-    """Writes a silent H.264 clip, with one thread so that it is the same each time."""
+def write_clip(film: Path, item: Item, path: Path) -> None:
+    """Writes an H.264 clip, with one thread so that it is the same each time."""
+    assert item.clip is not None
     with av.open(str(path), "w", options={"movflags": "+faststart", "fflags": "+bitexact"}) as target:
         stream = target.add_stream("libx264", rate=FPS)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
@@ -182,11 +227,67 @@ def write_clip(film: Path, clip: tuple[float, float], path: Path) -> None:
             "g": "24",
             "x264-params": "threads=1:lookahead-threads=1",
         }
-        for number, frame in enumerate(frames_between(film, *clip)):
+        sound = sound_of(film, item)
+        if sound is not None:
+            add_sound(target, sound)
+        for number, frame in enumerate(frames_between(film, *item.clip)):
             small = frame.reformat(width=WIDTH, height=HEIGHT, format="yuv420p")
+            if item.shown:
+                written = av.VideoFrame.from_image(with_text(small.to_image(), item.shown))
+                small = written.reformat(format="yuv420p")
             small.pts, small.time_base = number, Fraction(1, FPS)
             target.mux(stream.encode(small))
         target.mux(stream.encode(None))
+
+
+def with_text(picture: Image.Image, text: str) -> Image.Image:
+    """The picture with white letters on a dark bar at its lower edge, in Pillow's own font."""
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(28)
+    draw.rectangle((0, HEIGHT - 46, WIDTH, HEIGHT), (20, 20, 20))
+    draw.text((WIDTH / 2, HEIGHT - 23), text, (255, 255, 255), font, anchor="mm")
+    return picture
+
+
+def sound_of(film: Path, item: Item) -> np.ndarray | None:
+    """float32 ``[samples]`` of the clip, one channel at ``SAMPLE_RATE``; None where it is mute."""
+    assert item.clip is not None
+    start, end = item.clip
+    if item.said is not None:
+        made = subprocess.run(
+            ["espeak-ng", "-v", "en-us", "-s", "165", "--stdout", item.said], check=True, capture_output=True
+        )
+        sound = decoded_sound(io.BytesIO(made.stdout))
+    elif item.heard:
+        sound = decoded_sound(film, start, end)
+    else:
+        return None
+    whole = np.zeros(round((end - start) * SAMPLE_RATE), np.float32)
+    whole[: len(sound)] = sound[: len(whole)]
+    return whole
+
+
+def decoded_sound(file: Path | io.BytesIO, start: float = 0.0, end: float | None = None) -> np.ndarray:
+    """float32 ``[samples]`` from ``start`` to ``end`` seconds, one channel at ``SAMPLE_RATE``."""
+    resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+    parts = []
+    with av.open(str(file) if isinstance(file, Path) else file) as source:
+        source.seek(int(start * 1_000_000))
+        for frame in source.decode(audio=0):
+            if end is not None and frame.time >= end:
+                break
+            if frame.time >= start:
+                parts += [one.to_ndarray()[0] for one in resampler.resample(frame)]
+    return np.concatenate(parts)
+
+
+def add_sound(target: av.container.OutputContainer, sound: np.ndarray) -> None:
+    """An AAC track of float32 ``[samples]``."""
+    stream = target.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+    stream.bit_rate = SOUND_BITS
+    frame = av.AudioFrame.from_ndarray(sound[np.newaxis], format="fltp", layout="mono")
+    frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+    target.mux(stream.encode(frame))
+    target.mux(stream.encode(None))
 
 
 def interactions() -> list[tuple[int, int, int]]:
