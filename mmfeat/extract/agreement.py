@@ -51,7 +51,7 @@ def difference(spec: FeatureSpec, one: Any, other: Any, least_cosine: float = LE
     if any(failed):
         return None if all(failed) and said(one) == said(other) else f"{shown(one)} and {shown(other)}"
     if spec.form == "text":
-        alike = (one.text, one.scenes) == (other.text, other.scenes)
+        alike = one.text == other.text and getattr(one, "scenes", ()) == getattr(other, "scenes", ())
         return None if alike else f"{shown(one)} and {shown(other)}"
     one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape:

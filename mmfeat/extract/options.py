@@ -222,7 +222,7 @@ def _check_detectors(ask: Ask[Any]) -> None:
     try:
         import scenedetect.detectors  # noqa: F401
     except ModuleNotFoundError:
-        raise MissingExtra("Sampling by scenes", "scenes", "scenedetect") from None
+        raise MissingExtra("Sampling by scenes", "scenes", "scenedetect-headless") from None
     except ImportError as error:
         raise ConfigError(
             f"feature {ask.name!r}: the detectors of scenes cannot be loaded: {error}",

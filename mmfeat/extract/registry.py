@@ -78,7 +78,7 @@ METHODS: dict[str, Registry[type[Resolvable]]] = {
     ),
     "ocr": Registry(
         "ocr",
-        {},
+        {"rapidocr": "mmfeat.extract.describers.ocr.rapidocr:RapidOcr"},
         ("mmfeat.ocr", _ANY_KIND),
         fits=_is(Ocr),
         error=ConfigError,

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import synthetic
 import worlds
+from text_cards import card, still
 
 from mmfeat.extract.base import Placement
 from mmfeat.extract.registry import METHODS
@@ -48,6 +49,10 @@ CAPTIONED: dict[str, dict[str, Any]] = {
     "clips scene by scene": {**VLM, "source": "video", "sampling": "scenes", "frames": 2, "max_scenes": 2},
     "pictures with their title": {**VLM, "prompt": "describe-titled"},
 }
+READ: dict[str, dict[str, Any]] = {
+    "rapidocr": {"source": "cover", "ocr": "rapidocr"},
+    "rapidocr of clips": {**VIDEO, "ocr": "rapidocr"},
+}
 RESOLVED: dict[str, dict[str, Any]] = {
     "openai": {"source": "cover", "captioner": "openai", "model": "m"},
     "vllm": {**VLM, "captioner": "vllm"},
@@ -70,7 +75,7 @@ def class_named(table: dict[str, Any]) -> Any:
 
 
 def test_every_shipped_method_is_checked():
-    tables = [*COMPUTED.values(), *CAPTIONED.values(), *RESOLVED.values()]
+    tables = [*COMPUTED.values(), *CAPTIONED.values(), *READ.values(), *RESOLVED.values()]
     shipped = {(kind, name) for kind, registry in METHODS.items() for name in registry.own}
     assert {method_of(table) for table in tables} == shipped
 
@@ -94,6 +99,15 @@ def test_captions_of_a_language_model_keep_the_contract(table):
     failing = [(nothing, "a kettle"), (*pictures[0], " ")] if titled else [(nothing,)]
     rows = None if "sampling" in table else rows
     check_method(class_named(table), table, rows, failing=failing, place=ONE_THREAD)
+
+
+@pytest.mark.parametrize("table", READ.values(), ids=list(READ))
+def test_what_reads_pictures_keeps_the_contract(table):
+    cards = [card([((8, 8), text)], 16, (48, 40 + 12 * len(text))) for text in ("sale", "only today", "shop")]
+    nothing = Frames(np.zeros((0, 8, 8, 3), np.uint8), ())
+    check_method(
+        class_named(table), table, [(still(card),) for card in cards], failing=[(nothing,)], place=ONE_THREAD
+    )
 
 
 @pytest.mark.parametrize("table", RESOLVED.values(), ids=list(RESOLVED))
