@@ -30,8 +30,9 @@ _MAX_LINE = 500
 
 _RECORDED_PACKAGES = (
     "mmfeat", "torch", "torchvision", "open-clip-torch", "transformers", "timm", "sentence-transformers",
-    "faiss-cpu", "vector-quantize-pytorch", "openai", "vllm", "scenedetect",
-    "ray", "av", "pillow", "simplejpeg", "openvino", "lancedb", "pylance", "pyarrow", "numpy",
+    "faiss-cpu", "vector-quantize-pytorch", "openai", "vllm", "scenedetect-headless", "rapidocr",
+    "onnxruntime", "ray", "av", "pillow", "simplejpeg", "openvino", "lancedb", "pylance",
+    "pyarrow", "numpy",
 )  # fmt: skip
 
 
