@@ -29,6 +29,7 @@ _FIELDS = (
     *(Column(name, "text") for name in ("tag_name", "author_id", "category_id", "parent_id", "root_id")),
     *(Column(name, NUMBER) for name in ("duration", "author_fans_count")),
 )
+_TRANSCRIPT = Column("transcript", "text")
 
 
 def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
@@ -38,7 +39,7 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
     (videos), ``title_en`` and ``asr_en`` or ``asr_zn`` (a text per item, with or without a byte
     order mark), and ``interaciton_filtered.csv``, else ``interaciton.csv`` or ``interaction.csv``
     (``user_id``, ``pid``, ``exposed_time`` in seconds). The speech transcript is the item's
-    description; an empty one, which a failed recognition left, is none. Fields are what the interactions
+    ``transcript`` and its description; an empty one, which a failed recognition left, is none. Fields are what the interactions
     say of a video where it comes first: ``tag_name``, ``author_id``, ``category_id``, ``parent_id``,
     ``root_id``, ``duration`` in seconds and ``author_fans_count``.
 
@@ -61,6 +62,7 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
     interactions, notes = (
         read_interactions(log, user="user_id", item="pid", timestamp="exposed_time") if log else (None, [])
     )
+    transcripts = {_TRANSCRIPT.name: speech.texts} if speech.texts else {}
     fields, field_notes = _fields(log) if log else ({}, [])
     rated = set() if interactions is None else set(pc.unique(interactions["item_id"]).to_pylist())
     used = {_VIDEOS, f"{_VIDEOS}.zip", speech.name, titles.name, *([log.name] if log else [])}
@@ -69,8 +71,8 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
         root=str(folder),
         items=build_items(
             in_order(content | rated),
-            {"title": titles.texts, "description": speech.texts, "video": locations, **fields},
-            [one for one in _FIELDS if one.name in fields],
+            {"title": titles.texts, "description": speech.texts, "video": locations, **fields, **transcripts},
+            [one for one in (_TRANSCRIPT, *_FIELDS) if one.name in {*transcripts, *fields}],
         ),
         interactions=interactions,
         notes=[

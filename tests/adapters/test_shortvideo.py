@@ -1,5 +1,6 @@
 """Tsinghua's ShortVideo: misspelt file names, byte order marks, empty transcripts, two kinds of ids."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,15 @@ def test_videos_titles_transcripts_and_interactions_are_found_by_id(folder):
         ("101", "2023", 1663471338000),
     ]
     assert codes(found) == {"blank_text": 1, "only_interactions": 1, "not_read": 2}
+
+
+def test_what_is_said_is_the_transcript_as_well_as_the_description(folder):
+    said = [("1", None), ("2", None), ("10", "hello\nworld"), ("2023", None)]
+    assert rows(load("shortvideo", folder), "item_id", "transcript") == said
+    chinese = load("shortvideo", folder, language="zh")
+    assert rows(chinese, "description", "transcript")[2] == ("你好", "你好")
+    shutil.rmtree(folder / "asr_en")
+    assert "transcript" not in load("shortvideo", folder).items.column_names
 
 
 def test_chinese_titles_come_from_the_first_interaction_that_has_one(folder):
