@@ -39,9 +39,9 @@ def load(root: Path | None, *, language: Literal["en", "zh"] = "en") -> Dataset:
     (videos), ``title_en`` and ``asr_en`` or ``asr_zn`` (a text per item, with or without a byte
     order mark), and ``interaciton_filtered.csv``, else ``interaciton.csv`` or ``interaction.csv``
     (``user_id``, ``pid``, ``exposed_time`` in seconds). The speech transcript is the item's
-    ``transcript`` and its description; an empty one, which a failed recognition left, is none. Fields are what the interactions
-    say of a video where it comes first: ``tag_name``, ``author_id``, ``category_id``, ``parent_id``,
-    ``root_id``, ``duration`` in seconds and ``author_fans_count``.
+    ``transcript`` and its description; an empty one, which a failed recognition left, is none. Fields
+    are what the interactions say of a video where it comes first: ``tag_name``, ``author_id``,
+    ``category_id``, ``parent_id``, ``root_id``, ``duration`` in seconds and ``author_fans_count``.
 
     Args:
         language: ``en`` for the translated titles and transcripts; ``zh`` for the Chinese
