@@ -12,6 +12,7 @@ from mmfeat.datasets import CheckReport, ColumnCount
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.interactions import InteractionsConfig
 from mmfeat.schemas.spec import FeatureConfig
+from mmfeat.schemas.templates import without
 
 _TAIL = """
 [run]
@@ -83,16 +84,31 @@ def write_job(
 
 
 def _fitting(configs: Mapping[str, FeatureConfig], there: set[str]) -> dict[str, FeatureConfig]:
-    """Features of which the dataset has all that an item may not lack: columns, or features that fit."""
+    """Features of which the dataset has all that an item may not lack, and anything at all: columns, or
+    features that fit. What these may lack of the features that do not fit is taken out of them."""
     fitting: dict[str, FeatureConfig] = {}
     while new := {
         name: config
         for name, config in configs.items()
-        if name not in fitting
-        and all(optional or _column_of(s) in there or s in fitting for s, optional in config.sources.items())
+        if name not in fitting and _fits(config, there | set(fitting))
     }:
         fitting |= new
-    return {name: config for name, config in configs.items() if name in fitting}
+    left_out = set(configs) - set(fitting)
+    return {name: _without(config, left_out) for name, config in configs.items() if name in fitting}
+
+
+def _fits(config: FeatureConfig, there: set[str]) -> bool:
+    has = {source: source in there or _column_of(source) in there for source in config.sources}
+    return any(has.values()) and all(has[source] or optional for source, optional in config.sources.items())
+
+
+def _without(config: FeatureConfig, left_out: set[str]) -> FeatureConfig:
+    """The feature without the features that it may lack and the job does not have."""
+    inputs = tuple(one for one in config.inputs if one.removesuffix("?") not in left_out)
+    if inputs == config.inputs:
+        return config
+    text = None if config.text is None else without(config.text, left_out)
+    return config.model_copy(update={"inputs": inputs, "text": text})
 
 
 def _head(

@@ -18,7 +18,7 @@ from mmfeat.extract.registry import resolve_all
 from mmfeat.schemas.composed import RECIPES, composed_text
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
-from mmfeat.schemas.templates import fill, listed, names_of
+from mmfeat.schemas.templates import fill, listed, names_of, without
 
 ITEMS: dict[str, dict[str, Any]] = {
     "a": {"title": "Kettle", "brand": "Acme", "tags": ["red", "small"], "description": "a kettle"},
@@ -76,6 +76,15 @@ def test_a_template_says_what_its_notation_promises(template, values, text):
 def test_a_template_that_cannot_be_read_is_refused(template):
     with pytest.raises(ValueError):
         names_of(template)
+
+
+@pytest.mark.parametrize("names", [{"a"}, {"b"}, {"a", "c"}, {"b", "d"}])
+def test_a_template_without_a_name_says_what_it_says_of_an_item_without_it(names):
+    template = "{{x}} {a?none}; {b?: by {}}{c?:<{ | }>} {d?nan!r}"
+    values = {"a": "x", "b": "y", "c": listed(["1", "2"]), "d": "12"}
+    left = {name: value for name, value in values.items() if name not in names}
+    assert fill(without(template, names), left) == fill(template, {**dict.fromkeys(values), **left})
+    assert without(template, {"other"}) == template
 
 
 @given(st.lists(st.text(min_size=1).filter(lambda text: "\x1f" not in text), min_size=1))

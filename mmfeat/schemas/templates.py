@@ -9,7 +9,7 @@ Python does (``12.0``, ``['a', 'b']``). A brace that is meant as such is written
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from string import Formatter
 
@@ -88,6 +88,30 @@ def fill(text: str, values: Mapping[str, str | None]) -> str:
         KeyError: a name of the text that ``values`` lacks.
     """
     return "".join(part if isinstance(part, str) else part.filled(values[part.name]) for part in _parts(text))
+
+
+def without(text: str, names: Collection[str]) -> str:
+    """The text with some names taken out, as it is of items that have none of these."""
+    return "".join(_written(names, *part) for part in Formatter().parse(text))
+
+
+def _written(
+    taken_out: Collection[str], literal: str, field: str | None, words: str | None, conversion: str | None
+) -> str:
+    """One literal and what stands in braces after it, as it was written."""
+    before = _escaped(literal)
+    if field is None:
+        return before
+    place = _place(field, words or "", conversion)
+    if place.name in taken_out:
+        return before + _escaped(place.default)
+    how = f"!{conversion}" if conversion else ""
+    said = f":{words}" if words else ""
+    return f"{before}{{{field}{how}{said}}}"
+
+
+def _escaped(literal: str) -> str:
+    return literal.replace("{", "{{").replace("}", "}}")
 
 
 def _parts(text: str) -> Iterator[str | _Place]:

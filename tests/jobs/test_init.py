@@ -6,8 +6,10 @@ import json
 import tomllib
 
 import mmfeat
+from mmfeat import presets
 from mmfeat.schemas.job import load_job
-from mmfeat.starter import _toml
+from mmfeat.schemas.spec import FeatureConfig
+from mmfeat.starter import _toml, write_job
 
 
 def test_the_written_job_fits_the_dataset_and_runs(run, tmp_path):
@@ -28,6 +30,23 @@ def test_the_written_job_fits_the_dataset_and_runs(run, tmp_path):
     assert [(f["ok"], f["missing"]) for f in report["features"]] == [(2, 1)]
     assert report["promoted"] == [f["version"] for f in report["features"]]
     assert mmfeat.open(tmp_path / "features").lookup(["a"])["title_text"].matrix.shape == (1, 384)
+
+
+def test_a_feature_is_written_without_what_it_may_lack_and_the_dataset_has_not(tmp_path, monkeypatch):
+    (tmp_path / "items.csv").write_text("item_id,title\na,a red cup\n")
+    digest = {"encoder": "efficientnet_lite"}
+    preset = {
+        "screen": {"source": "video", "ocr": "rapidocr"},
+        "speech": {"source": "video.sound", "transcriber": "any"},
+        "words": {"text": "{title}; {screen?:On screen: {}}{speech?}", **digest},
+        "both": {"inputs": ["title", "screen?"], **digest},
+        "heard": {"text": "{speech?}{screen?}", **digest},
+    }
+    configs = {name: FeatureConfig(**table) for name, table in preset.items()}
+    monkeypatch.setattr(presets, "load", lambda name: configs)
+    write_job("table", str(tmp_path / "items.csv"), {}, {}, "store", "any", tmp_path / "job.toml")
+    written = tomllib.loads((tmp_path / "job.toml").read_text())["features"]
+    assert written == {"words": {"text": "{title}; ", **digest}, "both": {"source": "title", **digest}}
 
 
 def test_columns_that_were_named_are_in_the_job(run, tmp_path):
