@@ -45,13 +45,13 @@ def difference(spec: FeatureSpec, one: Any, other: Any, least_cosine: float = LE
     """How two outcomes of one row differ; None where they agree.
 
     Vectors agree from a cosine on, and if their lengths differ by no more than such a turn would move
-    them; texts that are the same, those of a clip's scenes included; failures of the same reason.
+    them; texts that are the same, and their parts; failures of the same reason.
     """
     failed = isinstance(one, Exception), isinstance(other, Exception)
     if any(failed):
         return None if all(failed) and said(one) == said(other) else f"{shown(one)} and {shown(other)}"
     if spec.form == "text":
-        alike = one.text == other.text and getattr(one, "scenes", ()) == getattr(other, "scenes", ())
+        alike = (one.text, one.parts) == (other.text, other.parts)
         return None if alike else f"{shown(one)} and {shown(other)}"
     one, other = np.asarray(one), np.asarray(other)
     if one.shape != other.shape:

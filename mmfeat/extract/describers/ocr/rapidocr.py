@@ -30,7 +30,7 @@ _READS = ("image", "video")
 
 
 def _packaged(name: str, sha256: str) -> Packaged:
-    return Packaged(_PACKAGE, f"rapidocr/models/{name}", sha256, extra="ocr")
+    return Packaged(_PACKAGE, f"rapidocr/models/{name}", sha256, 'pip install "mmfeat[ocr]"')
 
 
 # Of rapidocr 3.10.0: where text is, whether a line stands on its head, and what it says.
@@ -85,6 +85,11 @@ class OnScreen(Text):
     def of(cls, lines: Sequence[dict[str, Any]]) -> OnScreen:
         """The text of some lines."""
         return cls("\n".join(line["text"] for line in lines), tuple(lines))
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """See :attr:`Text.parts`."""
+        return self.lines
 
     def facts(self) -> dict[str, Any]:
         """See :meth:`Text.facts`."""
