@@ -58,6 +58,7 @@ class FrameOptions(Frozen):
     frames: int | None = Field(default=None, gt=0, le=4096)
     sampling: SamplingMode | None = None
     fps: float | None = Field(default=None, gt=0, le=1000)
+    stride: int | None = Field(default=None, gt=0, le=4096)
     scene_detector: SceneDetector | None = None
     scene_threshold: float | None = Field(default=None, gt=0, le=1e6)
     min_scene_seconds: float | None = Field(default=None, ge=0, le=1e6)
@@ -192,7 +193,12 @@ def frame_sampling(ask: Ask[Any]) -> FrameSampling:
     default = _DEFAULT_FRAMES_OF_A_SCENE if mode == "scenes" else _DEFAULT_FRAMES
     try:
         return FrameSampling(
-            mode=mode, count=options.frames or default, fps=options.fps, scenes=_scene_cuts(ask)
+            mode=mode,
+            count=options.frames or default,
+            fps=options.fps,
+            scenes=_scene_cuts(ask),
+            # Every frame is what no stride says.
+            stride=None if options.stride == 1 else options.stride,
         )
     except ValidationError as error:
         raise ask.error(error.errors()[0]["msg"].removeprefix("Value error, ")) from error

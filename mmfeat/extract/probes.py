@@ -66,10 +66,11 @@ def _frames(prepare: PixelPrepare, row: int) -> Frames:
     view, counts = prepare.view, [1]
     scenes: tuple[Scene, ...] = ()
     if isinstance(prepare, VideoPrepare):
-        cuts = prepare.sampling.scenes
-        counts = [min(1 + row, prepare.sampling.count)]
+        sampling = prepare.sampling
+        cuts = sampling.scenes
+        counts = [sampling.count if sampling.short else min(1 + row, sampling.count)]
         if cuts is not None:
-            counts = [prepare.sampling.count] * min(1 + row % 3, cuts.max_scenes)
+            counts = [sampling.count] * min(1 + row % 3, cuts.max_scenes)
             scenes = tuple(Scene(2.0 * k, 2.0 * (k + 1), n) for k, n in enumerate(counts))
     number = sum(counts)
     height, width = view.height, view.width

@@ -80,18 +80,25 @@ class FrameSampling(Frozen):
         ``uniform``: ``count`` frames at the centres of ``count`` equal spans:
         ``floor((i + 0.5) * n / count)``; all of them when ``n < count``.
         ``middle``: ``count`` consecutive frames around the middle one, starting at
-        ``max(0, n // 2 - count // 2)``.
+        ``max(0, n // 2 - count // 2)``. With a ``stride`` of ``k`` every ``k``-th frame from
+        ``max(0, n // 2 - count * k // 2)`` on: the clip of ``count * k`` frames at rate ``1 / k`` that
+        VideoMAE (arXiv 2203.12602) and its kind are trained on.
         ``fps``: one frame every ``1 / fps`` seconds from the first on (the frame shown at that
         time), at most ``count`` of them.
         ``keyframes``: ``count`` of the clip's keyframes, chosen uniformly among them; only these
         are decoded.
         ``scenes``: ``count`` frames of every scene, each scene sampled as ``uniform`` samples a clip.
+    Where the rule gives fewer than ``count`` frames, and ``short`` is ``repeat``, frames are repeated in
+    order: of the ``m`` that it gives, frame ``floor((i + 0.5) * m / count)`` is the ``i``-th of ``count``.
+    Without ``short`` a short clip has fewer frames.
     """
 
     mode: SamplingMode = "uniform"
     count: int = Field(default=8, gt=0, le=4096)
     fps: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     scenes: SceneCuts | None = None
+    stride: int | None = Field(default=None, gt=1, le=4096)
+    short: Literal["repeat"] | None = None
 
     @model_validator(mode="after")
     def _extras_go_with_mode(self) -> FrameSampling:
@@ -99,6 +106,10 @@ class FrameSampling(Frozen):
             raise ValueError("fps is given for sampling 'fps' and only there")
         if (self.mode == "scenes") != (self.scenes is not None):
             raise ValueError("scenes are given for sampling 'scenes' and only there")
+        if self.stride is not None and self.mode != "middle":
+            raise ValueError("stride is given for sampling 'middle' and only there")
+        if self.short is not None and self.mode == "scenes":
+            raise ValueError("a number of frames that every clip has does not go with sampling 'scenes'")
         return self
 
     @property

@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mmfeat.extract.modalities.decoders.sampling import frame_indices
-from mmfeat.schemas.inputs import FrameSampling
+from mmfeat.schemas.inputs import FrameSampling, Input, PixelView, VideoPrepare
 
 
 def taken(
-    mode: str, count: int, n: int, fps: float | None = None, every: Fraction = Fraction(1, 25)
+    mode: str, count: int, n: int, fps: float | None = None, every: Fraction = Fraction(1, 25), **more: object
 ) -> list[int]:
     times = [i * every for i in range(n)]
-    return frame_indices(FrameSampling(mode=mode, count=count, fps=fps), times, n * every)
+    return frame_indices(FrameSampling(mode=mode, count=count, fps=fps, **more), times, n * every)
 
 
 @pytest.mark.parametrize("mode", ["uniform", "keyframes"])
@@ -39,6 +39,67 @@ def test_middle_takes_consecutive_frames_around_the_middle_one(count, n):
     assert found == list(range(start, start + min(count, n)))
     assert n // 2 in found
     assert found[-1] < n
+
+
+@given(count=st.integers(1, 60), n=st.integers(1, 600), stride=st.integers(2, 9))
+def test_a_stride_takes_every_kth_frame_around_the_middle_one(count, n, stride):
+    found = taken("middle", count, n, stride=stride)
+    start = max(0, n // 2 - count * stride // 2)
+    assert found == [start + i * stride for i in range(count) if start + i * stride < n]
+    assert any(abs(i - n // 2) < stride for i in found)
+
+
+def test_videomae_takes_16_frames_of_64_by_a_stride_of_4():
+    assert taken("middle", 16, 100, stride=4) == list(range(18, 82, 4))
+    assert taken("middle", 16, 64, stride=4) == list(range(0, 64, 4))
+    assert taken("middle", 16, 10, stride=4) == [0, 4, 8]
+
+
+@given(
+    mode=st.sampled_from(["uniform", "middle", "keyframes"]), count=st.integers(1, 40), n=st.integers(1, 200)
+)
+def test_a_short_clip_gives_all_frames_that_are_asked_for_where_the_spec_repeats(mode, count, n):
+    plain, found = taken(mode, count, n), taken(mode, count, n, short="repeat")
+    assert len(found) == count
+    assert found == sorted(found)
+    assert set(found) <= set(plain)
+    assert set(found) == set(plain) or n < count
+    if len(plain) == count:
+        assert found == plain
+
+
+def test_repeated_frames_are_spread_evenly_and_in_order():
+    assert taken("uniform", 8, 3, short="repeat") == [0, 0, 0, 1, 1, 2, 2, 2]
+    assert taken("middle", 4, 1, short="repeat") == [0, 0, 0, 0]
+    assert taken("middle", 6, 10, stride=4, short="repeat") == [0, 0, 4, 4, 8, 8]
+    assert taken("fps", 4, 50, fps=1, short="repeat") == [0, 0, 25, 25]
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mode": "uniform", "stride": 2}, "stride is given for sampling 'middle'"),
+        (
+            {
+                "mode": "scenes",
+                "short": "repeat",
+                "scenes": {"detector": "content", "threshold": 27, "min_seconds": 1, "max_scenes": 4},
+            },
+            "does not go with sampling 'scenes'",
+        ),
+    ],
+)
+def test_what_has_no_meaning_for_a_sampling_is_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        FrameSampling.model_validate(fields)
+
+
+def test_a_sampling_without_stride_and_short_is_written_as_before():
+    prepare = VideoPrepare(
+        view=PixelView(mode="squash", height=8, width=8), sampling=FrameSampling(mode="middle")
+    )
+    written = Input(source="video", modality="video", prepare=prepare).identity()["prepare"]["sampling"]
+    assert written == {"mode": "middle", "count": 8}
 
 
 def test_fps_takes_the_frame_shown_at_each_tick():

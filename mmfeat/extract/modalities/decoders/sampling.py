@@ -13,21 +13,32 @@ from mmfeat.schemas.inputs import FrameSampling
 
 
 def frame_indices(sampling: FrameSampling, times: Sequence[Fraction], end: Fraction) -> list[int]:
-    """Indices into the frames of a clip, ascending; ``fps`` may name a frame more than once.
+    """Indices into the frames of a clip, ascending; ``fps`` and a short clip may name a frame more than once.
 
     Args:
         times: presentation time of every frame in seconds, ascending: of the keyframes alone for
             ``keyframes``.
         end: when the last frame ends.
     """
+    chosen = _chosen(sampling, times, end)
+    if sampling.short is None or len(chosen) == sampling.count:
+        return chosen
+    return [chosen[i] for i in _centres(len(chosen), sampling.count)]
+
+
+def _chosen(sampling: FrameSampling, times: Sequence[Fraction], end: Fraction) -> list[int]:
     n, count = len(times), sampling.count
     if sampling.mode == "middle":
-        start = max(0, n // 2 - count // 2)
-        return list(range(start, min(n, start + count)))
+        stride = sampling.stride or 1
+        start = max(0, n // 2 - count * stride // 2)
+        return list(range(start, min(n, start + count * stride), stride))
     if sampling.mode == "fps":
         return _every(sampling, times, end)
-    if n < count:
-        return list(range(n))
+    return list(range(n)) if n < count else _centres(n, count)
+
+
+def _centres(n: int, count: int) -> list[int]:
+    """Which of ``n`` are at the centres of ``count`` equal spans."""
     return [(2 * i + 1) * n // (2 * count) for i in range(count)]
 
 
