@@ -123,16 +123,24 @@ def need_model(ask: Ask[Any], example: str) -> str:
     return model
 
 
-def pixel_input(ask: Ask[Any], read: AskedInput, view: PixelView, **prepared: Any) -> Input:
+def pixel_input(
+    ask: Ask[Any],
+    read: AskedInput,
+    view: PixelView,
+    sampling: FrameSampling | None = None,
+    **prepared: Any,
+) -> Input:
     """A picture, or the frames of a clip that the options ask for, in a view.
 
     Args:
+        sampling: of a clip; :func:`frame_sampling` by default.
         prepared: further fields of :class:`~mmfeat.schemas.inputs.PixelPrepare`.
     """
     prepare: PixelPrepare
     if read.modality == "video":
         cut: Literal["accept"] | None = "accept" if ask.options.cut == "accept" else None
-        prepare = VideoPrepare(view=view, sampling=frame_sampling(ask), cut=cut, **prepared)
+        sampling = sampling or frame_sampling(ask)
+        prepare = VideoPrepare(view=view, sampling=sampling, cut=cut, **prepared)
     else:
         refuse_options(ask, FRAME_OPTIONS, "a clip")
         prepare = ImagePrepare(view=view, several=_several(ask, read), **prepared)

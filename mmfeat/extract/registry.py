@@ -49,6 +49,7 @@ METHODS: dict[str, Registry[type[Resolvable]]] = {
         {
             "open_clip": "mmfeat.extract.encoders.open_clip:OpenClip",
             "transformers": "mmfeat.extract.encoders.transformers:TransformersEncoder",
+            "transformers_video": "mmfeat.extract.encoders.transformers_video:TransformersVideo",
             "timm": "mmfeat.extract.encoders.timm:Timm",
             "sentence_transformers": "mmfeat.extract.encoders.sentence_transformers:SentenceTransformers",
             "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",

@@ -20,6 +20,8 @@ from mmfeat.schemas.spec import FeatureSpec, Weights
 # part of the digest.
 _READ_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 _CONFIGURATION = ("*config*.json", "modules.json")
+# Of models whose own code is trusted.
+_CODE = ("*.py",)
 
 # How libraries name a package that they lack: whatever they raise, and in an ImportError.
 _INSTALL = re.compile(r"pip\s+install (?:-\S+ )*[`'\"]?([A-Za-z0-9][\w.-]*\w)(?![\w.+:/-])")
@@ -44,7 +46,9 @@ class Found:
     folder: Path
 
 
-def find_weights(ask: Ask[Any], needs: str = "config.json", model: str | None = None) -> Found:
+def find_weights(
+    ask: Ask[Any], needs: str = "config.json", model: str | None = None, code: bool = False
+) -> Found:
     """The weights that ``model``, ``weights`` and ``revision`` of a feature name; loads none of them.
 
     ``model`` is a folder (anything that is one on disk, or that is written as a path) or a hub id.
@@ -53,6 +57,7 @@ def find_weights(ask: Ask[Any], needs: str = "config.json", model: str | None = 
     Args:
         needs: the configuration file that such a folder must have.
         model: in place of the option of that name.
+        code: whether the model's Python files are wanted too.
 
     Raises:
         ConfigError: no such folder or hub model, a folder without configuration or safetensors, a
@@ -64,7 +69,7 @@ def find_weights(ask: Ask[Any], needs: str = "config.json", model: str | None = 
     if is_path(model):
         found = _folder(ask.name, model, options.revision, needs, weights_wanted=seed is None)
     else:
-        found = find_on_hub(ask.name, model, options.revision, needs)
+        found = find_on_hub(ask.name, model, options.revision, needs, code)
     if seed is None:
         return found
     known = found.weights
@@ -76,7 +81,9 @@ def is_path(model: str) -> bool:
     return model.startswith((".", "/", "~")) or Path(model).is_dir()
 
 
-def find_on_hub(name: str, model: str, revision: str | None, needs: str | None = "config.json") -> Found:
+def find_on_hub(
+    name: str, model: str, revision: str | None, needs: str | None = "config.json", code: bool = False
+) -> Found:
     """A hub model's configuration, its weights pinned to the commit that ``revision`` is now.
 
     Raises:
@@ -85,7 +92,7 @@ def find_on_hub(name: str, model: str, revision: str | None, needs: str | None =
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = _hub_snapshot(model, revision, _CONFIGURATION)
+        folder = _hub_snapshot(model, revision, (*_CONFIGURATION, *(_CODE if code else ())))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
@@ -98,8 +105,11 @@ def find_on_hub(name: str, model: str, revision: str | None, needs: str | None =
     return Found(Weights(origin="hub", ref=model, revision=folder.name), folder)
 
 
-def loadable_folder(spec: FeatureSpec) -> Path:
+def loadable_folder(spec: FeatureSpec, code: bool = False) -> Path:
     """The folder to load a spec's model from, downloaded first where it is the hub's.
+
+    Args:
+        code: whether the model's Python files are wanted too.
 
     Raises:
         ConfigError: the folder's files are not those that the spec was resolved with.
@@ -108,7 +118,7 @@ def loadable_folder(spec: FeatureSpec) -> Path:
     if weights.location is None:
         model = spec.model if weights.origin == "random" else weights.ref
         wanted = _CONFIGURATION if weights.origin == "random" else [f"*{s}" for s in _READ_SUFFIXES]
-        return _hub_snapshot(model, weights.revision, wanted)
+        return _hub_snapshot(model, weights.revision, (*wanted, *(_CODE if code else ())))
     folder = Path(weights.location)
     if weights.digest is not None:
         _check_digest(spec.name, folder, weights.digest, folder_digest(folder))

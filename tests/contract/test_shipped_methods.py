@@ -26,6 +26,11 @@ MINILM = {"encoder": "sentence_transformers", "model": "all-MiniLM-L6-v2", "weig
 RESNET = {"encoder": "timm", "model": "test_resnet", "weights": "random:0"}
 CLIP, DINO, VLM = worlds.CLIP, worlds.DINO, worlds.CAPTION
 VIDEO = {"source": "video", "frames": 2}
+VIDEOMAE = {
+    "encoder": "transformers_video",
+    "model": str(worlds.MODELS / "tiny-videomae"),
+    "weights": "random:0",
+}
 ONE_THREAD = Placement(threads=1)
 
 COMPUTED: dict[str, dict[str, Any]] = {
@@ -35,6 +40,7 @@ COMPUTED: dict[str, dict[str, Any]] = {
     "open_clip with random weights": {**CLIP, "weights": "random:0"},
     "transformers": DINO,
     "transformers, every layer": {**DINO, "hidden_states": True, "normalize": True},
+    "transformers_video": {**VIDEOMAE, "source": "video"},
     "timm": {**RESNET, "source": "cover"},
     "timm of clips": {**RESNET, **VIDEO},
     "sentence_transformers": {**MINILM, "source": "title"},

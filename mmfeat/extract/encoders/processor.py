@@ -1,4 +1,4 @@
-"""transformers' image processors as image preprocessing of ours."""
+"""transformers' image and video processors as preprocessing of ours."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from mmfeat.extract.weights import missing_package
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.inputs import ImagePrepare, PixelView
+from mmfeat.schemas.inputs import ImagePrepare, PixelPrepare, PixelView
 
 # Processors that resize, crop, rescale and normalise and do nothing else. Others flip channels, pad to
 # multiples or split into tiles, under settings of the same names.
@@ -21,6 +21,19 @@ _PLAIN = {
     "SiglipImageProcessor",
     "ViTImageProcessor",
 }
+# The same of those for clips: every frame by itself, as a picture.
+_PLAIN_FRAMES = {
+    "CLIPImageProcessor",
+    "LlavaOnevisionVideoProcessor",
+    "PeVideoVideoProcessor",
+    "TimesformerVideoProcessor",
+    "VJEPA2VideoProcessor",
+    "VideoMAEImageProcessor",
+    "VideoMAEVideoProcessor",
+    "VivitVideoProcessor",
+}
+# Rescales to -1..1 before it normalises.
+_FROM_MINUS_ONE = {"VivitVideoProcessor"}
 _INTERPOLATIONS: dict[int, Any] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 # ConvNeXt's rule: from this size on images are squashed whole, below it the centre is cropped.
 _CONVNEXT_WHOLE = 384
@@ -47,7 +60,7 @@ def read_processor(name: str, model: str, folder: Path) -> ImagePrepare:
             f"feature {name!r}: {model!r} has no image processor: {str(error).splitlines()[0]}",
             hint="The folder needs the model's preprocessor_config.json.",
         ) from error
-    problem = _problem(processor)
+    problem = _problem(processor, _PLAIN, 255)
     if problem:
         raise ConfigError(f"feature {name!r}: the image processor of {model!r} {problem}")
     view = _view(processor)
@@ -57,21 +70,47 @@ def read_processor(name: str, model: str, folder: Path) -> ImagePrepare:
             f"{processor.size}, crop_size {getattr(processor, 'crop_size', None)}",
             hint="Images must end up in one fixed size by one resize and at most one centre crop.",
         )
-    plain = not processor.do_normalize
-    return ImagePrepare(
-        view=view,
-        mean=(0.0, 0.0, 0.0) if plain else tuple(processor.image_mean),
-        std=(1.0, 1.0, 1.0) if plain else tuple(processor.image_std),
-    )
+    mean, std = _deviation(processor)
+    return ImagePrepare(view=view, mean=mean, std=std)
 
 
-def _problem(processor: Any) -> str | None:
-    kind = type(processor).__name__
-    if kind.removesuffix("Fast").removesuffix("Pil") not in _PLAIN:
-        return f"is a {kind}, which is not known to resize, crop and normalise alone"
+def frames_prepare(processor: Any) -> PixelPrepare | None:
+    """What a processor of clips does to each frame; None where no view of ours expresses it.
+
+    Args:
+        processor: of transformers, for clips or for pictures.
+    """
+    kind = _kind(processor)
+    view = _view(processor)
+    from_minus_one = kind in _FROM_MINUS_ONE
+    if view is None or _problem(processor, _PLAIN_FRAMES, 127.5 if from_minus_one else 255) is not None:
+        return None
+    mean, std = _deviation(processor)
+    if from_minus_one:
+        # (2 x - 1 - mean) / std, of x within 0 and 1
+        mean = tuple((1 + m) / 2 for m in mean)
+        std = tuple(s / 2 for s in std)
+    return PixelPrepare(view=view, mean=mean, std=std)
+
+
+def _kind(processor: Any) -> str:
+    return type(processor).__name__.removesuffix("Fast").removesuffix("Pil")
+
+
+def _deviation(processor: Any) -> tuple[Any, Any]:
+    """Mean and standard deviation that the processor normalises by."""
+    if not processor.do_normalize:
+        return (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+    return tuple(processor.image_mean), tuple(processor.image_std)
+
+
+def _problem(processor: Any, plain: set[str], values: float) -> str | None:
+    """Args: ``values``: by how much the processor has to divide."""
+    if _kind(processor) not in plain:
+        return f"is a {type(processor).__name__}, which is not known to resize, crop and normalise alone"
     if not processor.do_resize:
         return "does not resize"
-    if not processor.do_rescale or abs(processor.rescale_factor * 255 - 1) > 1e-6:
+    if not processor.do_rescale or abs(processor.rescale_factor * values - 1) > 1e-6:
         return f"does not rescale by 1/255 (rescale_factor {processor.rescale_factor})"
     if int(processor.resample) not in _INTERPOLATIONS:
         return f"resizes with resample {processor.resample}"

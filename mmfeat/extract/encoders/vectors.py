@@ -19,6 +19,7 @@ class VectorSettings(Frozen):
         time_pooling: how frames' vectors become a clip's.
         pooling, layer: what is read of a model's tokens; None where the model decides.
         truncate_dim: how many of a vector's first numbers are kept; None for all of them.
+        trusted_code: which code of the model's own computes them; None where a library's does.
     """
 
     normalize: bool = False
@@ -27,6 +28,7 @@ class VectorSettings(Frozen):
     pooling: Pooling | None = None
     layer: int | None = None
     truncate_dim: int | None = None
+    trusted_code: str | None = None
 
 
 def vector_spec(
@@ -62,8 +64,7 @@ def vector_spec(
     resolved = VectorSettings(
         normalize=normalize if options.normalize is None else options.normalize,
         compute_dtype=options.dtype or "float32",
-        time_pooling="mean" if read.modality == "video" else None,
-        **settings,
+        **{"time_pooling": "mean" if read.modality == "video" else None, **settings},
     )
     return ask.spec(
         inputs=(read,),
