@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -24,6 +25,39 @@ LIMITS = MediaLimits()
 AS_IS = PixelView(mode="bound", height=16384, width=16384)
 CLIP_SIZE = (96, 160)
 _BITS = 10
+QUIET = "log-level=none"
+#: Containers and codecs that clips come in: arguments of :func:`clip`.
+KINDS: dict[str, dict[str, Any]] = {
+    "h264": {},
+    "h264, closed and open groups, B-pyramid": {
+        "options": {"x264-params": "open-gop=1:bframes=4:b-pyramid=normal"}
+    },
+    "h264, no B-frames": {"options": {"x264-params": "bframes=0"}},
+    "h264, one keyframe": {"group": 250},
+    "h264, matroska": {"container": "matroska"},
+    "h264, fragmented": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
+    "h264, mpeg-ts": {"container": "mpegts"},
+    "hevc, B-pyramid": {
+        "codec": "libx265",
+        "group": 250,
+        "options": {"x265-params": f"{QUIET}:bframes=4:b-pyramid=1"},
+    },
+    "hevc, open groups": {"codec": "libx265", "options": {"x265-params": QUIET}},
+    "hevc, temporal layers": {
+        "codec": "libx265",
+        "options": {"x265-params": f"{QUIET}:temporal-layers=3:bframes=4:b-pyramid=1"},
+    },
+    "vp8": {"codec": "libvpx", "container": "webm"},
+    "vp9, hidden frames": {
+        "codec": "libvpx-vp9",
+        "container": "webm",
+        "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"},
+    },
+    "av1": {"codec": "libsvtav1", "options": {"preset": "10", "crf": "20"}},
+    "av1, webm": {"codec": "libsvtav1", "container": "webm", "options": {"preset": "10", "crf": "20"}},
+    "mpeg-4, avi": {"codec": "mpeg4", "container": "avi"},
+    "mpeg-4, mp4": {"codec": "mpeg4"},
+}
 
 
 def picture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -267,7 +267,8 @@ def test_encoders_list_is_a_model_card_of_each(run):
     methods = {(m["name"], m["kind"]): m["example"] for m in json.loads(out)}
     assert {
         ("open_clip", "encoder"), ("transformers", "encoder"), ("timm", "encoder"),
-        ("transformers_video", "encoder"), ("sentence_transformers", "encoder"), ("efficientnet_lite", "encoder"),
+        ("transformers_video", "encoder"), ("sentence_transformers", "encoder"),
+        ("efficientnet_lite", "encoder"),
         ("transformers", "captioner"), ("imagenet_tags", "captioner"),
         ("residual_kmeans", "quantizer"), ("rqvae", "quantizer"),
     } <= set(methods)  # fmt: skip

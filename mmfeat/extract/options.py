@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -14,6 +15,7 @@ from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import (
     MOST_PICTURES,
     AudioPrepare,
+    ClipReader,
     FrameSampling,
     ImagePrepare,
     Input,
@@ -64,6 +66,7 @@ class FrameOptions(Frozen):
     min_scene_seconds: float | None = Field(default=None, ge=0, le=1e6)
     max_scenes: int | None = Field(default=None, gt=0, le=256)
     cut: Literal["accept", "refuse"] | None = None
+    reader: ClipReader | None = None
 
 
 class PictureOptions(FrameOptions):
@@ -140,11 +143,27 @@ def pixel_input(
     if read.modality == "video":
         cut: Literal["accept"] | None = "accept" if ask.options.cut == "accept" else None
         sampling = sampling or frame_sampling(ask)
-        prepare = VideoPrepare(view=view, sampling=sampling, cut=cut, **prepared)
+        prepare = _clip_prepare(ask, view=view, sampling=sampling, cut=cut, **prepared)
     else:
         refuse_options(ask, FRAME_OPTIONS, "a clip")
         prepare = ImagePrepare(view=view, several=_several(ask, read), **prepared)
     return read.prepared(prepare)
+
+
+def _clip_prepare(ask: Ask[Any], **prepared: Any) -> VideoPrepare:
+    """The preparation of a clip, read as the options say.
+
+    Raises:
+        ConfigError: the reader does not go with another option.
+        MissingExtra: it is not installed.
+    """
+    reader: ClipReader | None = ask.options.reader
+    if reader is not None and find_spec("decord") is None:
+        raise MissingExtra(f'reader = "{reader}"', "decord", "decord2")
+    try:
+        return VideoPrepare(reader=reader, **prepared)
+    except ValidationError as error:
+        raise ask.error(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
 
 
 def _several(ask: Ask[Any], read: AskedInput) -> int | None:

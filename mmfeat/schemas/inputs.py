@@ -11,6 +11,7 @@ from mmfeat.schemas.frozen import Frozen
 Interpolation = Literal["bilinear", "bicubic", "lanczos", "nearest"]
 SamplingMode = Literal["uniform", "middle", "fps", "keyframes", "scenes"]
 SceneDetector = Literal["content", "adaptive"]
+ClipReader = Literal["decord"]
 PictureFormat = Literal["png", "jpeg"]
 SoundWindows = Literal["first", "uniform", "all"]
 
@@ -170,11 +171,23 @@ class VideoPrepare(PixelPrepare):
 
     Attributes:
         cut: ``accept`` takes the frames that are there of a clip that is cut short; None refuses it.
+        reader: what decodes the frames, and shows them its own way; None for PyAV.
     """
 
     kind: Literal["video"] = "video"
     sampling: FrameSampling
     cut: Literal["accept"] | None = None
+    reader: ClipReader | None = None
+
+    @model_validator(mode="after")
+    def _reader_finds_the_frames(self) -> VideoPrepare:
+        if self.reader is not None and self.sampling.mode == "keyframes":
+            raise ValueError(f"reader '{self.reader}' does not go with sampling 'keyframes'")
+        if self.reader is not None and self.cut is not None:
+            raise ValueError(
+                f"reader '{self.reader}' cannot tell where a clip is cut: cut = 'accept' needs PyAV"
+            )
+        return self
 
     @property
     def pictures(self) -> int:

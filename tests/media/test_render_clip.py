@@ -3,7 +3,18 @@ import io
 import av
 import numpy as np
 import pytest
-from media_samples import AS_IS, CLIP_SIZE, LIMITS, clip, encoded, moov_first, number_of, numbered, picture
+from media_samples import (
+    AS_IS,
+    CLIP_SIZE,
+    KINDS,
+    LIMITS,
+    clip,
+    encoded,
+    moov_first,
+    number_of,
+    numbered,
+    picture,
+)
 
 from mmfeat.extract.modalities.decoders.clip import Clip
 from mmfeat.extract.modalities.decoders.hevc import never_referred_to
@@ -13,38 +24,6 @@ from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import FrameSampling, PixelView
 from mmfeat.schemas.media import MediaLimits
 
-QUIET = "log-level=none"
-KINDS = {
-    "h264": {},
-    "h264, closed and open groups, B-pyramid": {
-        "options": {"x264-params": "open-gop=1:bframes=4:b-pyramid=normal"}
-    },
-    "h264, no B-frames": {"options": {"x264-params": "bframes=0"}},
-    "h264, one keyframe": {"group": 250},
-    "h264, matroska": {"container": "matroska"},
-    "h264, fragmented": {"container_options": {"movflags": "frag_keyframe+empty_moov"}},
-    "h264, mpeg-ts": {"container": "mpegts"},
-    "hevc, B-pyramid": {
-        "codec": "libx265",
-        "group": 250,
-        "options": {"x265-params": f"{QUIET}:bframes=4:b-pyramid=1"},
-    },
-    "hevc, open groups": {"codec": "libx265", "options": {"x265-params": QUIET}},
-    "hevc, temporal layers": {
-        "codec": "libx265",
-        "options": {"x265-params": f"{QUIET}:temporal-layers=3:bframes=4:b-pyramid=1"},
-    },
-    "vp8": {"codec": "libvpx", "container": "webm"},
-    "vp9, hidden frames": {
-        "codec": "libvpx-vp9",
-        "container": "webm",
-        "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "cpu-used": "8"},
-    },
-    "av1": {"codec": "libsvtav1", "options": {"preset": "10", "crf": "20"}},
-    "av1, webm": {"codec": "libsvtav1", "container": "webm", "options": {"preset": "10", "crf": "20"}},
-    "mpeg-4, avi": {"codec": "mpeg4", "container": "avi"},
-    "mpeg-4, mp4": {"codec": "mpeg4"},
-}
 UNIFORM = FrameSampling(count=8)
 EVERY = FrameSampling(count=1000)
 VIEW = PixelView(mode="shortest", height=32, width=32, resize=32)

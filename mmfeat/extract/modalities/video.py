@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from mmfeat.extract.modalities.base import Cost
 from mmfeat.extract.modalities.pixels import PixelModality
 from mmfeat.schemas.errors import ItemError
-from mmfeat.schemas.inputs import FrameSampling, PixelView, Prepare, VideoPrepare
+from mmfeat.schemas.inputs import ClipReader, FrameSampling, PixelView, Prepare, VideoPrepare
 from mmfeat.schemas.media import Frames, MediaLimits
 
 # Decoding a clip takes about as long as all there is to do for so many covers.
@@ -17,11 +17,17 @@ _CLIP_COVERS = 16
 
 @dataclass(frozen=True)
 class ClipDecoding:
-    """Which frames of a clip, in which view, and whether of one that is cut short too."""
+    """Which frames of a clip, in which view, whether of one that is cut short too, and by which reader."""
 
     sampling: FrameSampling
     view: PixelView
     accept_cut: bool = False
+    reader: ClipReader | None = None
+
+    @property
+    def frames(self) -> tuple[FrameSampling, bool, ClipReader | None]:
+        """All that decides which pictures there are, in whichever view."""
+        return self.sampling, self.accept_cut, self.reader
 
 
 class VideoModality(PixelModality):
@@ -40,15 +46,15 @@ class VideoModality(PixelModality):
 
     def decoding(self, prepare: VideoPrepare) -> ClipDecoding:
         """See :meth:`MediaModality.decoding`."""
-        return ClipDecoding(prepare.sampling, prepare.view, prepare.cut == "accept")
+        return ClipDecoding(prepare.sampling, prepare.view, prepare.cut == "accept", prepare.reader)
 
     def decode(
         self, data: bytes, wanted: Sequence[ClipDecoding], limits: MediaLimits
     ) -> list[Frames | ItemError]:
         """See :meth:`MediaModality.decode`. Decodings of one sampling share one pass over the clip."""
         found: dict[ClipDecoding, Frames | ItemError] = {}
-        for sampling, accept_cut in dict.fromkeys((one.sampling, one.accept_cut) for one in wanted):
-            alike = [one for one in wanted if (one.sampling, one.accept_cut) == (sampling, accept_cut)]
+        for frames in dict.fromkeys(one.frames for one in wanted):
+            alike = [one for one in wanted if one.frames == frames]
             found.update(zip(alike, _rendered(data, alike, limits), strict=True))
         return [found[one] for one in wanted]
 
@@ -73,8 +79,9 @@ def _rendered(
     from mmfeat.extract.modalities.decoders.video import render_clip
 
     views = [one.view for one in alike]
+    sampling, accept_cut, reader = alike[0].frames
     try:
-        return render_clip(data, alike[0].sampling, views, limits, accept_cut=alike[0].accept_cut)
+        return render_clip(data, sampling, views, limits, accept_cut=accept_cut, reader=reader)
     except ItemError as error:
         return [error] * len(alike)
 

@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmfeat.extract.media.limits import check_bytes, check_pixels
+from mmfeat.extract.modalities.decoders.by_decord import DecordFrames
 from mmfeat.extract.modalities.decoders.clip import AHEAD, CUT_SHORT, JOINED, Choice, Clip, Unexpected
 from mmfeat.extract.modalities.decoders.container import declared_size, whole_boxes
 from mmfeat.extract.modalities.decoders.kinds import unreadable
@@ -49,7 +50,7 @@ from mmfeat.extract.modalities.decoders.shown import (
 from mmfeat.extract.modalities.decoders.sizes import sizes_may_vary
 from mmfeat.extract.modalities.decoders.views import fitted, render_view
 from mmfeat.schemas.errors import ItemError
-from mmfeat.schemas.inputs import FrameSampling, PixelView, SceneCuts
+from mmfeat.schemas.inputs import ClipReader, FrameSampling, PixelView, SceneCuts
 from mmfeat.schemas.media import Frames, MediaLimits
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def render_clip(
     limits: MediaLimits,
     *,
     accept_cut: bool = False,
+    reader: ClipReader | None = None,
 ) -> list[Frames]:
     """Decode the sampled frames of a clip and render every view of each.
 
@@ -78,6 +80,7 @@ def render_clip(
     Args:
         data: an MP4, QuickTime, Matroska, WebM, AVI, FLV, MPEG, WMV, Ogg, GIF or APNG file.
         accept_cut: of a clip that is cut short take the frames that are there, and say so.
+        reader: what decodes the frames in the place of PyAV, which then checks them (``by_decord.py``).
 
     Returns:
         per view, in order, the sampled frames in presentation order.
@@ -105,7 +108,7 @@ def render_clip(
     with container:
         try:
             clip = Clip(container, data, limits, is_cut=is_cut, accept_cut=accept_cut)
-            frames = _render(clip, sampling, views)
+            frames = _render(clip, sampling, views, None if reader is None else DecordFrames(data))
             return [replace(of_view, cut=True) for of_view in frames] if clip.is_cut else frames
         except MemoryError:
             raise
@@ -121,45 +124,62 @@ def _opened(data: bytes) -> InputContainer:
     )
 
 
-def _render(clip: Clip, sampling: FrameSampling, views: Sequence[PixelView]) -> list[Frames]:
+def _render(
+    clip: Clip, sampling: FrameSampling, views: Sequence[PixelView], decord: DecordFrames | None
+) -> list[Frames]:
     if sampling.mode == "keyframes":
         return _rendered(clip, clip.keyframes(sampling), views)
     if sampling.scenes is not None:
-        return _of_scenes(clip, sampling, sampling.scenes, views)
-    return _chosen(clip, partial(frame_indices, sampling), views)
+        return _of_scenes(clip, sampling, sampling.scenes, views, decord)
+    return _chosen(clip, partial(frame_indices, sampling), views, decord)
 
 
 def _of_scenes(
-    clip: Clip, sampling: FrameSampling, cuts: SceneCuts, views: Sequence[PixelView]
+    clip: Clip,
+    sampling: FrameSampling,
+    cuts: SceneCuts,
+    views: Sequence[PixelView],
+    decord: DecordFrames | None,
 ) -> list[Frames]:
     """Decodes the clip once more than other samplings do: to see where its scenes begin."""
     spans: list[tuple[int, int]] = []
     first = first_frames(clip.small_frames(spans), cuts)
     times, end = clip.timeline(spans)
     starts = [times[i] for i in joined(first, times, end, cuts)]
-    frames = _chosen(clip, partial(scene_indices, starts, sampling.count), views)
+    frames = _chosen(clip, partial(scene_indices, starts, sampling.count), views, decord)
     return [replace(of_view, scenes=scenes_of(starts, end, of_view.times)) for of_view in frames]
 
 
-def _chosen(clip: Clip, choose: Choice, views: Sequence[PixelView]) -> list[Frames]:
+def _chosen(
+    clip: Clip, choose: Choice, views: Sequence[PixelView], decord: DecordFrames | None
+) -> list[Frames]:
+    if decord is not None:
+        choose = decord.choosing(choose)
     if clip.is_exact():
         try:
-            return _rendered(clip, clip.sought(choose), views)
+            return _rendered(clip, clip.sought(choose), views, decord)
         except Unexpected:
             pass
-    return _rendered(clip, clip.counted(choose), views)
+    return _rendered(clip, clip.counted(choose), views, decord)
 
 
 def _rendered(
-    clip: Clip, frames: Iterator[tuple[Fraction, VideoFrame]], views: Sequence[PixelView]
+    clip: Clip,
+    frames: Iterator[tuple[Fraction, VideoFrame]],
+    views: Sequence[PixelView],
+    decord: DecordFrames | None = None,
 ) -> list[Frames]:
     times: list[float] = []
     pixels: list[list[np.ndarray]] = [[] for _ in views]
     last = None
     for time, frame in frames:
         if frame is not last:
-            picture, last = _picture(frame), frame
-            full_size = display_size(picture, frame, clip.aspect)
+            last = frame
+            if decord is None:
+                picture = _picture(frame)
+                full_size = display_size(picture, frame, clip.aspect)
+            else:
+                picture, full_size = decord.picture(time, frame), None
             height, width = full_size or picture.shape[:2]
             check_pixels(width, height, clip.limits.clip_pixels)
             in_views = [render_view(picture, view, full_size) for view in views]
