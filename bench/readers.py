@@ -1,6 +1,6 @@
 """``python -m bench.readers``: clips by the two readers, speed and wrong frames by container, as a table.
 
-Every frame of a clip carries its own number (tests/media_samples.py), so that another frame than the one asked
+Every frame of a clip carries its own number (tests/media_samples.py), so that a frame that was not asked
 for is seen. Each reader takes 8 uniform frames of a clip of 120 frames of 848 x 480, one thread, from memory.
 Rates are by CPU time.
 """
