@@ -185,6 +185,7 @@ def test_every_method_is_listed_with_an_example():
     assert set(listed) == {
         ("encoder", "open_clip"),
         ("encoder", "transformers"),
+        ("encoder", "transformers_video"),
         ("encoder", "timm"),
         ("encoder", "sentence_transformers"),
         ("encoder", "efficientnet_lite"),

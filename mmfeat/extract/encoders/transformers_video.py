@@ -177,6 +177,7 @@ class TransformersVideo(Encoder):
             padding=self._known.pad,
             truncation=True,
             max_length=self._known.length(self._model.config),
+            return_token_type_ids=False,
             return_tensors="pt",
         ).to(self._device)
         with torch.inference_mode():
