@@ -44,7 +44,7 @@ class DecordFrames:
 
         def chosen(times: Sequence[Fraction], end: Fraction) -> list[int]:
             wanted = choose(times, end)
-            self._read(times, wanted)
+            self._read(times, list(dict.fromkeys(wanted)))
             return wanted
 
         return chosen
@@ -64,6 +64,7 @@ class DecordFrames:
         return found
 
     def _read(self, times: Sequence[Fraction], wanted: Sequence[int]) -> None:
+        """Args: ``wanted``: indices into ``times``, each once."""
         import decord
 
         decord.logging.set_level(decord.logging.FATAL)
