@@ -229,8 +229,11 @@ class FeatureStore:
         return self._present(self._store.failures(self._store.resolve(feature)))
 
     def marked(self, feature: str) -> pa.Table:
-        """``item_id, reason`` of every item whose text for ``feature`` is a ``refusal`` or a ``loop`` by what
-        it says, of those that are not gone. Such texts are stored all the same."""
+        """``item_id, reason`` of every item whose value for ``feature`` is marked and that is not gone.
+
+        Marked are a text that is a ``refusal`` or a ``loop`` by what it says, and a value of a sound that is
+        ``silence``. Such values are stored all the same.
+        """
         return self._present(self._store.marked(self._store.resolve(feature)))
 
     def _present(self, rows: pa.Table) -> pa.Table:
@@ -241,7 +244,7 @@ class FeatureStore:
     def facts(self, feature: str) -> dict[str, dict[str, Any]]:
         """What was recorded of each text: item id to ``finish_reason`` (``stop``, or ``length`` where the
         token cap cut it), ``prompt_tokens`` and ``new_tokens``. Of vectors: ``cut`` where one was made from
-        what is there of a clip that is cut short."""
+        what is there of a clip that is cut short. Of what was heard: ``rms``, how loud it was, 0 to 1."""
         rows = self._store.facts(self._store.resolve(feature)).to_pylist()
         return {row["item_id"]: json.loads(row["facts"]) for row in rows}
 

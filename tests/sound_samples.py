@@ -8,7 +8,7 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.stream import Disposition
-from media_samples import numbered
+from media_samples import encoded, numbered, picture
 
 
 def tone(hertz: float, seconds: float, rate: int, loud: float = 0.5) -> np.ndarray:
@@ -68,4 +68,21 @@ def talkie(*tracks: Track, container: str = "mp4", frames: int = 50) -> bytes:
     file = io.BytesIO()
     with av.open(file, "w", format=container) as output:
         _mux(output, list(tracks), frames)
+    return file.getvalue()
+
+
+def covered(track: Track, container: str) -> bytes:
+    """A sound file with a cover, which its container has as a track of pictures."""
+    file = io.BytesIO()
+    with av.open(file, "w", format=container) as output:
+        stream = output.add_stream(track.codec, rate=track.rate, layout=track.layout)
+        cover = output.add_stream("mjpeg")
+        cover.width = cover.height = 64
+        cover.pix_fmt = "yuvj420p"
+        cover.disposition = Disposition.attached_pic
+        packet = av.Packet(encoded(picture(64, 64), "JPEG"))
+        packet.stream, packet.time_base, packet.pts, packet.dts = cover, Fraction(1, 1000), 0, 0
+        packets = track.packets(stream)
+        output.mux(packet)
+        output.mux(packets)
     return file.getvalue()

@@ -29,8 +29,8 @@ class FeatureReport:
         estimate: what all of this run's captions were to take, by the first of them; None where too few
             were made to say.
         cost: what they took; None for what no language model wrote.
-        marks: values that this run committed and that are marked, as a ``refusal``, a ``loop`` or for a
-            ``lost picture``: how many.
+        marks: values that this run committed and that are marked, as a ``refusal``, a ``loop``, for a
+            ``lost picture`` or as ``silence``: how many.
         fitted: of a feature that is fitted to another one, what came of that; None of others.
     """
 

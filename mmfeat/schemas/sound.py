@@ -6,6 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+#: The mark, and the reason, of a row whose sound is silence.
+SILENCE = "silence"
+# Root mean square: -60 dB of the loudest that there is.
+_SILENT = 0.001
+
 
 @dataclass(frozen=True)
 class Sound:
@@ -17,10 +22,15 @@ class Sound:
         windows: of each window, in order, its start and end in seconds and its number of samples. Time
             0 is the first frame of a clip, as in :class:`~mmfeat.schemas.media.Frames`, and the first
             sample of a file without pictures; negative is what sounds before a clip's first frame.
-        rms: root mean square of ``samples``; 0.0 is silence.
+        rms: root mean square of ``samples``.
     """
 
     samples: np.ndarray
     sample_rate: int
     windows: tuple[tuple[float, float, int], ...]
     rms: float
+
+    @property
+    def silent(self) -> bool:
+        """Whether nothing can be heard."""
+        return self.rms < _SILENT

@@ -286,8 +286,8 @@ class Store:
         return rows.failures(self._database, version)
 
     def marked(self, version: FeatureVersion) -> pa.Table:
-        """``item_id, reason`` of every text that is stored and marked as none that was wanted (a refusal, a
-        loop), by item id."""
+        """``item_id, reason`` of every row that is ok and marked (a text as a refusal or a loop, a sound as
+        silence), by item id."""
         return rows.marked(self._database, version)
 
     def facts(self, version: FeatureVersion) -> pa.Table:

@@ -1,18 +1,16 @@
 import io
 import subprocess
 import sys
-from fractions import Fraction
 from textwrap import dedent
 
 import av
 import numpy as np
 import pytest
-from av.stream import Disposition
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from media_samples import LIMITS, clip, encoded, moov_first, picture
 from pydantic import ValidationError
-from sound_samples import Track, sound, talkie, tone
+from sound_samples import Track, covered, sound, talkie, tone
 
 from mmfeat.extract.modalities.decoders.sound import render_sound
 from mmfeat.extract.modalities.decoders.video import render_clip
@@ -262,26 +260,14 @@ def test_a_track_without_a_sample_is_refused():
 
 @pytest.mark.parametrize(("codec", "container"), [("libmp3lame", "mp3"), ("aac", "mp4")])
 def test_a_cover_in_a_sound_file_is_no_clip(codec, container):
-    file = io.BytesIO()
-    with av.open(file, "w", format=container) as output:
-        stream = output.add_stream(codec, rate=44100, layout="mono")
-        cover = output.add_stream("mjpeg")
-        cover.width = cover.height = 64
-        cover.pix_fmt = "yuvj420p"
-        cover.disposition = Disposition.attached_pic
-        packet = av.Packet(encoded(picture(64, 64), "JPEG"))
-        packet.stream, packet.time_base, packet.pts, packet.dts = cover, Fraction(1, 1000), 0, 0
-        track = Track(np.atleast_2d(tone(440, 2, 44100)), 44100, codec)
-        packets = track.packets(stream)
-        output.mux(packet)
-        output.mux(packets)
-    with av.open(io.BytesIO(file.getvalue())) as container:
-        assert len(container.streams.video) == 1
-    one = rendered(file.getvalue())[0]
+    file = covered(Track(np.atleast_2d(tone(440, 2, 44100)), 44100, codec), container)
+    with av.open(io.BytesIO(file)) as opened:
+        assert len(opened.streams.video) == 1
+    one = rendered(file)[0]
     assert pitch(one.samples, 16000) == pytest.approx(440, abs=1)
     assert one.windows[0][0] == 0
     limits = MediaLimits(sound_bytes=1000)
-    assert refusal(file.getvalue(), limits=limits).startswith("too large: file is 0.0 MB, over")
+    assert refusal(file, limits=limits).startswith("too large: file is 0.0 MB, over")
 
 
 def test_of_several_tracks_the_default_one_is_heard_else_the_first():

@@ -26,6 +26,7 @@ from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.media import Frames, Pictures
+from mmfeat.schemas.sound import SILENCE, Sound
 from mmfeat.schemas.spec import FeatureSpec, text_hash
 from mmfeat.schemas.templates import plain
 
@@ -299,7 +300,8 @@ class NotReached(Exception):
 
 
 def marked(spec: FeatureSpec, value: Value, read: Row) -> Value:
-    """A value that says in its facts what of its inputs does: a clip is cut short, pictures are lost."""
+    """A value whose facts say what is known of its inputs: a clip is cut short, pictures are lost, how loud
+    a sound is."""
     if value.status != OK:
         return value
     facts: dict[str, Any] = json.loads(value.facts or "{}")
@@ -312,6 +314,13 @@ def marked(spec: FeatureSpec, value: Value, read: Row) -> Value:
         note = f"{spec.version}: items some of whose pictures could not be read have those of the others"
         reason = "; ".join(filter(None, (value.reason, lost_reason(lost))))
         value = replace(value, facts=json.dumps(facts), note=note, reason=reason)
+    if heard := [one for one in read if isinstance(one, Sound)]:
+        # Of several sounds the loudest: silent is an item of which nothing is heard.
+        facts["rms"] = round(max(one.rms for one in heard), 6)
+        if all(one.silent for one in heard):
+            facts["marks"] = [*facts.get("marks", ()), SILENCE]
+            value = replace(value, reason="; ".join(filter(None, (value.reason, SILENCE))))
+        value = replace(value, facts=json.dumps(facts))
     return value
 
 
