@@ -39,6 +39,10 @@ def export(
         list[str] | None,
         typer.Option(help="ROLE=FEATURE by comma, or the features to choose among [default: all current]."),
     ] = None,
+    force_role: Annotated[
+        bool,
+        typer.Option("--force-role", help="Take a feature of pictures for a role of sounds, or the reverse."),
+    ] = False,
     missing: Annotated[
         str | None,
         typer.Option(
@@ -142,6 +146,7 @@ def export(
     )
     settings = {
         "features": None if features is None else _chosen(console.names(features) or []),
+        "force_role": force_role or None,
         "missing": None if missing is None else _policies(missing),
         "interactions": _own_interactions(interactions, interactions_column or []),
         "replace_interactions": replace_interactions or None,

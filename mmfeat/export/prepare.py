@@ -37,7 +37,7 @@ def prepare(data: ExportInput, exporter: Exporter, request: Request) -> Prepared
         UsageError: anything the target could not load, or that would be lost without being told.
     """
     terms = settle(request, exporter)
-    chosen = roles.assign(exporter, data.features, request.features)
+    chosen = roles.assign(exporter, data.features, request.features, request.force_role)
     columns = {role: data.features[feature] for role, feature in chosen.items()}
     _unique(data.features.ids)
     answers = missing.choose(exporter, columns, request.missing)

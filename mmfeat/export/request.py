@@ -69,6 +69,8 @@ class Request:
         features: role to feature, or the features to choose among; of a store ``name`` or
             ``name@fingerprint``. All (current) ones that the format can hold when None, a joined one
             in the place of its parts. A role is guessed where only one feature fits.
+        force_role: whether a feature of pictures may be named for a role of sounds, or one of sounds for
+            pictures, which is refused otherwise.
         items: ``present``, those that the dataset has; ``all``, also those that are gone from it;
             ``interacted``, of all those with interactions; or these, in this order.
         missing: what becomes of items that lack a feature: ``mask``, ``mean``, ``zero``, ``empty``
@@ -97,6 +99,7 @@ class Request:
     format: str
     out: str | Path
     features: Chosen | None = None
+    force_role: bool = False
     items: Items | Sequence[str] = "present"
     missing: Asked | None = None
     interactions: InteractionsConfig | Mapping[str, Any] | str | Path | None = None

@@ -13,16 +13,20 @@ from mmfeat.schemas.spec import FeatureSpec
 
 
 def assign(
-    exporter: Exporter, features: FeatureSet, chosen: Mapping[str, str] | Sequence[str] | None
+    exporter: Exporter,
+    features: FeatureSet,
+    chosen: Mapping[str, str] | Sequence[str] | None,
+    force: bool = False,
 ) -> dict[str, str]:
     """Role to feature name, in the order of the format's roles.
 
     Args:
         chosen: role to feature; or the features to choose among; None for all of the set.
+        force: whether pictures may stand for sounds, and sounds for pictures.
 
     Raises:
         UsageError: an unknown role or feature, a feature of the wrong kind, a role that no feature
-            or more than one fits.
+            or more than one fits, pictures for sounds.
     """
     names = list(features) if chosen is None else list(dict.fromkeys(_values(chosen)))
     if unknown := [name for name in names if name not in features]:
@@ -30,7 +34,7 @@ def assign(
     if not exporter.roles:
         return _by_name(exporter, features, chosen, names)
     if isinstance(chosen, Mapping):
-        taken = _by_role(exporter, features, chosen)
+        taken = _by_role(exporter, features, chosen, force)
     else:
         taken = _guess(exporter, features, names)
     _complete(exporter, features, taken)
@@ -99,7 +103,9 @@ def _by_name(
     return {name: name for name in fitting}
 
 
-def _by_role(exporter: Exporter, features: FeatureSet, chosen: Mapping[str, str]) -> dict[str, str]:
+def _by_role(
+    exporter: Exporter, features: FeatureSet, chosen: Mapping[str, str], force: bool
+) -> dict[str, str]:
     roles = {role.name: role for role in exporter.roles}
     for name, feature in chosen.items():
         if name not in roles:
@@ -108,6 +114,8 @@ def _by_role(exporter: Exporter, features: FeatureSet, chosen: Mapping[str, str]
                 hint=f"It reads: {', '.join(roles)}. Write ROLE=FEATURE.",
             )
         _fits_or_error(exporter, roles[name], feature, features[feature])
+        if not force:
+            _same_sense_or_error(exporter, roles[name], feature, medium_of(features[feature]))
     return dict(chosen)
 
 
@@ -166,6 +174,20 @@ def _fits_or_error(exporter: Exporter, role: Role, name: str, column: FeatureCol
             " without a scale.",
             hint="Export it without quantising.",
         )
+
+
+def _same_sense_or_error(exporter: Exporter, role: Role, name: str, medium: str) -> None:
+    """Refuse pictures for sounds, and sounds for pictures. A text may tell of either."""
+    called = {"image": "pictures", "audio": "sound"}
+    (wanted, *others) = role.media
+    if others or medium == wanted or not {medium, wanted} <= set(called):
+        return
+    raise UsageError(
+        f"{exporter.name}'s {role.name} is read from {called[wanted]}, and {name} was read from"
+        f" {called[medium]}.",
+        hint=f"Choose another, {role.name}=FEATURE. If {name} is to stand there all the same, say"
+        " --force-role (force_role=True).",
+    )
 
 
 def _wrong_size(exporter: Exporter, role: Role, name: str, dims: int) -> UsageError:
