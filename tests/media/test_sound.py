@@ -12,6 +12,7 @@ from media_samples import LIMITS, clip, encoded, moov_first, picture
 from pydantic import ValidationError
 from sound_samples import Track, covered, sound, talkie, tone
 
+from mmfeat.extract.modalities.decoders import sound as decoder
 from mmfeat.extract.modalities.decoders.sound import render_sound
 from mmfeat.extract.modalities.decoders.video import render_clip
 from mmfeat.schemas.errors import ItemError
@@ -225,6 +226,40 @@ def test_uniform_windows_go_by_what_is_decoded_where_the_header_lies():
     for lie in (0, 10 * rate):
         data[22:26] = lie.to_bytes(4, "big")
         assert rendered(bytes(data), uniform)[0].windows == tuple(wanted)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    samples=st.integers(1, 6000),
+    window=st.integers(10, 2000),
+    count=st.integers(1, 5),
+    clip_rate=st.sampled_from([None, 8000, 16000]),
+)
+def test_uniform_windows_are_cut_alike_whether_the_file_says_its_length(samples, window, count, clip_rate):
+    """Of a WAV file the length is known before, of a clip's track it is not."""
+    noise = np.random.default_rng(samples).uniform(-0.5, 0.5, samples).astype(np.float32)
+    rate = clip_rate or 8000
+    data = sound(noise, rate, "pcm_f32le")
+    if clip_rate is not None:
+        data = talkie(Track(noise[None], rate, "pcm_f32le"), container="matroska", frames=2)
+    prepare = AudioPrepare(sample_rate=rate, seconds=window / rate, windows="uniform", count=count)
+    (one,) = rendered(data, prepare)
+    k, n = min(count, -(-samples // window)), min(window, samples)
+    starts = [((2 * i + 1) * samples - k * window) // (2 * k) for i in range(k)]
+    starts = [max(0, min(start, samples - window)) for start in starts]
+    np.testing.assert_array_equal(one.samples, np.concatenate([noise[at : at + n] for at in starts]))
+
+
+def test_a_sound_no_longer_than_its_windows_together_is_decoded_once(monkeypatch):
+    opened = []
+    whole = decoder._opened
+    monkeypatch.setattr(decoder, "_opened", lambda *args: opened.append(1) or whole(*args))
+    data = talkie(Track(tone(440, 2, 16000)[None], 16000, "aac"))
+    # Eight windows of the two seconds are four seconds, or one.
+    for window, times in {0.5: 1, 0.125: 2}.items():
+        opened.clear()
+        rendered(data, AudioPrepare(sample_rate=16000, seconds=window, windows="uniform", count=8))
+        assert len(opened) == times
 
 
 def test_one_call_for_several_preparations_equals_several_calls():
@@ -480,7 +515,7 @@ def test_a_preparation_without_sense_is_refused(wrong):
 
 
 def test_memory_holds_the_windows_and_not_the_sound():
-    # 30 minutes of 8-bit sound, 14 MB; as floats at 48 kHz it would be 346 MB.
+    # Two hours of 8-bit sound, 58 MB; as floats at 16 kHz they would be 461 MB.
     program = """
         import io, resource, struct
         import numpy as np
@@ -498,15 +533,15 @@ def test_memory_holds_the_windows_and_not_the_sound():
             head = b"WAVEfmt " + struct.pack("<I", 16) + form + b"data" + struct.pack("<I", len(body))
             return b"RIFF" + struct.pack("<I", len(head) + len(body)) + head + body
 
-        wanted = [AudioPrepare(sample_rate=48000, seconds=1, windows="uniform", count=5)]
-        wanted.append(AudioPrepare(sample_rate=48000, seconds=10, windows="all", count=2))
+        wanted = [AudioPrepare(sample_rate=16000, seconds=1, windows="uniform", count=5)]
+        wanted.append(AudioPrepare(sample_rate=16000, seconds=10, windows="all", count=2))
         render_sound(wave(60), wanted, MediaLimits())
-        data = wave(1800)
+        data = wave(7200)
         before = peak()
         sounds = render_sound(data, wanted, MediaLimits())
         print(peak() - before, *(len(sound.samples) for sound in sounds))
     """
     done = subprocess.run([sys.executable, "-c", dedent(program)], check=True, capture_output=True, text=True)
     grown, *kept = map(int, done.stdout.split())
-    assert kept == [5 * 48000, 20 * 48000]
+    assert kept == [5 * 16000, 20 * 16000]
     assert grown < 40

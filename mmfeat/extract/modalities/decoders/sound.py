@@ -7,8 +7,9 @@ encoders put in front to start up is left out where the file says how much that 
 timestamps are closed.
 
 Memory: the file, a few thousand samples on their way, and the windows that are kept. Windows that are
-spread over the whole sound need its length in samples. What the file says of it is tried first; where
-decoding finds another length, the sound is decoded once more.
+spread over the whole sound need its length in samples. Of a sound that is no longer than all its windows
+together everything is kept, and cut up when its end is there. Of others what the file says of the length
+is tried first; where decoding finds another one, the sound is decoded once more.
 """
 
 from __future__ import annotations
@@ -95,12 +96,14 @@ def render_sound(data: bytes, wanted: Sequence[AudioPrepare], limits: MediaLimit
                 return None
             guess = track.guess
             takes = _taken(track, wanted, guess)
-        if _needs_length(wanted) and track.length != guess:
+        if not all(take.settled(track.length, guess) for take in takes):
             length = track.length
             del takes
             with _opened(data, limits) as track:
                 assert track is not None
                 takes = _taken(track, wanted, length)
+            for take in takes:
+                take.settled(length, length)
         return [take.sound(track.start) for take in takes]
     except MemoryError:
         raise
@@ -416,14 +419,45 @@ class _Take:
     Attributes:
         runs: from where to where samples are kept (None: to the end); both ascend.
         kept: per run, its samples so far, float32.
+        whole: whether the sound is thought to be no longer than its windows together, which are then cut
+            out of the one run when its end is there.
     """
 
     def __init__(self, prepare: AudioPrepare, length: _Length) -> None:
         self.prepare = prepare
-        self.runs = _runs(prepare, sum(_resampled(n, rate, prepare.sample_rate) for n, rate in length))
+        total = self._total(length)
+        self.whole = prepare.windows == "uniform" and total <= self._most
+        self.runs = [(0, self._most)] if self.whole else _runs(prepare, total)
         self.kept = [bytearray() for _ in self.runs]
         self.unfinished = 0
         self.energy = 0.0
+
+    @property
+    def _most(self) -> int:
+        """Samples of all windows together."""
+        return (self.prepare.window or 0) * self.prepare.count
+
+    def _total(self, length: _Length) -> int:
+        return sum(_resampled(n, rate, self.prepare.sample_rate) for n, rate in length)
+
+    def settled(self, length: _Length, guess: _Length) -> bool:
+        """Whether what is kept are the windows of a sound that turned out to have this length; a sound that
+        was kept whole is cut up into them."""
+        if self.prepare.windows != "uniform":
+            return True
+        total = self._total(length)
+        if self.whole and total <= self._most:
+            self._cut_up(total)
+            return True
+        return not self.whole and length == guess
+
+    def _cut_up(self, total: int) -> None:
+        (whole,) = self.kept
+        size = np.float32().itemsize
+        self.whole, self.runs = False, _runs(self.prepare, total)
+        self.kept = [whole[size * start : size * (stop or total)] for start, stop in self.runs]
+        squares = (np.square(np.frombuffer(run, np.float32), dtype=np.float64) for run in self.kept)
+        self.energy = float(sum(one.sum() for one in squares))
 
     @property
     def complete(self) -> bool:
