@@ -275,6 +275,22 @@ def test_a_role_is_guessed_from_what_the_feature_reads(tmp_path):
     }
 
 
+@pytest.mark.parametrize("format", ["dff", "ducho", "elliot", "mmgrec", "mmhcl"])
+def test_pictures_are_never_exported_as_sounds_without_being_told_to(tmp_path, format):
+    ids = [str(number) for number in range(1, 7)]
+    data = make_input(format, ids)
+    roles = {role.name: role.name for role in get(format).roles}
+    picture = replace(data.features["audio"], spec=spec("audio", "vector", "video"))
+    swapped = replace(data, features=FeatureSet(ids, {**data.features.columns, "audio": picture}))
+    with pytest.raises(UsageError, match="audio is read from sound, and audio was read from pictures") as no:
+        export(swapped, Request(format, tmp_path / "out", features=roles))
+    assert "--force-role" in no.value.hint
+    export(swapped, Request(format, tmp_path / "forced", features=roles, force_role=True))
+    text = replace(picture, spec=spec("audio", "vector", "description"))
+    told = replace(data, features=FeatureSet(ids, {**data.features.columns, "audio": text}))
+    export(told, Request(format, tmp_path / "told", features=roles))
+
+
 def test_two_features_for_one_role_are_never_chosen_between(tmp_path):
     found = mmrec_input(features(clip=("vector", "cover"), dino=("vector", "cover")))
     with pytest.raises(UsageError, match="clip, dino") as caught:
