@@ -31,6 +31,12 @@ class Sound:
     rms: float
 
     @property
+    def parts(self) -> list[np.ndarray]:
+        """float32 ``[samples]`` of each window."""
+        ends = np.cumsum([samples for _, _, samples in self.windows])
+        return np.split(self.samples, ends[:-1])
+
+    @property
     def silent(self) -> bool:
         """Whether nothing can be heard."""
         return self.rms < _SILENT

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from media_samples import clip
-from sound_models import hubert
+from sound_models import clap, hubert
 from sound_samples import Track, covered, sound, talkie, tone
 
 import mmfeat
@@ -53,6 +53,7 @@ def store(tmp_path_factory) -> mmfeat.FeatureStore:
     features = {
         "sound": {"source": "audio", **heard},
         "track": {"source": "video.sound", **heard},
+        "space": {"source": "audio", "encoder": "clap", "model": str(clap(place / "clap"))},
         "frames": {"source": "video", "encoder": "timm", "model": "test_resnet", "weights": "random:0"},
     }
     uri = str(place / "store")
@@ -63,6 +64,7 @@ def store(tmp_path_factory) -> mmfeat.FeatureStore:
     assert {f.version.partition("@")[0]: f.marks for f in report.features} == {
         "sound": {"silence": 1},
         "track": {"silence": 1},
+        "space": {"silence": 1},
         "frames": {},
     }
     return mmfeat.open(uri)
@@ -78,7 +80,11 @@ def rms_of(store: mmfeat.FeatureStore, feature: str) -> dict[str, float]:
 
 
 def test_every_file_has_a_row_that_says_what_became_of_its_sound(store):
-    for feature, files, others in (("sound", AUDIO, VIDEOS), ("track", VIDEOS, AUDIO)):
+    for feature, files, others in (
+        ("sound", AUDIO, VIDEOS),
+        ("space", AUDIO, VIDEOS),
+        ("track", VIDEOS, AUDIO),
+    ):
         wanted = {name: "failed" if name in FAILED else "ok" for name in files}
         wanted |= dict.fromkeys(others, "missing")
         if feature == "track":
@@ -107,6 +113,15 @@ def test_silence_is_ok_and_known_as_silence_and_every_sound_says_how_loud_it_was
 def test_the_default_language_is_heard(store):
     loud = rms_of(store, "track")
     assert loud["languages"] == pytest.approx(loud["talks"] / 4, rel=0.05)
+
+
+def test_words_search_sounds_and_each_sound_finds_itself(store):
+    hits = store.search("space", text="a dog barks", k=3)
+    best = store.search("space", item=hits[0].item_id, k=len(AUDIO))
+    assert {hit.item_id for hit in hits} <= set(AUDIO) - FAILED
+    assert {hit.item_id for hit in best} | {hits[0].item_id} == set(AUDIO) - FAILED
+    with pytest.raises(UsageError, match="cannot be searched by a text"):
+        store.search("sound", text="a dog barks")
 
 
 @pytest.mark.parametrize("format", ["ducho", "elliot"])

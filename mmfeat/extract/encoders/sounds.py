@@ -16,12 +16,6 @@ from mmfeat.schemas.spec import FeatureSpec
 _TOGETHER = 16
 
 
-def windows_of(sound: Sound) -> list[np.ndarray]:
-    """The windows of a sound, each float32 ``[samples]``, without a copy."""
-    ends = np.cumsum([samples for _, _, samples in sound.windows])
-    return np.split(sound.samples, ends[:-1])
-
-
 def sound_rate(spec: FeatureSpec) -> int:
     """The sample rate that a spec's sounds have (Hz)."""
     return _prepared(spec).sample_rate
@@ -53,7 +47,7 @@ def mean_of_windows(
         MmfeatError: a sound has another sample rate than the spec.
     """
     check_rate(sounds, spec)
-    windows = [windows_of(sound) for sound in sounds]
+    windows = [sound.parts for sound in sounds]
     flat = [window for of_sound in windows for window in of_sound]
     vectors = _in_batches(flat, encode, padded)
     starts = np.cumsum([0, *(len(of_sound) for of_sound in windows[:-1])])

@@ -22,7 +22,7 @@ import numpy as np
 
 from mmfeat.extract.base import Ask, Encoder, Placement, Reads
 from mmfeat.extract.encoders.pixels import to_vectors
-from mmfeat.extract.encoders.sounds import check_rate, windows_of
+from mmfeat.extract.encoders.sounds import check_rate
 from mmfeat.extract.encoders.vectors import vector_spec
 from mmfeat.extract.options import DEFAULT_WINDOWS, SoundOptions, VectorOptions, sound_input
 from mmfeat.extract.weights import Packaged
@@ -142,7 +142,7 @@ class YamnetNetwork:
     def __call__(self, sound: Sound) -> tuple[np.ndarray, np.ndarray]:
         """float32 ``[1024]``, and the classes' scores from 0 to 1, float32 ``[521]``: means over patches."""
         pooled, scores = np.zeros(_DIMS, np.float32), np.zeros(_CLASSES, np.float32)
-        patches = [patch for window in windows_of(sound) for patch in patches_of(window)]
+        patches = [patch for window in sound.parts for patch in patches_of(window)]
         for patch in patches:
             inner, logits = self._session.run([_POOLED, _LOGITS], {"audio": _as_bytes(patch)[None, None]})
             pooled += inner.ravel()
