@@ -426,6 +426,10 @@ class Captioner(Method):
 class Transcriber(Method):
     """Speech to text: :meth:`Method.run` gives a :class:`Text` of the role ``transcript`` per row."""
 
+    def brief(self) -> Transcriber:
+        """The same model that says something of any sound, and little, for its proof."""
+        return self
+
 
 class Ocr(Method):
     """On-screen text: :meth:`Method.run` gives a :class:`Text` of the role ``ocr`` per row."""

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.extract.agreement import LEAST_COSINE, difference, outcomes, said, value_problem
-from mmfeat.extract.base import Captioner, Method, Placement, Row
+from mmfeat.extract.base import Captioner, Method, Placement, Row, Transcriber
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.probes import probe
 from mmfeat.extract.weights import file_digest, identity, missing_package
@@ -123,7 +123,7 @@ def _proved(method: Method) -> dict[str, Any]:
         rows = probe(spec, 3)[1:]
     except TypeError as error:
         raise _Unproved(str(error)) from error
-    if isinstance(method, Captioner):
+    if isinstance(method, Captioner | Transcriber):
         method = method.brief()
     together = _values(method, rows)
     if spec.form == "text" and spec.compute_dtype != "float32":

@@ -76,7 +76,10 @@ METHODS: dict[str, Registry[type[Resolvable]]] = {
     ),
     "transcriber": Registry(
         "transcriber",
-        {},
+        {
+            "whisper": "mmfeat.extract.describers.transcripts.whisper:Whisper",
+            "openai": "mmfeat.extract.describers.transcripts.openai:OpenAITranscriber",
+        },
         ("mmfeat.transcribers", _ANY_KIND),
         fits=_is(Transcriber),
         error=ConfigError,

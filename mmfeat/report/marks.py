@@ -1,16 +1,19 @@
-"""What a text shows by itself to be no caption, known when it is written: a refusal, a loop."""
+"""What a text shows by itself to be no caption or transcript, known when it is written: a refusal, a loop,
+words that nobody said."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from mmfeat.report.rules import Rules
-from mmfeat.report.words import longest_loop, ngrams, words_in
+from mmfeat.report.words import longest_loop, ngrams, sentences_of, words_in
 
 _LONGEST_PHRASE = 20
 # Of a text without end the beginning says enough.
 _JUDGED_CHARACTERS = 20_000
+_SHOWN_CHARACTERS = 60
 
 _CANNOT = (
     r"(?:(?:can ?not|can'?t|could not|couldn'?t|won'?t|will not) (?:\w+ ){0,2}?"
@@ -32,6 +35,32 @@ REFUSAL = re.compile(
     re.IGNORECASE,
 )
 
+# What speech models say of music, noise and silence, having learnt it from subtitles.
+_PHANTOMS = (
+    "you", "bye", "bye bye", "thank you", "thank you so much", "thank you very much",
+    "thank you for watching", "thank you so much for watching", "thanks for watching",
+    "thanks for watching and don't forget to subscribe", "please subscribe",
+    "please subscribe to my channel", "don't forget to subscribe", "like and subscribe",
+    "see you next time", "see you in the next video", "subtitles by the amara.org community",
+    "vielen dank", "vielen dank fürs zuschauen", "untertitel der amara.org-community",
+    "untertitel im auftrag des zdf für funk 2017", "untertitelung des zdf 2020",
+    "merci", "merci d'avoir regardé cette vidéo", "sous-titrage st' 501",
+    "sous-titres réalisés par la communauté d'amara.org", "sous-titrage société radio-canada",
+    "gracias", "gracias por ver el video", "gracias por ver", "suscríbete al canal",
+    "subtítulos realizados por la comunidad de amara.org",
+    "grazie", "grazie per la visione", "sottotitoli creati dalla comunità amara.org",
+    "sottotitoli e revisione a cura di qtss",
+    "obrigado", "obrigado por assistir", "legendas pela comunidade amara.org", "e aí",
+    "ondertitels ingediend door de amara.org gemeenschap", "bedankt voor het kijken",
+    "napisy stworzone przez społeczność amara.org", "dziękuję za uwagę",
+    "продолжение следует", "спасибо за просмотр", "субтитры сделал dimatorzok",
+    "субтитры создавал dimatorzok", "altyaz\u0131 m.k", "izlediğiniz için teşekkürler",
+    "谢谢观看", "谢谢大家", "字幕由amara.org社区提供", "字幕志愿者 杨茜茜",
+    "请不吝点赞 订阅 转发 打赏支持明镜与点点栏目", "ご視聴ありがとうございました",
+    "チャンネル登録お願いします", "おやすみなさい", "시청해주셔서 감사합니다", "구독과 좋아요 부탁드립니다",
+    "mbc 뉴스 이덕영입니다", "اشتركوا في القناة", "ترجمة نانسي قنقر",
+)  # fmt: skip
+
 
 def marks_of(text: str) -> dict[str, str]:
     """The suspicions under which a text is stored, ``refusal`` and ``loop``, and what shows them; by the
@@ -43,6 +72,37 @@ def marks_of(text: str) -> dict[str, str]:
         "loop": loop_in(words_in(text), Rules()),
     }
     return {kind: shown for kind, shown in found.items() if shown}
+
+
+def marks_of_speech(text: str, speech_seconds: float | None) -> dict[str, str]:
+    """The suspicions under which a transcript is stored, ``phantom`` and ``loop``, and what shows them.
+
+    Args:
+        speech_seconds: in which somebody speaks, by a detector of voices; None where none listened.
+    """
+    words = words_in(text[:_JUDGED_CHARACTERS])
+    found = {"phantom": phantom_in(text, speech_seconds), "loop": loop_in(words, Rules())}
+    return {kind: shown for kind, shown in found.items() if shown}
+
+
+def phantom_in(text: str, speech_seconds: float | None) -> str:
+    """What shows that nobody said a transcript; empty where nothing does.
+
+    A known phrase counts where there is no other sentence: at the end of a clip it may well be said.
+    """
+    words = words_in(text[:_JUDGED_CHARACTERS])
+    if not words:
+        return ""
+    if speech_seconds == 0:
+        return "nobody speaks, by the detector of voices"
+    sentences = {words_in(sentence) for sentence in sentences_of(text[:_JUDGED_CHARACTERS])}
+    is_known = words in _phantoms() or sentences <= _phantoms()
+    return f"nothing but \u201c{' '.join(text.split())[:_SHOWN_CHARACTERS]}\u201d" if is_known else ""
+
+
+@lru_cache(maxsize=1)
+def _phantoms() -> frozenset[tuple[str, ...]]:
+    return frozenset(map(words_in, _PHANTOMS))
 
 
 def loop_in(words: Sequence[str], rules: Rules) -> str:

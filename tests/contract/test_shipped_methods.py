@@ -6,6 +6,7 @@ learns from a store is checked as far as its spec.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,18 @@ from text_cards import card, still
 from sound_models import clap, hubert, needs_yamnet
 
 from mmfeat.extract.base import Placement
-from mmfeat.extract.registry import METHODS
+from mmfeat.extract.modalities.decoders.sound import render_sound
+from mmfeat.extract.probes import probe
+from mmfeat.extract.registry import METHODS, resolve_all
 from mmfeat.extract.testing import check_method, check_resolve
-from mmfeat.schemas.inputs import Input
-from mmfeat.schemas.media import Frames
+from mmfeat.schemas.inputs import AudioPrepare, Input
+from mmfeat.schemas.media import Frames, MediaLimits
 from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureSpec, Weights
+from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, Weights
 
+TRANSCRIPTS = Path(__file__).parents[1] / "transcripts"
 MINILM = {"encoder": "sentence_transformers", "model": "all-MiniLM-L6-v2", "weights": "package"}
 RESNET = {"encoder": "timm", "model": "test_resnet", "weights": "random:0"}
 CLIP, DINO, VLM = worlds.CLIP, worlds.DINO, worlds.CAPTION
@@ -68,9 +73,11 @@ READ: dict[str, dict[str, Any]] = {
     "rapidocr": {"source": "cover", "ocr": "rapidocr"},
     "rapidocr of clips": {**VIDEO, "ocr": "rapidocr"},
 }
+TRANSCRIBED = {"source": "audio", "transcriber": "whisper", "weights": "package", "beam_size": 1}
 RESOLVED: dict[str, dict[str, Any]] = {
     "openai": {"source": "cover", "captioner": "openai", "model": "m"},
     "vllm": {**VLM, "captioner": "vllm"},
+    "openai, of speech": {"source": "audio", "transcriber": "openai", "model": "m"},
     "residual_kmeans": {"source": "vectors", "quantizer": "residual_kmeans", "levels": 2},
     "rqvae": {"source": "vectors", "quantizer": "rqvae"},
 }
@@ -92,6 +99,7 @@ def class_named(table: dict[str, Any]) -> Any:
 def test_every_shipped_method_is_checked():
     tables = [*COMPUTED.values(), *CAPTIONED.values(), *READ.values(), *RESOLVED.values()]
     tables = [*COMPUTED.values(), *HEARD.values(), *CAPTIONED.values(), *RESOLVED.values()]
+    tables = [*COMPUTED.values(), *CAPTIONED.values(), TRANSCRIBED, *RESOLVED.values()]
     shipped = {(kind, name) for kind, registry in METHODS.items() for name in registry.own}
     assert {method_of(table) for table in tables} == shipped
 
@@ -138,6 +146,11 @@ def test_what_reads_pictures_keeps_the_contract(table):
     check_method(
         class_named(table), table, [(still(card),) for card in cards], failing=[(nothing,)], place=ONE_THREAD
     )
+def test_transcripts_keep_the_contract():
+    speech = TRANSCRIPTS / "spoken" / "team.opus"
+    (team,) = render_sound(speech.read_bytes(), [AudioPrepare(sample_rate=16_000)], MediaLimits())
+    rows = [(team,), *probe(resolve_all({"said": FeatureConfig(**TRANSCRIBED)})[0], 2)]
+    check_method(class_named(TRANSCRIBED), TRANSCRIBED, rows, place=ONE_THREAD)
 
 
 @pytest.mark.parametrize("table", RESOLVED.values(), ids=list(RESOLVED))

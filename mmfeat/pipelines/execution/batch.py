@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from mmfeat.pipelines.planning.groups import media_columns_of
 from mmfeat.pipelines.planning.hashes import ABSENT
 from mmfeat.pipelines.planning.several import lost_reason
 from mmfeat.pipelines.planning.work import PAYLOAD
-from mmfeat.report.marks import marks_of
+from mmfeat.report.marks import marks_of, marks_of_speech
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.inputs import Input
@@ -331,7 +331,8 @@ def encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> Value:
         if isinstance(output, Exception):
             raise output
         if spec.form == "text":
-            facts, marks = output.facts(), _marks(spec, output.text)
+            facts = output.facts()
+            marks = _marks(spec, output.text, facts)
             if marks:
                 facts["marks"] = list(marks)
             reason = "; ".join(f"{kind}: {shown}" for kind, shown in marks.items())
@@ -356,8 +357,10 @@ def missing(content_hash: str | None) -> Value:
     return Value(MISSING, content_hash=content_hash)
 
 
-def _marks(spec: FeatureSpec, text: str) -> dict[str, str]:
-    """What a text that a language model wrote shows to be no caption."""
+def _marks(spec: FeatureSpec, text: str, facts: Mapping[str, Any]) -> dict[str, str]:
+    """What a text that a model wrote shows to be no caption, or nothing that was said."""
+    if spec.role == "transcript":
+        return marks_of_speech(text, facts.get("speech_seconds"))
     return {} if spec.decoding is None else marks_of(text)
 
 

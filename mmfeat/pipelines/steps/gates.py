@@ -77,7 +77,7 @@ class Gates(Step[GatesConfig]):
     def _judge(self, store: Store, version: FeatureVersion, place: Place | None) -> Iterator[GateResult]:
         if self.config.min_coverage is not None:
             yield _coverage(store, version, place, self.config.min_coverage)
-        if self.config.max_marked is not None and version.spec.decoding is not None:
+        if self.config.max_marked is not None and _is_marked(version.spec):
             yield _marked(store, version, place, self.config.max_marked)
         if self.config.captions is not None and version.spec.role == "caption":
             yield from self._captions(store, version, Path(self.config.captions))
@@ -127,6 +127,11 @@ def _coverage(store: Store, version: FeatureVersion, place: Place | None, least:
         return GateResult("min_coverage", version.version, least, None, True, "no item has the source")
     share = counts.get(OK, 0) / able
     return GateResult("min_coverage", version.version, least, share, share >= least)
+
+
+def _is_marked(spec: FeatureSpec) -> bool:
+    """Whether texts are looked at for marks when they are stored."""
+    return spec.decoding is not None or spec.role == "transcript"
 
 
 def _marked(store: Store, version: FeatureVersion, place: Place | None, most: float) -> GateResult:

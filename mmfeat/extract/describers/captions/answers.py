@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -122,7 +122,13 @@ class Refusal(ItemError):
 
 
 def read_answer(
-    status: int, headers: Mapping[str, str], body: str, seconds: float, url: str, most_tokens: int
+    status: int,
+    headers: Mapping[str, str],
+    body: str,
+    seconds: float,
+    url: str,
+    most_tokens: int,
+    read: Callable[[str, Mapping[str, str], float, str, int], Answered] | None = None,
 ) -> Answered:
     """The outcome of one HTTP answer.
 
@@ -131,6 +137,7 @@ def read_answer(
         seconds: that it took.
         url: of the server, for messages.
         most_tokens: that the reply was allowed.
+        read: reads a body of success; that of a chat completion when None.
 
     Raises:
         Trouble: 408, 429 or 5xx, or what is no answer of a chat server: worth another attempt.
@@ -138,7 +145,7 @@ def read_answer(
         ItemError: the server does not take this one.
     """
     if 200 <= status < 300:
-        return _completion(body, headers, seconds, url, most_tokens)
+        return (read or _completion)(body, headers, seconds, url, most_tokens)
     raise _error(status, headers, _message(body), body, url)
 
 

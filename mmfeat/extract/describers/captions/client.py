@@ -1,4 +1,4 @@
-"""One connection to an OpenAI-compatible chat server: bounded, patient, and no answer is paid for twice."""
+"""One connection to an OpenAI-compatible server: bounded, patient, and no answer is paid for twice."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import os
 import random
 import time
 import zlib
+from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmfeat.extract.base import Usage
 from mmfeat.extract.describers.captions.accepting import Reply
@@ -60,6 +61,49 @@ _SAY_SECONDS = 30.0
 _PROBE_TOKENS = 16
 
 
+class Endpoint(ABC):
+    """One kind of question that a server answers, at an address of its own."""
+
+    path: ClassVar[str]
+
+    @abstractmethod
+    def sent(self, body: dict[str, Any], limit: dict[str, int]) -> dict[str, Any]:
+        """A body as httpx sends it, with the limit of new tokens where such a question has one."""
+
+    @abstractmethod
+    def simple(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The body of something that the server can surely answer, if it answers any such body."""
+
+    @abstractmethod
+    def read(
+        self, status: int, headers: Mapping[str, str], body: str, seconds: float, url: str, most_tokens: int
+    ) -> Answered:
+        """See :func:`~mmfeat.extract.describers.captions.answers.read_answer`."""
+
+
+class ChatEndpoint(Endpoint):
+    """Chat completions."""
+
+    path: ClassVar[str] = "/chat/completions"
+
+    def sent(self, body: dict[str, Any], limit: dict[str, int]) -> dict[str, Any]:
+        """See :meth:`Endpoint.sent`."""
+        return {"json": {**body, **limit}}
+
+    def simple(self, body: dict[str, Any]) -> dict[str, Any]:
+        """See :meth:`Endpoint.simple`."""
+        return {**body, "messages": [{"role": "user", "content": "Say yes."}]}
+
+    def read(
+        self, status: int, headers: Mapping[str, str], body: str, seconds: float, url: str, most_tokens: int
+    ) -> Answered:
+        """See :meth:`Endpoint.read`."""
+        return read_answer(status, headers, body, seconds, url, most_tokens)
+
+
+_CHAT = ChatEndpoint()
+
+
 @dataclass(frozen=True)
 class Request:
     """One question for a server.
@@ -67,14 +111,16 @@ class Request:
     Attributes:
         feature: fingerprint of the version it is for.
         digest: of everything that is sent.
-        body: makes the JSON body; called only if it is sent.
+        body: makes the body; called only if it is sent.
         max_new_tokens: the most tokens that the answer may have.
+        endpoint: which kind of question it is.
     """
 
     feature: str
     digest: str
     body: Callable[[], dict[str, Any]]
     max_new_tokens: int
+    endpoint: Endpoint = _CHAT
 
 
 @lru_cache(maxsize=1)
@@ -84,7 +130,7 @@ def client_of(sending: Sending) -> Client:
 
 
 class Client:
-    """Sends chat completion requests, several at a time.
+    """Sends requests, several at a time.
 
     Raises:
         ConfigError: there is no server address, or what is given is none.
@@ -95,7 +141,7 @@ class Client:
         try:
             import httpx
         except ImportError:
-            raise MissingExtra("The captioner 'openai'", "openai", "httpx") from None
+            raise MissingExtra("Asking a model on a server", "openai", "httpx") from None
         server = sending.server
         self._run_id = sending.run_id
         self._url = server_address(server)
@@ -303,7 +349,7 @@ class Client:
         Raises:
             ServerRefused: it takes nothing of us.
         """
-        simple = {**body, "messages": [{"role": "user", "content": "Say yes."}]}
+        simple = request.endpoint.simple(body)
         try:
             await self._attempt(replace(request, max_new_tokens=_PROBE_TOKENS), simple)
         except Refusal:
@@ -342,7 +388,7 @@ class Client:
         held = await self._meter.reserve(request.max_new_tokens)
         used: Usage | None = Usage()
         try:
-            answered = await self._post(body, request.max_new_tokens)
+            answered = await self._post(request.endpoint, body, request.max_new_tokens)
             used = answered.usage if answered.counted else None
             if answered.is_completion:
                 self._reached = True
@@ -354,15 +400,15 @@ class Client:
             await self._meter.settle(held, used, request.feature)
         return answered
 
-    async def _post(self, body: dict[str, Any], max_new_tokens: int) -> Answered:
+    async def _post(self, endpoint: Endpoint, body: dict[str, Any], max_new_tokens: int) -> Answered:
         import httpx
 
         began = time.perf_counter()
-        sent = {**body, self._limit_name: max_new_tokens}
+        sent = endpoint.sent(body, {self._limit_name: max_new_tokens})
         try:
             async with (
                 asyncio.timeout(self._timeout),
-                self._http.stream("POST", "/chat/completions", json=sent) as response,
+                self._http.stream("POST", endpoint.path, **sent) as response,
             ):
                 data = await _whole(response)
         except TimeoutError:
@@ -375,12 +421,13 @@ class Client:
             reason = f"the connection broke: {self._without_key(str(error)) or type(error).__name__}"
             raise Trouble(reason, may_cost=True) from None
         said = self._without_key(data.decode(json.detect_encoding(data), "replace").removeprefix("\ufeff"))
-        if response.status_code == 400 and "max_tokens" in sent and "max_completion_tokens" in said:
+        by_old_name = "max_tokens" in sent.get("json", ())
+        if response.status_code == 400 and by_old_name and "max_completion_tokens" in said:
             # The newer name of the same limit; servers know one, the other or both.
             self._limit_name = "max_completion_tokens"
             raise Trouble("the server wants the limit by its newer name", of_server=True, at_once=True)
         seconds = time.perf_counter() - began
-        return read_answer(response.status_code, response.headers, said, seconds, self._url, max_new_tokens)
+        return endpoint.read(response.status_code, response.headers, said, seconds, self._url, max_new_tokens)
 
     def _without_key(self, text: str) -> str:
         """A server's words, which may repeat what it was sent."""
@@ -426,7 +473,7 @@ def server_address(server: ServerConfig) -> str:
     url = server.base_url or os.environ.get(_URL_ENV, "").strip()
     if not url:
         raise ConfigError(
-            "the captioner 'openai' has no server to ask",
+            "'openai' has no server to ask",
             hint=f"Set base_url in [server], --base-url, or {_URL_ENV} in the environment.",
         )
     try:

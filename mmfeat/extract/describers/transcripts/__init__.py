@@ -1,0 +1,1 @@
+"""Speech to text: what is heard of a sound, and the models that write it down."""
