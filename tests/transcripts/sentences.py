@@ -1,7 +1,7 @@
 """What espeak-ng says in the long form of the tests of transcripts."""
 
-#: Of espeak-ng: as slowly as people read aloud.
-VOICE = ("-v", "en-us", "-s", "140")
+#: Of espeak-ng: as slowly, as low and with such pauses as a man reads aloud.
+VOICE = ("-v", "en-us", "-s", "140", "-p", "35", "-g", "4")
 
 SENTENCES = (
     "The children walked home from school in the warm rain.",
