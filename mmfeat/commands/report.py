@@ -30,7 +30,8 @@ def captions(
         Path | None, typer.Option(help="Write a page (.html) or the same facts (.json).", dir_okay=False)
     ] = None,
     feature: Annotated[
-        str | None, typer.Option(help="Captions or a version of them [default: the store's only ones].")
+        str | None,
+        typer.Option(help="Captions, transcripts or other texts [default: the store's only ones]."),
     ] = None,
     gates: Annotated[
         Path | None, typer.Option(help="gates.toml with thresholds and rules [default: mmfeat's own].")
@@ -43,7 +44,7 @@ def captions(
     ] = None,
     grounding: Annotated[
         str | None,
-        typer.Option(help="CLIP or SigLIP feature whose encoder compares captions and pictures."),
+        typer.Option(help="CLIP, SigLIP or CLAP feature whose encoder compares captions and media."),
     ] = None,
     reference: Annotated[
         str | None, typer.Option(help="title, description or a text feature that holds what is right.")
@@ -181,12 +182,12 @@ def _measures(report: CaptionReport) -> list[tuple[str, str]]:
         rows.append(("grounding", grounding.absent))
     else:
         rows += [
-            ("grounding, own picture", f"{grounding.own.mean:.3f}"),
+            (f"grounding, own {report.subject.medium}", f"{grounding.own.mean:.3f}"),
             ("grounding, shuffled", f"{grounding.shuffled.mean:.3f}"),
             ("grounding AUC", f"{grounding.auc:.3f}"),
         ]
     for name, found in (
-        ("own picture by CLIP", report.usefulness.clip_retrieval),
+        (f"own {report.subject.medium} by its encoder", report.usefulness.clip_retrieval),
         ("own title by text", report.usefulness.text_retrieval),
     ):
         if not isinstance(found, Absent):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mmfeat.report.captions import Captions, previous_version, read_captions, the_captions
 from mmfeat.report.claims import ClaimModel, check_claims
@@ -29,7 +30,7 @@ from mmfeat.report.model import (
     Subject,
     Suspects,
 )
-from mmfeat.report.pictures import PictureVectors, Progress, image_text_feature, picture_vectors
+from mmfeat.report.pictures import PictureVectors, Progress, grounding_feature, picture_vectors
 from mmfeat.report.references import measure_references
 from mmfeat.report.rules import Rules, read_gates
 from mmfeat.report.statistics import distribution
@@ -42,7 +43,19 @@ from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.reasons import kind_of
 from mmfeat.store import FeatureVersion, Store, why_stale
 
+if TYPE_CHECKING:
+    import numpy as np
+
+    from mmfeat.extract.base import Encoder
+
 _SHOWN_IDS = 20
+_NO_SPACE_OF_PICTURES = (
+    "The store holds no CLIP or SigLIP feature of pictures, whose encoder would compare captions and "
+    "pictures. Extract one, for example with the encoder open_clip."
+)
+_NO_SPACE_OF_SOUNDS = (
+    "The store holds no CLAP feature of sounds, whose encoder would compare texts and sounds. Extract one."
+)
 
 
 @dataclass(frozen=True)
@@ -54,8 +67,8 @@ class ReportOptions:
         gates: a ``gates.toml``; the default gates when None.
         against: the version to compare with; the one made last before when None.
         language: the captions should be in, ISO 639-1.
-        grounding: the CLIP or SigLIP feature whose encoder compares captions and pictures; the
-            store's own when None.
+        grounding: the feature whose encoder compares captions with pictures (CLIP, SigLIP) or sounds
+            (CLAP); the store's own when None.
         reference: ``title``, ``description`` or a text feature that holds what is right.
         claims: the second model of the claim check.
         seed: of every sample.
@@ -136,12 +149,9 @@ class _Seen:
 
 
 def _seen(store: Store, captions: Captions, options: ReportOptions, progress: Progress) -> _Seen:
-    feature = image_text_feature(store, options.grounding, captions.source)
+    feature = grounding_feature(store, options.grounding, captions.source, captions.modality)
     if feature is None:
-        why = Absent(
-            absent="The store holds no CLIP or SigLIP feature of pictures, whose encoder would compare "
-            "captions and pictures. Extract one, for example with the encoder open_clip."
-        )
+        why = Absent(absent=_NO_SPACE_OF_SOUNDS if captions.modality == "audio" else _NO_SPACE_OF_PICTURES)
         return _Seen(why, None, why, why)
     from mmfeat.extract.base import Encoder
     from mmfeat.extract.registry import load_method
@@ -152,10 +162,16 @@ def _seen(store: Store, captions: Captions, options: ReportOptions, progress: Pr
     if len(pictures.at) < 2:
         why = Absent(absent=f"Fewer than two items have a caption and a vector ({pictures.origin}).")
         return _Seen(why, None, why, why)
-    tower = TextTower(encoder, progress)
+    tower = TextTower(_text_tower(encoder), progress)
     scores = score(captions, pictures, tower, options.seed)
     grounding = grounding_of(scores, f"{feature.spec.model} ({feature.version})", pictures.origin)
     return _Seen(pictures, tower, scores, grounding)
+
+
+def _text_tower(encoder: Encoder) -> Callable[[Sequence[str]], np.ndarray]:
+    """How texts are encoded into the space of the encoder's vectors: as a search by text does it."""
+    query = encoder.query("text")
+    return encoder.encode_texts if query is None else query.encode
 
 
 def _subject(store: Store, captions: Captions, options: ReportOptions) -> Subject:
@@ -175,6 +191,7 @@ def _subject(store: Store, captions: Captions, options: ReportOptions) -> Subjec
         seed=options.seed,
         mmfeat=package_version("mmfeat"),
         stale=why_stale(spec, store.current()),
+        medium="sound" if captions.modality == "audio" else "picture",
     )
 
 

@@ -15,8 +15,11 @@ from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store
 
-# What counts as a caption; tags where a store has nothing better.
-_ROLES = ("caption", "json", "tags")
+# What counts as a caption; what follows where a store has nothing better.
+_ROLES = ("caption", "json", "tags", "transcript", "ocr")
+# Of an item in which nobody speaks or nothing is written the text is empty, and rightly so.
+_MAY_BE_EMPTY = ("transcript", "ocr")
+_DESCRIBED = ("image", "video", "audio")
 
 
 @dataclass(frozen=True)
@@ -59,19 +62,29 @@ class Captions:
         """Positions of the items that have a caption."""
         return [at for at, status in enumerate(self.status) if status == OK]
 
+    @cached_property
+    def told(self) -> list[int]:
+        """Those whose caption says something."""
+        return [at for at in self.ok if self.texts[at].strip()]
+
+    @property
+    def may_be_empty(self) -> bool:
+        """Whether an item without a word is as it should be: what is said or shown in it is written down."""
+        return self.spec.role in _MAY_BE_EMPTY
+
 
 def read_captions(store: Store, version: FeatureVersion) -> Captions:
     """All captions of ``version``.
 
     Raises:
-        UsageError: it holds no texts that a model wrote of a picture or a clip.
+        UsageError: it holds no texts that a model wrote of a picture, a clip or a sound.
     """
     spec = version.spec
-    if not _is_of_pictures(spec):
+    if not _is_of_media(spec):
         texts = [v.version for v in store.versions() if v.spec.form == "text"]
         raise UsageError(
             f"{version.version} holds no captions but {spec.kind} of {spec.source}.",
-            hint=f"Captions and tags in this store: {', '.join(texts) or 'none'}.",
+            hint=f"Texts in this store: {', '.join(texts) or 'none'}.",
         )
     items = store.present()
     ids = items["item_id"].to_pylist()
@@ -97,14 +110,15 @@ def read_captions(store: Store, version: FeatureVersion) -> Captions:
 
 
 def the_captions(store: Store) -> FeatureVersion:
-    """The store's captions, or its tags where it has none, where it is plain which are meant.
+    """The store's captions, or where it has none its tags, transcripts or on-screen text, where it is plain
+    which are meant.
 
     Raises:
         UsageError: there are none, or those of several features.
     """
     current = [store.resolve(name) for name in sorted(store.current())]
-    of_pictures = [v for v in current if _is_of_pictures(v.spec)]
-    by_role = ([v for v in of_pictures if v.spec.role == role] for role in _ROLES)
+    of_media = [v for v in current if _is_of_media(v.spec)]
+    by_role = ([v for v in of_media if v.spec.role == role] for role in _ROLES)
     texts = next((found for found in by_role if found), [])
     if len(texts) != 1:
         names = ", ".join(v.name for v in texts)
@@ -115,13 +129,13 @@ def the_captions(store: Store) -> FeatureVersion:
     return texts[0]
 
 
-def _is_of_pictures(spec: FeatureSpec) -> bool:
-    """Whether a feature holds texts that describe a picture or a clip."""
-    return spec.role in _ROLES and spec.inputs[0].modality in ("image", "video")
+def _is_of_media(spec: FeatureSpec) -> bool:
+    """Whether a feature holds texts that describe a picture, a clip or a sound."""
+    return spec.role in _ROLES and spec.inputs[0].modality in _DESCRIBED
 
 
 def _locations(column: pa.ChunkedArray) -> list[str | None]:
-    """Where each item's picture or clip is; of several the first."""
+    """Where each item's picture, clip or sound is; of several the first."""
     return [place[0] if isinstance(place, list) and place else place or None for place in column.to_pylist()]
 
 

@@ -29,6 +29,7 @@ _SHARES = {
     "max_boilerplate_share": "boilerplate",
     "max_language_share": "language",
     "max_loop_share": "loop",
+    "max_phantom_share": "phantom",
     "max_leak_share": "leak",
     "max_duplicate_share": "duplicate",
     "max_near_duplicate_share": "near_duplicate",

@@ -1,10 +1,9 @@
-"""Do captions fit their own pictures? Image-text similarity beside a shuffled baseline."""
+"""Do captions fit their own pictures or sounds? Similarity of text and media beside a shuffled baseline."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,10 +13,7 @@ from mmfeat.report.pictures import PictureVectors, Progress, unit
 from mmfeat.report.statistics import derangement, distribution, histograms, placements
 from mmfeat.report.words import pieces_of
 
-if TYPE_CHECKING:
-    from mmfeat.extract.base import Encoder
-
-# Text towers see 77 tokens (CLIP) or 64 (SigLIP): so many English words fit in either.
+# Text towers see 77 tokens (CLIP, CLAP) or 64 (SigLIP): so many English words fit in either.
 PIECE_WORDS = 40
 _TEXT_BATCH = 64
 _RANK_BATCH = 1024
@@ -25,7 +21,7 @@ _RANK_BATCH = 1024
 
 @dataclass(frozen=True)
 class Scores:
-    """How well captions fit pictures, for ``n`` items with both.
+    """How well captions fit pictures or sounds, which are called pictures here, for ``n`` items with both.
 
     Attributes:
         at: positions in the catalog.
@@ -53,10 +49,14 @@ class Scores:
 
 
 class TextTower:
-    """An encoder of texts that reads each piece of text once, however many captions hold it."""
+    """An encoder of texts that reads each piece of text once, however many captions hold it.
 
-    def __init__(self, encoder: Encoder, progress: Progress) -> None:
-        self._encoder = encoder
+    Args:
+        encode: texts to float32 ``[n, dims]``.
+    """
+
+    def __init__(self, encode: Callable[[Sequence[str]], np.ndarray], progress: Progress) -> None:
+        self._encode = encode
         self._progress = progress
         self._known: dict[str, np.ndarray] = {}
 
@@ -72,7 +72,7 @@ class TextTower:
     def _learn(self, pieces: list[str]) -> None:
         for start in range(0, len(pieces), _TEXT_BATCH):
             batch = pieces[start : start + _TEXT_BATCH]
-            self._known.update(zip(batch, unit(np.asarray(self._encoder.encode_texts(batch))), strict=True))
+            self._known.update(zip(batch, unit(np.asarray(self._encode(batch))), strict=True))
             self._progress("captions encoded", start + len(batch), len(pieces))
 
 

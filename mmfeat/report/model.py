@@ -65,6 +65,7 @@ class Subject(_Frozen):
     Attributes:
         version: ``name@fingerprint`` of the captions.
         source: what the captions describe: ``cover``, ``video``, ...
+        medium: what that is, for people; a clip is its pictures.
         model: the captioner's model.
         prompt: its name and version, None where there is none.
         spec: everything that decided the captions (:class:`~mmfeat.schemas.spec.FeatureSpec`).
@@ -90,6 +91,7 @@ class Subject(_Frozen):
     seed: int
     mmfeat: str
     stale: str = ""
+    medium: Literal["picture", "sound"] = "picture"
 
 
 class FailureReason(_Frozen):
@@ -393,12 +395,20 @@ class Picture(_Frozen):
     time: float
 
 
+class Recording(_Frozen):
+    """The beginning of a sound: a small MP3, base64, of so many seconds."""
+
+    mp3: str
+    seconds: float
+
+
 class Shown(_Frozen):
-    """An item of the gallery; ``absent`` says why it has no pictures."""
+    """An item of the gallery; ``absent`` says why it has neither pictures nor sound."""
 
     item_id: str
     pictures: tuple[Picture, ...]
     absent: str
+    sound: Recording | None = None
 
 
 class Shelf(_Frozen):

@@ -56,6 +56,7 @@ _LANGUAGE_GATE = "max_language_share"
 OTHER_GATES = (
     "max_short_share",
     "max_boilerplate_share",
+    "max_phantom_share",
     "max_near_duplicate_share",
     "max_title_copy_share",
     "max_suspect_share",

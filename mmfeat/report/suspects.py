@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mmfeat.report.captions import Captions
 from mmfeat.report.language import LanguageCheck
-from mmfeat.report.marks import REFUSAL, loop_in
+from mmfeat.report.marks import REFUSAL, loop_in, phantom_in
 from mmfeat.report.model import Example, Suspects
 from mmfeat.report.repeats import near_texts, same_texts
 from mmfeat.report.rules import Rules
@@ -55,6 +55,7 @@ _RULES = (
     _Rule("boilerplate", "Boilerplate openers", "Begins with words that say nothing of the item."),
     _Rule("language", "Wrong language", "In another language than the stated one."),
     _Rule("loop", "Loops", "A phrase again and again."),
+    _Rule("phantom", "Phantom speech", "A phrase that speech models make up, or words where nobody speaks."),
     _Rule("leak", "Leaked prompt or markup", "Holds a part of the prompt, a model's marks, or markup."),
     _Rule("duplicate", "Same text on different items", "Word for word the text of another item."),
     _Rule("near_duplicate", "Nearly the same text", "Differs in few words from another item's text."),
@@ -74,17 +75,19 @@ def find_suspects(
         seed: of the MinHash permutations.
     """
     words = {at: words_of(captions.texts[at]) for at in captions.ok}
-    refusals = _matching(captions, REFUSAL)
+    written_down = captions.may_be_empty
+    refusals = {} if written_down else _matching(captions, REFUSAL)
     # A refusal or an empty text on many items is that already, and no further finding.
     telling = {at: text for at, text in words.items() if text and at not in refusals}
     same = same_texts(telling, captions.contents)
     found: dict[str, Found] = {
-        "empty": {at: "" for at, text in words.items() if not text},
+        "empty": {at: "" for at, text in words.items() if not text and not written_down},
         "short": {at: f"{len(w)} words" for at, w in words.items() if 0 < len(w) < rules.short_words},
         "refusal": refusals,
-        "boilerplate": _matching(captions, _BOILERPLATE),
+        "boilerplate": {} if written_down else _matching(captions, _BOILERPLATE),
         "language": _other_language(captions, telling, language),
         "loop": _each(words, lambda text: loop_in(text, rules)),
+        "phantom": _phantoms(captions),
         "leak": _leaks(captions, words),
         "duplicate": {at: _also(captions, others) for at, others in same.items()},
         "near_duplicate": {
@@ -101,7 +104,9 @@ def find_suspects(
         },
     }
     unchecked = {} if language else {"language": "No language was stated (--language)."}
-    if not any("finish_reason" in captions.facts[at] for at in captions.ok):
+    if captions.spec.role != "transcript":
+        unchecked["phantom"] = "These are no transcripts."
+    if not written_down and not any("finish_reason" in captions.facts[at] for at in captions.ok):
         unchecked["cut"] = "It was not recorded how the captions ended."
     return tuple(_suspects(rule, captions, found[rule.kind], unchecked.get(rule.kind, "")) for rule in _RULES)
 
@@ -130,6 +135,16 @@ def _matching(captions: Captions, pattern: re.Pattern[str]) -> dict[int, str]:
 
 def _each(words: Mapping[int, tuple[str, ...]], rule: Callable[[tuple[str, ...]], str]) -> dict[int, str]:
     return {at: detail for at, text in words.items() if (detail := rule(text))}
+
+
+def _phantoms(captions: Captions) -> dict[int, str]:
+    """By the rules under which transcripts are marked when they are stored."""
+    if captions.spec.role != "transcript":
+        return {}
+    of_each = (
+        (at, phantom_in(captions.texts[at], captions.facts[at].get("speech_seconds"))) for at in captions.ok
+    )
+    return {at: shown for at, shown in of_each if shown}
 
 
 def _leaks(captions: Captions, words: Mapping[int, tuple[str, ...]]) -> dict[int, str]:

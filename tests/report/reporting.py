@@ -60,10 +60,11 @@ class Planted:
     source: str = "cover"
 
 
-def write(uri: Path, planted: Planted, prompt_version: int = 1) -> Store:
-    """A store with a catalog and a version of ``caption``; adds a version to one that is there."""
+def write(uri: Path, planted: Planted, prompt_version: int = 1, spec: FeatureSpec | None = None) -> Store:
+    """A store with a catalog and a version of ``caption``, or of ``spec``; adds a version to one that is
+    there."""
     store = Store.open(str(uri), create=True)
-    spec = caption_spec(planted.source, prompt_version)
+    spec = spec or caption_spec(planted.source, prompt_version)
     items = [
         {
             "item_id": i,

@@ -76,7 +76,7 @@ def test_the_policy_allows_the_pages_own_style_and_script_and_nothing_else(page)
     assert json.loads(data)["rows"]
     assert policy == (
         f"default-src 'none'; style-src {csp_source(style)}; script-src {csp_source(script)}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+        "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
     # What such a policy would ignore is not there in the first place.
     assert not [a for _, a in page.elements if "style" in a or any(name.startswith("on") for name in a)]

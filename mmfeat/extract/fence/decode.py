@@ -13,7 +13,7 @@ from mmfeat.extract import modalities
 from mmfeat.extract.failures import as_item_error, ran_out_of_memory
 from mmfeat.extract.modalities.video import ClipDecoding
 from mmfeat.schemas.errors import ItemError
-from mmfeat.schemas.inputs import FrameSampling, Input, PixelView
+from mmfeat.schemas.inputs import AudioPrepare, FrameSampling, Input, PixelView
 from mmfeat.schemas.media import MediaBytes, MediaLimits
 
 
@@ -68,6 +68,11 @@ def picture_of(view: PixelView) -> Wanted:
 def clip_of(sampling: FrameSampling, view: PixelView) -> Wanted:
     """Frames of a clip in a view."""
     return Wanted("video", ClipDecoding(sampling, view))
+
+
+def sound_of(prepare: AudioPrepare) -> Wanted:
+    """Windows of a sound, or of a clip's own."""
+    return Wanted("audio", prepare)
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ def document(report: CaptionReport) -> str:
     script = _own("report.js")
     policy = (
         f"default-src 'none'; style-src {csp_source(style)}; script-src {csp_source(script)}; "
-        "img-src data:; base-uri 'none'; form-action 'none'"
+        "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
     )
     return (
         _environment()

@@ -11,11 +11,11 @@ _TITLES = {"worst": "Worst", "best": "Best", "random": "Random", "failures": "Fa
 
 
 def gallery(report: CaptionReport) -> Section:
-    """Items with their pictures: worst, best, random and failed."""
+    """Items with their pictures or sounds: worst, best, random and failed."""
     by_id = {item.item_id: item for item in report.items}
     titles = {kind.kind: kind.title for kind in report.suspects}
     groups = tuple(_group(shelf, by_id, titles) for shelf in report.gallery if shelf.shown)
-    lead = "What a number cannot show: pictures beside what was said of them."
+    lead = "What a number cannot show: pictures or sounds beside what was said of them."
     return Section("gallery", "Gallery", lead, (Gallery(groups),))
 
 
@@ -56,4 +56,5 @@ def _card(shown: Shown, item: Item, titles: dict[str, str]) -> Card:
         chips.append(Chip(f"rank {item.rank:,}"))
     ok = item.status == "ok"
     text = item.caption if ok else item.reason
-    return Card(item.item_id, item.title, text, tuple(chips), pictures, shown.absent, said=ok)
+    mp3 = shown.sound.mp3 if shown.sound else ""
+    return Card(item.item_id, item.title, text, tuple(chips), pictures, mp3, shown.absent, said=ok)

@@ -23,13 +23,13 @@ from mmfeat.report.page.wording import counted, decimals, number, percent
 
 
 def grounding(report: CaptionReport) -> Section:
-    """Similarity of caption and picture beside the shuffled baseline; references and claims."""
-    found = report.grounding
-    parts: list[Part] = [Text(found.absent)] if isinstance(found, Absent) else _grounding(found)
+    """Similarity of caption and picture, or sound, beside the shuffled baseline; references and claims."""
+    found, medium = report.grounding, report.subject.medium
+    parts: list[Part] = [Text(found.absent)] if isinstance(found, Absent) else _grounding(found, medium)
     parts += [Heading("Against references"), *_references(report.references)]
     parts += [Heading("Claims put to a second model"), *_claims(report.claims)]
     lead = (
-        "Does a caption fit its own picture better than another item's? "
+        f"Does a caption fit its own {medium} better than another item's? "
         "A similarity means nothing without that baseline."
     )
     mark = "" if isinstance(found, Absent) else f"AUC {found.auc:.2f}"
@@ -45,29 +45,29 @@ def usefulness(report: CaptionReport) -> Section:
             parts.append(Text(f"By the {name} encoder: {retrieval.absent}"))
         else:
             parts.append(_retrieval(retrieval))
-    parts += [Heading("Neighbours by caption and by picture"), *_neighbours(report)]
+    parts += [Heading(f"Neighbours by caption and by {report.subject.medium}"), *_neighbours(report)]
     parts += [Heading("Vectors that are nearly the same"), *_near_duplicates(report)]
     lead = "Do captions keep what tells items apart?"
     return Section("usefulness", "Usefulness", lead, tuple(parts))
 
 
-def _grounding(found: Grounding) -> list[Part]:
-    own = Series("own picture", "accent", found.own_histogram.edges, found.own_histogram.counts)
+def _grounding(found: Grounding, medium: str) -> list[Part]:
+    own = Series(f"own {medium}", "accent", found.own_histogram.edges, found.own_histogram.counts)
     other = found.shuffled_histogram
-    shuffled = Series("another item's picture", "second", other.edges, other.counts)
+    shuffled = Series(f"another item's {medium}", "second", other.edges, other.counts)
     facts = [Fact("AUC, own against shuffled", decimals(found.auc), "0.5 is chance, 1 is perfect")]
     if found.auc_best_frame is not None:
         facts.append(Fact("AUC by the best frame", decimals(found.auc_best_frame), "not the mean"))
     facts += [
-        Fact("own picture, median", decimals(found.own.median), "cosine"),
+        Fact(f"own {medium}, median", decimals(found.own.median), "cosine"),
         Fact("shuffled, median", decimals(found.shuffled.median), "cosine"),
         Fact("captions scored", number(found.scored), f"{found.chunked:,} in pieces for the text tower"),
     ]
     return [
         Facts(tuple(facts)),
-        Charts((histogram("Similarity of caption and picture", "cosine", [own, shuffled]),)),
-        in_short("Similarity in short", [("own picture", found.own), ("shuffled", found.shuffled)]),
-        Text(f"Encoder: {found.encoder}. Pictures: {found.images}"),
+        Charts((histogram(f"Similarity of caption and {medium}", "cosine", [own, shuffled]),)),
+        in_short("Similarity in short", [(f"own {medium}", found.own), ("shuffled", found.shuffled)]),
+        Text(f"Encoder: {found.encoder}. {medium.capitalize()}s: {found.images}"),
     ]
 
 

@@ -174,7 +174,8 @@ class Card:
         text: its caption, or the reason it has none.
         chips: what was found about it.
         pictures: its cover, or its frames in the order of time.
-        absent: what stands there where there is no picture.
+        mp3: its sound, base64; empty where it has pictures.
+        absent: what stands there where there is neither.
         said: whether ``text`` is the caption.
     """
 
@@ -183,6 +184,7 @@ class Card:
     text: str
     chips: tuple[Chip, ...]
     pictures: tuple[Picture, ...]
+    mp3: str
     absent: str
     said: bool
 
