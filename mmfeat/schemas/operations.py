@@ -32,7 +32,7 @@ class GatesConfig(Frozen):
             Only vectors of one model can be compared so.
         min_neighbour_overlap: least mean share of an item's 10 nearest neighbours that are the same in
             the current version. Vectors of any model can be compared so.
-        max_marked: largest share of a feature's texts that are marked as a refusal or a loop.
+        max_marked: largest share of a feature's texts that are marked as a refusal, a loop or a phantom.
         max_changed: largest share of items whose text or codes are not those of the current version.
     """
 

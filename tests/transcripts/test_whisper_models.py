@@ -17,7 +17,9 @@ from mmfeat.extract.base import Placement
 from mmfeat.extract.describers.transcripts.by_transformers import TransformersWhisper
 from mmfeat.extract.describers.transcripts.engine import timed
 from mmfeat.extract.describers.transcripts.whisper import Whisper
+from mmfeat.extract.modalities.audio import AUDIO
 from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.inputs import AudioPrepare
 
 MOST_TOKENS = 40
 BEAMS = 2
@@ -148,6 +150,13 @@ def test_another_file_than_the_planned_one_is_refused(tmp_path):
 def test_what_cannot_be_is_refused_before_anything_is_loaded(options, problem):
     with pytest.raises(ConfigError, match=problem):
         transcript_spec(**options)
+
+
+def test_a_limit_that_few_sounds_reach_is_not_reckoned_with():
+    (read,) = transcript_spec(weights="package").inputs
+    assert read.prepare.seconds == 900
+    whole = AudioPrepare(sample_rate=RATE)
+    assert AUDIO.cost(read.prepare) == AUDIO.cost(whole)
 
 
 def test_what_decides_a_transcript_is_in_the_spec():

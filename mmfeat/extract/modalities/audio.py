@@ -11,7 +11,7 @@ from mmfeat.schemas.inputs import AudioPrepare, Prepare
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.sound import Sound
 
-# What is reckoned with where a preparation takes all of a sound.
+# What is reckoned with where a preparation takes all of a sound, or all up to a limit that is longer.
 _USUAL_SECONDS = 60.0
 _SOUND_COVERS = 4
 
@@ -51,6 +51,8 @@ class AudioModality(MediaModality):
         if not isinstance(prepare, AudioPrepare):
             return Cost(covers=_SOUND_COVERS)
         seconds = (prepare.seconds or _USUAL_SECONDS) * prepare.count
+        if prepare.windows == "first":
+            seconds = min(seconds, _USUAL_SECONDS)
         sample = np.dtype(np.float32).itemsize
         return Cost(int(sample * prepare.sample_rate * seconds), prepare.count, _SOUND_COVERS)
 

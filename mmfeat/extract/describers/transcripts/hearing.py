@@ -30,8 +30,8 @@ SAMPLE_RATE = 16_000
 #: The most that a model hears at once.
 PIECE_SECONDS = 30.0
 
-# Of a sound, unless the feature says otherwise: the memory of 115 MB.
-_MOST_SECONDS = 1800.0
+# Of a sound, unless the feature says otherwise: the memory of 58 MB.
+_MOST_SECONDS = 900.0
 _DEFAULT_THRESHOLD, _DEFAULT_PAD = 0.5, 0.4
 # Part of what `method_version` 1 means.
 _LEAST_SPEECH, _LEAST_SILENCE = 0.25, 0.5
@@ -123,7 +123,7 @@ class Heard:
 
 
 def heard_input(ask: Ask[Any]) -> Input:
-    """The whole sound up to half an hour, or the windows that the options ask for."""
+    """The whole sound up to a quarter of an hour, or the windows that the options ask for."""
     return sound_input(ask, ask.only, AudioPrepare(sample_rate=SAMPLE_RATE, seconds=_MOST_SECONDS))
 
 

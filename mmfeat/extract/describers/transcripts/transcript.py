@@ -125,7 +125,7 @@ class PieceTranscriber(Transcriber):
 
     Options: ClassVar[type[HearingOptions]] = HearingOptions
     reads: ClassVar[tuple[Reads, ...]] = (Reads(("audio",)),)
-    # Half an hour of each may be in memory.
+    # A quarter of an hour of each may be in memory.
     batch_size: ClassVar[int] = 8
 
     _ear: Ear
