@@ -152,6 +152,21 @@ def test_what_cannot_be_is_refused_before_anything_is_loaded(options, problem):
         transcript_spec(**options)
 
 
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [({"language": "de"}, "knows no language 'de'"), ({"task": "translate"}, "cannot translate")],
+)
+def test_a_model_of_english_is_not_taken_for_one_of_more(options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        Whisper(transcript_spec(weights="package", **options), Placement(threads=1))
+
+
+def test_a_language_that_the_model_does_not_know_is_refused(folder):
+    with pytest.raises(ConfigError, match="knows no language 'xx'") as refused:
+        Whisper(transcript_spec(model=str(folder), language="xx"), Placement(threads=1))
+    assert refused.value.hint.endswith("It knows: de, en.")
+
+
 def test_a_limit_that_few_sounds_reach_is_not_reckoned_with():
     (read,) = transcript_spec(weights="package").inputs
     assert read.prepare.seconds == 900

@@ -53,6 +53,7 @@ class CTranslate2Whisper(Engine):
                 cpu_threads=place.threads or 0,
             )
         self.runtime = f"ctranslate2 {version('ctranslate2')}"
+        self.known = frozenset(self._whisper.supported_languages)
         self.first_time = self._tokenizer("en").timestamp_begin
 
     def languages(self, pieces: Sequence[np.ndarray]) -> list[tuple[str, float]]:

@@ -60,6 +60,7 @@ class TransformersWhisper(Engine):
         self._languages = {
             number: token.strip("<|>") for token, number in (getattr(own, "lang_to_id", None) or {}).items()
         }
+        self.known = frozenset(self._languages.values() or ("en",))
         self.first_time = own.no_timestamps_token_id + 1
         self.runtime = f"transformers {__version__}"
 

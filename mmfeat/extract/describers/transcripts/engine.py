@@ -59,12 +59,15 @@ class Engine(ABC):
     Attributes:
         at_once: pieces that it is given together.
         settings: how it picks tokens.
+        known: the languages that the model knows; ``en`` alone of one that can neither say which it hears nor
+            translate.
         runtime: the library with its version.
         first_time: the token of 0 s; every later one stands for 0.02 s more.
     """
 
     at_once: ClassVar[int] = 8
     settings: WhisperSettings
+    known: frozenset[str]
     runtime: str
     first_time: int
 

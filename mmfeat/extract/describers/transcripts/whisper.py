@@ -36,9 +36,10 @@ from mmfeat.extract.weights import (
     is_path,
     loadable_folder,
 )
-from mmfeat.schemas.errors import ItemError
+from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.outputs import TextOut
 from mmfeat.schemas.spec import ComputeDtype, FeatureSpec, ModelCard, Weights
+from mmfeat.schemas.validation import near
 
 _EXAMPLE = "openai/whisper-large-v3-turbo"
 _TOKENS_OF_A_PROOF = 16
@@ -126,6 +127,7 @@ class Whisper(PieceTranscriber):
         self._hearing = spec.settings(HearingSettings)
         self._ear = Ear(spec.name, self._hearing.vad)
         self._engine = _engine(spec, place)
+        _check_languages(spec, self._hearing.language, self._engine)
         self.runtime = self._engine.runtime
 
     def write_down(self, heard: Sequence[Heard]) -> list[list[Said | ItemError]]:
@@ -205,6 +207,20 @@ def _folder(ask: Ask[WhisperOptions], folder: Path) -> Weights:
     return Weights(
         origin="folder", ref=folder.name, digest=folder_digest(folder, SUFFIXES), location=str(folder)
     )
+
+
+def _check_languages(spec: FeatureSpec, language: str | None, engine: Engine) -> None:
+    """ConfigError for what would be transcribed as if it were another language, or not translated."""
+    if language is not None and language not in engine.known:
+        raise ConfigError(
+            f"feature {spec.name!r}: {spec.model!r} knows no language {language!r}",
+            hint=f"{near(language, engine.known)}It knows: {', '.join(sorted(engine.known))}.",
+        )
+    if engine.settings.task == "translate" and engine.known == {"en"}:
+        raise ConfigError(
+            f"feature {spec.name!r}: {spec.model!r} knows English alone, and cannot translate",
+            hint="Take a model without .en in its name.",
+        )
 
 
 def _engine(spec: FeatureSpec, place: Placement) -> Engine:
