@@ -197,6 +197,8 @@ def test_every_method_is_listed_with_an_example():
         ("captioner", "yamnet_tags"),
         ("captioner", "openai"),
         ("captioner", "vllm"),
+        ("transcriber", "openai"),
+        ("transcriber", "whisper"),
         ("quantizer", "residual_kmeans"),
         ("quantizer", "rqvae"),
     }
