@@ -105,6 +105,7 @@ class WeightsOptions(Frozen):
 
 
 FRAME_OPTIONS = tuple(FrameOptions.model_fields)
+SOUND_OPTIONS = tuple(SoundOptions.model_fields)
 LIST_OPTIONS = ("pictures", "max_pictures")
 PICTURE_OPTIONS = tuple(name for name in PictureOptions.model_fields if name not in FRAME_OPTIONS)
 _SCENE_OPTIONS = ("scene_detector", "scene_threshold", "min_scene_seconds", "max_scenes")
@@ -115,9 +116,8 @@ def refuse_options(ask: Ask[Any], names: Sequence[str], goes_with: str, hint: st
     given = [name for name in names if getattr(ask.options, name, None) is not None]
     if given:
         go = "goes" if len(given) == 1 else "go"
-        raise ask.error(
-            f"{', '.join(map(repr, sorted(given)))} {go} with {goes_with}, not with {ask.only.source!r}", hint
-        )
+        read = " and ".join(repr(one.source) for one in ask.inputs)
+        raise ask.error(f"{', '.join(map(repr, sorted(given)))} {go} with {goes_with}, not with {read}", hint)
 
 
 def need_model(ask: Ask[Any], example: str) -> str:

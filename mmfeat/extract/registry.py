@@ -33,7 +33,7 @@ from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.registry import Listing, Registry
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec, ModelCard
-from mmfeat.schemas.validation import near, validated
+from mmfeat.schemas.validation import keys_of, near, validated
 
 _ANY_KIND = "mmfeat.models"
 
@@ -289,12 +289,12 @@ def _asked_input(
 
 
 def _options(name: str, config: FeatureConfig, method: type[Resolvable]) -> Any:
-    known = method.Options.model_fields
+    known = keys_of(method.Options)
     if unknown := [key for key in config.options if key not in known]:
         others = [
             f"{one.name} ({_readable(one.thing)})"
             for one in METHODS[config.kind].listing()
-            if one.thing is not None and unknown[0] in one.thing.Options.model_fields
+            if one.thing is not None and unknown[0] in keys_of(one.thing.Options)
         ]
         where = f" {', '.join(others)} {'has' if len(others) == 1 else 'have'} it." if others else ""
         raise ConfigError(

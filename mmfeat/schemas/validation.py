@@ -247,6 +247,11 @@ def _keys_beside(model: type[BaseModel], where: list[Any]) -> list[str]:
         if found is None:
             return []
         model = found
+    return keys_of(model)
+
+
+def keys_of(model: type[BaseModel]) -> list[str]:
+    """The keys of a model's table, as a person writes them."""
     return [field.alias or name for name, field in model.model_fields.items()]
 
 

@@ -12,12 +12,9 @@ import pytest
 
 from mmfeat.extract.base import Ask, AskedInput, Row
 from mmfeat.extract.describers.captions.accepting import Reply
-from mmfeat.extract.describers.captions.chat import (
-    ChatCaptioner,
-    ChatOptions,
-    Conversation,
-    chat_spec,
-)
+from mmfeat.extract.describers.captions.asking import ChatOptions, chat_spec
+from mmfeat.extract.describers.captions.chat import ChatCaptioner
+from mmfeat.extract.describers.captions.turns import Conversation
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError, NotAsked
 from mmfeat.schemas.media import Frames, Scene
 from mmfeat.schemas.spec import FeatureSpec, Weights

@@ -23,6 +23,8 @@ def test_every_shipped_prompt_loads_under_its_file_name():
     assert list_prompts() == [
         "describe", "describe-scene", "describe-titled", "describe-video", "ocr", "paper",
         "summarise-scenes", "tags",
+        "describe", "describe-clip", "describe-scene", "describe-sound", "describe-titled", "describe-video",
+        "paper", "paper-audio", "summarise-scenes", "tags",
     ]  # fmt: skip
     for name in list_prompts():
         assert load_prompt(name).name == name
@@ -32,7 +34,7 @@ def test_every_shipped_prompt_loads_under_its_file_name():
 def test_an_unknown_prompt_is_refused_with_the_names_that_exist():
     with pytest.raises(ConfigError, match="'descibe'") as caught:
         load_prompt("descibe")
-    assert "describe, describe-scene" in str(caught.value.hint)
+    assert "describe, describe-clip" in str(caught.value.hint)
 
 
 def test_a_users_own_file_goes_by_path(tmp_path):

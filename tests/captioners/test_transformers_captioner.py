@@ -127,7 +127,7 @@ def test_padding_on_the_right_would_change_answers_and_is_refused(titled_prompt,
     processor, tokenizer = model._processor, model._tokenizer
     tokenizer.padding_side = "right"
     batch = processor(
-        text=[model._question(tuple(model.turns(model.item(i)))) for i in uneven],
+        text=[model._questions.text(tuple(model.turns(model.item(i)))) for i in uneven],
         images=[[Image.fromarray(i[0].pixels[0])] for i in uneven],
         padding=True,
         return_tensors="pt",

@@ -76,6 +76,7 @@ READ: dict[str, dict[str, Any]] = {
 TRANSCRIBED = {"source": "audio", "transcriber": "whisper", "weights": "package", "beam_size": 1}
 RESOLVED: dict[str, dict[str, Any]] = {
     "openai": {"source": "cover", "captioner": "openai", "model": "m"},
+    "openai of sound": {"source": "video.sound", "captioner": "openai", "model": "m"},
     "vllm": {**VLM, "captioner": "vllm"},
     "openai, of speech": {"source": "audio", "transcriber": "openai", "model": "m"},
     "residual_kmeans": {"source": "vectors", "quantizer": "residual_kmeans", "levels": 2},

@@ -19,8 +19,8 @@ import worlds
 from PIL import Image
 
 from mmfeat.extract.base import Placement
-from mmfeat.extract.describers.captions.chat import Turn
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
+from mmfeat.extract.describers.captions.turns import Turn
 from mmfeat.extract.registry import resolve_all
 from mmfeat.schemas.spec import Decoding, FeatureConfig
 

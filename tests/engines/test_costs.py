@@ -67,6 +67,16 @@ def test_the_estimate_is_the_mean_of_the_first_times_all():
     assert costs.add(results(3)) == []
 
 
+def test_an_estimate_of_sound_says_at_whose_price_it_is():
+    prices, work = SpendingConfig(prompt_price=10, new_price=100), work_of("c" * 10)
+    heard = spec(source="video.sound")
+    (line,) = Costs(work, [TITLE, heard], prices).add(results(TRIAL))
+    assert "sound at the price of prompt tokens" in line
+    for specs, spending in (([TITLE, CAPTION], prices), ([TITLE, heard], SpendingConfig())):
+        (line,) = Costs(work, specs, spending).add(results(TRIAL))
+        assert "sound" not in line
+
+
 def test_what_was_taken_is_what_was_sent_whatever_became_of_it():
     costs = Costs(work_of("cc"), [TITLE, CAPTION], SpendingConfig())
     costs.add(results(2, requests=5, prompt_tokens=700, new_tokens=30))

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import re
 import time
+import wave
 
 import numpy as np
 import pytest
+import sound_samples
 from asking import items, spec
 from chat_server import at, completion, cut, error, hang, says, tiny_model
 
-from mmfeat.extract.base import Caption, Placement
-from mmfeat.extract.describers.captions import client
+from mmfeat.extract.base import Caption, Placement, Row
+from mmfeat.extract.describers.captions import client, openai
 from mmfeat.extract.describers.captions.openai import OpenAICaptioner
+from mmfeat.extract.describers.captions.turns import Turn
+from mmfeat.extract.registry import resolve_all
 from mmfeat.extract.testing import check_method
 from mmfeat.schemas.errors import (
     ConfigError,
@@ -25,6 +31,8 @@ from mmfeat.schemas.errors import (
 )
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.server import Sending, ServerConfig
+from mmfeat.schemas.sound import Sound
+from mmfeat.schemas.spec import FeatureConfig
 
 
 @pytest.fixture(scope="module")
@@ -203,6 +211,73 @@ def test_a_cap_on_tokens_needs_a_server_that_counts_them(server, captioner):
     assert outcomes[0].text == "a"
     assert "does not say how many tokens" in outcomes[1].why.message
     assert len(server.requests) == 1
+
+
+# Sound
+
+
+def heard(hertz: float) -> Row:
+    """Two windows of a tone."""
+    samples = np.concatenate([sound_samples.tone(hertz, 0.5, 16_000), sound_samples.tone(hertz, 0.1, 16_000)])
+    return (Sound(samples, 16_000, ((0.0, 0.5, 8000), (0.5, 0.6, 1600)), 0.35),)
+
+
+SOUND = {"source": "video.sound", "windows": "all", "max_windows": 2}
+
+
+def test_a_sound_travels_as_a_wav_file_of_16_bits_per_window(server, captioner):
+    server.tricks = lambda number: says(json.dumps(completion("a tone", "stop", 40, 3)))
+    (caption,) = captioner(spec_=spec(**SOUND)).caption([heard(440)])
+    assert (caption.text, caption.facts()["heard"]) == ("a tone", {"seconds": 0.6, "rms": 0.35})
+    *sounds, text = server.bodies[0]["messages"][0]["content"]
+    assert [part["type"] for part in sounds] == ["input_audio", "input_audio"]
+    assert text == {"type": "text", "text": spec(**SOUND).prompt.text}
+    for part, seconds in zip(sounds, (0.5, 0.1), strict=True):
+        assert part["input_audio"]["format"] == "wav"
+        data = base64.b64decode(part["input_audio"]["data"])
+        with wave.open(io.BytesIO(data)) as file:
+            assert (file.getnchannels(), file.getsampwidth(), file.getframerate()) == (1, 2, 16_000)
+            samples = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+        assert np.abs(samples / 32_767 - sound_samples.tone(440, seconds, 16_000)).max() <= 0.5 / 32_767
+
+
+def test_frames_and_sound_are_one_question(server, captioner):
+    server.tricks = lambda number: says(json.dumps(completion("both", "stop", 40, 3)))
+    both = spec(source=None, inputs=["video", "video.sound?"])
+    frames = Frames(np.zeros((2, 8, 8, 3), np.uint8), (0.0, 1.0))
+    captioner(spec_=both, concurrency=1).caption([(frames, *heard(440)), (frames, None)])
+    kinds = [[part["type"] for part in body["messages"][0]["content"]] for body in server.bodies]
+    assert kinds[0] == ["image_url", "image_url", "input_audio", "input_audio", "text"]
+    assert kinds[1] == ["image_url", "image_url", "text"]
+
+
+def test_an_answer_about_a_sound_is_found_again_for_that_sound_alone(server, captioner):
+    server.tricks = lambda number: says(json.dumps(completion("a tone", "stop", 40, 3)))
+    captioner(spec_=spec(**SOUND)).caption([heard(440)])
+    captioner(spec_=spec(**SOUND)).caption([heard(440), heard(450)])
+    assert len(server.requests) == 2
+
+
+def test_what_was_asked_before_there_was_sound_is_the_same_question():
+    (feature,) = resolve_all(
+        {"caption": FeatureConfig(**{"source": "cover", "captioner": "openai", "model": "m"})}
+    )
+    pixels = np.arange(24, dtype=np.uint8).reshape(1, 2, 4, 3)
+    digest = openai._digest(feature, (Turn("user", "What is it?", pixels),), feature.decoding)
+    assert digest == "aa4e4f23cf32b8aec69f62d1dfa828adce02d2ffafdf4b7d96115e4572a79853"
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        ({"source": "video", "as": "video"}, "cannot show frames as one video"),
+        ({**SOUND, "send_as": "jpeg"}, "'send_as' goes with pictures or a clip"),
+        ({**SOUND, "window_seconds": 5.0, "windows": "first"}, "count is given"),
+    ],
+)
+def test_what_no_request_can_say_is_refused(options, problem):
+    with pytest.raises(ConfigError, match=problem):
+        spec(**options)
 
 
 # What decides the values

@@ -11,6 +11,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 import chat_server
+import numpy as np
 import pyarrow as pa
 import pytest
 import synthetic
@@ -28,6 +29,7 @@ from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.server import VllmConfig
+from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureConfig
 
 CAPTION = {**worlds.CAPTION, "captioner": "vllm", "dtype": "float32"}
@@ -110,6 +112,15 @@ def test_a_question_has_the_picture_the_prompt_and_how_to_decode():
     assert tags["sampling_params"]["structured_outputs"]["json"]["type"] == "object"
 
 
+def test_a_question_has_the_sound_and_the_caption_says_how_much_was_heard():
+    heard = Sound(np.zeros(1600, np.float32), 16_000, ((0.0, 0.1, 1600),), 0.0)
+    captioner = VllmCaptioner(spec(source="video.sound"), Placement())
+    (turn,) = captioner.question((heard,))["messages"]
+    assert [part["type"] for part in turn["content"]] == ["input_audio", "text"]
+    said = captioner.heard(captioner.caption_of("silence", 5, 1, 0.5), captioner.item((heard,)))
+    assert said.facts()["heard"] == {"seconds": 0.1, "rms": 0.0}
+
+
 def test_an_answer_as_long_as_it_may_be_is_cut():
     captioner = VllmCaptioner(spec(max_new_tokens=9), Placement())
     assert captioner.caption_of(" a ", 5, 8, 0.5).finish_reason == "stop"
@@ -119,6 +130,8 @@ def test_an_answer_as_long_as_it_may_be_is_cut():
 def test_clips_scene_by_scene_and_settings_that_change_values_are_refused():
     with pytest.raises(ConfigError, match="one question per item"):
         spec(source="video", sampling="scenes")
+    with pytest.raises(ConfigError, match="cannot show frames as one video"):
+        spec(**{"source": "video", "as": "video"})
     with pytest.raises(ValueError, match="'quantization' is not among"):
         VllmConfig(engine={"quantization": "fp8"})
 

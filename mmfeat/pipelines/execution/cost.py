@@ -29,7 +29,8 @@ class Cost:
         requests: questions asked for them; of a model on a server, what was sent to it.
         prompt_tokens, new_tokens: of these, without padding.
         seconds: that the model worked, summed over all processes.
-        money: in the currency of ``[spending]``'s prices; None where there are none.
+        money: in the currency of ``[spending]``'s prices; None where there are none. Tokens of sound count
+            as prompt tokens, which is what servers' usage gives: a price of their own is not known here.
     """
 
     captions: int
@@ -138,7 +139,10 @@ class Costs:
         return Cost(captions, used.requests, used.prompt_tokens, used.new_tokens, round(seconds, 3), money)
 
     def _line(self, number: int, estimate: Cost) -> str:
-        line = f"{self._specs[number].version}: estimate from {len(self._made[number])}: {estimate}"
+        spec = self._specs[number]
+        line = f"{spec.version}: estimate from {len(self._made[number])}: {estimate}"
+        if estimate.money is not None and "audio" in spec.modalities:
+            line += " (sound at the price of prompt tokens: a server may ask another one for it)"
         caps = self._spending
         share = min(
             1.0,

@@ -4,129 +4,31 @@ against a schema with one second try, and clips described scene by scene."""
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-import numpy as np
-from pydantic import Field, field_validator
-
-from mmfeat.extract.base import Ask, Caption, Captioner, Reads, Row, SceneCaption
+from mmfeat.extract.base import Caption, Captioner, Heard, Reads, Row, SceneCaption
 from mmfeat.extract.describers.captions import reasoning
 from mmfeat.extract.describers.captions.accepting import Reply, accepted, caught, second_try, with_cost_of
+from mmfeat.extract.describers.captions.asking import OF_CLIPS, ChatSettings
 from mmfeat.extract.describers.captions.replies import InvalidReply
-from mmfeat.extract.describers.prompts import PromptFile, load_prompt
-from mmfeat.extract.options import FrameOptions, Place, pixel_input
+from mmfeat.extract.describers.captions.turns import Conversation, Item, Turn, scenes_of, times_of
+from mmfeat.extract.describers.prompts import load_prompt
 from mmfeat.schemas.errors import ItemError, NotAsked
-from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
-from mmfeat.schemas.frozen import Frozen
-from mmfeat.schemas.inputs import MOST_PICTURES, PictureFormat, PixelView
 from mmfeat.schemas.media import Frames, Pictures
-from mmfeat.schemas.outputs import TextOut
-from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, Prompt, Summary
+from mmfeat.schemas.spec import Decoding, FeatureSpec, Prompt
 from mmfeat.schemas.templates import fill, trimmed
 
-#: What a prompt can name that is not the item's: see :class:`PromptFile`.
-_OF_CLIPS = ("times", "scenes")
-
-_DEFAULT_MAX_SIDE = 768
 _TOKENS_OF_A_PROOF = 16
-
-# Arguments of a chat template that are the caller's own.
-_OF_THE_CALL = dict.fromkeys(
-    (
-        "add_generation_prompt",
-        "chat_template",
-        "continue_final_message",
-        "conversation",
-        "documents",
-        "padding",
-        "processor_kwargs",
-        "return_dict",
-        "return_tensors",
-        "tokenize",
-        "tools",
-        "truncation",
-    ),
-    "how the template is called is not for a job to say",
-)
 
 # Decides values, so a change of it raises the method_version of every chat engine.
 _CORRECTION = (
     "That reply cannot be used: {problem}. Reply again, with the JSON object alone: no other word before "
     "or after it, and no code fence."
 )
-
-
-@dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation.
-
-    Attributes:
-        pictures: uint8 ``[height, width, 3]`` RGB each, shown before the text; of a user's turn only.
-    """
-
-    role: Literal["user", "assistant"]
-    text: str
-    pictures: np.ndarray | Sequence[np.ndarray] | None = None
-
-
-#: The last turn is the user's, and the reply answers it.
-Conversation = tuple[Turn, ...]
-
-
-class ChatOptions(FrameOptions):
-    """What every chat captioner can be asked, and how it answers."""
-
-    jpeg: Literal["exact", "scaled"] | None = None
-    max_side: int | None = Field(default=None, gt=0)
-    max_pictures: int | None = Field(default=None, gt=0, le=MOST_PICTURES)
-    prompt: Place = None
-    summary_prompt: Place = None
-    max_new_tokens: int | None = Field(default=None, gt=0)
-    temperature: float | None = Field(default=None, ge=0, allow_inf_nan=False)
-    chat_template_kwargs: Fields = None
-
-    @field_validator("chat_template_kwargs")
-    @classmethod
-    def _of_the_template(cls, fields: dict[str, Any] | None) -> dict[str, Any] | None:
-        refuse_set_elsewhere(fields, _OF_THE_CALL)
-        return fields
-
-
-class ChatSettings(Frozen):
-    """What decides an answer beside what is shown: the options of a resolved spec.
-
-    Attributes:
-        summary: how the captions of a clip's scenes become one text; None where it is asked as a whole.
-        chat_template_kwargs: what the model's chat template is told, such as not to open any reasoning.
-    """
-
-    prompt: Prompt
-    decoding: Decoding
-    summary: Summary | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
-    compute_dtype: ComputeDtype = "float32"
-
-
-@dataclass(frozen=True)
-class Item:
-    """One item as a question is made of it: its frames (one of an image) or its pictures, and the texts that
-    prompts name.
-
-    An optional text that the item lacks is empty.
-    """
-
-    frames: Frames | Pictures
-    texts: dict[str, str] = field(default_factory=dict)
-
-    @property
-    def clip(self) -> Frames:
-        """The frames of a clip, which alone has scenes."""
-        assert isinstance(self.frames, Frames), "resolve asks for scenes of clips only"
-        return self.frames
 
 
 class ChatCaptioner(Captioner):
@@ -137,7 +39,12 @@ class ChatCaptioner(Captioner):
     scenes is one question per scene, and then one without pictures for the summary of the answers.
     """
 
-    reads: ClassVar[tuple[Reads, ...]] = (Reads(("image", "video")),)
+    reads: ClassVar[tuple[Reads, ...]] = (
+        Reads(("image", "video")),
+        Reads(("audio",)),
+        Reads(("image", "audio"), together=True),
+        Reads(("video", "audio"), together=True),
+    )
 
     @classmethod
     def named(cls, options: Any) -> dict[str, bool]:
@@ -147,7 +54,7 @@ class ChatCaptioner(Captioner):
         for file in files:
             for name, optional in file.prompt.variables.items():
                 found[name] = found.get(name, True) and optional
-        return {name: optional for name, optional in found.items() if name not in _OF_CLIPS}
+        return {name: optional for name, optional in found.items() if name not in OF_CLIPS}
 
     @classmethod
     def outdated(cls, spec: FeatureSpec) -> Callable[[str], bool] | None:
@@ -187,7 +94,10 @@ class ChatCaptioner(Captioner):
         answers = _of_those_left(turns, lambda left: self._ask_each(left, at_once))
         summary = self.settings.summary
         if summary is None:
-            return [of_item if isinstance(of_item, ItemError) else of_item[0] for of_item in answers]
+            return [
+                of_item if isinstance(of_item, ItemError) else self._only(item, of_item)
+                for item, of_item in zip(items, answers, strict=True)
+            ]
         described = [
             caught(_Described.of, item, of_item) for item, of_item in zip(items, answers, strict=True)
         ]
@@ -209,24 +119,45 @@ class ChatCaptioner(Captioner):
         return shorter
 
     def item(self, row: Row) -> Item:
-        """The frames and the named texts of a row."""
-        frames, *texts = row
-        names = (one.source for one in self.spec.inputs[1:])
-        return Item(frames, {name: trimmed(text or "") for name, text in zip(names, texts, strict=True)})
+        """What is seen and heard of a row, and its named texts."""
+        seen, heard, texts = None, None, {}
+        for one, value in zip(self.spec.inputs, row, strict=True):
+            if one.named:
+                texts[one.source] = trimmed(value or "")
+            elif one.modality == "audio":
+                heard = value
+            else:
+                seen = value
+        return Item(seen, texts, heard)
 
     def turns(self, item: Item) -> list[Turn]:
-        """What is asked about the item's pictures: one question, or one per scene."""
-        if not len(item.frames.pixels):
+        """What is asked about the item: one question, or one per scene of its clip."""
+        if item.frames is not None and not len(item.frames.pixels):
             raise ItemError("caption", "no frame to describe")
-        parts = [item.frames] if self.settings.summary is None else list(_scenes(item.clip))
-        return [
-            Turn("user", self._filled(self.settings.prompt, item, times=_times(part)), part.pixels)
-            for part in parts
-        ]
+        parts = [item.frames] if self.settings.summary is None else list(scenes_of(item.clip))
+        return [self._turn(item, part) for part in parts]
+
+    def heard(self, caption: Caption, item: Item) -> Caption:
+        """The caption with what its facts say of the sound that was heard for it."""
+        sound = item.sound
+        if sound is None:
+            return caption
+        return replace(caption, heard=Heard(len(sound.samples) / sound.sample_rate, sound.rms))
+
+    def _only(self, item: Item, answers: list[Caption | ItemError]) -> Caption | ItemError:
+        """The one answer about an item that is asked about as a whole."""
+        (said,) = answers
+        return said if isinstance(said, ItemError) else self.heard(said, item)
+
+    def _turn(self, item: Item, shown: Frames | Pictures | None) -> Turn:
+        text = self._filled(self.settings.prompt, item, times=times_of(shown))
+        if isinstance(shown, Frames) and self.settings.shown_as == "video":
+            return Turn("user", text, clip=shown, sound=item.sound)
+        return Turn("user", text, None if shown is None else shown.pixels, sound=item.sound)
 
     def _filled(self, prompt: Prompt, item: Item, **values: str) -> str:
         for name, optional in prompt.variables.items():
-            if name in _OF_CLIPS:
+            if name in OF_CLIPS:
                 continue
             text = item.texts.get(name, "")
             if not text and not optional:
@@ -322,83 +253,6 @@ def _summarised(described: _Described | ItemError, said: Caption | ItemError) ->
         retries=retries,
         reasoning_characters=thought,
     )
-
-
-def chat_spec(ask: Ask[Any], sent_as: PictureFormat | None = None, **resolved: Any) -> FeatureSpec:
-    """The spec of a feature that a chat model writes.
-
-    Args:
-        sent_as: how pictures travel to it; None where it is in this process.
-        resolved: further fields of the spec: model and weights, and ``compute_dtype`` of the settings.
-
-    Raises:
-        ConfigError: no such prompt, one with a name that such a question has no value for, or an option
-            that the sampling has no use for.
-    """
-    options, is_clip = ask.options, ask.only.modality == "video"
-    by_scenes = is_clip and options.sampling == "scenes"
-    if options.summary_prompt is not None and not by_scenes:
-        raise ask.error("'summary_prompt' goes with sampling = \"scenes\"")
-    default = "describe-scene" if by_scenes else "describe-video" if is_clip else "describe"
-    asked = load_prompt(options.prompt or default)
-    _refuse_names(ask, asked, {"scenes"} if is_clip else set(_OF_CLIPS))
-    summary = _summary(ask) if by_scenes else None
-    final = summary.prompt if summary else asked.prompt
-    side = options.max_side or _DEFAULT_MAX_SIDE
-    view = PixelView(mode="bound", height=side, width=side, jpeg=options.jpeg or "exact")
-    settings = ChatSettings(
-        prompt=asked.prompt,
-        decoding=_decoding(ask, asked),
-        summary=summary,
-        chat_template_kwargs=options.chat_template_kwargs,
-        compute_dtype=resolved.pop("compute_dtype", "float32"),
-    )
-    return ask.spec(
-        inputs=(
-            pixel_input(ask, ask.only, view, sent_as=sent_as),
-            *(one.prepared(named=True) for one in ask.named),
-        ),
-        output=TextOut(role="json" if final.reply_schema else "caption"),
-        options=settings.model_dump(mode="json"),
-        **resolved,
-    )
-
-
-def _summary(ask: Ask[Any]) -> Summary:
-    asked = load_prompt(ask.options.summary_prompt or "summarise-scenes")
-    _refuse_names(ask, asked, {"times"})
-    if "scenes" not in asked.variables:
-        raise ask.error(f"the prompt {asked.name!r} does not use {{scenes}}, which it is to summarise")
-    return Summary(prompt=asked.prompt, decoding=_decoding(ask, asked))
-
-
-def _decoding(ask: Ask[Any], asked: PromptFile) -> Decoding:
-    options = ask.options
-    return Decoding(
-        max_new_tokens=options.max_new_tokens or asked.max_new_tokens, temperature=options.temperature or 0.0
-    )
-
-
-def _refuse_names(ask: Ask[Any], asked: PromptFile, useless: set[str]) -> None:
-    if strange := sorted(set(asked.variables) & useless):
-        raise ask.error(
-            f"the prompt {asked.name!r} uses {{{strange[0]}}}, which it has no value for",
-            "{times} goes with a clip, {scenes} with the summary of its scenes.",
-        )
-
-
-def _scenes(frames: Frames) -> Iterator[Frames]:
-    """The frames of each scene of a clip."""
-    start = 0
-    for scene in frames.scenes:
-        end = start + scene.frames
-        yield Frames(frames.pixels[start:end], frames.times[start:end])
-        start = end
-
-
-def _times(shown: Frames | Pictures) -> str:
-    times = shown.times if isinstance(shown, Frames) else ()
-    return ", ".join(f"{time:.1f} s" for time in times)
 
 
 def _of_those_left(outcomes: Sequence[Any], work: Callable[[list[Any]], Sequence[Any]]) -> list[Any]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import re
+import wave
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -15,23 +16,22 @@ from pydantic import Field, field_validator
 
 from mmfeat.extract.base import Ask, Placement, Usage
 from mmfeat.extract.describers.captions.accepting import Reply
-from mmfeat.extract.describers.captions.chat import (
-    ChatCaptioner,
-    ChatOptions,
-    ChatSettings,
-    Conversation,
-    Turn,
-    chat_spec,
-)
+from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
+from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.client import Request, client_of
+from mmfeat.extract.describers.captions.turns import Conversation, Turn
 from mmfeat.extract.options import need_model
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
 from mmfeat.schemas.inputs import PictureFormat
 from mmfeat.schemas.server import Sending
+from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import Decoding, FeatureSpec, ModelCard, Weights, canonical_json
 
 _EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
+_DEFAULT_FORMAT: PictureFormat = "png"
+# Of 16 bits.
+_LOUDEST = 32_767
 _NOTES = "Captions by a model on a server; what the server runs under that name is its own affair."
 
 # Fields of a request that the spec decides elsewhere, or that would change what an answer is.
@@ -52,7 +52,7 @@ _DECIDED = {
 # Words that chat templates use to end a turn or to stand for a picture, in the models that are served.
 _CONTROL = re.compile(
     r"<\|[^<>|]*\|>|<[|]?(?:/?s|bos|eos|pad|image|video|audio|img|im_start|im_end|(?:start|end)_of_turn"
-    r"|(?:image|video)_soft_token|end_of_utterance|fake_token_around_image)[|]?>|\[/?(?:INST|IMG)\]"
+    r"|(?:image|video|audio)_soft_token|end_of_utterance|fake_token_around_image)[|]?>|\[/?(?:INST|IMG)\]"
 )
 
 
@@ -88,10 +88,11 @@ class RequestSettings(ChatSettings):
 class OpenAICaptioner(ChatCaptioner):
     """One answer per question, from a server.
 
-    The pictures travel in the question as data URLs. Model, revision, prompt, frames and decoding
-    decide the fingerprint; which server answers does not, so ``revision`` says what no server tells
-    reliably: the checkpoint or the quantisation behind the name. At temperature 0 decoding is greedy
-    as far as the server keeps to it; above, a seed made from the question is sent along.
+    Pictures travel in the question as data URLs, sounds as WAV files of 16 bits. Model, revision, prompt,
+    frames, windows and decoding decide the fingerprint; which server answers does not, so ``revision``
+    says what no server tells reliably: the checkpoint or the quantisation behind the name. At temperature
+    0 decoding is greedy as far as the server keeps to it; above, a seed made from the question is sent
+    along.
     """
 
     Options: ClassVar[type[OpenAICaptionerOptions]] = OpenAICaptionerOptions
@@ -101,7 +102,7 @@ class OpenAICaptioner(ChatCaptioner):
     example: ClassVar[ModelCard] = ModelCard(
         method="openai",
         model=_EXAMPLE,
-        reads=("image", "video"),
+        reads=("image", "video", "audio"),
         licence="see the model's own card",
         weights_from=f"server: {_EXAMPLE}",
         notes=_NOTES,
@@ -111,8 +112,9 @@ class OpenAICaptioner(ChatCaptioner):
     def resolve(cls, ask: Ask[OpenAICaptionerOptions]) -> FeatureSpec:
         """See :meth:`Method.resolve`. ``model`` is the server's name for it; no server is asked."""
         model = need_model(ask, _EXAMPLE)
+        refuse_video(ask)
         weights = Weights(origin="server", ref=model, revision=ask.options.revision)
-        spec = chat_spec(ask, sent_as=ask.options.send_as or "png", model=model, weights=weights)
+        spec = chat_spec(ask, sent_as=ask.options.send_as or _DEFAULT_FORMAT, model=model, weights=weights)
         more = ask.options.model_dump(include={"reasoning_effort", "extra_body"}, exclude_none=True)
         return spec.with_options(**more)
 
@@ -164,23 +166,54 @@ def seed_of(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> int:
     return int(_digest(spec, turns, decoding)[:8], 16) >> 1
 
 
+def refuse_video(ask: Ask[Any]) -> None:
+    """ConfigError for frames that a person wants shown as one video.
+
+    A request has a place for the bytes of a video (vLLM's ``video_url``), but none for which frames a server
+    takes of it, nor for their times: what was asked would be the server's choice.
+    """
+    if ask.options.shown_as == "video":
+        raise ask.error(
+            f"captioner {ask.method!r} cannot show frames as one video: no request says which frames a "
+            "server takes of it",
+            'Leave as out, and name {times} in the prompt; or take captioner = "transformers".',
+        )
+
+
 def message(turn: Turn, sent_as: PictureFormat) -> dict[str, Any]:
-    """A turn as chat completions write it, its pictures as data URLs."""
-    if turn.pictures is None:
+    """A turn as chat completions write it, its pictures as data URLs and its sounds as WAV files."""
+    if turn.pictures is None and turn.sound is None:
         return {"role": turn.role, "content": turn.text}
-    urls = [{"url": _data_url(picture, sent_as)} for picture in turn.pictures]
-    parts: list[dict[str, Any]] = [{"type": "image_url", "image_url": url} for url in urls]
+    pictures = () if turn.pictures is None else turn.pictures
+    parts: list[dict[str, Any]] = [
+        {"type": "image_url", "image_url": {"url": _data_url(picture, sent_as)}} for picture in pictures
+    ]
+    if turn.sound is not None:
+        parts += [_input_audio(part, turn.sound.sample_rate) for part in turn.sound.parts]
     return {"role": turn.role, "content": [*parts, {"type": "text", "text": turn.text}]}
 
 
 def _digest(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> str:
-    """SHA-256 of everything that is asked; pictures by their pixels, whatever a codec makes of them."""
+    """SHA-256 of everything that is asked; pictures by their pixels and sounds by their samples, whatever a
+    codec makes of them."""
     asked = {
         "feature": spec.fingerprint,
         "decoding": decoding.model_dump(mode="json"),
-        "turns": [[turn.role, turn.text, _pixel_digest(turn.pictures)] for turn in turns],
+        "turns": [_turn_digest(turn) for turn in turns],
     }
     return hashlib.sha256(canonical_json(asked).encode()).hexdigest()
+
+
+def _turn_digest(turn: Turn) -> list[str]:
+    """Of a turn without sound the same as before there was any, so that answers of then are found."""
+    seen = [turn.role, turn.text, _pixel_digest(turn.pictures)]
+    return seen if turn.sound is None else [*seen, _sound_digest(turn.sound)]
+
+
+def _sound_digest(sound: Sound) -> str:
+    windows = [samples for _, _, samples in sound.windows]
+    heard = np.ascontiguousarray(sound.samples).tobytes()
+    return hashlib.sha256(repr((sound.sample_rate, windows)).encode() + heard).hexdigest()
 
 
 def _pixel_digest(pictures: np.ndarray | Sequence[np.ndarray] | None) -> str:
@@ -195,11 +228,9 @@ def _pixel_digest(pictures: np.ndarray | Sequence[np.ndarray] | None) -> str:
 
 def _body(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> dict[str, Any]:
     """A chat completion request but for its limit of new tokens, which has two names."""
-    assert spec.pixels is not None, "resolve gives a view"
-    assert spec.pixels.sent_as is not None, "resolve gives a format"
     body: dict[str, Any] = {
         "model": spec.weights.ref,
-        "messages": [message(turn, spec.pixels.sent_as) for turn in turns],
+        "messages": [message(turn, _format_of(spec)) for turn in turns],
         "temperature": decoding.temperature,
         **_further(spec.settings(RequestSettings)),
     }
@@ -210,6 +241,27 @@ def _further(settings: RequestSettings) -> dict[str, Any]:
     """The fields that are sent only where a job says so."""
     said = settings.model_dump(include={"chat_template_kwargs", "reasoning_effort"}, exclude_none=True)
     return {**(settings.extra_body or {}), **said}
+
+
+def _format_of(spec: FeatureSpec) -> PictureFormat:
+    """How the feature's pictures travel; of one that reads none the default."""
+    return (spec.pixels and spec.pixels.sent_as) or _DEFAULT_FORMAT
+
+
+def _input_audio(samples: np.ndarray, sample_rate: int) -> dict[str, Any]:
+    """A sound as chat completions take it: the base64 of a WAV file, 16 bits a sample.
+
+    Args:
+        samples: float32 ``[samples]`` in [-1, 1].
+    """
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(sample_rate)
+        file.writeframes(np.round(samples * _LOUDEST).astype("<i2").tobytes())
+    data = base64.b64encode(stream.getvalue()).decode()
+    return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
 
 
 def _data_url(picture: np.ndarray, sent_as: PictureFormat) -> str:

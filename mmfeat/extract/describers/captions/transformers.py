@@ -1,32 +1,29 @@
-"""Captions by any chat model that transformers' ``AutoModelForImageTextToText`` loads."""
+"""Captions by any chat model that transformers loads: of pictures, video, sound, or video with its sound."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmfeat.extract.base import Ask, Placement
 from mmfeat.extract.describers.captions import reasoning
+from mmfeat.extract.describers.captions.abilities import check_hears_videos, check_takes_video, hearing
 from mmfeat.extract.describers.captions.accepting import Reply
-from mmfeat.extract.describers.captions.chat import (
-    ChatCaptioner,
-    ChatOptions,
-    Conversation,
-    chat_spec,
-)
-from mmfeat.extract.loaded import Loaded, check_loaded
+from mmfeat.extract.describers.captions.asking import USUAL_SOUND, ChatOptions, ChatSettings, chat_spec
+from mmfeat.extract.describers.captions.chat import ChatCaptioner
+from mmfeat.extract.describers.captions.loading import end_ids, load_model, load_processor
+from mmfeat.extract.describers.captions.question import Question, Questions, no_place
+from mmfeat.extract.describers.captions.turns import Conversation
 from mmfeat.extract.options import WeightsOptions, need_model
 from mmfeat.extract.runtimes.choice import use_torch_threads
-from mmfeat.extract.weights import find_weights, loadable_folder, loading, missing_package, seeded
+from mmfeat.extract.weights import find_weights, loadable_folder, loading
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
+from mmfeat.schemas.inputs import AudioPrepare
 from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, ModelCard
 
 if TYPE_CHECKING:
@@ -34,19 +31,33 @@ if TYPE_CHECKING:
 
 
 class TransformersCaptionerOptions(WeightsOptions, ChatOptions):
-    """Which model, and the number type it computes in."""
+    """Which model, the number type it computes in, and whether sound is heard inside the video."""
 
     dtype: ComputeDtype | None = None
+    use_audio_in_video: bool | None = None
+
+
+class TransformersSettings(ChatSettings):
+    """What decides an answer.
+
+    Attributes:
+        use_audio_in_video: sound is heard in between a video's frames, at the time that it has there; None
+            where it is heard after what is shown.
+    """
+
+    use_audio_in_video: Literal[True] | None = None
 
 
 class TransformersCaptioner(ChatCaptioner):
-    """One answer per item to a prompt about its cover, or about frames of its clip in order of time.
+    """One answer per item to a prompt about its cover, about frames of its clip in order of time, shown as
+    pictures or as one video, about its sound, or about what is seen and heard together.
 
-    A question goes through the model's own chat template: the pictures, then the prompt. Decoding is
-    greedy at temperature 0. Above it each item is sampled alone, with random numbers seeded from its
-    pixels and question, so that its text does not depend on what else is in the batch. Of the model's
-    own generation settings only the ids of its special tokens are used: a repetition penalty or a
-    top-p in its folder would decide values without being part of the spec.
+    A question goes through the model's own chat template: what is shown, what is heard, then the prompt. A
+    video comes with its frames' own times, a sound as one audio per window. Decoding is greedy at
+    temperature 0. Above it each item is sampled alone, with random numbers seeded from its pixels, sound
+    and question, so that its text does not depend on what else is in the batch. Of the model's own
+    generation settings only the ids of its special tokens are used: a repetition penalty or a top-p in
+    its folder would decide values without being part of the spec.
 
     Weights are read from safetensors only, and no code from the model's folder is run.
     """
@@ -56,7 +67,7 @@ class TransformersCaptioner(ChatCaptioner):
     example: ClassVar[ModelCard] = ModelCard(
         method="transformers",
         model="HuggingFaceTB/SmolVLM-256M-Instruct",
-        reads=("image", "video"),
+        reads=("image", "video", "audio"),
         licence="Apache-2.0",
         weights_from="hub: HuggingFaceTB/SmolVLM-256M-Instruct",
         notes="Captions by a multimodal LLM; the model's processor decides the input size.",
@@ -66,14 +77,24 @@ class TransformersCaptioner(ChatCaptioner):
     def resolve(cls, ask: Ask[TransformersCaptionerOptions]) -> FeatureSpec:
         """See :meth:`Method.resolve`. ``model`` is a hub id or a folder."""
         model = need_model(ask, "HuggingFaceTB/SmolVLM-256M-Instruct")
-        weights = find_weights(ask).weights
-        return chat_spec(
+        found = find_weights(ask)
+        weights, folder = found.weights, found.folder
+        if ask.options.shown_as == "video":
+            check_takes_video(ask, folder)
+        heard = any(one.modality == "audio" for one in ask.inputs)
+        spec = chat_spec(
             ask,
+            usual_sound=hearing(ask, folder) if heard else USUAL_SOUND,
             # A folder goes by its name: where it lies on this machine decides no value.
             model=Path(weights.location).name if weights.location else model,
             weights=weights,
             compute_dtype=ask.options.dtype or "float32",
         )
+        if not ask.options.use_audio_in_video:
+            return spec
+        _check_sound_fits_video(ask, spec)
+        check_hears_videos(ask, folder)
+        return spec.with_options(use_audio_in_video=True)
 
     @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
@@ -81,7 +102,7 @@ class TransformersCaptioner(ChatCaptioner):
         return ModelCard(
             method="transformers",
             model=spec.model,
-            reads=("image", "video"),
+            reads=spec.modalities,
             licence="see the model's own card",
             weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
             notes="Captions by a multimodal LLM; the model's processor decides the input size.",
@@ -92,21 +113,26 @@ class TransformersCaptioner(ChatCaptioner):
 
         Raises:
             ConfigError: weights that differ from the spec's digest, that are not safetensors, or a
-                model that is not a decoder-only chat model for images.
+                model that is not a decoder-only chat model for what the feature reads.
         """
         use_torch_threads(place.threads)
         folder = loadable_folder(spec)
         self.spec = spec
         self._device = place.device
-        self._processor = _load_processor(spec, folder)
+        self._processor = load_processor(spec, folder)
         self._tokenizer = self._processor.tokenizer
         # Prompts of a batch must end where the answers begin. Many tokenizers pad on the right by
         # default, which makes the model continue after padding and changes its answers.
         self._tokenizer.padding_side = "left"
         if self._tokenizer.pad_token_id is None:
             self._tokenizer.pad_token = self._tokenizer.eos_token
-        self._model = _load_model(spec, folder).to(place.device).eval()
-        self._end_ids = _end_ids(self._model, self._tokenizer)
+        settings = spec.settings(TransformersSettings)
+        self._questions = Questions(
+            self._processor, settings.chat_template_kwargs or {}, bool(settings.use_audio_in_video)
+        )
+        self._check_places(settings)
+        self._model = load_model(spec, folder).to(place.device).eval()
+        self._end_ids = end_ids(self._model, self._tokenizer)
         added = self._tokenizer.get_added_vocab()
         self._marks = {number: token for token, number in added.items() if reasoning.is_mark(token)}
 
@@ -117,11 +143,14 @@ class TransformersCaptioner(ChatCaptioner):
 
         A conversation of more tokens than the model's context holds is an ItemError.
         """
-        asked = [_Asked(self._question(turns), _pictures(turns)) for turns in conversations]
+        asked = [self._questions.question(turns) for turns in conversations]
         # Sampled one by one: random numbers are drawn for a whole batch.
         size = at_once if decoding.temperature == 0 else 1
-        parts = [asked[start : start + size] for start in range(0, len(asked), size)]
-        return [reply for part in parts for reply in self._timed(part, decoding)]
+        found: dict[int, Reply | ItemError] = {}
+        for numbers in self._questions.together(asked, size):
+            replies = self._timed([asked[n] for n in numbers], decoding)
+            found.update(zip(numbers, replies, strict=True))
+        return [found[n] for n in range(len(asked))]
 
     def sanitised(self, text: str) -> str:
         """The text without the model's control tokens."""
@@ -129,22 +158,20 @@ class TransformersCaptioner(ChatCaptioner):
             text = text.replace(token, " ")
         return text
 
-    def _question(self, turns: Conversation) -> str:
-        """The conversation as the model's chat template writes it, up to where the answer begins."""
-        messages = []
-        for turn in turns:
-            pictures = [{"type": "image"}] * (0 if turn.pictures is None else len(turn.pictures))
-            messages.append({"role": turn.role, "content": [*pictures, {"type": "text", "text": turn.text}]})
-        return str(
-            self._processor.apply_chat_template(
-                messages,
-                add_generation_prompt=True,
-                tokenize=False,
-                **(self.settings.chat_template_kwargs or {}),
+    def _check_places(self, settings: TransformersSettings) -> None:
+        """ConfigError where the chat template would leave out a video or a sound without a word."""
+        kinds = {"video"} if settings.shown_as else set()
+        with loading(self.spec):
+            lacking = no_place(self._questions, sorted(kinds | ({"audio"} & set(self.spec.modalities))))
+        if lacking is not None:
+            raise ConfigError(
+                f"feature {self.spec.name!r}: the chat template of {self.spec.model!r} has no place "
+                f"for {lacking}",
+                hint="Take a model that was trained on it"
+                + (', or as = "frames".' if lacking == "video" else "."),
             )
-        )
 
-    def _timed(self, asked: Sequence[_Asked], decoding: Decoding) -> list[Reply | ItemError]:
+    def _timed(self, asked: Sequence[Question], decoding: Decoding) -> list[Reply | ItemError]:
         began = time.perf_counter()
         with self._seeded(asked, decoding):
             replies = self._replies(asked, decoding)
@@ -152,23 +179,20 @@ class TransformersCaptioner(ChatCaptioner):
         return [r if isinstance(r, ItemError) else replace(r, seconds=share) for r in replies]
 
     @contextlib.contextmanager
-    def _seeded(self, asked: Sequence[_Asked], decoding: Decoding) -> Iterator[None]:
+    def _seeded(self, asked: Sequence[Question], decoding: Decoding) -> Iterator[None]:
         if decoding.temperature == 0:
             yield
             return
         import torch
 
-        digest = hashlib.sha256()
-        for one in asked:
-            digest.update(one.question.encode())
-            for picture in one.pictures:
-                digest.update(np.ascontiguousarray(picture).tobytes())
+        # One by one, see answer().
+        (question,) = asked
         devices = [self._device] if self._device.startswith("cuda") else []
         with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(int.from_bytes(digest.digest()[:8], "big") >> 1)
+            torch.manual_seed(int.from_bytes(question.digest[:8], "big") >> 1)
             yield
 
-    def _replies(self, asked: Sequence[_Asked], decoding: Decoding) -> list[Reply | ItemError]:
+    def _replies(self, asked: Sequence[Question], decoding: Decoding) -> list[Reply | ItemError]:
         import torch
 
         batch = self._encode(asked)
@@ -178,31 +202,19 @@ class TransformersCaptioner(ChatCaptioner):
             fitting = [one for one, error in zip(asked, errors, strict=True) if error is None]
             replies = iter(self._replies(fitting, decoding) if fitting else [])
             return [error or next(replies) for error in errors]
+        inside = {"use_audio_in_video": True} if self._questions.hears_inside(asked) else {}
         with torch.inference_mode():
-            ids = self._model.generate(**batch, generation_config=self._generation_config(decoding))
+            ids = self._model.generate(**batch, **inside, generation_config=self._generation_config(decoding))
         width = batch["input_ids"].shape[1]
         if not torch.equal(ids[:, :width], batch["input_ids"]):
             raise MmfeatError(f"model {self.spec.model!r} does not return the question before its answer")
         rows = ids[:, width:].tolist()
         return [
-            self._reply(row, length, one.question)
-            for row, length, one in zip(rows, lengths, asked, strict=True)
+            self._reply(row, length, one.text) for row, length, one in zip(rows, lengths, asked, strict=True)
         ]
 
-    def _encode(self, asked: Sequence[_Asked]) -> dict[str, torch.Tensor]:
-        from PIL import Image
-
-        # PIL images, not arrays: a processor guesses the channel axis of an array, and guesses wrong
-        # for a picture three pixels high.
-        pictures = [[Image.fromarray(picture) for picture in one.pictures] for one in asked]
-        # The chat template wrote the special tokens already.
-        batch = self._processor(
-            text=[one.question for one in asked],
-            images=pictures if any(pictures) else None,
-            padding=True,
-            add_special_tokens=False,
-            return_tensors="pt",
-        ).to(self._device, self._model.dtype)
+    def _encode(self, asked: Sequence[Question]) -> dict[str, torch.Tensor]:
+        batch = self._questions.encoded(asked).to(self._device, self._model.dtype)
         if not bool(batch["attention_mask"][:, -1].all()):
             raise MmfeatError(f"the processor of {self.spec.model!r} pads on the right though asked not to")
         return dict(batch)
@@ -260,59 +272,18 @@ class TransformersCaptioner(ChatCaptioner):
         return "".join(parts)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """A conversation in the model's own notation, and its pictures in the order of their places in it."""
-
-    question: str
-    pictures: Sequence[np.ndarray]
-
-
-def _pictures(turns: Conversation) -> list[np.ndarray]:
-    return [picture for turn in turns if turn.pictures is not None for picture in turn.pictures]
-
-
-def _load_processor(spec: FeatureSpec, folder: Path) -> Any:
-    from transformers import AutoProcessor
-
-    try:
-        processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, ImportError) as error:
-        if lack := missing_package(spec.name, spec.model, error):
-            raise lack from error
-        raise ConfigError(f"feature {spec.name!r}: no processor in {spec.model!r}: {error}") from error
-    if getattr(processor, "tokenizer", None) is None or not processor.chat_template:
-        raise ConfigError(
-            f"feature {spec.name!r}: {spec.model!r} has no chat template for pictures",
-            hint="Take the instruction-tuned variant of the model.",
+def _check_sound_fits_video(ask: Ask[Any], spec: FeatureSpec) -> None:
+    """ConfigError unless there is a video, and its sound in one piece from the beginning."""
+    if ask.options.shown_as != "video":
+        raise ask.error("'use_audio_in_video' goes with as = \"video\"")
+    sounds = [one.prepare for one in spec.inputs if isinstance(one.prepare, AudioPrepare)]
+    if not sounds:
+        raise ask.error(
+            "'use_audio_in_video' goes with sound, and none is read",
+            'Name the clip and its sound: inputs = ["video", "video.sound?"].',
         )
-    return processor
-
-
-def _load_model(spec: FeatureSpec, folder: Path) -> Any:
-    import torch
-    from transformers import AutoConfig, AutoModelForImageTextToText
-
-    dtype = getattr(torch, spec.compute_dtype)
-    with loading(spec):
-        config = AutoConfig.from_pretrained(folder)
-        if config.is_encoder_decoder:
-            raise ConfigError(
-                f"feature {spec.name!r}: {spec.model!r} is an encoder-decoder, not a chat model"
-            )
-        if spec.weights.origin == "random":
-            with seeded(spec.weights):
-                return AutoModelForImageTextToText.from_config(config, dtype=dtype)  # type: ignore[no-untyped-call]
-        loaded: Any = AutoModelForImageTextToText.from_pretrained(
-            folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+    if sounds[0].windows != "first":
+        raise ask.error(
+            "'use_audio_in_video' lets the sound be heard along with the frames, from the start: "
+            'it goes with windows = "first"',
         )
-        model, report = loaded
-    check_loaded(spec, Loaded.by_transformers(model, report, folder))
-    return model
-
-
-def _end_ids(model: Any, tokenizer: Any) -> set[int]:
-    """Every token id that ends an answer: the model's generation settings may name several."""
-    named = model.generation_config.eos_token_id
-    ids = set(named) if isinstance(named, list | tuple) else {named}
-    return {i for i in (*ids, tokenizer.eos_token_id) if i is not None}

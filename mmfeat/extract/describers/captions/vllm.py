@@ -13,13 +13,10 @@ from typing import Any, ClassVar, Literal
 
 from mmfeat.extract.base import Ask, Caption, Placement, Row
 from mmfeat.extract.describers.captions.accepting import Reply, accepted
-from mmfeat.extract.describers.captions.chat import (
-    ChatCaptioner,
-    ChatOptions,
-    Conversation,
-    chat_spec,
-)
-from mmfeat.extract.describers.captions.openai import message, sanitised, seed_of
+from mmfeat.extract.describers.captions.asking import ChatOptions, chat_spec
+from mmfeat.extract.describers.captions.chat import ChatCaptioner
+from mmfeat.extract.describers.captions.openai import message, refuse_video, sanitised, seed_of
+from mmfeat.extract.describers.captions.turns import Conversation
 from mmfeat.extract.options import Place, need_model
 from mmfeat.extract.weights import find_weights
 from mmfeat.schemas.errors import ItemError
@@ -47,7 +44,7 @@ class VllmCaptioner(ChatCaptioner):
     example: ClassVar[ModelCard] = ModelCard(
         method="vllm",
         model=_EXAMPLE,
-        reads=("image", "video"),
+        reads=("image", "video", "audio"),
         licence="see the model's own card",
         weights_from=f"hub: {_EXAMPLE}",
         notes="Captions by a multimodal LLM in vLLM, on the GPUs of a Ray cluster.",
@@ -57,6 +54,7 @@ class VllmCaptioner(ChatCaptioner):
     def resolve(cls, ask: Ask[VllmCaptionerOptions]) -> FeatureSpec:
         """See :meth:`Method.resolve`. ``model`` is a hub id or a folder that every node can read."""
         model = need_model(ask, _EXAMPLE)
+        refuse_video(ask)
         if ask.options.sampling == "scenes":
             raise ask.error(
                 "captioner 'vllm' asks one question per item, so no clip scene by scene",

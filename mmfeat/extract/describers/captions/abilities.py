@@ -1,0 +1,84 @@
+"""What a transformers model takes beside text and pictures, by its configuration files: no weight is read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from mmfeat.extract.base import Ask
+from mmfeat.extract.describers.captions.asking import USUAL_SOUND
+from mmfeat.schemas.inputs import AudioPrepare
+
+#: The part that reads and writes text of models that speak too, which is all that a caption needs: the
+#: class in transformers, by the model's type.
+THINKERS = {
+    "qwen2_5_omni": "Qwen2_5OmniThinkerForConditionalGeneration",
+    "qwen3_omni_moe": "Qwen3OmniMoeThinkerForConditionalGeneration",
+}
+#: Types of models that take a video's own sound in between its frames.
+_HEAR_VIDEOS = {*THINKERS, *(f"{kind}_thinker" for kind in THINKERS)}
+
+
+def hearing(ask: Ask[Any], folder: Path) -> AudioPrepare:
+    """The sample rate that a model hears, and one window as long as it takes at once.
+
+    The files of its feature extractor say both: ``sampling_rate``, and ``chunk_length`` in seconds where
+    there is a longest window (Whisper's, which most audio language models have, says 30).
+
+    Raises:
+        ConfigError: the model has no feature extractor for sound.
+    """
+    extractor = _read(folder, "processor_config.json").get("feature_extractor") or {}
+    files = [extractor, _read(folder, "preprocessor_config.json")]
+    said = next((one for one in files if "sampling_rate" in one), None)
+    if said is None:
+        raise ask.error(
+            f"{ask.options.model!r} hears nothing: its files name no sampling_rate of a feature extractor",
+            "Take an audio or omni model, such as Qwen/Qwen2-Audio-7B-Instruct or Qwen/Qwen2.5-Omni-3B.",
+        )
+    seconds = float(said.get("chunk_length") or USUAL_SOUND.seconds or 0)
+    return AudioPrepare(sample_rate=said["sampling_rate"], seconds=seconds)
+
+
+def check_takes_video(ask: Ask[Any], folder: Path) -> None:
+    """ConfigError for a model whose processor takes no video, as far as its files and transformers say."""
+    in_files = (folder / "video_preprocessor_config.json").is_file() or (
+        "video_processor" in _read(folder, "processor_config.json")
+    )
+    if not in_files and not _has_video_processor(model_type(folder)):
+        raise ask.error(
+            f'{ask.options.model!r} takes no video, which as = "video" would show it',
+            'Leave as out (or as = "frames"): the frames are shown as pictures, in order of time.',
+        )
+
+
+def check_hears_videos(ask: Ask[Any], folder: Path) -> None:
+    """ConfigError for a model that does not take a video's sound in between its frames."""
+    if model_type(folder) not in _HEAR_VIDEOS:
+        raise ask.error(
+            f"{ask.options.model!r} takes no sound inside a video: use_audio_in_video is for "
+            "Qwen2.5-Omni and Qwen3-Omni",
+            "Leave it out: the sound is then heard after the frames.",
+        )
+
+
+def model_type(folder: Path) -> str:
+    """The type of model that a folder's configuration names; empty where it names none."""
+    return str(_read(folder, "config.json").get("model_type", ""))
+
+
+def _has_video_processor(kind: str) -> bool:
+    """Whether transformers has one for a type of model. Older folders have no file that says so."""
+    from transformers.models.auto import video_processing_auto as known
+
+    return kind in known.VIDEO_PROCESSOR_MAPPING_NAMES  # type: ignore[attr-defined]
+
+
+def _read(folder: Path, name: str) -> dict[str, Any]:
+    """A JSON file of a model; empty where there is none, or none that is an object."""
+    try:
+        body = json.loads((folder / name).read_text())
+    except (OSError, ValueError):
+        return {}
+    return body if isinstance(body, dict) else {}
