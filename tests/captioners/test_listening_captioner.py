@@ -33,6 +33,7 @@ RATE = 16_000
 NEW_TOKENS = 6
 SEEING = ("qwen2_5_vl", "qwen3_vl", "smolvlm")
 CLASSES = {
+    "audio_flamingo": "AudioFlamingo3ForConditionalGeneration",
     "qwen2_audio": "Qwen2AudioForConditionalGeneration",
     "qwen2_5_omni": "Qwen2_5OmniThinkerForConditionalGeneration",
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
@@ -43,6 +44,11 @@ VIDEO = {"source": "video", "as": "video"}
 SOUND = {"source": "video.sound"}
 BOTH = {"inputs": ["video", "video.sound?"], "as": "video"}
 INSIDE = {**BOTH, "use_audio_in_video": True}
+# Audio Flamingo takes one sound in a question, and cuts a long one up itself.
+HEARING = [
+    ("qwen2_audio", {**SOUND, "windows": "all", "max_windows": 3}, [(2.0, 1.3), (0.5,), (2.0, 2.0, 0.4)]),
+    ("audio_flamingo", {**SOUND, "window_seconds": 5.0}, [(3.3,), (0.5,), (5.0,)]),
+]
 
 
 @pytest.fixture(scope="module")
@@ -204,17 +210,21 @@ def test_frames_are_what_they_were_before_and_a_video_is_another_feature(spec_of
 # Sound ------------------------------------------------------------------------------------------------
 
 
-def test_a_sound_is_asked_about_as_upstream_asks_and_gets_the_same_text(loaded, said_upstream):
-    model, heard = loaded("qwen2_audio", SOUND, windows="all", max_windows=3), sound(440, 2.0, 1.3)
+@pytest.mark.parametrize(("name", "table", "lengths"), HEARING)
+def test_a_sound_is_asked_about_as_upstream_asks_and_gets_the_same_text(
+    name, table, lengths, loaded, said_upstream
+):
+    model, heard = loaded(name, table), sound(440, *lengths[0])
     content = [*({"type": "audio", "audio": part} for part in heard.parts), prompt_of(model)]
-    asked, text = said_upstream("qwen2_audio", content, sampling_rate=RATE)
+    asked, text = said_upstream(name, content, sampling_rate=RATE)
     assert ids_asked(model, (heard,)) == asked
     assert texts(model.caption([(heard,)])) == [text]
 
 
-def test_sounds_of_unlike_lengths_get_the_text_in_a_batch_that_they_get_alone(loaded):
-    model = loaded("qwen2_audio", SOUND, windows="all", max_windows=3)
-    rows = [(sound(200, 0.5),), (sound(300, 2.0, 2.0, 0.4),), (sound(900, 1.5),), (sound(50, 2.0, 0.1),)]
+@pytest.mark.parametrize(("name", "table", "lengths"), HEARING)
+def test_sounds_of_unlike_lengths_get_the_text_in_a_batch_that_they_get_alone(name, table, lengths, loaded):
+    model = loaded(name, table)
+    rows = [(sound(200 + 150 * n, *seconds),) for n, seconds in enumerate(lengths)]
     together = texts(model.caption(rows))
     assert together == [text for row in rows for text in texts(model.caption([row]))]
     assert len(set(together)) == len(rows)
@@ -291,9 +301,13 @@ def test_video_and_sound_are_one_question_as_upstream_asks_it(inside, loaded, sa
     assert texts(model.caption([(shown, heard)])) == [text]
 
 
-@pytest.mark.parametrize("table", [INSIDE, BOTH], ids=["inside the video", "after it"])
-def test_clips_with_and_without_sound_get_the_text_in_a_batch_that_they_get_alone(table, loaded):
-    model = loaded("qwen2_5_omni", table)
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [("qwen2_5_omni", INSIDE), ("qwen2_5_omni", BOTH), ("qwen3_omni", INSIDE)],
+    ids=["inside the video", "after it", "inside the video of another model"],
+)
+def test_clips_with_and_without_sound_get_the_text_in_a_batch_that_they_get_alone(name, table, loaded):
+    model = loaded(name, table)
     rows = [
         (clip(8, 1, every=0.25), sound(440, 2.0)),
         (clip(8, 2, every=0.25), None),
@@ -307,6 +321,13 @@ def test_clips_with_and_without_sound_get_the_text_in_a_batch_that_they_get_alon
     mute = model.caption([(rows[0][0], None)])
     assert texts(mute)[0] != together[0]
     assert "heard" not in mute[0].facts()
+
+
+def test_of_a_model_that_speaks_the_part_that_writes_is_loaded(loaded):
+    row = (clip(4), sound(440, 1.0))
+    whole, part = loaded("qwen2_5_omni_that_speaks", BOTH), loaded("qwen2_5_omni", BOTH)
+    assert type(whole._model) is type(part._model)
+    assert texts(whole.caption([row])) == texts(part.caption([row]))
 
 
 def test_a_cover_and_a_sound_are_one_question(loaded):

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import transformers as t
+from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 #: Seconds that the tiny models hear at once; Whisper's extractor, which they have, makes 100 frames of one.
@@ -37,6 +38,16 @@ _AUDIO_TOKENS = {
 }  # fmt: skip
 
 
+_OMNI_TOKENS = {
+    "image_token": "<|image_pad|>", "video_token": "<|video_pad|>",
+    "vision_bos_token": "<|vision_start|>", "vision_eos_token": "<|vision_end|>", **_AUDIO_TOKENS,
+}  # fmt: skip
+_VISION = {
+    "depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
+    "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+}  # fmt: skip
+
+
 def qwen2_audio(folder: Path) -> None:
     """Hears windows of sound."""
     tokenizer = _tokenizer(_AUDIO_TOKENS)
@@ -53,58 +64,76 @@ def qwen2_audio(folder: Path) -> None:
     _save(folder, processor, lambda: t.Qwen2AudioForConditionalGeneration(config))
 
 
+def audio_flamingo(folder: Path) -> None:
+    """Hears windows of sound, each padded to as much as it takes at once."""
+    tokenizer = _tokenizer({"audio_token": "<sound>"})
+    audio = {
+        "num_mel_bins": _MEL, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32,
+        "hidden_size": 16, "max_source_positions": _FRAMES // 2,
+    }  # fmt: skip
+    config = t.AudioFlamingo3Config(
+        audio_config=audio, text_config={"model_type": "qwen2", **_TEXT, "vocab_size": len(tokenizer)},
+        audio_token_id=tokenizer.convert_tokens_to_ids("<sound>"),
+    )  # fmt: skip
+    template = _QWEN_TEMPLATE.replace("<|audio_bos|><|AUDIO|><|audio_eos|>", "<sound>")
+    processor = t.AudioFlamingo3Processor(_extractor(), tokenizer, chat_template=template)
+    _save(folder, processor, lambda: t.AudioFlamingo3ForConditionalGeneration(config))
+
+
 def qwen2_5_omni(folder: Path) -> None:
     """Sees video and hears sound, inside the video too; without the parts that speak."""
-    tokens = {
-        "image_token": "<|image_pad|>", "video_token": "<|video_pad|>",
-        "vision_bos_token": "<|vision_start|>", "vision_eos_token": "<|vision_end|>", **_AUDIO_TOKENS,
-    }  # fmt: skip
-    tokenizer = _tokenizer(tokens)
+    tokenizer = _tokenizer(_OMNI_TOKENS)
     of = tokenizer.convert_tokens_to_ids
-    thinker = {
-        "text_config": {**_TEXT, "vocab_size": len(tokenizer), "rope_parameters": _ROPE},
-        "audio_config": {
-            "num_mel_bins": _MEL, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32,
-            "d_model": 16, "n_window": 50, "output_dim": 32, "max_source_positions": _FRAMES // 2,
-        },
-        "vision_config": {
-            "depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
-            "fullatt_block_indexes": [0], "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
-            "window_size": 56,
-        },
-        "image_token_index": of("<|image_pad|>"), "video_token_index": of("<|video_pad|>"),
-        "audio_token_index": of("<|AUDIO|>"), "vision_start_token_id": of("<|vision_start|>"),
-        "vision_end_token_id": of("<|vision_end|>"), "audio_start_token_id": of("<|audio_bos|>"),
-        "audio_end_token_id": of("<|audio_eos|>"), "initializer_range": 0.3, "pad_token_id": 0,
-        "eos_token_id": 1,
-    }  # fmt: skip
-    config = t.Qwen2_5OmniThinkerConfig(**thinker)
-    images, videos = _qwen_pixels()
-    processor = t.Qwen2_5OmniProcessor(images, videos, _extractor(), tokenizer, chat_template=_QWEN_TEMPLATE)
+    vision = {**_VISION, "fullatt_block_indexes": [0], "window_size": 56}
+    ids = {"image_token_index": of("<|image_pad|>"), "video_token_index": of("<|video_pad|>"),
+           "audio_token_index": of("<|AUDIO|>")}  # fmt: skip
+    config = t.Qwen2_5OmniThinkerConfig(**_omni(tokenizer, vision), **ids)
+    processor = t.Qwen2_5OmniProcessor(*_qwen_pixels(), _extractor(), tokenizer, chat_template=_QWEN_TEMPLATE)
     _save(folder, processor, lambda: t.Qwen2_5OmniThinkerForConditionalGeneration(config))
+
+
+def qwen2_5_omni_that_speaks(folder: Path) -> None:
+    """The same model as its makers publish it: what it writes with, and beside that what it speaks with."""
+    qwen2_5_omni(folder)
+    thinker = t.Qwen2_5OmniThinkerConfig.from_pretrained(folder).to_dict()
+    t.Qwen2_5OmniConfig(thinker_config=thinker).save_pretrained(folder)
+    written = {f"thinker.{name}": weight for name, weight in load_file(folder / "model.safetensors").items()}
+    spoken = {"talker.model.layers.0.self_attn.q_proj.weight": torch.zeros(2, 2)}
+    save_file(written | spoken, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def qwen3_omni(folder: Path) -> None:
+    """As Qwen2.5-Omni, with experts."""
+    tokenizer = _tokenizer(_OMNI_TOKENS)
+    of = tokenizer.convert_tokens_to_ids
+    told = _omni(tokenizer, {**_VISION, "deepstack_visual_indexes": [0], "num_position_embeddings": 64})
+    told["text_config"] |= {
+        "moe_intermediate_size": 16, "num_experts": 4, "num_experts_per_tok": 2, "head_dim": 8,
+    }  # fmt: skip
+    told["audio_config"] |= {"downsample_hidden_size": 8, "n_window_infer": 400}
+    ids = {"image_token_id": of("<|image_pad|>"), "video_token_id": of("<|video_pad|>"),
+           "audio_token_id": of("<|AUDIO|>")}  # fmt: skip
+    config = t.Qwen3OmniMoeThinkerConfig(**told, **ids)
+    processor = t.Qwen3OmniMoeProcessor(
+        *_qwen_pixels(), _extractor(), tokenizer, chat_template=_QWEN_TEMPLATE
+    )
+    _save(folder, processor, lambda: t.Qwen3OmniMoeThinkerForConditionalGeneration(config))
 
 
 def qwen2_5_vl(folder: Path) -> None:
     """Sees pictures and video."""
     tokenizer = _tokenizer(_VISION_TOKENS)
-    vision = {
-        "depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
-        "fullatt_block_indexes": [0], "window_size": 56,
-    }  # fmt: skip
+    vision = {**_VISION, "fullatt_block_indexes": [0], "window_size": 56}
     config = t.Qwen2_5_VLConfig(vision_config=vision, **_qwen_vl(tokenizer))
-    processor = t.Qwen2_5_VLProcessor(
-        _qwen_pixels()[0], tokenizer, _qwen_pixels()[1], chat_template=_QWEN_TEMPLATE
-    )
+    images, videos = _qwen_pixels()
+    processor = t.Qwen2_5_VLProcessor(images, tokenizer, videos, chat_template=_QWEN_TEMPLATE)
     _save(folder, processor, lambda: t.Qwen2_5_VLForConditionalGeneration(config))
 
 
 def qwen3_vl(folder: Path) -> None:
     """Sees pictures and video, and writes when each frame is shown."""
     tokenizer = _tokenizer(_VISION_TOKENS)
-    vision = {
-        "depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
-        "deepstack_visual_indexes": [0], "num_position_embeddings": 64, "patch_size": 14,
-    }  # fmt: skip
+    vision = {**_VISION, "deepstack_visual_indexes": [0], "num_position_embeddings": 64}
     told = _qwen_vl(tokenizer)
     told["text_config"]["head_dim"] = 8
     config = t.Qwen3VLConfig(vision_config=vision, **told)
@@ -146,6 +175,21 @@ _SMOL_TEMPLATE = (
     "{% elif part['type'] == 'video' %}<video>{% endif %}{% endfor %}<end_of_utterance>\n{% endfor %}"
     "{% if add_generation_prompt %}Assistant:{% endif %}"
 )
+
+
+def _omni(tokenizer: Any, vision: dict[str, Any]) -> dict[str, Any]:
+    of = tokenizer.convert_tokens_to_ids
+    return {
+        "text_config": {**_TEXT, "vocab_size": len(tokenizer), "rope_parameters": _ROPE},
+        "audio_config": {
+            "num_mel_bins": _MEL, "encoder_layers": 1, "encoder_attention_heads": 2, "encoder_ffn_dim": 32,
+            "d_model": 16, "n_window": 50, "output_dim": 32, "max_source_positions": _FRAMES // 2,
+        },
+        "vision_config": vision,
+        "vision_start_token_id": of("<|vision_start|>"), "vision_end_token_id": of("<|vision_end|>"),
+        "audio_start_token_id": of("<|audio_bos|>"), "audio_end_token_id": of("<|audio_eos|>"),
+        "initializer_range": 0.3, "pad_token_id": 0, "eos_token_id": 1,
+    }  # fmt: skip
 
 
 def _qwen_vl(tokenizer: Any) -> dict[str, Any]:

@@ -29,7 +29,8 @@ def load_processor(spec: FeatureSpec, folder: Path) -> Any:
     if getattr(processor, "tokenizer", None) is None or not processor.chat_template:
         raise ConfigError(
             f"feature {spec.name!r}: {spec.model!r} has no chat template",
-            hint="Take the instruction-tuned variant of the model.",
+            hint="Take the instruction-tuned variant of the model; where there is no template at all, as of "
+            'Voxtral, serve the model and take captioner = "openai".',
         )
     return processor
 
@@ -74,14 +75,14 @@ def _class_of(config: Any) -> Any:
     """What loads a model: of one that speaks the part that writes, else transformers' own choice.
 
     The first choice is that for pictures, which was the only one before models could hear. Some audio
-    language models (Audio Flamingo 3) stand in transformers' list of speech models alone.
+    language models (Audio Flamingo 3) stand in transformers' list of models from text to text alone.
     """
     import transformers
-    from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForSpeechSeq2Seq
+    from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForSeq2SeqLM
 
     if config.model_type in THINKERS:
         return getattr(transformers, THINKERS[config.model_type])
-    known = (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForSpeechSeq2Seq)
+    known = (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForSeq2SeqLM)
     return next((auto for auto in known if type(config) in auto._model_mapping), known[0])
 
 

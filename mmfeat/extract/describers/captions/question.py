@@ -101,14 +101,17 @@ class Questions:
 
     def encoded(self, questions: Sequence[Question]) -> Any:
         """The processor's tensors of questions that go together, padded."""
-        shown = self._pictures(questions) | self._clips(questions) | self._sounds(questions)
         # The chat template wrote the special tokens already.
+        written = {"padding": True, "add_special_tokens": False}
+        sounds = self._sounds(questions)
         return self.processor(
             text=[one.text for one in questions],
-            padding=True,
-            add_special_tokens=False,
             return_tensors="pt",
-            **shown,
+            # Said of the text by name, or sounds would be padded so too: each model has its own way for them.
+            **({"text_kwargs": written} if sounds else written),
+            **self._pictures(questions),
+            **self._clips(questions),
+            **sounds,
         )
 
     def hears_inside(self, questions: Sequence[Question]) -> bool:

@@ -225,8 +225,8 @@ class TransformersCaptioner(ChatCaptioner):
             return None
         return ItemError(
             "caption",
-            f"{tokens} tokens of pictures and prompt and {decoding.max_new_tokens} new ones exceed the "
-            f"model's {room}; take fewer frames or scenes, or a smaller max_side",
+            f"{tokens} tokens of prompt, pictures and sound and {decoding.max_new_tokens} new ones exceed "
+            f"the model's {room}; take fewer frames, scenes or windows, or a smaller max_side",
         )
 
     def _generation_config(self, decoding: Decoding) -> Any:
