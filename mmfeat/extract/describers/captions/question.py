@@ -64,7 +64,7 @@ class Questions:
         # Frames that the model merges to one, of which a video has at least so many.
         self._merged = getattr(getattr(processor, "video_processor", None), "temporal_patch_size", 1)
         # Qwen's omni processors take one rate of frames for all videos of a call.
-        self._one_rate = hasattr(processor, "seconds_per_chunk")
+        self._one_rate = "Omni" in type(processor).__name__
 
     def question(self, turns: Conversation) -> Question:
         """The conversation as the model's chat template writes it, up to where the answer begins."""
@@ -160,7 +160,8 @@ class Questions:
         sounds = [sound for one in questions for sound in one.sounds]
         if not sounds:
             return {}
-        shown: dict[str, Any] = {"audio": sounds, "sampling_rate": questions[0].sample_rate}
+        rate = next(one.sample_rate for one in questions if one.sounds)
+        shown: dict[str, Any] = {"audio": sounds, "sampling_rate": rate}
         if self.hears_inside(questions):
             shown |= {"load_audio_from_video": True, "audio_from_video_indices": list(range(len(sounds)))}
         return shown

@@ -159,7 +159,13 @@ class TransformersCaptioner(ChatCaptioner):
         return text
 
     def _check_places(self, settings: TransformersSettings) -> None:
-        """ConfigError where the chat template would leave out a video or a sound without a word."""
+        """ConfigError where the chat template would leave out a video or a sound without a word, or where the
+        processor puts no sound into a video."""
+        if settings.use_audio_in_video and not hasattr(self._processor, "load_audio_from_video"):
+            raise ConfigError(
+                f"feature {self.spec.name!r}: the installed transformers takes no sound inside a video",
+                hint='Update it: pip install "transformers>=5.24". Or leave use_audio_in_video out.',
+            )
         kinds = {"video"} if settings.shown_as else set()
         with loading(self.spec):
             lacking = no_place(self._questions, sorted(kinds | ({"audio"} & set(self.spec.modalities))))
