@@ -357,6 +357,9 @@ def test_a_cover_and_a_sound_are_one_question(loaded):
         ("qwen2_5_omni", {"inputs": ["video", "video.sound", "audio"]}, "names video.sound, audio"),
         ("qwen2_audio", {**SOUND, "prompt": "describe-video"}, "uses {times}"),
         ("qwen2_audio", {**SOUND, "shown_as": "video"}, "no option 'shown_as'"),
+        ("qwen2_audio", {**SOUND, "window_seconds": 2.5}, "hears 2 s at once, and window_seconds is 2.5"),
+        ("audio_flamingo", {**SOUND, "window_seconds": 601.0}, "hears 600 s at once"),
+        ("audio_flamingo", {**SOUND, "windows": "all"}, "takes one sound in a question"),
     ],
 )
 def test_what_a_model_or_a_question_has_no_place_for_is_refused_before_a_run(name, table, problem, spec_of):

@@ -18,6 +18,11 @@ THINKERS = {
 }
 #: Types of models that take a video's own sound in between its frames.
 _HEAR_VIDEOS = {*THINKERS, *(f"{kind}_thinker" for kind in THINKERS)}
+# Take one sound in a question and cut it up: so many seconds where their files say nothing.
+_CUT_UP = {"audioflamingo3", "musicflamingo"}
+_MOST_CUT_UP = 600
+# Seconds after which feature extractors cut a sound off whose files do not say so.
+_LONGEST = {"gemma3n": 30, "gemma4": 30}
 
 
 def hearing(ask: Ask[Any], folder: Path) -> AudioPrepare:
@@ -27,7 +32,7 @@ def hearing(ask: Ask[Any], folder: Path) -> AudioPrepare:
     there is a longest window (Whisper's, which most audio language models have, says 30).
 
     Raises:
-        ConfigError: the model has no feature extractor for sound.
+        ConfigError: the model has no feature extractor for sound, or does not take such windows.
     """
     extractor = _read(folder, "processor_config.json").get("feature_extractor") or {}
     files = [extractor, _read(folder, "preprocessor_config.json")]
@@ -37,8 +42,27 @@ def hearing(ask: Ask[Any], folder: Path) -> AudioPrepare:
             f"{ask.options.model!r} hears nothing: its files name no sampling_rate of a feature extractor",
             "Take an audio or omni model, such as Qwen/Qwen2-Audio-7B-Instruct or Qwen/Qwen2.5-Omni-3B.",
         )
-    seconds = float(said.get("chunk_length") or USUAL_SOUND.seconds or 0)
-    return AudioPrepare(sample_rate=said["sampling_rate"], seconds=seconds)
+    at_once = said.get("chunk_length") or _LONGEST.get(model_type(folder))
+    _check_windows(ask, folder, at_once)
+    return AudioPrepare(sample_rate=said["sampling_rate"], seconds=float(at_once or USUAL_SOUND.seconds or 0))
+
+
+def _check_windows(ask: Ask[Any], folder: Path, at_once: float | None) -> None:
+    """ConfigError for windows that the processor refuses, or whose end it would cut off without a word."""
+    options, longest = ask.options, at_once
+    if model_type(folder) in _CUT_UP:
+        longest = _read(folder, "processor_config.json").get("max_audio_len", _MOST_CUT_UP)
+        if options.windows in ("all", "uniform"):
+            raise ask.error(
+                f"{options.model!r} takes one sound in a question, and cuts a long one up itself",
+                f"Leave windows out, and set window_seconds: {longest:g} at most.",
+            )
+    if longest is not None and (options.window_seconds or 0) > longest:
+        raise ask.error(
+            f"{options.model!r} hears {longest:g} s at once, and window_seconds is "
+            f"{options.window_seconds:g}",
+            'Take shorter windows, and several of them where the model can: windows = "all", max_windows.',
+        )
 
 
 def check_takes_video(ask: Ask[Any], folder: Path) -> None:
