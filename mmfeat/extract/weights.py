@@ -105,14 +105,14 @@ def find_on_hub(
     return Found(Weights(origin="hub", ref=model, revision=folder.name), folder)
 
 
-def loadable_folder(spec: FeatureSpec, code: bool = False) -> Path:
+def loadable_folder(
+    spec: FeatureSpec, suffixes: Sequence[str] = _READ_SUFFIXES, *, code: bool = False
+) -> Path:
     """The folder to load a spec's model from, downloaded first where it is the hub's.
 
     Args:
-        code: whether the model's Python files are wanted too.
-def loadable_folder(spec: FeatureSpec, suffixes: Sequence[str] = _READ_SUFFIXES) -> Path:
-
         suffixes: of the files that loading may read.
+        code: whether the model's Python files are wanted too.
 
     Raises:
         ConfigError: the folder's files are not those that the spec was resolved with.
@@ -120,10 +120,8 @@ def loadable_folder(spec: FeatureSpec, suffixes: Sequence[str] = _READ_SUFFIXES)
     weights = spec.weights
     if weights.location is None:
         model = spec.model if weights.origin == "random" else weights.ref
-        wanted = _CONFIGURATION if weights.origin == "random" else [f"*{s}" for s in _READ_SUFFIXES]
-        return _hub_snapshot(model, weights.revision, (*wanted, *(_CODE if code else ())))
         wanted = _CONFIGURATION if weights.origin == "random" else [f"*{s}" for s in suffixes]
-        return _hub_snapshot(model, weights.revision, wanted)
+        return _hub_snapshot(model, weights.revision, (*wanted, *(_CODE if code else ())))
     folder = Path(weights.location)
     if weights.digest is not None:
         _check_digest(spec.name, folder, weights.digest, folder_digest(folder, suffixes))

@@ -18,10 +18,12 @@ import sound_samples
 import tiny_listeners
 import torch
 import transformers
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 
 import mmfeat
 from mmfeat.extract.base import Caption, Placement, Row
-from mmfeat.extract.describers.captions.question import metadata
+from mmfeat.extract.describers.captions.question import Question, Questions, metadata
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.errors import ConfigError
@@ -179,6 +181,35 @@ def test_models_that_write_times_are_given_those_of_the_frames(loaded):
     written = model._tokenizer.decode(ids_asked(model, (frames,)))
     assert "four frames" in written
     assert [stamp in written for stamp in ("00:00", "00:01", "01:01", "01:03")] == [True] * 4
+
+
+@settings(deadline=None)
+@given(st.lists(st.floats(0, 4 * 3600), min_size=1, max_size=64).map(sorted))
+def test_upstream_reads_the_frames_own_times_and_rate_from_what_it_is_told(times):
+    frames = Frames(np.zeros((len(times), 1, 1, 3), np.uint8), tuple(times))
+    told = transformers.video_utils.VideoMetadata(**metadata(frames))
+    assert told.timestamps == pytest.approx(times, abs=0.0005)
+    assume(times[-1] - times[0] > 1)
+    assert told.sampled_fps == pytest.approx((len(times) - 1) / (times[-1] - times[0]), rel=0.002)
+
+
+class OmniProcessor:
+    """By its name one that has one rate of frames for all videos of a call."""
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from([0.5, 1.0]), st.booleans()), max_size=20),
+    st.integers(1, 6),
+)
+def test_only_videos_that_agree_go_together_and_none_is_lost(drawn, at_once):
+    heard = np.zeros(1, np.float32)
+    asked = [Question("", (), [clip(n, every=gap, side=1)], [heard] * loud) for n, gap, loud in drawn]
+    calls = Questions(OmniProcessor(), {}, sound_in_video=True).together(asked, at_once)
+    assert sorted(number for call in calls for number in call) == list(range(len(asked)))
+    for call in calls:
+        assert len(call) <= at_once
+        assert len({(n, gap if n > 1 else None, loud) for n, gap, loud in (drawn[k] for k in call)}) == 1
 
 
 @pytest.mark.parametrize(("name", "token"), [("qwen2_5_vl", "video_pad"), ("qwen3_vl", "video_pad")])

@@ -21,10 +21,8 @@ def write(path: Path, text: str, **more: str) -> str:
 
 def test_every_shipped_prompt_loads_under_its_file_name():
     assert list_prompts() == [
-        "describe", "describe-scene", "describe-titled", "describe-video", "ocr", "paper",
-        "summarise-scenes", "tags",
         "describe", "describe-clip", "describe-scene", "describe-sound", "describe-titled", "describe-video",
-        "paper", "paper-audio", "summarise-scenes", "tags",
+        "ocr", "paper", "paper-audio", "summarise-scenes", "tags",
     ]  # fmt: skip
     for name in list_prompts():
         assert load_prompt(name).name == name

@@ -182,7 +182,7 @@ def metadata(clip: Frames) -> dict[str, Any]:
     """A clip's frames as transformers' ``VideoMetadata`` tells them, so that ``timestamps``, which models
     write into the question, are the frames' own times, and ``sampled_fps`` their rate."""
     return {
-        "total_num_frames": round(_TICKS * len(clip.times) / frame_rate(clip)),
+        "total_num_frames": max(1, round(_TICKS * len(clip.times) / frame_rate(clip))),
         "fps": float(_TICKS),
         "frames_indices": [round(_TICKS * time) for time in clip.times],
         "height": clip.pixels.shape[1],
