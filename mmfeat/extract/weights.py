@@ -243,11 +243,9 @@ class Packaged:
 
     Attributes:
         package: its name on PyPI.
-        file: the weight file's path inside the installed package.
-        sha256: hex digest of that file, of the release we know.
-        install: the command that installs it.
         file: the path of the weight file, or of a folder with several, inside the installed package.
         sha256: hex digest of that, of the release we know.
+        install: the command that installs it.
         suffixes: of the files that loading a folder may read.
     """
 

@@ -9,6 +9,7 @@ from sound_models import clap, hubert
 from sound_samples import Track, covered, sound, talkie, tone
 
 import mmfeat
+from mmfeat.pipelines.steps import gates
 from mmfeat.schemas.errors import UsageError
 
 A = tone(440, 1, 16_000)
@@ -108,6 +109,12 @@ def test_silence_is_ok_and_known_as_silence_and_every_sound_says_how_loud_it_was
     assert loud["whisper"] == pytest.approx(0.002 / np.sqrt(2), rel=0.01)
     assert [(r["item_id"], r["reason"]) for r in store.marked("sound").to_pylist()] == [("silent", "silence")]
     assert [r["item_id"] for r in store.marked("track").to_pylist()] == ["hushed"]
+
+
+def test_silence_is_not_counted_among_texts_that_were_not_wanted(store):
+    inner = store._store
+    result = gates._marked(inner, inner.resolve("track"), None, 0.0)
+    assert (result.value, result.passed) == (0.0, True)
 
 
 def test_the_default_language_is_heard(store):
