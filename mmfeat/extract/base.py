@@ -327,15 +327,6 @@ class SceneCaption:
 
 
 @dataclass(frozen=True)
-class Heard:
-    """How much sound was heard for a caption: seconds of all its windows, and their root mean square (0.0 is
-    silence)."""
-
-    seconds: float
-    rms: float
-
-
-@dataclass(frozen=True)
 class Text:
     """The text of an item.
 
@@ -375,7 +366,6 @@ class Caption(Text):
         retries: questions asked again because the answer did not fit the prompt's schema.
         scenes: what the text is a summary of, for a clip that is described scene by scene.
         reasoning_characters: of what the model thought before it answered, which is no part of the text.
-        heard: the sound that the text is of; None where none was heard.
     """
 
     finish_reason: Literal["stop", "length"]
@@ -385,7 +375,6 @@ class Caption(Text):
     retries: int = 0
     scenes: tuple[SceneCaption, ...] = ()
     reasoning_characters: int = 0
-    heard: Heard | None = None
 
     @property
     def usage(self) -> Usage:
@@ -411,8 +400,6 @@ class Caption(Text):
             facts["scenes"] = [asdict(scene) for scene in self.scenes]
         if self.reasoning_characters:
             facts["reasoning_characters"] = self.reasoning_characters
-        if self.heard is not None:
-            facts["heard"] = {"seconds": round(self.heard.seconds, 3), "rms": round(self.heard.rms, 6)}
         return facts
 
 

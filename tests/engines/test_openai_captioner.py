@@ -228,7 +228,7 @@ SOUND = {"source": "video.sound", "windows": "all", "max_windows": 2}
 def test_a_sound_travels_as_a_wav_file_of_16_bits_per_window(server, captioner):
     server.tricks = lambda number: says(json.dumps(completion("a tone", "stop", 40, 3)))
     (caption,) = captioner(spec_=spec(**SOUND)).caption([heard(440)])
-    assert (caption.text, caption.facts()["heard"]) == ("a tone", {"seconds": 0.6, "rms": 0.35})
+    assert caption.text == "a tone"
     *sounds, text = server.bodies[0]["messages"][0]["content"]
     assert [part["type"] for part in sounds] == ["input_audio", "input_audio"]
     assert text == {"type": "text", "text": spec(**SOUND).prompt.text}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from mmfeat.extract.base import Caption, Captioner, Heard, Reads, Row, SceneCaption
+from mmfeat.extract.base import Caption, Captioner, Reads, Row, SceneCaption
 from mmfeat.extract.describers.captions import reasoning
 from mmfeat.extract.describers.captions.accepting import Reply, accepted, caught, second_try, with_cost_of
 from mmfeat.extract.describers.captions.asking import OF_CLIPS, ChatSettings
@@ -94,10 +94,7 @@ class ChatCaptioner(Captioner):
         answers = _of_those_left(turns, lambda left: self._ask_each(left, at_once))
         summary = self.settings.summary
         if summary is None:
-            return [
-                of_item if isinstance(of_item, ItemError) else self._only(item, of_item)
-                for item, of_item in zip(items, answers, strict=True)
-            ]
+            return [of_item if isinstance(of_item, ItemError) else of_item[0] for of_item in answers]
         described = [
             caught(_Described.of, item, of_item) for item, of_item in zip(items, answers, strict=True)
         ]
@@ -136,18 +133,6 @@ class ChatCaptioner(Captioner):
             raise ItemError("caption", "no frame to describe")
         parts = [item.frames] if self.settings.summary is None else list(scenes_of(item.clip))
         return [self._turn(item, part) for part in parts]
-
-    def heard(self, caption: Caption, item: Item) -> Caption:
-        """The caption with what its facts say of the sound that was heard for it."""
-        sound = item.sound
-        if sound is None:
-            return caption
-        return replace(caption, heard=Heard(len(sound.samples) / sound.sample_rate, sound.rms))
-
-    def _only(self, item: Item, answers: list[Caption | ItemError]) -> Caption | ItemError:
-        """The one answer about an item that is asked about as a whole."""
-        (said,) = answers
-        return said if isinstance(said, ItemError) else self.heard(said, item)
 
     def _turn(self, item: Item, shown: Frames | Pictures | None) -> Turn:
         text = self._filled(self.settings.prompt, item, times=times_of(shown))

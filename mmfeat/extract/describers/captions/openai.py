@@ -19,7 +19,7 @@ from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.client import Request, client_of
-from mmfeat.extract.describers.captions.turns import Conversation, Turn
+from mmfeat.extract.describers.captions.turns import Conversation, Turn, parts_of
 from mmfeat.extract.options import need_model
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
@@ -189,7 +189,7 @@ def message(turn: Turn, sent_as: PictureFormat) -> dict[str, Any]:
         {"type": "image_url", "image_url": {"url": _data_url(picture, sent_as)}} for picture in pictures
     ]
     if turn.sound is not None:
-        parts += [_input_audio(part, turn.sound.sample_rate) for part in turn.sound.parts]
+        parts += [_input_audio(part, turn.sound.sample_rate) for part in parts_of(turn.sound)]
     return {"role": turn.role, "content": [*parts, {"type": "text", "text": turn.text}]}
 
 

@@ -142,7 +142,6 @@ class Take:
             caption = self.captioner.caption_of(
                 text, answer["num_input_tokens"], answer["num_generated_tokens"], seconds
             )
-            caption = self.captioner.heard(caption, self.captioner.item(read))
             return replace(marked(self.spec, encoded(self.spec, caption, content), read), seconds=seconds)
         except ItemError as error:
             return encoded(self.spec, error, content)
