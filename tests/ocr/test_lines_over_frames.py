@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmfeat.extract.describers.ocr.lines import Line, Shown, in_reading_order, shown
 
+#: A machine on which much else is at work.
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 HERE, NEAR, THERE = (0.1, 0.1, 0.6, 0.2), (0.11, 0.09, 0.62, 0.2), (0.5, 0.8, 0.9, 0.9)
 
 
@@ -67,6 +69,7 @@ WORDS = st.sampled_from(["sale", "sate", "Sale!", "kettle", "top 1", "top 2", "â
 LINES = st.builds(Line, WORDS, st.sampled_from([HERE, NEAR, THERE]), st.sampled_from([0.6, 0.9]))
 
 
+@BUSY
 @given(st.lists(st.lists(LINES, max_size=4), max_size=6))
 def test_no_line_is_lost_and_none_is_told_of_a_frame_that_lacks_it(frames):
     found = shown(frames)

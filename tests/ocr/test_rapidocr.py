@@ -18,6 +18,7 @@ from digests import DIMS
 from PIL import Image
 from plugins import on_path
 from rapidocr import RapidOCR
+from rapidocr.utils.download_file import DownloadFile
 from text_cards import card, sentences, still, written
 
 import mmfeat
@@ -164,6 +165,22 @@ def test_the_three_files_are_in_the_spec_by_their_digest(monkeypatch):
             assert resolve().weights.digest != weights.digest
             with pytest.raises(ConfigError, match="not those that were planned"):
                 RapidOcr(resolve(), Placement())
+
+
+def test_nothing_is_downloaded(monkeypatch):
+    def refuse(asked: Any) -> None:
+        raise AssertionError(f"{asked.file_url} is asked for")
+
+    monkeypatch.setattr(DownloadFile, "run", refuse)
+    assert read(RapidOcr(resolve(), Placement(threads=1)), still(HELLO)).lines
+
+
+def test_it_takes_as_many_threads_as_it_is_given(reader):
+    read(reader, still(HELLO))
+    engine = reader._engine
+    parts = (engine.text_det, engine.text_cls, engine.text_rec)
+    sessions = [part.session.session.get_session_options() for part in parts]
+    assert {session.intra_op_num_threads for session in sessions} == {1}
 
 
 def test_a_packaged_language_is_accepted_and_changes_nothing():

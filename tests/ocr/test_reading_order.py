@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from mmfeat.extract.describers.ocr.order import Box, pieces_of_lines, reading_order
 
+#: A machine on which much else is at work.
+BUSY = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 BOXES = st.lists(
     st.builds(
         lambda x, y, w, h: (x, y, x + w, y + h), *[st.integers(0, 400)] * 2, *[st.integers(1, 200)] * 2
@@ -28,11 +30,13 @@ def in_order(boxes: list[Box]) -> list[Box]:
     return [boxes[at] for at in reading_order(boxes)]
 
 
+@BUSY
 @given(BOXES)
 def test_every_line_is_read_once(boxes):
     assert sorted(reading_order(boxes)) == list(range(len(boxes)))
 
 
+@BUSY
 @given(BOXES, st.randoms(use_true_random=False))
 def test_the_order_in_which_lines_are_found_does_not_matter(boxes, chance):
     mixed = list(boxes)
@@ -40,12 +44,14 @@ def test_the_order_in_which_lines_are_found_does_not_matter(boxes, chance):
     assert in_order(mixed) == in_order(boxes)
 
 
+@BUSY
 @given(BOXES, st.integers(-300, 300), st.integers(-300, 300), st.sampled_from([0.5, 2, 8]))
 def test_where_a_picture_stands_and_how_large_it_is_does_not_matter(boxes, right, down, scale):
     moved = [tuple(scale * (side + (right, down)[n % 2]) for n, side in enumerate(box)) for box in boxes]
     assert reading_order(moved) == reading_order(boxes)
 
 
+@BUSY
 @given(st.lists(st.tuples(st.integers(0, 300), st.integers(20, 200)), min_size=1, max_size=8))
 def test_rows_are_read_from_top_to_bottom_however_they_are_indented(rows):
     # Detectors draw boxes larger than the text: neighbours overlap by a third.
@@ -53,12 +59,14 @@ def test_rows_are_read_from_top_to_bottom_however_they_are_indented(rows):
     assert in_order(boxes[::-1]) == boxes
 
 
+@BUSY
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(10, 90)), min_size=1, max_size=8))
 def test_a_row_is_read_from_left_to_right_though_it_is_not_quite_straight(words):
     boxes = [line(100 * at, 50 + down, width) for at, (down, width) in enumerate(words)]
     assert in_order(boxes[::-1]) == boxes
 
 
+@BUSY
 @given(st.integers(2, 6), st.integers(2, 6), st.integers(-9, 9))
 def test_columns_under_a_title_are_read_one_after_the_other(left, right, higher):
     boxes = [line(0, 0, 500), *column(0, left), *column(260, right, 50 + higher), line(0, 300, 500)]
@@ -84,6 +92,7 @@ def test_hundreds_of_lines_are_put_in_order(rows):
 # Pieces of lines -----------------------------------------------------------------------------------------
 
 
+@BUSY
 @given(st.lists(st.integers(2, 9), min_size=1, max_size=6), st.integers(-4, 4))
 def test_words_that_a_detector_parted_are_one_line(widths, gap):
     lefts = [sum(10 * width + gap for width in widths[:at]) for at in range(len(widths))]
@@ -106,6 +115,7 @@ def test_what_stands_apart_is_no_piece_of_a_line(other):
     assert len(pieces_of_lines([line(0, 0), other])) == 2
 
 
+@BUSY
 @given(BOXES)
 def test_every_box_is_a_piece_of_one_line(boxes):
     assert sorted(one for pieces in pieces_of_lines(boxes) for one in pieces) == list(range(len(boxes)))
