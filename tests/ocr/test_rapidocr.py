@@ -32,6 +32,7 @@ from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 
 SCREEN = {"ocr": "rapidocr"}
 HELLO = card([((20, 20), "Big sale 42"), ((20, 90), "only today")])
+PHOTOS = Path(__file__).parents[1] / "encoders" / "photos"
 NOTHING = np.full((160, 320, 3), 90, np.uint8)
 
 
@@ -81,6 +82,11 @@ def test_a_hundred_cards_are_read_to_the_letter(reader):
 def test_a_picture_without_text_has_an_empty_text_and_is_ok(reader):
     assert read(reader, still(NOTHING)) == OnScreen("")
     assert OnScreen.can_be_empty
+
+
+def test_a_thing_that_fills_the_picture_is_no_letter(reader):
+    with Image.open(PHOTOS / "coffee.jpg") as cup:
+        assert read(reader, still(np.asarray(cup))) == OnScreen("")
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 900), (900, 3), (20, 40)])

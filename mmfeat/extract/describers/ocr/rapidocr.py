@@ -55,6 +55,11 @@ _MOST_NARROW = 8
 _WIDENED = 4
 
 
+# A cup from above is read as a large 8: no line of so few letters is so high, in shares of the picture.
+_FEW_LETTERS = 2
+_HIGH = 0.8
+
+
 class RapidOcrOptions(FrameOptions):
     """What is read of pictures and clips, and by which recognition model."""
 
@@ -102,7 +107,7 @@ class RapidOcr(Ocr):
     rapidocr's own pipeline, one picture at a time: PP-OCR's detector, its classifier of lines that stand on
     their heads, and its recogniser (arXiv 2009.09941). Unlike there no picture is enlarged for the detector,
     and pieces of a line are joined, lines are put in reading order, and a line that several frames show is
-    one.
+    one. A thing as large as the picture that is taken for a letter or two is none.
     """
 
     Options: ClassVar[type[RapidOcrOptions]] = RapidOcrOptions
@@ -180,7 +185,8 @@ class RapidOcr(Ocr):
             for text, corners, score in zip(found.txts, found.boxes, found.scores, strict=True)
         ]
         lines = in_reading_order([piece for piece in pieces if piece.text])
-        return [replace(line, box=_share(line.box, width, height)) for line in lines]
+        shares = [replace(line, box=_share(line.box, width, height)) for line in lines]
+        return [line for line in shares if not _is_a_thing(line)]
 
 
 # Which models ------------------------------------------------------------------------------------------
@@ -296,6 +302,10 @@ def _moved(corners: np.ndarray, left: int, top: int, width: int, height: int) ->
     xs = np.clip([x0 - left, x1 - left], 0, width)
     ys = np.clip([y0 - top, y1 - top], 0, height)
     return float(xs[0]), float(ys[0]), float(xs[1]), float(ys[1])
+
+
+def _is_a_thing(line: Line) -> bool:
+    return len(line.text) <= _FEW_LETTERS and line.box[3] - line.box[1] >= _HIGH
 
 
 def _share(box: Box, width: int, height: int) -> Box:
