@@ -270,6 +270,8 @@ def test_encoders_list_is_a_model_card_of_each(run):
         ("transformers_video", "encoder"), ("sentence_transformers", "encoder"),
         ("efficientnet_lite", "encoder"),
         ("transformers", "captioner"), ("imagenet_tags", "captioner"),
+        ("sentence_transformers", "encoder"), ("efficientnet_lite", "encoder"),
+        ("transformers", "captioner"), ("imagenet_tags", "captioner"), ("rapidocr", "ocr"),
         ("residual_kmeans", "quantizer"), ("rqvae", "quantizer"),
     } <= set(methods)  # fmt: skip
     assert all(card["licence"] and card["weights_from"] and card["reads"] for card in methods.values())

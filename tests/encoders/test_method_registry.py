@@ -199,6 +199,7 @@ def test_every_method_is_listed_with_an_example():
         ("captioner", "vllm"),
         ("transcriber", "openai"),
         ("transcriber", "whisper"),
+        ("ocr", "rapidocr"),
         ("quantizer", "residual_kmeans"),
         ("quantizer", "rqvae"),
     }
