@@ -96,6 +96,13 @@ def test_a_text_searches_sounds_by_the_text_tower(plain, unfused):
     assert plain.query("image") is None
 
 
+def test_texts_are_encoded_in_the_space_of_sounds(plain, unfused):
+    reader = hearing(encoder="clap", model=str(unfused), source="title")
+    texts = ["rain", "a dog barks in the rain"]
+    assert (reader.spec.modalities, reader.spec.dims) == (("text",), plain.spec.dims)
+    np.testing.assert_allclose(reader.encode_texts(texts), plain.query("text").encode(texts), atol=1e-6)
+
+
 def test_windows_are_part_of_the_spec(unfused, fused):
     spec = of_sound(encoder="clap", model=str(unfused))
     assert spec.inputs[0].prepare.model_dump(exclude={"kind"}) == {

@@ -21,16 +21,18 @@ from mmfeat.extract.options import (
     VectorOptions,
     WeightsOptions,
     need_model,
+    refuse_options,
     sound_input,
 )
 from mmfeat.extract.runtimes.choice import torch_runtime, use_torch_threads
 from mmfeat.extract.weights import find_weights, folder_digest, loadable_folder, loading, seeded
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.inputs import AudioPrepare
+from mmfeat.schemas.inputs import AudioPrepare, Input, TextPrepare
 from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
-_READS = ("audio",)
+_READS = ("audio", "text")
+_SOUND_OPTIONS = tuple(SoundOptions.model_fields)
 # A fused model sees a long sound whole and in three crops: it is given a minute of it.
 _FUSED_SECONDS = 60.0
 
@@ -40,7 +42,7 @@ class ClapOptions(WeightsOptions, SoundOptions, VectorOptions):
 
 
 class Clap(Encoder):
-    """The sound tower of a CLAP model; its text tower is what a text searches such a feature by.
+    """Sounds by a CLAP model's sound tower and texts by its text tower, in one space: a text searches sounds.
 
     ``model`` is a hub id or a folder of transformers' ``ClapModel``, such as ``laion/clap-htsat-unfused``
     or ``laion/larger_clap_general``. ``weights = "random:SEED"`` initialises it from its configuration.
@@ -60,7 +62,7 @@ class Clap(Encoder):
     """
 
     Options: ClassVar[type[ClapOptions]] = ClapOptions
-    reads: ClassVar[tuple[Reads, ...]] = (Reads(_READS),)
+    reads: ClassVar[tuple[Reads, ...]] = (Reads(("audio",)), Reads(("text",)))
     batch_size: ClassVar[int] = 16
     example: ClassVar[ModelCard] = ModelCard(
         method="clap",
@@ -81,7 +83,7 @@ class Clap(Encoder):
         outline = remembered(facts, lambda: _outline(ask, shown, found.folder))
         return vector_spec(
             ask,
-            sound_input(ask, ask.only, _usual(ask, outline)),
+            _input(ask, outline),
             model=shown,
             weights=found.weights,
             normalize=True,
@@ -149,10 +151,7 @@ class Clap(Encoder):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(loadable_folder(self.spec))
-        text = self._model.config.text_config
-        # RoBERTa's positions begin behind the padding's.
-        room = text.max_position_embeddings - text.pad_token_id - 1
-        tokenizer.model_max_length = min(tokenizer.model_max_length, room)
+        tokenizer.model_max_length = min(tokenizer.model_max_length, _most_tokens(self._model.config))
         return tokenizer
 
 
@@ -189,7 +188,21 @@ def _outline(ask: Ask[ClapOptions], model: str, folder: Path) -> dict[str, Any]:
         "rate": extractor.sampling_rate,
         "seconds": extractor.max_length_s,
         "fused": fused,
+        "tokens": _most_tokens(config),
     }
+
+
+def _most_tokens(config: Any) -> int:
+    """Tokens of the longest text: RoBERTa's positions begin behind the padding's."""
+    text = config.text_config
+    return int(text.max_position_embeddings - text.pad_token_id - 1)
+
+
+def _input(ask: Ask[ClapOptions], outline: dict[str, Any]) -> Input:
+    if ask.only.modality == "audio":
+        return sound_input(ask, ask.only, _usual(ask, outline))
+    refuse_options(ask, _SOUND_OPTIONS, "sounds")
+    return ask.only.prepared(TextPrepare(max_tokens=outline["tokens"]))
 
 
 def _usual(ask: Ask[ClapOptions], outline: dict[str, Any]) -> AudioPrepare:
