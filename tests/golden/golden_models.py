@@ -23,6 +23,7 @@ FOLDERS = {"{models}": HERE.parent / "models", "{prompts}": HERE / "prompts"}
 
 _IMAGENET = {"image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225]}
 _HALF = {"image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}
+_HEARS = {"sampling_rate": 16_000, "chunk_length": 30, "n_samples": 480_000, "hop_length": 160}
 _RESCALE = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True}
 
 
@@ -79,6 +80,62 @@ def _sentences(config: dict[str, Any], mode: str, max_tokens: int, **prompts: An
     }
 
 
+def _whisper() -> dict[str, Any]:
+    """Of large-v3-turbo."""
+    shape = {"d_model": 1280, "encoder_layers": 32, "decoder_layers": 4, "num_mel_bins": 128}
+    heads = {"encoder_attention_heads": 20, "decoder_attention_heads": 20, "vocab_size": 51866}
+    return {
+        "config.json": {"model_type": "whisper", **shape, **heads},
+        "generation_config.json": {"is_multilingual": True, "lang_to_id": {"<|en|>": 50259, "<|de|>": 50261}},
+        "preprocessor_config.json": {
+            "feature_extractor_type": "WhisperFeatureExtractor",
+            "feature_size": 128,
+            **_HEARS,
+        },
+    }
+
+
+def _qwen2_audio() -> dict[str, Any]:
+    return {
+        "config.json": {"model_type": "qwen2_audio"},
+        "preprocessor_config.json": {
+            "feature_extractor_type": "WhisperFeatureExtractor",
+            "processor_class": "Qwen2AudioProcessor",
+            "feature_size": 128,
+            **_HEARS,
+        },
+    }
+
+
+def _clap() -> dict[str, Any]:
+    """Of larger_clap_general."""
+    audio = {"enable_fusion": False, "num_mel_bins": 64, "spec_size": 256}
+    return {
+        "config.json": {"model_type": "clap", "projection_dim": 512, "audio_config": audio},
+        "preprocessor_config.json": {
+            "feature_extractor_type": "ClapFeatureExtractor",
+            "sampling_rate": 48_000,
+            "max_length_s": 10,
+            "truncation": "rand_trunc",
+            "padding": "repeatpad",
+        },
+    }
+
+
+def _videomae() -> dict[str, Any]:
+    size = {"size": {"shortest_edge": 224}, "crop_size": {"height": 224, "width": 224}, "resample": 2}
+    return {
+        "config.json": {"model_type": "videomae", "num_frames": 16, "tubelet_size": 2, "image_size": 224},
+        "preprocessor_config.json": {
+            "image_processor_type": "VideoMAEImageProcessor",
+            "do_center_crop": True,
+            **_RESCALE,
+            **_IMAGENET,
+            **size,
+        },
+    }
+
+
 def _open_clip() -> dict[str, Any]:
     vision = {"image_size": [224, 224], "layers": 12, "width": 768, "patch_size": 16}
     preprocess = {
@@ -112,6 +169,10 @@ MODELS: dict[str, dict[str, Any]] = {
     ),
     "HuggingFaceTB/SmolVLM-256M-Instruct": {"config.json": {"model_type": "idefics3"}},
     "Qwen/Qwen2.5-VL-7B-Instruct": {"config.json": {"model_type": "qwen2_5_vl"}},
+    "Qwen/Qwen2-Audio-7B-Instruct": _qwen2_audio(),
+    "openai/whisper-large-v3-turbo": _whisper(),
+    "laion/larger_clap_general": _clap(),
+    "MCG-NJU/videomae-base": _videomae(),
 }
 
 

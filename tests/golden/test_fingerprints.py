@@ -2,8 +2,9 @@
 
 ``fingerprints.json`` holds features as people wrote them for store format 1 (presets, the examples in docs,
 every method with its options) and, of each, the fingerprint and the JSON that a store keeps.
-``write_fingerprints.py`` wrote it. What a store keeps is read here as any store is, by opening one: a folder
-with the two tables of format 1 that hold it (``mmfeat/store/versions.py`` reads them).
+``fingerprints-2.json``, which ``write_fingerprints.py`` writes, holds what that format could not express.
+What a store keeps is read here as any store is, by opening one: a folder with the two tables of format 1 that
+hold it (``mmfeat/store/versions.py`` reads them).
 """
 
 from __future__ import annotations
@@ -23,12 +24,19 @@ from golden_models import golden_hub, placed
 import mmfeat
 from mmfeat import api, presets
 from mmfeat.extract.registry import resolve_all
-from mmfeat.schemas.spec import canonical_json
+from mmfeat.schemas.spec import FeatureSpec, canonical_json
 
-GROUPS: dict[str, Any] = json.loads((Path(__file__).parent / "fingerprints.json").read_text(encoding="utf-8"))
+HERE = Path(__file__).parent
+GROUPS: dict[str, Any] = json.loads((HERE / "fingerprints.json").read_text(encoding="utf-8"))
+LATER: dict[str, Any] = json.loads((HERE / "fingerprints-2.json").read_text(encoding="utf-8"))
 SPECS = [(name, spec) for group in GROUPS.values() for name, spec in group["specs"].items()]
 PRESETS = {
-    group.removeprefix("preset "): found for group, found in GROUPS.items() if group.startswith("preset ")
+    group.removeprefix("preset "): (
+        GROUPS.get(group, {}).get("specs", {}),
+        LATER.get(group, {}).get("specs", {}),
+    )
+    for group in {**GROUPS, **LATER}
+    if group.startswith("preset ")
 }
 
 
@@ -73,6 +81,12 @@ def check(resolved: list[Any], frozen: dict[str, dict[str, str]]) -> None:
         assert by_name[name].fingerprint == spec["fingerprint"], name
 
 
+def check_later(resolved: list[Any], frozen: dict[str, dict[str, str]]) -> None:
+    """The same of features whose stored form has more than decides values."""
+    found = {spec.name: spec.fingerprint for spec in resolved}
+    assert {name: found[name] for name in frozen} == {n: spec["fingerprint"] for n, spec in frozen.items()}
+
+
 def test_a_fingerprint_is_the_digest_of_the_canonical_json():
     """In words of this test alone: sorted keys, no spaces, UTF-8."""
     for name, spec in SPECS:
@@ -85,9 +99,17 @@ def test_features_resolve_to_the_fingerprints_that_they_had(group):
     check(resolve_all(placed(GROUPS[group]["features"])), GROUPS[group]["specs"])
 
 
+@pytest.mark.parametrize("group", [name for name, group in LATER.items() if group["features"]])
+def test_later_features_resolve_to_the_fingerprints_that_they_had(group):
+    check_later(resolve_all(placed(LATER[group]["features"])), LATER[group]["specs"])
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_has_the_features_that_it_had(preset):
-    check(resolve_all(presets.load(preset)), PRESETS[preset]["specs"])
+    resolved = resolve_all(presets.load(preset))
+    first, later = PRESETS[preset]
+    check(resolved, first)
+    check_later(resolved, later)
 
 
 def test_every_preset_is_frozen():
@@ -112,6 +134,12 @@ def test_specs_of_a_store_are_read_to_the_same_fingerprints(store):
         spec = store.spec(f"{name}@{frozen['fingerprint']}")
         assert (spec.name, spec.fingerprint) == (name, frozen["fingerprint"])
         assert canonical_json(spec.identity()) == canonical_json(identity(frozen["stored"]))
+
+
+@pytest.mark.parametrize("group", LATER)
+def test_what_a_store_keeps_of_later_features_is_read_to_the_same_fingerprints(group):
+    for frozen in LATER[group]["specs"].values():
+        assert FeatureSpec.model_validate_json(frozen["stored"]).fingerprint == frozen["fingerprint"]
 
 
 def test_a_stored_spec_keeps_where_its_weights_lie(store):
