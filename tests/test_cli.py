@@ -268,10 +268,9 @@ def test_encoders_list_is_a_model_card_of_each(run):
     assert {
         ("open_clip", "encoder"), ("transformers", "encoder"), ("timm", "encoder"),
         ("transformers_video", "encoder"), ("sentence_transformers", "encoder"),
-        ("efficientnet_lite", "encoder"),
-        ("transformers", "captioner"), ("imagenet_tags", "captioner"),
-        ("sentence_transformers", "encoder"), ("efficientnet_lite", "encoder"),
+        ("efficientnet_lite", "encoder"), ("clap", "encoder"), ("yamnet", "encoder"),
         ("transformers", "captioner"), ("imagenet_tags", "captioner"), ("rapidocr", "ocr"),
+        ("whisper", "transcriber"),
         ("residual_kmeans", "quantizer"), ("rqvae", "quantizer"),
     } <= set(methods)  # fmt: skip
     assert all(card["licence"] and card["weights_from"] and card["reads"] for card in methods.values())

@@ -33,7 +33,6 @@ ReplaceOption = Annotated[
 AcceptOption = Annotated[
     bool, typer.Option("--accept-loss", help="Go on although the store loses more than [run] max_lost of it.")
 ]
-_DEMO_NEIGHBOURS = 5
 
 
 class Executor(StrEnum):
@@ -190,27 +189,6 @@ def run(
     _run(job, json, refit=refit or (), executor=executor and executor.value, **options)
 
 
-def demo(
-    out: Annotated[Path, typer.Option(help="Where the demo's store goes.")] = Path("demo"),
-    json: console.Json = False,
-) -> None:
-    """Extract the sample that ships with mmfeat, offline, and show what was made."""
-    from mmfeat.pipelines.progress import Silent, for_stream
-
-    uri = str(out / "features")
-    reporter = Silent() if json else for_stream()
-    if not json:
-        console.say(
-            "Extracting the sample dataset with the preset 'offline' (weights from packages, no network)."
-        )
-    report = api.extract("sample", store=uri, preset="offline", reporter=reporter)
-    if json:
-        console.print_json(report.to_dict())
-        return
-    _print_report(report)
-    _print_demo(uri)
-
-
 def _tables(config: Path, dataset: str | None, store: str | None) -> dict[str, dict[str, Any]]:
     """What a job's file says beside its features; says what of it counts, and what does not."""
     from mmfeat.schemas.job import settings_of
@@ -240,7 +218,7 @@ def _run(job: JobConfig | Path, json: bool, **options: Any) -> None:
         report = api.run(job, _reporter(json), **options)
     except GateFailed as error:
         if error.report is not None and not json:
-            _print_report(error.report)
+            print_report(error.report)
         raise
     except KeyboardInterrupt as stopped:
         if json:
@@ -249,7 +227,7 @@ def _run(job: JobConfig | Path, json: bool, **options: Any) -> None:
     if json:
         console.print_json(report.to_dict())
     else:
-        _print_report(report)
+        print_report(report)
 
 
 def _reporter(json: bool) -> Reporter:
@@ -258,7 +236,8 @@ def _reporter(json: bool) -> Reporter:
     return Silent() if json else for_stream()
 
 
-def _print_report(report: RunReport) -> None:
+def print_report(report: RunReport) -> None:
+    """What a run made, for people."""
     # The most useful number of a vector is its length; of a text, what kind of text it is.
     rows = [
         (
@@ -292,29 +271,6 @@ def _print_report(report: RunReport) -> None:
         f"{report.items:,} items of {report.dataset!r} in {report.seconds:.1f} s: "
         f"{report.computed:,} contents computed, {report.copied:,} rows copied from equal content."
     )
-
-
-def _print_demo(uri: str) -> None:
-    store = api.open(uri)
-    items = store.items
-    titles = dict(zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True))
-    found = store.lookup(features=["cover_tags"])
-    column = found["cover_tags"]
-    console.heading("Three descriptions (ImageNet tags: this preset has no multimodal LLM)")
-    described = [(i, titles[i] or "", t) for i, t in zip(found.ids, column.texts, strict=True) if t]
-    console.table(("item", "title", "description"), described[:: max(1, len(described) // 3)][:3])
-    query = described[0][0]
-    console.heading(f"Nearest covers to item {query} ({titles[query]})")
-    hits = store.search("cover_cnn", item=query, k=_DEMO_NEIGHBOURS)
-    console.table(
-        ("item", "title", "cosine"), [(h.item_id, titles[h.item_id] or "", f"{h.score:.3f}") for h in hits]
-    )
-    console.heading("Next")
-    console.say(f"The store is in {uri}. Run the demo again: nothing is computed twice.")
-    console.say(f"  mmfeat status --store {uri}")
-    console.say(f"  mmfeat search --store {uri} --feature title_text --text 'a cup of coffee'")
-    console.say(f"  mmfeat lookup {query} --store {uri} --features title_text")
-    console.say("  mmfeat extract --dataset folder --root YOUR_MEDIA --store my_features")
 
 
 def parse_options(pairs: list[str]) -> dict[str, Any]:
