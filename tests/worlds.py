@@ -7,7 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sound_samples
 import synthetic
+import synthetic_stories
+import synthetic_tones
+from media_samples import film
 from PIL import Image
 
 MODELS = Path(__file__).parent / "models"
@@ -16,6 +20,8 @@ CLIP = {"source": "cover", "encoder": "open_clip", "model": str(MODELS / "tiny-c
 DINO = {"source": "cover", "encoder": "transformers", "model": str(MODELS / "tiny-dino")}
 CAPTION = {"source": "cover", "captioner": "transformers", "model": str(MODELS / "tiny-vlm")}
 CAPTION_CLIP = {"source": "caption", "encoder": "open_clip", "model": str(MODELS / "tiny-clip")}
+HEARD = {"source": "audio", "encoder": "clap", "model": str(MODELS / "tiny-clap")}
+WATCHED = {"source": "video", "encoder": "transformers_video", "model": str(MODELS / "tiny-video")}
 
 FEATURES = {"clip": CLIP, "dino": DINO, "caption": CAPTION, "caption_clip": CAPTION_CLIP}
 N_ITEMS = 56
@@ -34,6 +40,22 @@ def cover_folder(folder: Path, scenes: Sequence[synthetic.Scene], names: Sequenc
     for number, scene in enumerate(scenes):
         write_cover(folder, names[number] if names else f"item-{number:03d}", scene)
     return folder
+
+
+def write_tone(folder: Path, item_id: str, tone: synthetic_tones.Tone, rate: int = 16_000) -> Path:
+    """The tone as ``audio/{item_id}.wav``."""
+    path = folder / "audio" / f"{item_id}.wav"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(sound_samples.sound(synthetic_tones.samples(tone, rate), rate))
+    return path
+
+
+def write_story(folder: Path, item_id: str, story: synthetic_stories.Story) -> Path:
+    """The story as ``videos/{item_id}.mp4``, 10 frames a second."""
+    path = folder / "videos" / f"{item_id}.mp4"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(film(list(synthetic_stories.render(story))))
+    return path
 
 
 def job(

@@ -1,7 +1,9 @@
 """Train the tiny models of this folder, or those that are named: ``python tests/models/train.py [clip] ...``.
 
 CPU, seeded, minutes each. The folders it writes have the layout of the same architecture's folder on
-the Hugging Face hub. They know one thing: the colour and shape in ``tests/synthetic.py``'s pictures.
+the Hugging Face hub. They know one thing each of the synthetic world: the colour and shape in the pictures
+of ``tests/synthetic.py``, the names of the tones of ``tests/synthetic_tones.py``, or what happens in the
+stories of ``tests/synthetic_stories.py``.
 """
 
 from __future__ import annotations
@@ -16,8 +18,10 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from training.clap import train_clap  # noqa: E402
 from training.clip import train_clip  # noqa: E402
 from training.dino import train_dino  # noqa: E402
+from training.video import train_video  # noqa: E402
 from training.vlm import train_vlm  # noqa: E402
 
 # Each with its number of steps.
@@ -25,6 +29,8 @@ TRAINERS = {
     "clip": (train_clip, 1500),
     "dino": (train_dino, 4500),
     "vlm": (train_vlm, 1200),
+    "clap": (train_clap, 800),
+    "video": (train_video, 800),
 }
 
 

@@ -83,3 +83,9 @@ def contrast(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
 def log(name: str, step: int, started: float, loss: torch.Tensor) -> None:
     if step % 100 == 0:
         print(f"{name} step {step} loss {loss.item():.3f} {time.monotonic() - started:.0f}s", flush=True)
+
+
+def save_folder(model: nn.Module, out: Path) -> None:
+    """A model of transformers, its weights as float16 and its configuration saying float32 to compute in."""
+    half = {n: t.to(torch.float16) if t.is_floating_point() else t for n, t in model.state_dict().items()}
+    model.save_pretrained(out, state_dict=half)
