@@ -22,6 +22,7 @@ CAPTION = {"source": "cover", "captioner": "transformers", "model": str(MODELS /
 CAPTION_CLIP = {"source": "caption", "encoder": "open_clip", "model": str(MODELS / "tiny-clip")}
 HEARD = {"source": "audio", "encoder": "clap", "model": str(MODELS / "tiny-clap")}
 WATCHED = {"source": "video", "encoder": "transformers_video", "model": str(MODELS / "tiny-video")}
+CAPTION_SOUND = {**CAPTION, "source": "audio", "model": str(MODELS / "tiny-audio-lm")}
 
 FEATURES = {"clip": CLIP, "dino": DINO, "caption": CAPTION, "caption_clip": CAPTION_CLIP}
 N_ITEMS = 56

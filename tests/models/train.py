@@ -18,6 +18,7 @@ import torch
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent))
 
+from training.audio_lm import train_audio_lm  # noqa: E402
 from training.clap import train_clap  # noqa: E402
 from training.clip import train_clip  # noqa: E402
 from training.dino import train_dino  # noqa: E402
@@ -31,6 +32,7 @@ TRAINERS = {
     "vlm": (train_vlm, 1200),
     "clap": (train_clap, 800),
     "video": (train_video, 800),
+    "audio-lm": (train_audio_lm, 500),
 }
 
 

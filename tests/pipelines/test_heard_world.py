@@ -62,3 +62,9 @@ def test_the_nearest_tone_has_the_same_name(store):
     np.fill_diagonal(alike, -2)
     nearest = [ids[n] for n in alike.argmax(axis=1)]
     assert np.mean(np.array(named(nearest)) == named(ids)) >= 0.95
+
+
+def test_an_audio_language_model_names_the_tones(folder):
+    store = run(folder, "caption", **worlds.CAPTION_SOUND, max_new_tokens=24)
+    ids = list(TONES)
+    assert np.mean(np.array(store.lookup(ids, ["caption"])["caption"].texts) == named(ids)) >= 0.95
