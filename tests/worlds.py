@@ -23,6 +23,7 @@ CAPTION_CLIP = {"source": "caption", "encoder": "open_clip", "model": str(MODELS
 HEARD = {"source": "audio", "encoder": "clap", "model": str(MODELS / "tiny-clap")}
 WATCHED = {"source": "video", "encoder": "transformers_video", "model": str(MODELS / "tiny-video")}
 CAPTION_SOUND = {**CAPTION, "source": "audio", "model": str(MODELS / "tiny-audio-lm")}
+CAPTION_STORY = {**CAPTION, "source": "video", "as": "video", "model": str(MODELS / "tiny-video-lm")}
 
 FEATURES = {"clip": CLIP, "dino": DINO, "caption": CAPTION, "caption_clip": CAPTION_CLIP}
 N_ITEMS = 56

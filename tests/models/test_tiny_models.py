@@ -10,7 +10,7 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 FOLDERS = ("tiny-clip", "tiny-dino", "tiny-vlm")
-SMALL_FOLDERS = ("tiny-clap", "tiny-video", "tiny-audio-lm")
+SMALL_FOLDERS = ("tiny-clap", "tiny-video", "tiny-audio-lm", "tiny-video-lm")
 
 
 @pytest.mark.parametrize(

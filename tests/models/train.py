@@ -23,6 +23,7 @@ from training.clap import train_clap  # noqa: E402
 from training.clip import train_clip  # noqa: E402
 from training.dino import train_dino  # noqa: E402
 from training.video import train_video  # noqa: E402
+from training.video_lm import train_video_lm  # noqa: E402
 from training.vlm import train_vlm  # noqa: E402
 
 # Each with its number of steps.
@@ -33,6 +34,7 @@ TRAINERS = {
     "clap": (train_clap, 800),
     "video": (train_video, 800),
     "audio-lm": (train_audio_lm, 500),
+    "video-lm": (train_video_lm, 550),
 }
 
 

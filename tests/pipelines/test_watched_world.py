@@ -74,3 +74,9 @@ def test_the_mean_of_a_clips_frames_knows_what_is_seen_and_not_in_which_order(st
     either = [n in (s.event, s.backwards.event) for n, s in zip(nearest, ASKED.values(), strict=True)]
     assert np.mean(either) >= 0.8
     assert 0.4 <= order_told(store, "frames") <= 0.6
+
+
+def test_a_captioner_that_is_shown_video_says_what_happens(folder):
+    store = run(folder, "captions", {"caption": {**worlds.CAPTION_STORY, "max_new_tokens": 24}})
+    said = store.lookup(list(ASKED), ["caption"])["caption"].texts
+    assert np.mean([text == s.caption for text, s in zip(said, ASKED.values(), strict=True)]) >= 0.95
