@@ -131,6 +131,12 @@ def test_the_page_plays_the_sounds(tmp_path):
     html = render(report)
     assert html.count('<audio controls preload="none"') == 2
     assert f'src="data:audio/mpeg;base64,{recording.mp3}"' in html
+    assert "Captions of audio" in html
+
+
+def test_the_page_calls_texts_by_their_role(tmp_path):
+    made = written(tmp_path, RIGHT[:2], role="transcript")
+    assert "Transcripts of audio" in render(report_captions(made.store, ReportOptions()))
 
 
 def spoken(seconds):

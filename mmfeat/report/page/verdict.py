@@ -26,6 +26,10 @@ from mmfeat.report.page.wording import counted, decimals, moment, number, percen
 _UNCLEAR = Chip("no clear change")
 
 
+# What the texts of a kind are called; all others are captions.
+_NAMED = {"tags": "Tags", "transcript": "Transcripts", "ocr": "On-screen texts"}
+
+
 @dataclass(frozen=True)
 class Head:
     """The page's title and its answer; ``tone`` is ``good``, ``bad`` or nothing."""
@@ -49,7 +53,8 @@ def head(report: CaptionReport) -> Head:
     else:
         verdict = f"Failed: {len(short)} of {counted(len(report.gates), 'gate')}"
         sentence, tone = "; ".join(_fell_short(gate) for gate in short) + ".", "bad"
-    what = f"Captions of {subject.source} by {subject.model}, in {subject.store}"
+    named = _NAMED.get(subject.kind, "Captions")
+    what = f"{named} of {subject.source} by {subject.model}, in {subject.store}"
     about = f"{what}. Reported {moment(subject.reported)}."
     return Head(subject.version, about, verdict, sentence, tone)
 
