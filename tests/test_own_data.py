@@ -133,7 +133,8 @@ def settings_of(exporter: Exporter) -> list[dict[str, Any]]:
 
 def _feature(kind: str, media: tuple[str, ...]) -> str:
     if kind == "vector":
-        return "words" if "text" in media else "photo"
+        # The shop has no sounds, which a text may stand for and a picture may not.
+        return "words" if {"text", "audio"} & set(media) else "photo"
     return {"vectors": "layers", "codes": "codes", "text": "caption"}[kind]
 
 
