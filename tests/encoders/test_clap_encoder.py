@@ -120,7 +120,7 @@ def test_windows_are_part_of_the_spec(unfused, fused):
     ("options", "message", "hint"),
     [
         ({"window_seconds": 20}, "hears 10 s at a time, and window_seconds = 20", "max_windows"),
-        ({"source": "cover"}, "cannot read 'cover', which is a picture", "It reads: audio."),
+        ({"source": "cover"}, "cannot read 'cover', which is a picture", "It reads: audio, text."),
         ({"model": None}, "needs a model", "laion/clap-htsat-unfused"),
         ({"layer": 1}, "no option 'layer'", "max_windows"),
     ],
