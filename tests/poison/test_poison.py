@@ -127,6 +127,14 @@ def test_a_clip_whose_sound_is_damaged_keeps_its_frames(decode):
     ] * 2
 
 
+def test_a_clip_that_is_cut_short_says_so_of_its_frames_and_of_its_sound(decode):
+    """Neither is failed in the other's words."""
+    whole = talkie(Track(np.atleast_2d(tone(440, 1, 48_000)), 48_000, "aac"))
+    outcome = decode(whole[: len(whole) // 2], "audio", "video")
+    reasons = [one.reason.partition(":")[0] for one in outcome.values]
+    assert reasons == ["sound is cut short", "sound is cut short", "clip is cut short"]
+
+
 def test_a_clip_has_no_sound_where_it_has_no_track(decode):
     assert decode(media_samples.clip(10), "audio").values == (None, None)
 

@@ -95,7 +95,7 @@ class Decoded:
     Attributes:
         content_hash, stamp: of the file; None where it could not be read.
         values: per way that is wanted, in order; None where the file has no such thing, and an ItemError
-            where that alone failed (a clip whose sound is damaged). Empty where everything failed.
+            where that failed by itself (a clip whose sound is damaged). Empty where all failed alike.
         failure: why there are no values.
     """
 
@@ -140,14 +140,14 @@ def render(request: MediaRequest, data: bytes, limits: MediaLimits) -> tuple[Any
     """The values of everything that is wanted, in order, or what is wrong with those of one modality.
 
     Raises:
-        ItemError: of the stage ``decode``, where nothing could be decoded.
+        ItemError: of the stage ``decode``, where nothing could be decoded, all for one reason.
     """
     values: dict[Wanted, Any] = {}
     for name in dict.fromkeys(one.modality for one in request.wanted):
         alike = [one for one in dict.fromkeys(request.wanted) if one.modality == name]
         values.update(zip(alike, _decoded(name, alike, data, limits), strict=True))
     errors = [value for value in values.values() if isinstance(value, ItemError)]
-    if errors and len(errors) == len(values):
+    if len(errors) == len(values) and len({(error.stage, error.reason) for error in errors}) == 1:
         raise errors[0]
     return tuple(values[one] for one in request.wanted)
 
