@@ -169,6 +169,15 @@ def test_a_sound_that_is_too_short_for_one_step_says_so(folders):
         model.encode_sounds([blip])
 
 
+def test_a_last_window_that_is_too_short_is_left_out(folders):
+    """20.01 s in windows of 10 s are no failure."""
+    options = {"encoder": "transformers_audio", "model": str(folders["HuBERT"]), "windows": "all"}
+    model = hearing(**options, window_seconds=0.5)
+    samples = chord(1.01, RATE, 7)
+    found = model.encode_sounds(heard([samples, samples[:RATE]], model.spec))
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
 def test_half_precision_is_near_full_precision(folders):
     options = {"encoder": "transformers_audio", "model": str(folders["Whisper"])}
     full, half = hearing(**options), hearing(**options, dtype="bfloat16")

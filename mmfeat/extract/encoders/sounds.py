@@ -35,6 +35,7 @@ def mean_of_windows(
     encode: Callable[[list[np.ndarray]], np.ndarray],
     *,
     padded: bool,
+    least: int = 1,
 ) -> np.ndarray:
     """float32 ``[n, dims]`` of ``n`` sounds: of each, the mean of its windows' vectors, every window counting
     the same; divided by its length where the spec says so.
@@ -42,12 +43,14 @@ def mean_of_windows(
     Args:
         encode: some windows, each float32 ``[samples]``, to float32 ``[windows, dims]``.
         padded: whether ``encode`` takes windows of different lengths; else all that it gets have one length.
+        least: samples that a model needs. A shorter window, the last one of ``all``, is left out of a sound
+            that has others; ``encode`` gets it where it is the only one.
 
     Raises:
         MmfeatError: a sound has another sample rate than the spec.
     """
     check_rate(sounds, spec)
-    windows = [sound.parts for sound in sounds]
+    windows = [[part for part in sound.parts if len(part) >= least] or sound.parts[:1] for sound in sounds]
     flat = [window for of_sound in windows for window in of_sound]
     vectors = _in_batches(flat, encode, padded)
     starts = np.cumsum([0, *(len(of_sound) for of_sound in windows[:-1])])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +65,7 @@ class TransformersAudio(Encoder):
 
     Eight windows are spread over a sound unless the options say otherwise: of 10.24 s (AST), 30 s (Whisper)
     or 10 s. A vector is the mean of the windows' vectors, and keeps its length unless ``normalize = true``.
+    The last window of ``all`` counts if it has 25 ms, of which the models make their first step.
 
     Windows of several lengths are padded and masked where the model was trained with a mask that hides all
     of the padding. Others get windows of one length together, since padding would change their values:
@@ -124,7 +126,8 @@ class TransformersAudio(Encoder):
     def encode_sounds(self, sounds: Sequence[Sound]) -> np.ndarray:
         """See :meth:`Encoder.encode_sounds`."""
         padded = self._family.pads(self._extractor, self._model.config)
-        return mean_of_windows(sounds, self.spec, self._encoded, padded=padded)
+        least = math.ceil(_LEAST_SECONDS * sound_rate(self.spec))
+        return mean_of_windows(sounds, self.spec, self._encoded, padded=padded, least=least)
 
     def _encoded(self, windows: list[np.ndarray]) -> np.ndarray:
         import torch
