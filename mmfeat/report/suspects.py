@@ -62,6 +62,12 @@ _RULES = (
     _Rule("title_copy", "Copies the title", "Says what the title says, in its words."),
     _Rule("cut", "Cut at the token cap", "The model was not done."),
 )
+# What is said or shown is written down as it is.
+_NOT_LOOKED_FOR = {
+    "empty": "Not looked for: where nothing is said or shown there is not one word.",
+    "refusal": "Not looked for: what is said or shown may well begin so.",
+    "boilerplate": "Not looked for: what is said or shown may well begin so.",
+}
 KINDS = tuple(rule.kind for rule in _RULES)
 
 
@@ -116,7 +122,7 @@ def _suspects(rule: _Rule, captions: Captions, found: Found, unchecked: str) -> 
     return Suspects(
         kind=rule.kind,
         title=rule.title,
-        about=rule.about,
+        about=_NOT_LOOKED_FOR.get(rule.kind, rule.about) if captions.may_be_empty else rule.about,
         count=len(at_fault),
         share=len(at_fault) / len(captions.ok) if captions.ok else 0.0,
         examples=tuple(

@@ -167,6 +167,7 @@ def test_transcripts_are_reported_with_phantoms_and_loops_and_may_be_empty(tmp_p
     # What is said is no answer of a model, and nothing said is no fault.
     assert [found[kind].count for kind in ("refusal", "boilerplate", "empty", "cut")] == [0, 0, 0, 0]
     assert not any(found[kind].unchecked for kind in ("empty", "cut", "phantom"))
+    assert all(found[kind].about.startswith("Not looked for") for kind in ("refusal", "boilerplate", "empty"))
 
 
 @pytest.mark.parametrize("role", ["transcript", "ocr", "tags"])
