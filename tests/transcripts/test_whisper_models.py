@@ -174,6 +174,11 @@ def test_a_limit_that_few_sounds_reach_is_not_reckoned_with():
     assert AUDIO.cost(read.prepare) == AUDIO.cost(whole)
 
 
+def test_a_limit_of_hours_is_reckoned_with_or_a_block_of_such_sounds_would_fill_the_memory():
+    hours = AudioPrepare(sample_rate=RATE, seconds=7200)
+    assert AUDIO.cost(hours).bytes == 4 * RATE * 7200 // 15
+
+
 def test_what_decides_a_transcript_is_in_the_spec():
     plain = transcript_spec(weights="package")
     others = [

@@ -13,6 +13,9 @@ from mmfeat.schemas.sound import Sound
 
 # What is reckoned with where a preparation takes all of a sound, or all up to a limit that is longer.
 _USUAL_SECONDS = 60.0
+# No less than this share of a limit is reckoned with: where all sounds of a block are as long as that, they
+# take so many times the memory that was reckoned, and no more.
+_LEAST_SHARE = 1 / 15
 _SOUND_COVERS = 4
 
 
@@ -52,7 +55,7 @@ class AudioModality(MediaModality):
             return Cost(covers=_SOUND_COVERS)
         seconds = (prepare.seconds or _USUAL_SECONDS) * prepare.count
         if prepare.windows == "first":
-            seconds = min(seconds, _USUAL_SECONDS)
+            seconds = max(min(seconds, _USUAL_SECONDS), _LEAST_SHARE * seconds)
         sample = np.dtype(np.float32).itemsize
         return Cost(int(sample * prepare.sample_rate * seconds), prepare.count, _SOUND_COVERS)
 
