@@ -194,6 +194,11 @@ def sound_input(ask: Ask[Any], read: AskedInput, usual: AudioPrepare) -> Input:
     """
     options = ask.options
     windows = options.windows or usual.windows
+    if windows == "first" and options.max_windows is not None:
+        raise ask.error(
+            '\'max_windows\' goes with windows = "uniform" and "all"; "first" is one window',
+            "Leave max_windows out, or say how the windows lie.",
+        )
     count = options.max_windows or (usual.count if windows == usual.windows else None)
     if windows != "first" and count is None:
         count = DEFAULT_WINDOWS

@@ -189,6 +189,7 @@ def test_half_precision_is_near_full_precision(folders):
     ("name", "options", "message", "hint"),
     [
         ("Whisper", {"window_seconds": 3}, "hears 2 s at a time, and window_seconds = 3", "max_windows"),
+        ("HuBERT", {"windows": "first", "max_windows": 3}, "'max_windows' goes with", "Leave max_windows"),
         ("Whisper", {"layer": 3}, "no layer 3", "0 to 2"),
         ("Whisper", {"pooling": "cls"}, "no pooling 'cls'", "It has: mean."),
         ("AST", {"pooling": "mean"}, "no pooling 'mean'", "It has: cls."),
