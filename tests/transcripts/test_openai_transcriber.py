@@ -112,6 +112,13 @@ def test_an_answer_without_times_is_no_transcript(transcriber, speech, answer):
     assert "no transcription with segments" in found.reason
 
 
+def test_a_server_that_gives_nobody_times_stops_the_run_and_is_told_what_is_wanted(transcriber, speech):
+    speech.tricks = lambda number: lambda handler: handler.reply(200, {"text": "no times"})
+    found = transcriber().run([(as_sound(spoken("team"), pause(n)),) for n in (1, 2, 3, 4)])
+    assert all(isinstance(one, NotAsked) for one in found)
+    assert "verbose_json" in found[0].why.hint
+
+
 def test_segments_whose_blanks_a_server_took_off_get_them_back(transcriber, speech):
     parts = [{"start": 0, "end": 1, "text": "So we go."}, {"start": 1, "end": 2, "text": "Home."}]
     speech.tricks = lambda number: answers(text="So we go. Home.", segments=parts)

@@ -209,7 +209,8 @@ def refused_alike(refusal: ItemError, times: int, url: str) -> ServerRefused:
     return ServerRefused(
         f"the server at {url} took none of the first {times} requests, all for one reason: {refusal.reason}",
         hint="Check the feature's settings against what this server takes: model, number of pictures "
-        "(frames), temperature, extra_body. No item was booked as failed.",
+        "(frames), temperature, extra_body; of transcripts, whether it knows verbose_json. No item was "
+        "booked as failed.",
     )
 
 
