@@ -82,7 +82,8 @@ def measure_usefulness(
         else retrieval_of(scores.ranks, "captions by the text tower", "pictures by the image tower")
     )
     if known is None or len(known.at) < 2:
-        absent = Absent(absent=_stale_feature(store, captions) or _NO_TEXT_FEATURE)
+        few = "" if known is None else f"Fewer than two texts have a vector of {known.feature.version}."
+        absent = Absent(absent=few or _stale_feature(store, captions) or _NO_TEXT_FEATURE)
         return Usefulness(
             clip_retrieval=clip, text_retrieval=absent, neighbours=absent, near_duplicates=absent
         )

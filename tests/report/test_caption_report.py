@@ -100,6 +100,16 @@ def test_a_feature_that_reads_the_captions_of_another_version_is_stale_and_says_
     assert of_old.usefulness.near_duplicates.items == 3
 
 
+def test_a_feature_of_one_text_is_not_taken_for_none(tmp_path):
+    """Of three transcripts two may be empty, and have no vector."""
+    store = reporting.write(tmp_path / "store", reporting.Planted(list(TEXTS), TEXTS))
+    upstream = store.resolve("caption").fingerprint
+    reading = random_spec("caption_text", 4, upstream=upstream)
+    reporting.add_vectors(store, reading, list(TEXTS)[:1], np.eye(1, 4))
+    found = report_captions(store, ReportOptions()).usefulness.text_retrieval
+    assert found == Absent(absent=f"Fewer than two texts have a vector of {reading.version}.")
+
+
 def test_captions_that_read_the_texts_of_another_version_are_stale_and_say_so(tmp_path):
     store = words_store(tmp_path)
     tags = [reporting.caption_spec(prompt_version=n).model_copy(update={"name": "tags"}) for n in (1, 2)]
