@@ -4,6 +4,7 @@ words that nobody said."""
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 
@@ -14,6 +15,8 @@ _LONGEST_PHRASE = 20
 # Of a text without end the beginning says enough.
 _JUDGED_CHARACTERS = 20_000
 _SHOWN_CHARACTERS = 60
+# Bytes of a transcript to what zlib makes of them: above this Whisper takes it for a loop.
+_MOST_SHRUNK = 2.4
 
 _CANNOT = (
     r"(?:(?:can ?not|can'?t|could not|couldn'?t|won'?t|will not) (?:\w+ ){0,2}?"
@@ -80,8 +83,7 @@ def marks_of_speech(text: str, speech_seconds: float | None) -> dict[str, str]:
     Args:
         speech_seconds: in which somebody speaks, by a detector of voices; None where none listened.
     """
-    words = words_in(text[:_JUDGED_CHARACTERS])
-    found = {"phantom": phantom_in(text, speech_seconds), "loop": loop_in(words, Rules())}
+    found = {"phantom": phantom_in(text, speech_seconds), "loop": loop_in_speech(text)}
     return {kind: shown for kind, shown in found.items() if shown}
 
 
@@ -98,6 +100,16 @@ def phantom_in(text: str, speech_seconds: float | None) -> str:
     sentences = {words_in(sentence) for sentence in sentences_of(text[:_JUDGED_CHARACTERS])}
     is_known = words in _phantoms() or sentences <= _phantoms()
     return f"nothing but \u201c{' '.join(text.split())[:_SHOWN_CHARACTERS]}\u201d" if is_known else ""
+
+
+def loop_in_speech(text: str) -> str:
+    """How far zlib shrinks a transcript that says the same again and again; empty where it does not.
+
+    People say things twice, and choruses do: the limit is Whisper's own (openai/whisper, transcribe.py).
+    """
+    data = text[:_JUDGED_CHARACTERS].strip().encode()
+    ratio = len(data) / len(zlib.compress(data)) if data else 0.0
+    return f"it repeats itself: zlib makes it {ratio:.1f} times shorter" if ratio > _MOST_SHRUNK else ""
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mmfeat.report.captions import Captions
 from mmfeat.report.language import LanguageCheck
-from mmfeat.report.marks import REFUSAL, loop_in, phantom_in
+from mmfeat.report.marks import REFUSAL, loop_in, loop_in_speech, phantom_in
 from mmfeat.report.model import Example, Suspects
 from mmfeat.report.repeats import near_texts, same_texts
 from mmfeat.report.rules import Rules
@@ -92,7 +92,7 @@ def find_suspects(
         "refusal": refusals,
         "boilerplate": {} if written_down else _matching(captions, _BOILERPLATE),
         "language": _other_language(captions, telling, language),
-        "loop": _each(words, lambda text: loop_in(text, rules)),
+        "loop": _loops(captions, words, rules),
         "phantom": _phantoms(captions),
         "leak": _leaks(captions, words),
         "duplicate": {at: _also(captions, others) for at, others in same.items()},
@@ -141,6 +141,14 @@ def _matching(captions: Captions, pattern: re.Pattern[str]) -> dict[int, str]:
 
 def _each(words: Mapping[int, tuple[str, ...]], rule: Callable[[tuple[str, ...]], str]) -> dict[int, str]:
     return {at: detail for at, text in words.items() if (detail := rule(text))}
+
+
+def _loops(captions: Captions, words: Mapping[int, tuple[str, ...]], rules: Rules) -> dict[int, str]:
+    """Of transcripts by the rule under which they are marked when they are stored."""
+    if captions.spec.role != "transcript":
+        return _each(words, lambda text: loop_in(text, rules))
+    of_each = ((at, loop_in_speech(captions.texts[at])) for at in captions.ok)
+    return {at: shown for at, shown in of_each if shown}
 
 
 def _phantoms(captions: Captions) -> dict[int, str]:

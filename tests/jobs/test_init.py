@@ -21,13 +21,13 @@ def test_the_written_job_fits_the_dataset_and_runs(run, tmp_path):
     assert "2 with a title" in out
     job = load_job(tmp_path / "job.toml")
     # The preset's pictures and clips are left out: this dataset has none.
-    assert list(job.features) == ["title_text"]
+    assert list(job.features) == ["title_text", "item_text"]
     assert job.store.uri == str(tmp_path / "features")
     assert "# 2 of 3 items have a title." in (tmp_path / "job.toml").read_text()
     code, out, err = run("run", "job.toml", "--json")
     assert code == 0, err
     report = json.loads(out.splitlines()[-1])
-    assert [(f["ok"], f["missing"]) for f in report["features"]] == [(2, 1)]
+    assert [(f["ok"], f["missing"]) for f in report["features"]] == [(2, 1), (2, 1)]
     assert report["promoted"] == [f["version"] for f in report["features"]]
     assert mmfeat.open(tmp_path / "features").lookup(["a"])["title_text"].matrix.shape == (1, 384)
 

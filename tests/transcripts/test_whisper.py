@@ -96,4 +96,5 @@ def test_a_known_phrase_alone_is_marked_and_within_speech_is_not():
 def test_words_where_nobody_speaks_and_loops_are_marked():
     assert set(marks_of_speech("A red cup on a table.", 0.0)) == {"phantom"}
     assert set(marks_of_speech("so we go and " * 9, 30.0)) == {"loop"}
+    assert marks_of_speech("The weather is fine today, and we will cook some rice. " * 2, 30.0) == {}
     assert marks_of_speech("", 0.0) == {}
