@@ -58,7 +58,7 @@ def test_silence_has_an_empty_transcript_and_a_clip_without_sound_none(folder, t
     assert {"game", "last", "minute"} <= set(words(text))
     assert facts["segments"][0]["start"] < 1 and facts["language"] == "en"
     assert found["silent"][1] == ""
-    assert found["silent"][2]["speech_share"] == 0.0 and "marks" not in found["silent"][2]
+    assert (found["silent"][2]["speech_share"], found["silent"][2]["marks"]) == (0.0, ["silence"])
 
 
 def test_a_phantom_that_a_server_makes_up_is_stored_and_marked(folder, tmp_path, speech):
@@ -71,4 +71,4 @@ def test_a_phantom_that_a_server_makes_up_is_stored_and_marked(folder, tmp_path,
     assert (status, text, facts["marks"]) == ("ok", "Thank you for watching!", ["phantom"])
     assert len(speech.forms) == 1
     (of_said,) = report.features
-    assert of_said.marks == {"phantom": 1}
+    assert of_said.marks == {"phantom": 1, "silence": 1}
