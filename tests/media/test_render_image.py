@@ -76,8 +76,8 @@ def assert_same(found: np.ndarray, wanted: np.ndarray, interpolation: str = "bic
     difference = np.abs(found.astype(int) - wanted)
     if interpolation in ("bicubic", "bilinear"):  # torch's kernel has 16-bit weights
         assert difference.max() <= 2
-        # Of a picture of a few values, one that is rounded the other way is a large share.
-        assert difference.sum() <= max(3, 0.05 * difference.size)
+        # At a ratio of 5 to 4, for one, many values lie half way and are rounded the other way.
+        assert difference.sum() <= max(3, 0.1 * difference.size)
     else:
         assert difference.max() == 0
 
