@@ -4,16 +4,10 @@ from __future__ import annotations
 
 import pytest
 import speech_server
+from transcribers import transcript_spec
 
 from mmfeat.extract.base import Placement
 from mmfeat.extract.describers.transcripts.whisper import Whisper
-from mmfeat.extract.registry import resolve_all
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
-
-
-def transcript_spec(transcriber: str = "whisper", **options: object) -> FeatureSpec:
-    table = {"source": "audio", "transcriber": transcriber, **options}
-    return resolve_all({"said": FeatureConfig(**table)})[0]
 
 
 @pytest.fixture(scope="session")

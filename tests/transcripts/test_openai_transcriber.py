@@ -2,8 +2,8 @@
 
 import pytest
 import speech_server
-from conftest import transcript_spec
 from sounds import RATE, as_sound, pause, spoken, without_speech
+from transcribers import transcript_spec
 
 from mmfeat.extract.base import Placement, Usage
 from mmfeat.extract.describers.captions import client

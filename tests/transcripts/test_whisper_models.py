@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tiny_whisper
 import torch
-from conftest import transcript_spec
 from sounds import RATE, as_sound, spoken
+from transcribers import transcript_spec
 from transformers import WhisperForConditionalGeneration, WhisperProcessor
 
 from mmfeat.extract.base import Placement
