@@ -4,10 +4,10 @@ words that nobody said."""
 from __future__ import annotations
 
 import re
-import zlib
 from collections.abc import Sequence
 from functools import lru_cache
 
+from mmfeat.extract.describers.transcripts.transcript import compression_ratio
 from mmfeat.report.rules import Rules
 from mmfeat.report.words import longest_loop, ngrams, sentences_of, words_in
 
@@ -107,8 +107,7 @@ def loop_in_speech(text: str) -> str:
 
     People say things twice, and choruses do: the limit is Whisper's own (openai/whisper, transcribe.py).
     """
-    data = text[:_JUDGED_CHARACTERS].strip().encode()
-    ratio = len(data) / len(zlib.compress(data)) if data else 0.0
+    ratio = compression_ratio(text[:_JUDGED_CHARACTERS])
     return f"it repeats itself: zlib makes it {ratio:.1f} times shorter" if ratio > _MOST_SHRUNK else ""
 
 

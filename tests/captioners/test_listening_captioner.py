@@ -25,7 +25,6 @@ import mmfeat
 from mmfeat.extract.base import Caption, Placement, Row
 from mmfeat.extract.describers.captions.question import Question, Questions, metadata
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
-from mmfeat.extract.describers.captions.turns import parts_of
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.media import Frames, Scene
@@ -247,7 +246,7 @@ def test_a_sound_is_asked_about_as_upstream_asks_and_gets_the_same_text(
     name, table, lengths, loaded, said_upstream
 ):
     model, heard = loaded(name, table), sound(440, *lengths[0])
-    content = [*({"type": "audio", "audio": part} for part in parts_of(heard)), prompt_of(model)]
+    content = [*({"type": "audio", "audio": part} for part in heard.parts), prompt_of(model)]
     asked, text = said_upstream(name, content, sampling_rate=RATE)
     assert ids_asked(model, (heard,)) == asked
     assert texts(model.caption([(heard,)])) == [text]

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import re
-import wave
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
@@ -19,7 +18,8 @@ from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.client import Request, client_of
-from mmfeat.extract.describers.captions.turns import Conversation, Turn, parts_of
+from mmfeat.extract.describers.captions.turns import Conversation, Turn
+from mmfeat.extract.describers.wav import wav_of
 from mmfeat.extract.options import need_model
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
@@ -30,8 +30,6 @@ from mmfeat.schemas.spec import Decoding, FeatureSpec, ModelCard, Weights, canon
 
 _EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
 _DEFAULT_FORMAT: PictureFormat = "png"
-# Of 16 bits.
-_LOUDEST = 32_767
 _NOTES = "Captions by a model on a server; what the server runs under that name is its own affair."
 
 # Fields of a request that the spec decides elsewhere, or that would change what an answer is.
@@ -189,7 +187,7 @@ def message(turn: Turn, sent_as: PictureFormat) -> dict[str, Any]:
         {"type": "image_url", "image_url": {"url": _data_url(picture, sent_as)}} for picture in pictures
     ]
     if turn.sound is not None:
-        parts += [_input_audio(part, turn.sound.sample_rate) for part in parts_of(turn.sound)]
+        parts += [_input_audio(part, turn.sound.sample_rate) for part in turn.sound.parts]
     return {"role": turn.role, "content": [*parts, {"type": "text", "text": turn.text}]}
 
 
@@ -254,13 +252,7 @@ def _input_audio(samples: np.ndarray, sample_rate: int) -> dict[str, Any]:
     Args:
         samples: float32 ``[samples]`` in [-1, 1].
     """
-    stream = io.BytesIO()
-    with wave.open(stream, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(sample_rate)
-        file.writeframes(np.round(samples * _LOUDEST).astype("<i2").tobytes())
-    data = base64.b64encode(stream.getvalue()).decode()
+    data = base64.b64encode(wav_of(samples, sample_rate)).decode()
     return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
 
 

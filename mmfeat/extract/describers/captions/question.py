@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmfeat.extract.describers.captions.turns import Conversation, Turn, parts_of
+from mmfeat.extract.describers.captions.turns import Conversation, Turn
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.sound import Sound
 
@@ -73,7 +73,7 @@ class Questions:
             self.text(turns),
             [picture for turn in turns if turn.pictures is not None for picture in turn.pictures],
             [lengthened(turn.clip, self._merged) for turn in turns if turn.clip is not None],
-            [part for sound in sounds for part in parts_of(sound)],
+            [part for sound in sounds for part in sound.parts],
             sounds[0].sample_rate if sounds else 0,
         )
 

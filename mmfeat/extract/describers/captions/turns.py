@@ -65,9 +65,3 @@ def times_of(shown: Frames | Pictures | None) -> str:
     """When the frames of a clip are shown, in words."""
     times = shown.times if isinstance(shown, Frames) else ()
     return ", ".join(f"{time:.1f} s" for time in times)
-
-
-def parts_of(sound: Sound) -> list[np.ndarray]:
-    """float32 ``[samples]`` of each window."""
-    ends = np.cumsum([samples for _, _, samples in sound.windows])
-    return np.split(sound.samples, ends[:-1])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
-import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -28,6 +26,7 @@ from mmfeat.extract.describers.transcripts.hearing import (
     voice_activity,
 )
 from mmfeat.extract.describers.transcripts.transcript import HearingSettings, PieceTranscriber, Said, Segment
+from mmfeat.extract.describers.wav import wav_of
 from mmfeat.extract.options import need_model
 from mmfeat.schemas.errors import ItemError, NotAsked
 from mmfeat.schemas.outputs import TextOut
@@ -131,7 +130,7 @@ class TranscriptionEndpoint(Endpoint):
 
     def simple(self, body: dict[str, Any]) -> dict[str, Any]:
         """See :meth:`Endpoint.simple`: a second of silence."""
-        return {**body, "file": _wav(np.zeros(SAMPLE_RATE, np.float32))}
+        return {**body, "file": wav_of(np.zeros(SAMPLE_RATE, np.float32), SAMPLE_RATE)}
 
     def read(
         self, status: int, headers: Mapping[str, str], body: str, seconds: float, url: str, most_tokens: int
@@ -146,20 +145,8 @@ _TRANSCRIPTIONS = TranscriptionEndpoint()
 def _body(model: str, language: str | None, samples: np.ndarray) -> dict[str, Any]:
     """The fields of a request."""
     said = {} if language is None else {"language": language}
-    return {
-        "model": model, "response_format": "verbose_json", "temperature": "0", **said, "file": _wav(samples),
-    }  # fmt: skip
-
-
-def _wav(samples: np.ndarray) -> bytes:
-    """A WAV file of 16 bits a sample."""
-    file = io.BytesIO()
-    with wave.open(file, "wb") as output:
-        output.setnchannels(1)
-        output.setsampwidth(2)
-        output.setframerate(SAMPLE_RATE)
-        output.writeframes((samples.clip(-1, 1) * 32767).round().astype("<i2").tobytes())
-    return file.getvalue()
+    file = wav_of(samples, SAMPLE_RATE)
+    return {"model": model, "response_format": "verbose_json", "temperature": "0", **said, "file": file}
 
 
 def _transcription(
