@@ -9,7 +9,7 @@ kind: ``NAME = "module:Class"``, the class an :class:`~mmfeat.extract.base.Encod
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -38,69 +38,56 @@ from mmfeat.schemas.validation import keys_of, near, validated
 _ANY_KIND = "mmfeat.models"
 
 
-def _is(base: type) -> Callable[[Any], bool]:
-    return lambda thing: isinstance(thing, type) and issubclass(thing, base)
+def _registry(
+    kind: str, base: type, own: Mapping[str, str], groups: Sequence[str]
+) -> Registry[type[Resolvable]]:
+    """The methods of one kind, which are subclasses of ``base``."""
+    return Registry(
+        kind,
+        own,
+        groups,
+        fits=lambda thing: isinstance(thing, type) and issubclass(thing, base),
+        error=ConfigError,
+    )
 
 
+_ENCODERS = {
+    "open_clip": "mmfeat.extract.encoders.open_clip:OpenClip",
+    "transformers": "mmfeat.extract.encoders.transformers:TransformersEncoder",
+    "transformers_video": "mmfeat.extract.encoders.transformers_video:TransformersVideo",
+    "timm": "mmfeat.extract.encoders.timm:Timm",
+    "sentence_transformers": "mmfeat.extract.encoders.sentence_transformers:SentenceTransformers",
+    "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
+    "clap": "mmfeat.extract.encoders.clap:Clap",
+    "transformers_audio": "mmfeat.extract.encoders.transformers_audio:TransformersAudio",
+    "yamnet": "mmfeat.extract.encoders.yamnet:Yamnet",
+}
+_CAPTIONERS = {
+    "transformers": "mmfeat.extract.describers.captions.transformers:TransformersCaptioner",
+    "openai": "mmfeat.extract.describers.captions.openai:OpenAICaptioner",
+    "vllm": "mmfeat.extract.describers.captions.vllm:VllmCaptioner",
+    "imagenet_tags": "mmfeat.extract.describers.imagenet_tags:ImageNetTags",
+    "yamnet_tags": "mmfeat.extract.describers.yamnet_tags:YamnetTags",
+}
+_TRANSCRIBERS = {
+    "whisper": "mmfeat.extract.describers.transcripts.whisper:Whisper",
+    "openai": "mmfeat.extract.describers.transcripts.openai:OpenAITranscriber",
+}
+_OCR = {"rapidocr": "mmfeat.extract.describers.ocr.rapidocr:RapidOcr"}
+_QUANTIZERS = {
+    "residual_kmeans": "mmfeat.extract.fitted.codes.residual_kmeans:ResidualKMeans",
+    "rqvae": "mmfeat.extract.fitted.codes.rqvae:RqVae",
+}
 #: The registries of methods, by the key of a feature's table that names one.
 METHODS: dict[str, Registry[type[Resolvable]]] = {
-    "encoder": Registry(
-        "encoder",
-        {
-            "open_clip": "mmfeat.extract.encoders.open_clip:OpenClip",
-            "transformers": "mmfeat.extract.encoders.transformers:TransformersEncoder",
-            "transformers_video": "mmfeat.extract.encoders.transformers_video:TransformersVideo",
-            "timm": "mmfeat.extract.encoders.timm:Timm",
-            "sentence_transformers": "mmfeat.extract.encoders.sentence_transformers:SentenceTransformers",
-            "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
-            "clap": "mmfeat.extract.encoders.clap:Clap",
-            "transformers_audio": "mmfeat.extract.encoders.transformers_audio:TransformersAudio",
-            "yamnet": "mmfeat.extract.encoders.yamnet:Yamnet",
-        },
-        ("mmfeat.encoders", _ANY_KIND),
-        fits=_is(Encoder),
-        error=ConfigError,
-    ),
-    "captioner": Registry(
-        "captioner",
-        {
-            "transformers": "mmfeat.extract.describers.captions.transformers:TransformersCaptioner",
-            "openai": "mmfeat.extract.describers.captions.openai:OpenAICaptioner",
-            "vllm": "mmfeat.extract.describers.captions.vllm:VllmCaptioner",
-            "imagenet_tags": "mmfeat.extract.describers.imagenet_tags:ImageNetTags",
-            "yamnet_tags": "mmfeat.extract.describers.yamnet_tags:YamnetTags",
-        },
-        ("mmfeat.captioners", _ANY_KIND),
-        fits=_is(Captioner),
-        error=ConfigError,
-    ),
-    "transcriber": Registry(
-        "transcriber",
-        {
-            "whisper": "mmfeat.extract.describers.transcripts.whisper:Whisper",
-            "openai": "mmfeat.extract.describers.transcripts.openai:OpenAITranscriber",
-        },
-        ("mmfeat.transcribers", _ANY_KIND),
-        fits=_is(Transcriber),
-        error=ConfigError,
-    ),
-    "ocr": Registry(
-        "ocr",
-        {"rapidocr": "mmfeat.extract.describers.ocr.rapidocr:RapidOcr"},
-        ("mmfeat.ocr", _ANY_KIND),
-        fits=_is(Ocr),
-        error=ConfigError,
-    ),
-    "quantizer": Registry(
-        "quantizer",
-        {
-            "residual_kmeans": "mmfeat.extract.fitted.codes.residual_kmeans:ResidualKMeans",
-            "rqvae": "mmfeat.extract.fitted.codes.rqvae:RqVae",
-        },
-        ("mmfeat.quantizers",),
-        fits=_is(Fitted),
-        error=ConfigError,
-    ),
+    methods.what: methods
+    for methods in (
+        _registry("encoder", Encoder, _ENCODERS, ("mmfeat.encoders", _ANY_KIND)),
+        _registry("captioner", Captioner, _CAPTIONERS, ("mmfeat.captioners", _ANY_KIND)),
+        _registry("transcriber", Transcriber, _TRANSCRIBERS, ("mmfeat.transcribers", _ANY_KIND)),
+        _registry("ocr", Ocr, _OCR, ("mmfeat.ocr", _ANY_KIND)),
+        _registry("quantizer", Fitted, _QUANTIZERS, ("mmfeat.quantizers",)),
+    )
 }
 _KIND_OF_ROLE = {"transcript": "transcriber", "ocr": "ocr"}
 
