@@ -45,6 +45,11 @@ class Found:
     weights: Weights
     folder: Path
 
+    def called(self, model: str) -> str:
+        """What a spec calls the model: a folder by its name, as where it lies on this machine decides no
+        value."""
+        return self.folder.name if self.weights.location else model
+
 
 def find_weights(
     ask: Ask[Any], needs: str = "config.json", model: str | None = None, code: bool = False

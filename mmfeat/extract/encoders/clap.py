@@ -78,7 +78,7 @@ class Clap(Encoder):
         """See :meth:`Method.resolve`."""
         model = need_model(ask, "laion/clap-htsat-unfused")
         found = find_weights(ask)
-        shown = found.folder.name if found.weights.location else model
+        shown = found.called(model)
         facts = {"clap": shown, "configuration": folder_digest(found.folder, (".json",))}
         outline = remembered(facts, lambda: _outline(ask, shown, found.folder))
         return vector_spec(

@@ -92,7 +92,7 @@ class SentenceTransformers(Encoder):
         if options.pooling is not None and not options.hidden_states:
             raise ask.error("'pooling' goes with hidden_states = true", "Else the model's folder says it.")
         found = _find(ask, model)
-        shown = found.folder.name if found.weights.location else model
+        shown = found.called(model)
         if not options.hidden_states:
             _refuse_other_models(ask, shown, found.folder)
         modules = _Modules.read(ask.name, shown, found.folder)

@@ -83,7 +83,7 @@ class TransformersEncoder(Encoder):
             )
         model = need_model(ask, "facebook/dinov2-small")
         found = find_weights(ask)
-        shown = found.folder.name if found.weights.location else model
+        shown = found.called(model)
         facts = {
             "transformers": shown,
             "configuration": folder_digest(found.folder, (".json",)),

@@ -90,7 +90,7 @@ class TransformersAudio(Encoder):
         """See :meth:`Method.resolve`."""
         model = need_model(ask, "openai/whisper-base")
         found = find_weights(ask)
-        shown = found.folder.name if found.weights.location else model
+        shown = found.called(model)
         facts = {
             "transformers_audio": shown,
             "configuration": folder_digest(found.folder, (".json",)),

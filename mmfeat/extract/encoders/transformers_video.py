@@ -91,7 +91,7 @@ class TransformersVideo(Encoder):
             )
         code = trusted_code(ask)
         found = find_model(ask, code, VIDEO_MODELS)
-        shown = found.folder.name if found.weights.location else model
+        shown = found.called(model)
         facts = {
             "transformers_video": shown,
             "configuration": folder_digest(found.folder, (".json",)),

@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmfeat.extract.base import Ask, Placement
@@ -78,22 +77,20 @@ class TransformersCaptioner(ChatCaptioner):
         """See :meth:`Method.resolve`. ``model`` is a hub id or a folder."""
         model = need_model(ask, "HuggingFaceTB/SmolVLM-256M-Instruct")
         found = find_weights(ask)
-        weights, folder = found.weights, found.folder
         if ask.options.shown_as == "video":
-            check_takes_video(ask, folder)
+            check_takes_video(ask, found.folder)
         heard = any(one.modality == "audio" for one in ask.inputs)
         spec = chat_spec(
             ask,
-            usual_sound=hearing(ask, folder) if heard else USUAL_SOUND,
-            # A folder goes by its name: where it lies on this machine decides no value.
-            model=Path(weights.location).name if weights.location else model,
-            weights=weights,
+            usual_sound=hearing(ask, found.folder) if heard else USUAL_SOUND,
+            model=found.called(model),
+            weights=found.weights,
             compute_dtype=ask.options.dtype or "float32",
         )
         if not ask.options.use_audio_in_video:
             return spec
         _check_sound_fits_video(ask, spec)
-        check_hears_videos(ask, folder)
+        check_hears_videos(ask, found.folder)
         return spec.with_options(use_audio_in_video=True)
 
     @classmethod

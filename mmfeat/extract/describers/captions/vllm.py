@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from mmfeat.extract.base import Ask, Caption, Placement, Row
@@ -60,12 +59,12 @@ class VllmCaptioner(ChatCaptioner):
                 "captioner 'vllm' asks one question per item, so no clip scene by scene",
                 'Serve the model with `vllm serve` and take captioner = "openai".',
             )
-        weights = find_weights(ask).weights
+        found = find_weights(ask)
         return chat_spec(
             ask,
             sent_as="png",
-            model=Path(weights.location).name if weights.location else model,
-            weights=weights,
+            model=found.called(model),
+            weights=found.weights,
             compute_dtype=ask.options.dtype or "bfloat16",
         )
 

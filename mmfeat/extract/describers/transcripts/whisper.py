@@ -173,15 +173,15 @@ def _found(ask: Ask[WhisperOptions]) -> tuple[EngineName, str, Weights]:
             )
         return "ctranslate2", _PACKAGED_MODEL, _PACKAGED.resolve(ask.name)
     model = need_model(ask, _EXAMPLE)
-    folder = Path(model).expanduser().resolve() if is_path(model) else None
-    config = (folder or find_on_hub(ask.name, model, options.revision).folder) / "config.json"
-    if not _is_ctranslate2(config):
-        weights = find_weights(ask).weights
-        return "transformers", Path(weights.location).name if weights.location else model, weights
+    on_hub = None if is_path(model) else find_on_hub(ask.name, model, options.revision)
+    folder = Path(model).expanduser().resolve() if on_hub is None else on_hub.folder
+    if not _is_ctranslate2(folder / "config.json"):
+        found = find_weights(ask)
+        return "transformers", found.called(model), found.weights
     if options.weights is not None:
         raise ask.error(f"a model of CTranslate2's format cannot have weights = {options.weights!r}")
-    if folder is None:
-        return "ctranslate2", model, find_on_hub(ask.name, model, options.revision).weights
+    if on_hub is not None:
+        return "ctranslate2", model, on_hub.weights
     return "ctranslate2", folder.name, _folder(ask, folder)
 
 
