@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 
 _NEIGHBOURS = 5
 _LONGEST_TEXT = 80
-# Texts of the presets, as headings say them.
-_SHOWN = {"cover_tags": "Seen on covers", "speech": "Said", "screen": "Written", "sound_tags": "Heard"}
+# Texts of the presets, as a table's head says them.
+_SHOWN = {"cover_tags": "seen on covers", "speech": "said", "screen": "written", "sound_tags": "heard"}
 
 
 def demo(
@@ -39,8 +41,11 @@ def demo(
         return
     print_report(report)
     store = api.open(uri)
-    _print_texts(store)
-    query = _print_neighbours(store)
+    titles = _titles(store)
+    texts = _texts(store)
+    _print_texts(texts, titles)
+    query = next(item_id for item_id, text in texts["cover_tags"].items() if text)
+    _print_neighbours(store, query, titles)
     pages = _write_pages(store, out)
     _print_next(uri, query, pages)
 
@@ -61,32 +66,32 @@ def _features(quiet: bool) -> dict[str, FeatureConfig]:
     return {**found, **sounds}
 
 
-def _print_texts(store: FeatureStore) -> None:
+def _texts(store: FeatureStore) -> dict[str, dict[str, str | None]]:
+    """Of each feature of texts that was made, the text by item."""
+    made = {status.version.partition("@")[0] for status in store.status()}
+    names = [name for name in _SHOWN if name in made]
+    found = store.lookup(features=names)
+    return {name: dict(zip(found.ids, found[name].texts, strict=True)) for name in names}
+
+
+def _print_texts(texts: Mapping[str, Mapping[str, str | None]], titles: Mapping[str, str]) -> None:
     """A few items that say the most, with all that was read of them."""
-    there = {status.version.partition("@")[0] for status in store.status()}
-    names = [name for name in _SHOWN if name in there]
-    found, titles = store.lookup(features=names), _titles(store)
-    texts = {name: dict(zip(found.ids, found[name].texts, strict=True)) for name in names}
-    told = {item_id: sum(bool(texts[name].get(item_id)) for name in names) for item_id in found.ids}
-    most = sorted(found.ids, key=lambda item_id: -told[item_id])[:3]
+    told = Counter(item_id for of_each in texts.values() for item_id, text in of_each.items() if text)
     console.heading("What three items show and say (no multimodal LLM comes with a package)")
     rows = [
-        (item_id, titles[item_id], *(_shortened(texts[name].get(item_id)) for name in names))
-        for item_id in most
+        (item_id, titles[item_id], *(_shortened(of_each[item_id]) for of_each in texts.values()))
+        for item_id, _ in told.most_common(3)
     ]
-    console.table(("item", "title", *(_SHOWN[name].lower() for name in names)), rows)
+    console.table(("item", "title", *(_SHOWN[name] for name in texts)), rows)
 
 
-def _print_neighbours(store: FeatureStore) -> str:
-    """The covers that are most like one of them; its item."""
-    titles = _titles(store)
-    query = next(item_id for item_id, text in _texts(store, "cover_tags").items() if text)
+def _print_neighbours(store: FeatureStore, query: str, titles: Mapping[str, str]) -> None:
+    """The covers that are most like an item's."""
     console.heading(f"Nearest covers to item {query} ({titles[query]})")
     hits = store.search("cover_cnn", item=query, k=_NEIGHBOURS)
     console.table(
         ("item", "title", "cosine"), [(h.item_id, titles[h.item_id], f"{h.score:.3f}") for h in hits]
     )
-    return query
 
 
 def _write_pages(store: FeatureStore, out: Path) -> list[Path]:
@@ -125,11 +130,6 @@ def _titles(store: FeatureStore) -> dict[str, str]:
         item_id: title or ""
         for item_id, title in zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
     }
-
-
-def _texts(store: FeatureStore, feature: str) -> dict[str, str | None]:
-    found = store.lookup(features=[feature])
-    return dict(zip(found.ids, found[feature].texts, strict=True))
 
 
 def _shortened(text: str | None) -> str:
