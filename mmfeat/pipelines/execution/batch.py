@@ -227,10 +227,10 @@ class Batch:
                 raise
         else:
             text = self._cell(PAYLOAD + read.key, row)
-        if text is None or not (read.named or read.upstream):
-            return text and plain(text)
-        # A text of blanks says nothing that a prompt could use, and nobody spoke in a silent clip.
-        return None if not text.strip() else text if read.named else plain(text)
+        # A text of blanks says nothing that a prompt could use, and a feature's says that there is nothing.
+        if text is None or ((read.named or read.upstream) and not text.strip()):
+            return None
+        return text if read.named else plain(text)
 
     def _decoded(self, row: int, read: Input) -> Any:
         """A file's value, its array without a copy; ItemError where it failed."""
