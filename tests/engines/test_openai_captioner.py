@@ -272,7 +272,7 @@ def test_what_was_asked_before_there_was_sound_is_the_same_question():
     [
         ({"source": "video", "as": "video"}, "cannot show frames as one video"),
         ({**SOUND, "send_as": "jpeg"}, "'send_as' goes with pictures or a clip"),
-        ({**SOUND, "window_seconds": 5.0, "windows": "first"}, "count is given"),
+        ({**SOUND, "window_seconds": 5.0, "windows": "first"}, "'max_windows' goes with"),
     ],
 )
 def test_what_no_request_can_say_is_refused(options, problem):

@@ -11,11 +11,6 @@ from mmfeat.extract.describers.transcripts.whisper import Whisper
 
 
 @pytest.fixture(scope="session")
-def resolved():
-    return transcript_spec
-
-
-@pytest.fixture(scope="session")
 def whisper() -> Whisper:
     """tiny.en, on one thread."""
     return Whisper(transcript_spec(weights="package"), Placement(threads=1))

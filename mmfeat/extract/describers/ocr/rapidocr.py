@@ -53,8 +53,6 @@ _LEAST_SIDE = 64
 # ones, and would enlarge a high one to gigabytes.
 _MOST_NARROW = 8
 _WIDENED = 4
-
-
 # A cup from above is read as a large 8: no line of so few letters is so high, in shares of the picture.
 _FEW_LETTERS = 2
 _HIGH = 0.8
