@@ -105,7 +105,8 @@ def _deviation(processor: Any) -> tuple[Any, Any]:
 
 
 def _problem(processor: Any, plain: set[str], values: float) -> str | None:
-    """Args: ``values``: by how much the processor has to divide."""
+    """What a processor does beside resizing, cropping, dividing by ``values`` and normalising; None for
+    nothing else."""
     if _kind(processor) not in plain:
         return f"is a {type(processor).__name__}, which is not known to resize, crop and normalise alone"
     if not processor.do_resize:

@@ -64,7 +64,7 @@ class DecordFrames:
         return found
 
     def _read(self, times: Sequence[Fraction], wanted: Sequence[int]) -> None:
-        """Args: ``wanted``: indices into ``times``, each once."""
+        """Read the pictures of the frames whose indices into ``times`` are wanted, each once."""
         import decord
 
         decord.logging.set_level(decord.logging.FATAL)
