@@ -106,6 +106,6 @@ def _forward(request: Any, rows: list[list[int]]) -> np.ndarray:
 
 
 def _folder() -> Path:
-    from mmfeat.extract.encoders.sentence_transformers import _PACKAGES
+    from mmfeat.extract.encoders.sentence_loading import PACKAGES
 
-    return _PACKAGES["all-MiniLM-L6-v2"].path("title_text").parent
+    return PACKAGES["all-MiniLM-L6-v2"].path("title_text").parent

@@ -28,6 +28,9 @@ _TWO_TOWERS = frozenset({"open_clip"})
 
 def reads(spec: FeatureSpec, modality: str) -> bool:
     """Whether a ``text`` or an ``image`` can be a query, as far as a spec tells without its encoder."""
+    # What a model of sentence-transformers takes, each of it alone.
+    if (takes := spec.options.get("takes")) is not None:
+        return modality in takes
     if len(spec.given) > 1:
         return False
     if modality == "image":

