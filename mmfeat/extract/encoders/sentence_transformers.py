@@ -212,7 +212,7 @@ def _media_spec(ask: Ask[SentenceTransformersOptions], shown: str, found: Found)
         item_prompt=prompts.item or None,
         query_prompt=prompts.query or None,
     )
-    output = TokensOut(dims=modules.dims, dtype=spec.store_dtype) if many else spec.output
+    output = TokensOut(dims=modules.dims, dtype=ask.options.store_dtype or "float32") if many else spec.output
     return spec.model_copy(update={"output": output, "inputs": (*spec.inputs, *inputs[1:])})
 
 
