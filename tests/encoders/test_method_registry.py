@@ -99,7 +99,7 @@ UNRESOLVABLE = {
     "vectors": (
         {"text": reads("clip"), "clip": COVER},
         "'text': encoder 'sentence_transformers' cannot read 'clip', which is a feature of vector",
-        "It reads: text.",
+        "It reads: text, image, video, audio.",
     ),
     "itself": ({"text": reads("text")}, "in a circle: 'text' reads 'text'", None),
     "a circle": (
@@ -170,7 +170,7 @@ def test_a_column_that_the_dataset_adds_is_read_by_its_modality():
 def test_a_number_alone_is_refused_as_what_it_is():
     with pytest.raises(ConfigError, match="cannot read 'price', which is a number") as refused:
         resolve_all({"p": reads("price")}, {"price": Column("price", "number")})
-    assert refused.value.hint == "It reads: text."
+    assert refused.value.hint == "It reads: text, image, video, audio."
 
 
 def test_an_encoder_and_a_captioner_may_share_a_name():

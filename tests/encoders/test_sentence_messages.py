@@ -252,9 +252,9 @@ def test_options_go_to_the_inputs_that_they_are_for(folder_of):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("qwen2_5_vl", {"source": "audio"}, "takes text, image, video, and 'audio' is audio"),
+        ("qwen2_5_vl", {"source": "audio"}, "takes text, image, video, and 'audio' is sound"),
         ("smolvlm", {"source": "video"}, "takes other frames of a clip than those it is given"),
-        ("clip", {"source": "audio"}, "takes text, image, and 'audio' is audio"),
+        ("clip", {"source": "audio"}, "takes text, image, and 'audio' is sound"),
         ("clip", {"inputs": ["title", "cover"]}, "takes one input at a time, and inputs names 2"),
         ("clip", {"source": "photos", "pictures": "together"}, "takes one picture at a time"),
         ("clip", {"source": "cover", "pictures": "mean"}, "'pictures' goes with a list of pictures"),
@@ -272,7 +272,7 @@ def test_what_a_model_cannot_read_is_refused_before_a_run(folder_of, kind, optio
 
 
 def test_a_model_of_texts_alone_takes_no_picture(small):
-    with pytest.raises(ConfigError, match="'minilm' takes text, and 'cover' is image") as refused:
+    with pytest.raises(ConfigError, match="'minilm' takes text, and 'cover' is a picture") as refused:
         spec_of(small, source="cover")
     assert "modality_config" in refused.value.hint
 

@@ -169,7 +169,7 @@ def test_a_tampered_package_is_refused(plain, tmp_path, monkeypatch):
         ({"max_tokens": 513}, "room for 512 tokens"),
         ({"pooling": "cls"}, "'pooling' goes with hidden_states"),
         ({"crop": "pad"}, "no option 'crop'"),
-        ({"source": "cover"}, "cannot read 'cover', which is a picture"),
+        ({"source": "cover"}, "takes text, and 'cover' is a picture"),
         ({"revision": "main"}, "a package has no revision"),
         ({"model": None}, "needs a model"),
     ],

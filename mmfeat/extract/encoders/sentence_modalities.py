@@ -26,6 +26,7 @@ from mmfeat.schemas.inputs import AudioPrepare, Input, PixelView, TextPrepare
 # Pixels of the longer side that go to a model's own processor, which decides the rest. A clip is many frames.
 _MAX_SIDE = {"image": 2048, "video": 768}
 _OF_PIXELS = ("jpeg", "max_side")
+_CALLED = {"text": "a text", "image": "a picture", "video": "a clip", "audio": "sound"}
 #: The options that go with no text.
 OF_MEDIA = (*FRAME_OPTIONS, *SOUND_OPTIONS, *LIST_OPTIONS, *_OF_PIXELS)
 # What a message has of a sound where the model's files do not say how much it hears at once.
@@ -81,7 +82,7 @@ def _refuse_strangers(ask: Ask[Any], model: str, takes: Takes) -> None:
     for one in ask.inputs:
         if one.modality not in takes.readable:
             raise ask.error(
-                f"{model!r} takes {', '.join(takes.modalities)}, and {one.source!r} is {one.modality}",
+                f"{model!r} takes {', '.join(takes.modalities)}, and {one.source!r} is {_CALLED[one.modality]}",
                 "A model says it in sentence_bert_config.json (modality_config). One of an older layout is "
                 "saved again with: SentenceTransformer(model).save(folder).",
             )
