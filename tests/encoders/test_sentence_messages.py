@@ -6,6 +6,7 @@ The models have random weights, so a vector means nothing: it is another one whe
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,9 +19,12 @@ from encoder_checks import cosines
 from PIL import Image
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 
+import mmfeat
 from mmfeat.extract.base import Placement, Row
 from mmfeat.extract.encoders.sentence_transformers import SentenceTransformers
 from mmfeat.extract.registry import load_method, resolve_all
+from mmfeat.extract.testing import check_method
+from mmfeat.queries import reads
 from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.inputs import ImagePrepare, VideoPrepare
@@ -111,6 +115,50 @@ def test_a_whole_item_has_the_vector_that_the_library_gives_its_message(folder_o
     assert (together.shape, together.dtype) == ((4, 32), np.float32)
     assert min(cosines(together, wanted).min(), cosines(alone, wanted).min()) >= SAME
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "table"),
+    [("qwen2_5_vl", {"inputs": ["title?", "photos", "video?"], "frames": 2}), ("clip", {"source": "photos"})],
+)
+def test_it_keeps_the_contract_of_plug_ins(folder_of, kind, table):
+    own = {"encoder": "sentence_transformers", "model": str(folder_of(kind)), **table}
+    if kind == "clip":
+        own["pictures"] = "mean"
+    check_method(SentenceTransformers, own, columns=COLUMNS, place=Placement(threads=1))
+
+
+def test_a_run_stores_whole_items_and_a_text_or_a_picture_finds_them(folder_of, tmp_path):
+    shown = {"a": [1, 2], "b": [3], "c": []}
+    for number in (1, 2, 3):
+        Image.fromarray(sm.picture(number)).save(tmp_path / f"{number}.png")
+    lines = [
+        json.dumps({"item_id": item, "title": f"Item {item}", "photos": [f"{n}.png" for n in photos] or None})
+        for item, photos in shown.items()
+    ]
+    (tmp_path / "items.jsonl").write_text("\n".join(lines))
+    folder = folder_of("qwen2_5_vl")
+    table = {"inputs": ["title", "photos?"], "encoder": "sentence_transformers", "model": str(folder)}
+    mmfeat.extract(
+        "table",
+        tmp_path / "items.jsonl",
+        store=str(tmp_path / "store"),
+        dataset_columns={"photos": "image"},
+        features={"item": table},
+        resources={"executor": "local", "threads": 1},
+    )
+    store = mmfeat.open(tmp_path / "store")
+    found = np.asarray(store.lookup(list(shown), ["item"])["item"].matrix)
+    rows: list[Row] = [
+        (f"Item {item}", Pictures(tuple(sm.picture(n) for n in photos)) if photos else None)
+        for item, photos in shown.items()
+    ]
+    model = ours(folder, inputs=["title", "photos?"])
+    assert cosines(found, np.stack(model.run(rows))).min() >= SAME
+    assert reads(model.spec, "text")
+    assert reads(model.spec, "image")
+    hits = store.search("item", text="Item a", k=3), store.search("item", image=tmp_path / "1.png", k=3)
+    assert all({hit.item_id for hit in found_items} == set(shown) for found_items in hits)
 
 
 def test_another_picture_or_another_text_is_another_joint_vector(joint):

@@ -16,6 +16,7 @@ from mmfeat.extract.encoders.pixels import to_vectors
 from mmfeat.extract.encoders.sentence_folder import Takes
 from mmfeat.extract.encoders.sentence_modalities import view_of
 from mmfeat.extract.encoders.vectors import settings_of
+from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.inputs import ImagePrepare, TextPrepare
 from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.sound import Sound
@@ -41,9 +42,17 @@ class Messages:
 
     Args:
         model: of sentence-transformers, without the module that gives vectors their length in the end.
+
+    Raises:
+        ConfigError: the installed library is older than such inputs.
     """
 
     def __init__(self, spec: FeatureSpec, model: Any) -> None:
+        if not hasattr(model, "modalities"):
+            raise ConfigError(
+                f"feature {spec.name!r}: the installed sentence-transformers reads nothing but texts",
+                hint='Update it: pip install "sentence-transformers>=5.4".',
+            )
         settings = settings_of(spec)
         self._spec, self._model = spec, model
         self._takes = Takes(settings.takes or ())

@@ -81,8 +81,9 @@ def _width(folder: Path) -> int | None:
 def _refuse_strangers(ask: Ask[Any], model: str, takes: Takes) -> None:
     for one in ask.inputs:
         if one.modality not in takes.readable:
+            known, called = ", ".join(takes.modalities), _CALLED[one.modality]
             raise ask.error(
-                f"{model!r} takes {', '.join(takes.modalities)}, and {one.source!r} is {_CALLED[one.modality]}",
+                f"{model!r} takes {known}, and {one.source!r} is {called}",
                 "A model says it in sentence_bert_config.json (modality_config). One of an older layout is "
                 "saved again with: SentenceTransformer(model).save(folder).",
             )
