@@ -130,6 +130,20 @@ def qwen2_5_vl(folder: Path) -> None:
     _save(folder, processor, lambda: t.Qwen2_5_VLForConditionalGeneration(config))
 
 
+def colqwen2(folder: Path) -> None:
+    """Sees one picture or reads one question, and gives a vector of 16 numbers to each of its tokens."""
+    tokenizer = _tokenizer(_VISION_TOKENS)
+    vision = {
+        "depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14,
+        "spatial_merge_size": 2, "temporal_patch_size": 2,
+    }  # fmt: skip
+    sees = t.Qwen2VLConfig(vision_config=vision, **_qwen_vl(tokenizer))
+    config = t.ColQwen2Config(vlm_config=sees.to_dict(), embedding_dim=16)
+    images, _ = _qwen_pixels()
+    processor = t.ColQwen2Processor(images, tokenizer)
+    _save(folder, processor, lambda: t.ColQwen2ForRetrieval(config))
+
+
 def qwen3_vl(folder: Path) -> None:
     """Sees pictures and video, and writes when each frame is shown."""
     tokenizer = _tokenizer(_VISION_TOKENS)

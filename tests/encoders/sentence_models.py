@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import sound_models
 import tiny_listeners
 import torch
 import transformers as t
@@ -50,6 +51,22 @@ def clip(place: Path) -> Path:
     t.CLIPModel(config).save_pretrained(plain)
     t.CLIPProcessor(images, tokenizer).save_pretrained(plain)
     SentenceTransformer(modules=[Transformer(str(plain)), Normalize()], device="cpu").save(str(place))
+    return place
+
+
+def clap(place: Path) -> Path:
+    """CLAP of 24 numbers, whose texts and sounds have no message together."""
+    plain = sound_models.clap(place.with_name(f"{place.name}-plain"))
+    SentenceTransformer(modules=[Transformer(str(plain)), Normalize()], device="cpu").save(str(place))
+    return place
+
+
+def colqwen(place: Path) -> Path:
+    """ColQwen2 of 16 numbers: a vector for every patch of a picture and every token of a question."""
+    plain = place.with_name(f"{place.name}-plain")
+    tiny_listeners.colqwen2(plain)
+    modules = [Transformer(str(plain), transformer_task="retrieval"), MultiVectorMask()]
+    MultiVectorEncoder(modules=modules, device="cpu").save(str(place))
     return place
 
 

@@ -70,8 +70,8 @@ def folder_of(tmp_path_factory, small_sentences) -> Callable[[str], Path]:
     @cache
     def make(kind: str) -> Path:
         place = tmp_path_factory.mktemp("models") / kind
-        if kind == "clip":
-            return sm.clip(place)
+        if kind in ("clip", "clap", "colqwen"):
+            return getattr(sm, kind)(place)
         if kind == "colbert":
             return sm.colbert(small_sentences, place)
         # The last token of a tiny model knows little of a sound.
@@ -350,3 +350,26 @@ def test_a_vector_of_every_token_is_that_of_the_librarys_multi_vector_encoder(fo
     assert len(found[0]) == len(model.run([("A red shoe of leather",)])[0])
     asked = model.query("text").encode(texts[1:2])[0]
     assert cosines(asked, library.encode_query(texts[1], convert_to_numpy=True)).min() >= SAME
+
+
+def test_a_page_has_the_vectors_of_its_patches_and_a_question_those_of_its_tokens(folder_of):
+    folder = folder_of("colqwen")
+    model, library = ours(folder, source="cover"), MultiVectorEncoder(str(folder), device="cpu")
+    pages = [sm.picture(1), sm.picture(2, 80, 60)]
+    found = model.run([(Frames(page[None], (0.0,)),) for page in pages])
+    wanted = library.encode_document([Image.fromarray(page) for page in pages], convert_to_numpy=True)
+    assert (model.spec.form, model.spec.dims) == ("tokens", 16)
+    assert min(cosines(*both).min() for both in zip(found, wanted, strict=True)) >= SAME
+    asked = model.query("text").encode(["a shoe"])[0]
+    assert cosines(asked, library.encode_query("a shoe", convert_to_numpy=True)).min() >= SAME
+
+
+def test_a_model_of_the_clap_kind_hears_windows_and_a_text_finds_them(folder_of, theirs_of):
+    model, library = ours(folder_of("clap"), source="audio"), theirs_of("clap")
+    heard = model.spec.inputs[0].prepare
+    assert (model.spec.dims, heard.sample_rate, heard.seconds) == (24, 48_000, 10.0)
+    sounds = [sm.tone(300, 1.0, 48_000), sm.tone(900, 2.0, 48_000)]
+    wanted = [library.encode({"array": one.samples, "sampling_rate": 48_000}) for one in sounds]
+    found = np.stack(model.run([(one,) for one in sounds]))
+    assert cosines(found, np.stack(wanted)).min() >= SAME
+    assert cosines(model.query("text").encode(["dog barks"]), library.encode(["dog barks"])).min() >= SAME

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -52,13 +52,11 @@ class Modules:
         return [module["type"].rpartition(".")[2] for module in _json(folder / "modules.json") or []]
 
     @classmethod
-    def read(
-        cls, name: str, model: str, folder: Path, width: Callable[[], int | None] = lambda: None
-    ) -> Modules:
+    def read(cls, name: str, model: str, folder: Path, width: int | None = None) -> Modules:
         """Read the files.
 
         Args:
-            width: of what goes into the modules behind the transformer, where the files do not say it.
+            width: of what a transformer gives that no pooling follows; None where one does.
 
         Raises:
             ConfigError: nothing says how long the vectors are.
@@ -70,7 +68,7 @@ class Modules:
         pooling = _json(places["Pooling"] / "config.json") if "Pooling" in places else {}
         modes = _pooling_modes(pooling)
         wide = pooling.get("word_embedding_dimension") or pooling.get("embedding_dimension")
-        wide = wide or config.get("hidden_size") or width()
+        wide = wide or width or config.get("hidden_size")
         if wide is None:
             raise ConfigError(f"feature {name!r}: {model!r} does not say how long its vectors are")
         dense = [_json(place / "config.json") for kind, place in kinds if kind == "Dense"]

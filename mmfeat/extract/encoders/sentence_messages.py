@@ -16,7 +16,7 @@ from mmfeat.extract.encoders.pixels import to_vectors
 from mmfeat.extract.encoders.sentence_folder import Takes
 from mmfeat.extract.encoders.sentence_modalities import view_of
 from mmfeat.extract.encoders.vectors import settings_of
-from mmfeat.schemas.errors import ConfigError
+from mmfeat.schemas.errors import ConfigError, MmfeatError
 from mmfeat.schemas.inputs import ImagePrepare, TextPrepare
 from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.sound import Sound
@@ -107,9 +107,22 @@ class Messages:
         for numbers in _calls(flat):
             outputs = self._outputs([flat[n] for n in numbers], prompt, task)
             for number, output in zip(numbers, outputs, strict=True):
-                vectors[number] = to_vectors(output[..., : self._spec.dims], self._spec)
+                vectors[number] = to_vectors(self._cut(output), self._spec)
         ends = np.cumsum([len(of_item) for of_item in messages])
         return [self._value(vectors[end - len(mine) : end]) for end, mine in zip(ends, messages, strict=True)]
+
+    def _cut(self, output: np.ndarray) -> np.ndarray:
+        """The numbers of a vector that the spec keeps.
+
+        Raises:
+            MmfeatError: there are others, though all are kept: the folder says another length.
+        """
+        dims, given = self._spec.dims, output.shape[-1]
+        if given != dims and settings_of(self._spec).truncate_dim is None:
+            raise MmfeatError(
+                f"{self._spec.model!r} gives vectors of {given} numbers, and its files say {dims}"
+            )
+        return output[..., :dims]
 
     def _value(self, vectors: Sequence[np.ndarray]) -> np.ndarray:
         """One item's value, from the vectors of its messages."""

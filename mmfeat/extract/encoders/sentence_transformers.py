@@ -195,7 +195,8 @@ def _media_spec(ask: Ask[SentenceTransformersOptions], shown: str, found: Found)
             "'hidden_states' goes with one text", "Leave it out: the model's own vectors are read."
         )
     inputs = media_inputs(ask, shown, folder, takes, many)
-    modules = _truncated(ask, shown, Modules.read(ask.name, shown, folder, lambda: width_of(folder)))
+    width = None if "Pooling" in Modules.names(folder) else width_of(folder)
+    modules = _truncated(ask, shown, Modules.read(ask.name, shown, folder, width))
     prompts = AskedPrompts.of(ask, modules.prompts)
     frame_by_frame = inputs[0].modality == "video" and "video" not in takes.names and not takes.messages
     spec = vector_spec(
