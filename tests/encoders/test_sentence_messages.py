@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import sentence_models as sm
 from encoder_checks import cosines
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 
@@ -43,6 +45,8 @@ COLUMNS = {
     )
 }
 SAME = 0.99999
+TEXTS = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=60)
+ITEMS = st.tuples(TEXTS, st.none() | st.integers(1, 3), st.none() | st.integers(1, 5))
 JOINT = {"inputs": ["title", "photos?", "video?"]}
 ROWS: list[Row] = [
     ("A red shoe", Pictures((sm.picture(1), sm.picture(2, 64, 32))), sm.moving(20, 2)),
@@ -115,6 +119,21 @@ def test_a_whole_item_has_the_vector_that_the_library_gives_its_message(folder_o
     assert (together.shape, together.dtype) == ((4, 32), np.float32)
     assert min(cosines(together, wanted).min(), cosines(alone, wanted).min()) >= SAME
     np.testing.assert_allclose(np.linalg.norm(together, axis=1), 1, atol=1e-5)
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(ITEMS, min_size=2, max_size=5))
+def test_whatever_items_lack_each_has_the_vector_that_it_has_alone(joint, items):
+    rows: list[Row] = [
+        (
+            title,
+            None if photos is None else Pictures(tuple(sm.picture(n, 20 + 30 * n) for n in range(photos))),
+            None if frames is None else sm.moving(frames, frames),
+        )
+        for title, photos, frames in items
+    ]
+    alone = np.concatenate([joint.run([row]) for row in rows])
+    assert cosines(np.stack(joint.run(rows)), alone).min() >= SAME
 
 
 @pytest.mark.parametrize(
