@@ -81,10 +81,8 @@ class SentenceTransformers(Encoder):
         options, model = ask.options, need_model(ask, "all-MiniLM-L6-v2")
         if options.pooling is not None and not options.hidden_states:
             raise ask.error("'pooling' goes with hidden_states = true", "Else the model's folder says it.")
-        found = _find(ask, model)
-        shown = found.called(model)
         found = find(ask, model)
-        shown = found.folder.name if found.weights.location else model
+        shown = found.called(model)
         if not options.hidden_states:
             _refuse_other_models(ask, shown, found.folder)
         if _is_one_text(ask, found.folder):

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from mmfeat.extract.describers.captions.turns import Conversation, Turn
 from mmfeat.extract.clips import frame_rate, lengthened, metadata
-from mmfeat.extract.describers.captions.turns import Conversation, Turn, parts_of
+from mmfeat.extract.describers.captions.turns import Conversation, Turn
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.sound import Sound
 
