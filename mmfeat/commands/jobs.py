@@ -33,6 +33,13 @@ ReplaceOption = Annotated[
 AcceptOption = Annotated[
     bool, typer.Option("--accept-loss", help="Go on although the store loses more than [run] max_lost of it.")
 ]
+AcceptChangedOption = Annotated[
+    bool,
+    typer.Option(
+        "--accept-changed-values",
+        help="Go on although a model gives other values than when its feature's version was begun.",
+    ),
+]
 
 
 class Executor(StrEnum):
@@ -89,6 +96,7 @@ def extract(
     add: AddOption = False,
     replace: ReplaceOption = False,
     accept_loss: AcceptOption = False,
+    accept_changed_values: AcceptChangedOption = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try items again that failed before.")
     ] = False,
@@ -140,7 +148,7 @@ def extract(
             limit=limit,
             max_failed=max_failed,
             retry_failed=retry_failed or None,
-            **_given_of_store(add, replace, accept_loss),
+            **_given_of_store(add, replace, accept_loss, accept_changed_values),
             wait_seconds=wait,
             estimate=estimate or None,
         ),
@@ -182,10 +190,11 @@ def run(
     add: AddOption = False,
     replace: ReplaceOption = False,
     accept_loss: AcceptOption = False,
+    accept_changed_values: AcceptChangedOption = False,
     json: console.Json = False,
 ) -> None:
     """Run a job from its file, for schedulers. Safe to start at any time, and twice."""
-    options = _given_of_store(add, replace, accept_loss)
+    options = _given_of_store(add, replace, accept_loss, accept_changed_values)
     _run(job, json, refit=refit or (), executor=executor and executor.value, **options)
 
 
@@ -313,9 +322,16 @@ def _pairs(pairs: list[str], takes: str) -> Iterator[tuple[str, str]]:
         yield key, value
 
 
-def _given_of_store(add: bool, replace: bool, accept_loss: bool) -> dict[str, Any]:
-    """What of ``[run]`` is about what a store has and may lose."""
-    return _given(add=add or None, replace=replace or None, max_lost=1.0 if accept_loss else None)
+def _given_of_store(
+    add: bool, replace: bool, accept_loss: bool, accept_changed_values: bool
+) -> dict[str, Any]:
+    """What of ``[run]`` is about what a store has, and may lose or mix."""
+    return _given(
+        add=add or None,
+        replace=replace or None,
+        max_lost=1.0 if accept_loss else None,
+        accept_changed_values=accept_changed_values or None,
+    )
 
 
 def _given(**values: Any) -> dict[str, Any]:

@@ -20,8 +20,8 @@ from typing import Any
 from mmfeat.extract.media.webcache import default_cache
 from mmfeat.extract.weights import folder_digest
 
-# Packages whose version may decide what is found out about a model, and what is computed by it.
-_PACKAGES = (
+#: Packages whose version may decide what is found out about a model, and what is computed by it.
+PACKAGES = (
     "torch", "torchvision", "open_clip_torch", "timm", "transformers", "sentence-transformers", "tokenizers",
     "openvino", "onnxruntime",
 )  # fmt: skip
@@ -71,6 +71,6 @@ def remembered(
 
 
 def _installed() -> Iterator[tuple[str, str]]:
-    for package in _PACKAGES:
+    for package in PACKAGES:
         with contextlib.suppress(PackageNotFoundError):
             yield package, version(package)

@@ -66,7 +66,7 @@ def prove(method: Method, place: Placement) -> None:
         ConfigError: it is refused, or lacks a package; the message names model and feature, what differed,
             and what can be done.
     """
-    if not _has_to(method):
+    if not repeats(method):
         return
     try:
         remembered(_facts(method, place), lambda: _proved(method), kind="proofs")
@@ -74,10 +74,15 @@ def prove(method: Method, place: Placement) -> None:
         method.notes = (*method.notes, f"{method.spec.name} could not prove that its values repeat: {why}")
 
 
+def least_cosine(spec: FeatureSpec) -> float:
+    """From which cosine on two vectors of one row are held to be the same."""
+    return LEAST_COSINES.get(spec.compute_dtype, _LEAST_OF_OTHERS)
+
+
 def refusal(method: Method) -> ConfigError | None:
     """Why a method is refused, whatever was proved before; None where it is not."""
     try:
-        if _has_to(method):
+        if repeats(method):
             _proved(method)
     except ConfigError as error:
         return error
@@ -86,7 +91,8 @@ def refusal(method: Method) -> ConfigError | None:
     return None
 
 
-def _has_to(method: Method) -> bool:
+def repeats(method: Method) -> bool:
+    """Whether a method's values must repeat: its model is in this process, and does not sample."""
     decoding = method.spec.decoding
     return method.runs == "here" and (decoding is None or decoding.temperature == 0)
 
@@ -166,7 +172,7 @@ def _check_value(spec: FeatureSpec, value: Any) -> None:
 
 def _compare(spec: FeatureSpec, values: Sequence[Any], others: Sequence[Any], when: str, hint: str) -> None:
     """ConfigError where two lists of outcomes of the same rows differ. A row that failed proves nothing."""
-    least = LEAST_COSINES.get(spec.compute_dtype, _LEAST_OF_OTHERS)
+    least = least_cosine(spec)
     for one, other in zip(values, others, strict=True):
         if isinstance(one, Exception) or isinstance(other, Exception):
             continue

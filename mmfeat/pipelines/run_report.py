@@ -31,6 +31,7 @@ class FeatureReport:
         cost: what they took; None for what no language model wrote.
         marks: values that this run committed and that are marked, as a ``refusal``, a ``loop``, for a
             ``lost picture`` or as ``silence``: how many.
+        changed: how the model's values differ from those of earlier runs, where that was accepted.
         fitted: of a feature that is fitted to another one, what came of that; None of others.
     """
 
@@ -50,6 +51,7 @@ class FeatureReport:
     estimate: Cost | None
     cost: Cost | None
     marks: dict[str, int] = field(default_factory=dict)
+    changed: dict[str, Any] | None = None
     fitted: dict[str, Any] | None = None
 
 

@@ -111,6 +111,10 @@ class GateFailed(MmfeatError):
         self.report = report
 
 
+class ValuesChanged(GateFailed):
+    """A model gives other values for the same input than when its feature's version was begun."""
+
+
 class ServerRefused(ConfigError):
     """A model server turns every request away: a wrong key, model or address. No item is at fault."""
 

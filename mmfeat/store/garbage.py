@@ -12,7 +12,7 @@ from lance import LanceDataset
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
-from mmfeat.store import codebooks, digests, folders
+from mmfeat.store import canaries, codebooks, digests, folders
 from mmfeat.store.database import Database, clean_up, is_full
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.snapshots import Snapshots
@@ -166,7 +166,9 @@ class Retaining:
 
     def _remove_table(self, table: str) -> None:
         """A version's table, after all that is known of it: a removal cut short is found by the folder."""
-        codebooks.remove(self._database, table.rpartition("-")[2])
+        digits = table.rpartition("-")[2]
+        codebooks.remove(self._database, digits)
+        canaries.remove(self._database, digits)
         digests.forget(self._database, table)
         folders.remove(self._database, f"{table}.lance")
 

@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from mmfeat.store import catalog, chain, codebooks, digests, exported, logs, snapshots, tombstones, versions
+from mmfeat.store import (
+    canaries,
+    catalog,
+    chain,
+    codebooks,
+    digests,
+    exported,
+    logs,
+    snapshots,
+    tombstones,
+    versions,
+)
 from mmfeat.store.database import Database
 from mmfeat.store.places import HEADER
 
@@ -24,6 +35,7 @@ REMADE = {
     catalog.RUNS: "the records of runs",
     logs.TABLE: "the logs of runs",
     codebooks.TABLE: "what quantizers fitted",
+    canaries.TABLE: "what models gave for known inputs",
     digests.TABLE: "what files should be",
 }
 LISTS = PRECIOUS | REMADE

@@ -51,6 +51,13 @@ CODEBOOKS_SCHEMA = pa.schema(
     ]
 )
 
+CANARIES_SCHEMA = pa.schema(
+    [
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("canary", pa.string(), nullable=False),  # JSON: extract/canary.py
+    ]
+)
+
 SNAPSHOTS_SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),

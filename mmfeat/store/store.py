@@ -15,7 +15,7 @@ from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.objectstore import bucket_of
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import listed
-from mmfeat.store import catalog, chain, codebooks, digests, lists, maintenance, rows, versions
+from mmfeat.store import canaries, catalog, chain, codebooks, digests, lists, maintenance, rows, versions
 from mmfeat.store.belonging import Owned, Place
 from mmfeat.store.catalog import Catalog
 from mmfeat.store.database import Database
@@ -349,6 +349,17 @@ class Store:
     def codebooks(self, fingerprint: str) -> tuple[bytes, dict[str, Any]] | None:
         """``(state, quality)`` of the codes with this fingerprint; None where there are none."""
         return codebooks.get(self._database, fingerprint)
+
+    # What models gave for known inputs
+
+    def put_canary(self, version: FeatureVersion, canary: str) -> None:
+        """Keep what a version's model gives for known inputs (JSON), in the place of what is kept of it."""
+        self._check_lease()
+        canaries.put(self._database, version.fingerprint, canary)
+
+    def canary(self, version: FeatureVersion) -> str | None:
+        """What :meth:`put_canary` was given; None where nothing is kept of a version."""
+        return canaries.get(self._database, version.fingerprint)
 
     # Items, interactions, runs
 

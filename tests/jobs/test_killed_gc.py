@@ -15,16 +15,17 @@ import pytest
 from processes import PROCESSES
 from storing import make_rows, vector_spec, vectors
 
-from mmfeat.store import Retention, Store, codebooks, digests, folders, garbage
+from mmfeat.store import Retention, Store, canaries, codebooks, digests, folders, garbage
 from mmfeat.store.database import Database
-from mmfeat.store.schema import CODEBOOKS_SCHEMA, FILES_SCHEMA
+from mmfeat.store.schema import CANARIES_SCHEMA, CODEBOOKS_SCHEMA, FILES_SCHEMA
 from mmfeat.store.snapshots import Snapshots
 from mmfeat.store.versions import Versions
 
 # Everything that gc changes a store through; a call within a call is a step of its own.
 STEPS: tuple[tuple[Any, str], ...] = (
     (Snapshots, "delete"), (Snapshots, "remove_unknown_tags"), (Versions, "remove"), (Database, "delete"),
-    (codebooks, "remove"), (digests, "forget"), (folders, "remove"), (garbage, "clean_up"),
+    (codebooks, "remove"), (canaries, "remove"), (digests, "forget"), (folders, "remove"),
+    (garbage, "clean_up"),
 )  # fmt: skip
 KEEP = Retention(versions=1, snapshots=0)
 
@@ -40,6 +41,7 @@ def littered(tmp_path_factory) -> Path:
             store.commit(version, make_rows(spec, ["a", "b"], list(vectors(2))), replace=False)
             store.finish(version)
             codebooks.put(store.retaining._database, version.fingerprint, b"fitted", {})
+            store.put_canary(version, "{}")
             answers = Path(store.uri, "_requests", version.fingerprint)
             answers.mkdir(parents=True)
             (answers / "one.json").write_text("{}")
@@ -101,6 +103,7 @@ def traces(uri: Path) -> dict[str, object]:
         "snapshots": store.snapshots(),
         "tags": {p.stem: sorted(database.table(p.stem).tags.list()) for p in uri.glob("*.lance")},
         "codebooks": database.read_small(codebooks.TABLE, CODEBOOKS_SCHEMA)["fingerprint"].to_pylist(),
+        "canaries": database.read_small(canaries.TABLE, CANARIES_SCHEMA)["fingerprint"].to_pylist(),
         "files": database.read_small(digests.TABLE, FILES_SCHEMA)["table"].to_pylist(),
     }
 
@@ -109,7 +112,8 @@ def test_gc_killed_at_each_step_leaves_what_stays_readable_and_the_next_one_fini
     never_killed = Path(shutil.copytree(littered, tmp_path / "never-killed"))
     collect(str(never_killed))
     expected, kept = traces(never_killed), readable(never_killed)
-    assert len(kept) == len(expected["codebooks"]) == len(expected["answers"]) == 1
+    assert len(kept) == len(expected["codebooks"]) == len(expected["canaries"]) == 1
+    assert len(expected["answers"]) == 1
     step = 0
     while True:
         step += 1

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import pyarrow as pa
 
+from mmfeat.extract.canary import Canary
 from mmfeat.schemas.job import Resources
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.server import Sending, VllmConfig
@@ -23,6 +24,7 @@ class Task:
         work: WORK_SCHEMA.
         specs: all features of the run; those that the work wants are computed.
         sending: how a model on a server is asked.
+        canaries: by feature, what its model must give for known inputs, or its process ends the run.
     """
 
     work: pa.Table
@@ -31,6 +33,7 @@ class Task:
     resources: Resources
     sending: Sending
     vllm: VllmConfig
+    canaries: Mapping[int, Canary] = field(default_factory=dict)
 
 
 class Execution(Protocol):

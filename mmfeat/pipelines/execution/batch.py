@@ -44,6 +44,7 @@ RESULTS_SCHEMA = pa.schema(
         pa.field("seconds", pa.float64()),  # of the model: the row's share of its batch
         pa.field("runtime", pa.string()),  # what computed it
         pa.field("note", pa.string()),  # what a person should know of how the model was loaded
+        pa.field("canary", pa.string()),  # of the model that this process loaded, where none was known
         # Of a captioner. What was sent to a server is known of a batch, and is in the batch's first row.
         pa.field("requests", pa.int64()),
         pa.field("prompt_tokens", pa.int64()),
@@ -104,6 +105,7 @@ class Value:
     seconds: float = 0.0
     runtime: str | None = None
     note: str | None = None
+    canary: str | None = None
     requests: int = 0
     prompt_tokens: int = 0
     new_tokens: int = 0

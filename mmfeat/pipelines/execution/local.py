@@ -74,6 +74,7 @@ class LocalExecution:
                     expected=wanted,
                     batch_size=task.resources.batch_size,
                     sending=task.sending,
+                    canaries=task.canaries,
                 )
                 for decoded in decoded_blocks:
                     yield encode(decoded)

@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from mmfeat.extract import modalities
 from mmfeat.extract.base import Method, Placement, Row, Usage
+from mmfeat.extract.canary import Canary, canary_of, changed, refusal
 from mmfeat.extract.fence.decode import Decoded, MediaRequest, Wanted, decode_media
 from mmfeat.extract.fence.process import decode_fenced_all, start_fence
 from mmfeat.extract.gc_pause import collected_afterwards
@@ -193,6 +194,11 @@ class Encode:
         expected: work items to come for each feature, on this machine; what is not there is not known.
         batch_size: rows per model call, of clips their frames; None for what suits the model and the device.
         sending: how a model on a server is asked.
+        canaries: by feature, what its method must give for known inputs.
+
+    Raises:
+        ConfigError: a model cannot be loaded.
+        ValuesChanged: a model gives other values than it gave.
     """
 
     def __init__(
@@ -206,6 +212,7 @@ class Encode:
         expected: Mapping[int, int] = MappingProxyType({}),
         batch_size: int | None = None,
         sending: Sending | None = None,
+        canaries: Mapping[int, Canary] = MappingProxyType({}),
     ) -> None:
         self.specs = list(specs)
         self.numbers = list(numbers)
@@ -220,6 +227,7 @@ class Encode:
                 )
                 for number in self.numbers
             }
+        self.new_canaries = self._canaries(canaries, device)
         self.new_notes = {number: list(method.notes) for number, method in self.methods.items()}
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -262,10 +270,24 @@ class Encode:
         values = {row: marked(spec, value, inputs[row][0]) for row, value in values.items()}
         for row, note in zip(rows, self._take_notes(number, len(rows)), strict=False):
             values[row] = replace(values[row], note=note)
+        values[rows[0]] = replace(values[rows[0]], canary=self.new_canaries.pop(number, None))
         if (sent := method.sent()) is not None:
             values = {row: replace(value, **asdict(Usage())) for row, value in values.items()}
             values[rows[0]] = replace(values[rows[0]], **asdict(sent))
         return values
+
+    def _canaries(self, known: Mapping[int, Canary], device: str) -> dict[int, str]:
+        """The canaries that were not known, as they are stored; the others are held against what is known."""
+        found = {}
+        for number, method in self.methods.items():
+            now, then = canary_of(method, device), known.get(number)
+            if now is None:
+                continue
+            if then is None:
+                found[number] = now.to_json()
+            elif change := changed(self.specs[number], then, now):
+                raise refusal(self.specs[number], change)
+        return found
 
     def _take_notes(self, number: int, most: int) -> list[str]:
         """Notes of a method that no result carries yet."""

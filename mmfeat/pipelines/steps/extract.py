@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
+from dataclasses import asdict
 from functools import partial
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ import pyarrow as pa
 
 from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.base import Task
+from mmfeat.pipelines.execution.canaries import Canaries
 from mmfeat.pipelines.execution.choice import choose
 from mmfeat.pipelines.execution.commit import Committer
 from mmfeat.pipelines.execution.cost import Costs, captioned, trial
@@ -87,6 +89,7 @@ class _Extraction:
         self.computed = self.copied = 0
         self.notices: list[str] = []
         self.costs: Costs | None = None
+        self.canaries: Canaries | None = None
 
     def compute(self) -> None:
         """Everything that the store lacks.
@@ -94,6 +97,7 @@ class _Extraction:
         Raises:
             GateFailed: the share of failures cannot come back under the job's bound.
             SpendingCap, ServerRefused, ServerUnavailable: a server may be asked no more, or answers nobody.
+            ValuesChanged: a model gives other values than when its version was begun.
             ConservationError: rows planned and rows committed do not add up.
         """
         context = self.context
@@ -102,6 +106,7 @@ class _Extraction:
         self.sending = sending_of(self.job, specs, self.store.uri, context.run_id)
         versions = [self.store.add_version(spec) for spec in specs]
         context.versions = versions
+        self.canaries = Canaries(self.store, versions, self.job.run.accept_changed_values)
         self._compute_all(versions, computed)
         if self.job.run.estimate:
             return
@@ -222,7 +227,9 @@ class _Extraction:
         self.reporter.say(f"starting {_models([plan.specs[n] for n, rows in wanted.items() if rows])}")
         self.reporter.start(sum(wanted.values()))
         try:
-            task = Task(work, plan.specs, job.limits, job.resources, self.sending, job.vllm)
+            assert self.canaries is not None, "made with the versions"
+            canaries = self.canaries.known
+            task = Task(work, plan.specs, job.limits, job.resources, self.sending, job.vllm, canaries)
             with executor.start(task) as execution:
                 self.pace.workers = execution.workers
                 self._take(committer, plan, execution.results())
@@ -233,11 +240,12 @@ class _Extraction:
             self.reporter.stop()
 
     def _take(self, committer: Committer, plan: Plan, tables: Generator[pa.Table]) -> None:
-        assert self.costs is not None, "made with the plan"
+        assert self.costs is not None and self.canaries is not None, "made before"
         # Closed at once when a run stops early: an executor must end its work before it is shut down.
         with closing(tables):
             for table in tables:
-                for line in (*self.costs.add(table), *self.runtimes.add(table)):
+                said = (*self.canaries.add(table), *self.costs.add(table), *self.runtimes.add(table))
+                for line in said:
                     self.reporter.say(line)
                 rows, stop = reached(table)
                 if not self.pace.tables:
@@ -289,8 +297,13 @@ class _Extraction:
             rows_per_second=pace.rows_per_second,
             seconds=time.monotonic() - self.began,
             features=[self._feature(n, spec) for n, spec in enumerate(context.specs)],
-            notices=[*context.notices, *self.notices, *self._kept()],
+            notices=[*context.notices, *self.notices, *self._accepted(), *self._kept()],
         )
+
+    def _changed(self, at: int) -> dict[str, Any] | None:
+        """How the values of a computed feature changed, where that was accepted."""
+        change = None if self.canaries is None else self.canaries.accepted.get(at)
+        return None if change is None else asdict(change)
 
     def check_failed(self) -> None:
         """GateFailed where more of a feature's rows failed than the job allows."""
@@ -306,6 +319,10 @@ class _Extraction:
                     report,
                     self.tallies[number].kept,
                 )
+
+    def _accepted(self) -> list[str]:
+        """What is said of values that changed, where that was accepted."""
+        return [] if self.canaries is None else self.canaries.notices
 
     def _kept(self) -> Iterator[str]:
         """What is said of rows that a failure was to replace and did not."""
@@ -377,6 +394,7 @@ class _Extraction:
             marks=dict(tally.marks.most_common()),
             estimate=None if at is None or self.costs is None else self.costs.estimate(at),
             cost=None if at is None or self.costs is None else self.costs.actual(at),
+            changed=None if at is None else self._changed(at),
         )
 
 

@@ -40,4 +40,4 @@ class RayExecution:
     def alone(self, work: pa.Table) -> Generator[pa.Table]:
         """See :meth:`Execution.alone`."""
         task = self._task
-        return retry_alone(work, task.specs, task.limits, task.sending)
+        return retry_alone(work, task.specs, task.limits, task.sending, task.canaries)

@@ -65,6 +65,7 @@ class Graph:
             "expected": {number: count // len(nodes) for number, count in wanted.items()},
             "batch_size": resources.batch_size,
             "sending": task.sending,
+            "canaries": task.canaries,
         }
 
     def results(self) -> Generator[pa.Table]:

@@ -8,11 +8,12 @@ Decoders crash no worker: they have a process of their own (``extract/fence/proc
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
 
+from mmfeat.extract.canary import Canary
 from mmfeat.extract.media.remote import is_remote
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA, STAMP_READ, Batch
 from mmfeat.pipelines.execution.stages import Decode, Encode
@@ -32,7 +33,11 @@ ENCODE_SECONDS = 900.0
 
 
 def retry_alone(
-    work: pa.Table, specs: Sequence[FeatureSpec], limits: MediaLimits, sending: Sending
+    work: pa.Table,
+    specs: Sequence[FeatureSpec],
+    limits: MediaLimits,
+    sending: Sending,
+    canaries: Mapping[int, Canary],
 ) -> Generator[pa.Table]:
     """RESULTS_SCHEMA rows for every work item, computed alone; Ray must be running.
 
@@ -43,7 +48,7 @@ def retry_alone(
     lone = None
     for start in range(len(work)):
         one = work.slice(start, 1)
-        lone = lone or _Lone(specs, numbers, limits, sending)
+        lone = lone or _Lone(specs, numbers, limits, sending, canaries)
         results, alive = lone.run(one)
         if not alive:
             lone.kill()
@@ -57,14 +62,21 @@ class _Lone:
     """One actor that runs one work item at a time through every stage."""
 
     def __init__(
-        self, specs: Sequence[FeatureSpec], numbers: Sequence[int], limits: MediaLimits, sending: Sending
+        self,
+        specs: Sequence[FeatureSpec],
+        numbers: Sequence[int],
+        limits: MediaLimits,
+        sending: Sending,
+        canaries: Mapping[int, Canary],
     ) -> None:
         import ray
 
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0  # type: ignore[no-untyped-call]
         actor = ray.remote(num_cpus=0.5, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_Stages)
         self.specs, self.limits = specs, limits
-        self.actor: Any = actor.remote(list(specs), numbers, limits, sending, "cuda" if gpus else "cpu")
+        self.actor: Any = actor.remote(
+            list(specs), numbers, limits, sending, canaries, "cuda" if gpus else "cpu"
+        )
 
     def run(self, one: pa.Table) -> tuple[pa.Table, bool]:
         """The work item's results, and whether the process is alive: it may have crashed or hung."""
@@ -103,19 +115,22 @@ class _Stages:
         numbers: list[int],
         limits: MediaLimits,
         sending: Sending,
+        canaries: Mapping[int, Canary],
         device: str,
     ) -> None:
         self.decoder = Decode(specs, limits, fenced=True)
         self.encoder: Encode | None = None
-        self.build = (specs, numbers, sending, device)
+        self.build = (specs, numbers, sending, canaries, device)
 
     def decode(self, one: pa.Table) -> pa.Table:
         return self.decoder(one)
 
     def encode(self, decoded: pa.Table) -> pa.Table:
         if self.encoder is None:
-            specs, numbers, sending, device = self.build
-            self.encoder = Encode(specs, numbers, last=True, device=device, sending=sending)
+            specs, numbers, sending, canaries, device = self.build
+            self.encoder = Encode(
+                specs, numbers, last=True, device=device, sending=sending, canaries=canaries
+            )
         return self.encoder(decoded)
 
 
