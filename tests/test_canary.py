@@ -129,7 +129,7 @@ def installed(tmp_path_factory) -> Iterator[None]:
         yield
 
 
-PINNED = {"image": "95cc5bc97afefd2e", "video": "be3c20a77e8b58c5", "audio": "be3c20a77e8b58c5"}
+PINNED = {"image": "31f4df4003484fbe", "video": "2f98b401959729bf", "audio": "2f98b401959729bf"}
 VECTOR = {"source": "title", "encoder": "turned"}
 
 

@@ -1,4 +1,5 @@
-"""``datasets``, ``encoders``, ``prompts`` and ``presets``: what can be read, run, asked and run together."""
+"""``datasets``, ``encoders``, ``prompts`` and ``presets``: what can be read, run, asked and run together; and
+which engines may run an encoder."""
 
 from __future__ import annotations
 
@@ -8,10 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mmfeat import console
+from mmfeat import api, console
 from mmfeat.commands.jobs import ColumnOption, parse_columns, parse_dataset_options
+from mmfeat.schemas.errors import GateFailed
 
 if TYPE_CHECKING:
+    from mmfeat.pipelines.certify import Certificate
     from mmfeat.pipelines.media_check import Opened
     from mmfeat.schemas.spec import ModelCard
 
@@ -106,6 +109,74 @@ def list_encoders(json: console.Json = False) -> None:
     for method in found:
         if method.problem:
             console.note(f"{method.name}: {method.problem}")
+
+
+@encoders_app.command("certify")
+def certify_encoder(
+    feature: Annotated[str, typer.Argument(help="A feature of vectors, or one of its versions.")],
+    engines: Annotated[
+        list[str] | None,
+        typer.Option(help="torch, cuda, openvino; by comma or one by one [default: torch,openvino]."),
+    ] = None,
+    sample: Annotated[int, typer.Option(min=2, max=console.MOST, help="Most items to compare.")] = 200,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    json: console.Json = False,
+) -> None:
+    """Whether engines give the vectors that are stored, on your items; exit code 3 where one does not."""
+    from mmfeat.pipelines.certify import certify
+    from mmfeat.store import Store
+
+    asked = console.names(engines) or ["torch", "openvino"]
+    found = certify(Store.open(store), feature, asked, sample)
+    if json:
+        console.print_json(found.to_dict())
+    else:
+        _print_certificate(found)
+    if not found.passed:
+        _refuse(found, json)
+
+
+def _refuse(found: Certificate, json: bool) -> None:
+    below = "; ".join(f"{one.engine}: {one.problem}" for one in found.engines if one.problem)
+    error = GateFailed(
+        f"{found.version} must not be written by every engine: {below}.",
+        hint="Compute it by an engine that passed, and by another one a feature of another name.",
+    )
+    if not json:
+        raise error
+    # The certificate is the one JSON value; it says which engines failed.
+    console.print_error(error, as_json=False)
+    raise typer.Exit(error.exit_code)
+
+
+def _print_certificate(found: Certificate) -> None:
+    columns = (
+        "engine",
+        "runtime",
+        "items",
+        "least cosine",
+        "mean cosine",
+        f"kept@{found.neighbours}",
+        "verdict",
+    )
+    console.table(
+        columns,
+        [
+            (one.engine, one.runtime or "", one.items, *map(_digits, (one.least, one.mean)),
+             "" if one.kept is None else f"{one.kept:.1%}", "passed" if one.passed else "FAILED")
+            for one in found.engines
+        ],
+        right=columns[2:6],
+    )  # fmt: skip
+    console.say(f"{found.version}: {found.sample:,} items beside what is stored; the bar is {found.bar}.")
+    if found.changed:
+        console.say(
+            f"{found.changed:,} more hold other content than their rows were made of, and are left out."
+        )
+
+
+def _digits(cosine: float | None) -> str:
+    return "" if cosine is None else f"{cosine:.6f}"
 
 
 def _card_cells(card: ModelCard | None) -> tuple[object, ...]:
