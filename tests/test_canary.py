@@ -23,7 +23,9 @@ from mmfeat.extract.canary import FILES, Canary, canary_of, changed
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.canaries import Canaries
+from mmfeat.pipelines.execution.servers import reached
 from mmfeat.pipelines.execution.stages import Encode
+from mmfeat.pipelines.planning.work import WORK_SCHEMA
 from mmfeat.schemas.errors import ValuesChanged
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import (
@@ -288,11 +290,16 @@ def test_a_caption_that_says_another_word_stops_the_run_in_float32_alone(shop, m
 
 def test_a_process_that_loads_another_library_than_the_first_one_did_gives_no_rows(monkeypatch):
     (spec,) = resolve_all({"words": FeatureConfig(**VECTOR)})
+    row = {"work": 0, "item_id": "i", "group": "", "features": [0], "payload.title": "a title"}
+    work = pa.Table.from_pylist([row], schema=WORK_SCHEMA.append(pa.field("payload.title", pa.string())))
     known = {0: stored(method(VECTOR))}
-    Encode([spec], [0], last=True, canaries=known)
+    (result,) = Encode([spec], [0], last=True, canaries=known)(work).to_pylist()
+    assert (result["status"], result["canary"]) == ("ok", None), "there is nothing to tell"
     upgrade(monkeypatch)
-    with pytest.raises(ValuesChanged, match=r"engine 1\.0 -> engine 2\.0"):
-        Encode([spec], [0], last=True, canaries=known)
+    results = Encode([spec], [0], last=True, canaries=known)(work)
+    rows, stop = reached(results)
+    assert not len(rows) and results["value"].null_count == 1
+    assert isinstance(stop, ValuesChanged) and "engine 1.0 -> engine 2.0" in stop.message and stop.hint
 
 
 def test_two_processes_of_a_first_run_that_differ_stop_it(tmp_path, monkeypatch):

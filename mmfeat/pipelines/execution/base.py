@@ -24,7 +24,8 @@ class Task:
         work: WORK_SCHEMA.
         specs: all features of the run; those that the work wants are computed.
         sending: how a model on a server is asked.
-        canaries: by feature, what its model must give for known inputs, or its process ends the run.
+        canaries: by feature, what its model must give for known inputs; else the results say that it does
+            not.
     """
 
     work: pa.Table

@@ -11,12 +11,21 @@ from mmfeat.extract.describers.captions.client import server_address
 from mmfeat.extract.describers.captions.journal import Journal
 from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.batch import NOT_ASKED
-from mmfeat.schemas.errors import MmfeatError, ServerRefused, ServerUnavailable, SpendingCap, StoreError
+from mmfeat.schemas.errors import (
+    MmfeatError,
+    ServerRefused,
+    ServerUnavailable,
+    SpendingCap,
+    StoreError,
+    ValuesChanged,
+)
 from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.server import ANSWERS_FOLDER, Sending
 from mmfeat.schemas.spec import FeatureSpec
 
-_ENDINGS = {kind.__name__: kind for kind in (ServerRefused, ServerUnavailable, SpendingCap, StoreError)}
+_ENDINGS = {
+    kind.__name__: kind for kind in (ServerRefused, ServerUnavailable, SpendingCap, StoreError, ValuesChanged)
+}
 
 
 def sending_of(job: JobConfig, specs: Sequence[FeatureSpec], store_uri: str, run_id: str) -> Sending:

@@ -49,7 +49,7 @@ from mmfeat.pipelines.execution.bisect import Bisection
 from mmfeat.pipelines.execution.calls import Calls
 from mmfeat.pipelines.execution.several import together
 from mmfeat.pipelines.planning.work import STAMP, payload_of
-from mmfeat.schemas.errors import ConservationError, ItemError
+from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED
 from mmfeat.schemas.inputs import column_of
 from mmfeat.schemas.media import MediaLimits
@@ -198,7 +198,6 @@ class Encode:
 
     Raises:
         ConfigError: a model cannot be loaded.
-        ValuesChanged: a model gives other values than it gave.
     """
 
     def __init__(
@@ -227,7 +226,9 @@ class Encode:
                 )
                 for number in self.numbers
             }
-        self.new_canaries = self._canaries(canaries, device)
+        self.new_canaries: dict[int, str] = {}
+        self.refused: dict[int, NotAsked] = {}
+        self._take_canaries(canaries, device)
         self.new_notes = {number: list(method.notes) for number, method in self.methods.items()}
 
     def __call__(self, table: pa.Table) -> pa.Table:
@@ -260,6 +261,8 @@ class Encode:
     def _computed(self, number: int, inputs: Mapping[int, tuple[Row, str | None]]) -> dict[int, Value]:
         """The values of rows whose inputs are there."""
         spec, method, rows = self.specs[number], self.methods[number], list(inputs)
+        if (refused := self.refused.get(number)) is not None:
+            return {row: encoded(spec, refused, None) for row in rows}
         began = time.perf_counter()
         outputs = self._run(number, [inputs[row][0] for row in rows])
         share = (time.perf_counter() - began) / len(rows)
@@ -276,18 +279,20 @@ class Encode:
             values[rows[0]] = replace(values[rows[0]], **asdict(sent))
         return values
 
-    def _canaries(self, known: Mapping[int, Canary], device: str) -> dict[int, str]:
-        """The canaries that were not known, as they are stored; the others are held against what is known."""
-        found = {}
+    def _take_canaries(self, known: Mapping[int, Canary], device: str) -> None:
+        """Hold the canaries of the methods against what is known; those that are not go with the results.
+
+        A method whose canary differs computes nothing, and the run ends as it does where a server answers
+        nobody: an error of the process would come out of Ray as its text alone.
+        """
         for number, method in self.methods.items():
             now, then = canary_of(method, device), known.get(number)
             if now is None:
                 continue
             if then is None:
-                found[number] = now.to_json()
+                self.new_canaries[number] = now.to_json()
             elif change := changed(self.specs[number], then, now):
-                raise refusal(self.specs[number], change)
-        return found
+                self.refused[number] = NotAsked(refusal(self.specs[number], change))
 
     def _take_notes(self, number: int, most: int) -> list[str]:
         """Notes of a method that no result carries yet."""
