@@ -167,14 +167,16 @@ def changed(spec: FeatureSpec, then: Canary, now: Canary) -> Change | None:
 
 def refusal(spec: FeatureSpec, change: Change) -> ValuesChanged:
     """The error that a version's values are others than they were."""
-    back = (
-        f"Install what made the version: pip install {' '.join(change.packages)}. " if change.packages else ""
-    )
+    name = "give the feature another name, so that all of its rows are made anew"
+    if change.packages:
+        first = f"Install what made the version: pip install {' '.join(change.packages)}. Or {name}."
+    else:
+        first = f"{name[0].upper()}{name[1:]}."
     return ValuesChanged(
         f"{spec.version}: {spec.model!r} by {spec.method!r} gives other values for the same input than when "
         f"the version was begun: {change}. No row of it was written.",
-        hint=f"{back}Or give the feature another name, so that all of its rows are made anew. Or mix both in "
-        "one version: --accept-changed-values ([run] accept_changed_values = true).",
+        hint=f"{first} Or have both in one version: --accept-changed-values "
+        "([run] accept_changed_values = true).",
     )
 
 
