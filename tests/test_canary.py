@@ -195,7 +195,7 @@ def test_a_run_whose_engine_changed_the_values_stops_before_it_writes_and_names_
     assert "runtime engine 1.0 -> engine 2.0; timm " in stopped.value.message
     assert "-> 99.0" in stopped.value.message and "cosine 0." in stopped.value.message
     assert "pip install timm==" in stopped.value.hint and "engine" not in stopped.value.hint
-    assert "another name" in stopped.value.hint and "--accept-changed-values" in stopped.value.hint
+    assert "another name" in stopped.value.hint and "--accept-changed" in stopped.value.hint
     assert before == 5 and store().counts(store().resolve("words")) == {"ok": 5}
     monkeypatch.undo()
     assert shop(9).features[0].ok == 4, "with the older engine it goes on"
@@ -214,7 +214,7 @@ def test_changed_values_that_are_accepted_are_in_the_runs_record_and_count_from_
 ):
     shop(3)
     upgrade(monkeypatch)
-    report = shop(5, accept_changed_values=True)
+    report = shop(5, accept_changed=True)
     assert report.features[0].ok == 2
     assert report.features[0].changed["made_by"]["runtime"] == ("engine 1.0", "engine 2.0")
     (notice,) = report.notices
@@ -231,7 +231,7 @@ def test_changed_values_that_are_accepted_are_in_the_runs_record_and_count_from_
 def test_small_turns_that_are_accepted_one_by_one_do_not_add_up_to_a_large_one(shop, monkeypatch):
     shop(1)
     upgrade(monkeypatch, 0.004)
-    assert shop(2, accept_changed_values=True).features[0].changed is None
+    assert shop(2, accept_changed=True).features[0].changed is None
     upgrade(monkeypatch, 0.008)
     with pytest.raises(ValuesChanged):
         shop(3)

@@ -36,7 +36,7 @@ AcceptOption = Annotated[
 AcceptChangedOption = Annotated[
     bool,
     typer.Option(
-        "--accept-changed-values",
+        "--accept-changed",
         help="Go on although a model gives other values than when its feature's version was begun.",
     ),
 ]
@@ -96,7 +96,7 @@ def extract(
     add: AddOption = False,
     replace: ReplaceOption = False,
     accept_loss: AcceptOption = False,
-    accept_changed_values: AcceptChangedOption = False,
+    accept_changed: AcceptChangedOption = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Try items again that failed before.")
     ] = False,
@@ -148,7 +148,7 @@ def extract(
             limit=limit,
             max_failed=max_failed,
             retry_failed=retry_failed or None,
-            **_given_of_store(add, replace, accept_loss, accept_changed_values),
+            **_given_of_store(add, replace, accept_loss, accept_changed),
             wait_seconds=wait,
             estimate=estimate or None,
         ),
@@ -190,11 +190,11 @@ def run(
     add: AddOption = False,
     replace: ReplaceOption = False,
     accept_loss: AcceptOption = False,
-    accept_changed_values: AcceptChangedOption = False,
+    accept_changed: AcceptChangedOption = False,
     json: console.Json = False,
 ) -> None:
     """Run a job from its file, for schedulers. Safe to start at any time, and twice."""
-    options = _given_of_store(add, replace, accept_loss, accept_changed_values)
+    options = _given_of_store(add, replace, accept_loss, accept_changed)
     _run(job, json, refit=refit or (), executor=executor and executor.value, **options)
 
 
@@ -322,15 +322,13 @@ def _pairs(pairs: list[str], takes: str) -> Iterator[tuple[str, str]]:
         yield key, value
 
 
-def _given_of_store(
-    add: bool, replace: bool, accept_loss: bool, accept_changed_values: bool
-) -> dict[str, Any]:
+def _given_of_store(add: bool, replace: bool, accept_loss: bool, accept_changed: bool) -> dict[str, Any]:
     """What of ``[run]`` is about what a store has, and may lose or mix."""
     return _given(
         add=add or None,
         replace=replace or None,
         max_lost=1.0 if accept_loss else None,
-        accept_changed_values=accept_changed_values or None,
+        accept_changed=accept_changed or None,
     )
 
 

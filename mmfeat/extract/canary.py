@@ -175,8 +175,7 @@ def refusal(spec: FeatureSpec, change: Change) -> ValuesChanged:
     return ValuesChanged(
         f"{spec.version}: {spec.model!r} by {spec.method!r} gives other values for the same input than when "
         f"the version was begun: {change}. No row of it was written.",
-        hint=f"{first} Or have both in one version: --accept-changed-values "
-        "([run] accept_changed_values = true).",
+        hint=f"{first} Or have both in one version: --accept-changed ([run] accept_changed = true).",
     )
 
 

@@ -38,7 +38,7 @@ def run_job(job: JobConfig, reporter: Reporter | None = None, executor: Executor
             nothing. Or more than ``run.max_failed`` of a feature's rows failed, or a version fell short of
             ``[gates]``: all rows are committed then, and no version of the job became current.
         ValuesChanged: a model gives other values for the same input than when its feature's version was
-            begun, and ``run.accept_changed_values`` does not say to go on. No row of it is written.
+            begun, and ``run.accept_changed`` does not say to go on. No row of it is written.
         SpendingCap: a server may be asked no more. What it answered is committed; run again to go on.
         ServerRefused, ServerUnavailable: a server answers nobody; as above.
         ConservationError: rows planned and rows committed do not add up.

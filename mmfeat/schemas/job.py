@@ -97,7 +97,7 @@ class RunOptions(Frozen):
             run that would take it away stops before it writes, with exit code 3.
         add: put the dataset beside another one that the store has.
         replace: put the dataset in the place of all that the store has.
-        accept_changed_values: go on where a model gives other values than when its version was begun, and put
+        accept_changed: go on where a model gives other values than when its version was begun, and put
             such rows beside the older ones.
         limit: only the first ``limit`` items of the dataset.
         wait_seconds: how long to wait for another process that is writing to the store. With 0 the
@@ -111,7 +111,7 @@ class RunOptions(Frozen):
     add: bool = False
     replace: bool = False
     retry_failed: bool = False
-    accept_changed_values: bool = False
+    accept_changed: bool = False
     limit: int | None = Field(default=None, gt=0)
     wait_seconds: float = Field(default=0, ge=0, le=1e6)
     refit: tuple[str, ...] = ()

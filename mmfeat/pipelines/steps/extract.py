@@ -106,7 +106,7 @@ class _Extraction:
         self.sending = sending_of(self.job, specs, self.store.uri, context.run_id)
         versions = [self.store.add_version(spec) for spec in specs]
         context.versions = versions
-        self.canaries = Canaries(self.store, versions, self.job.run.accept_changed_values)
+        self.canaries = Canaries(self.store, versions, self.job.run.accept_changed)
         self._compute_all(versions, computed)
         if self.job.run.estimate:
             return
