@@ -230,7 +230,8 @@ def test_a_batch_that_does_not_fit_is_bisected_and_the_smaller_size_is_remembere
 
     monkeypatch.setattr(faulty, "fault", staticmethod(fault))
     assert values(run(work(tmp_path, [10, 20, 30, 40, 50, 60, 70]))) == [10, 20, 30, 40, 50, 60, 70]
-    assert faulty.calls == [4, 2, 2, 2, 1]
+    canary = [2]
+    assert faulty.calls == [*canary, 4, 2, 2, 2, 1]
 
 
 def test_each_picture_is_read_and_decoded_once_for_all_encoders(tmp_path, monkeypatch):
@@ -252,7 +253,8 @@ def test_each_picture_is_read_and_decoded_once_for_all_encoders(tmp_path, monkey
     monkeypatch.setattr(image, "render_image", counting_render)
     table = work(tmp_path, [10, 20, 30], 0, 1, 2)
     rows = run(table, spec("x"), spec("y", size=4), spec("z"))
-    assert counted == {"read": 3, "render": 3}
+    canaries = 3
+    assert counted == {"read": 3 + canaries, "render": 3 + canaries}
     assert sorted((r["feature"], v) for r, v in zip(rows, values(rows), strict=True)) == [
         (f, v) for f in range(3) for v in (10, 20, 30)
     ]
