@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from mmfeat.extract import modalities
-from mmfeat.extract.agreement import difference, outcomes, said
+from mmfeat.extract.agreement import difference, outcomes, said, value_problem
 from mmfeat.extract.base import Captioner, Method, Row, Text, Transcriber
 from mmfeat.extract.fence.decode import MediaRequest, Wanted, decode_media
 from mmfeat.extract.localcache import PACKAGES
@@ -142,7 +142,7 @@ def canary_of(method: Method, device: str) -> Canary | None:
         method = method.brief()
     given = [row for row in rows if not isinstance(row, ItemError)]
     found = iter(outcomes(method, given) if given else [])
-    values = tuple(_alone(row if isinstance(row, ItemError) else next(found)) for row in rows)
+    values = tuple(_kept(method.spec, row if isinstance(row, ItemError) else next(found)) for row in rows)
     if all(isinstance(value, Exception) for value in values):
         return None
     return Canary(values, _circumstances(method, device), datetime.now(UTC).isoformat(timespec="seconds"))
@@ -240,8 +240,10 @@ def _processor(device: str) -> Iterator[tuple[str, str]]:
         yield from (("CPU", line.partition(":")[2].strip()) for line in models[:1])
 
 
-def _alone(value: Any) -> Any:
-    """Of a text the text itself: when each part was said is not kept."""
+def _kept(spec: FeatureSpec, value: Any) -> Any:
+    """What a canary keeps of an outcome: of a text not when each part was said; of what is no value, why."""
+    if not isinstance(value, Exception) and (problem := value_problem(spec, value)):
+        return ItemError("encode", problem)
     return Text(value.text) if isinstance(value, Text) else value
 
 

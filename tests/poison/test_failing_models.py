@@ -78,7 +78,8 @@ def test_every_fault_in_one_batch_costs_its_own_item_and_every_vector_is_its_own
 def test_a_batch_that_fits_is_found_once_and_kept_for_the_run(tmp_path):
     stage, work = encoder(), covers(tmp_path, [faulty.FINE] * 24)
     assert [vector(row) for row in run(stage, work)] == [[n, 9] for n in range(24)]
-    assert faulty.Faulty.sizes == [24, 12, 6, 3, 3, 6, 3, 3, 12, 6, 3, 3, 6, 3, 3]
+    canary = [2]
+    assert faulty.Faulty.sizes == [*canary, 24, 12, 6, 3, 3, 6, 3, 3, 12, 6, 3, 3, 6, 3, 3]
     faulty.Faulty.sizes.clear()
     run(stage, work)
     assert faulty.Faulty.sizes == [3] * 8
