@@ -218,6 +218,8 @@ class Encode:
         self.last = last
         self.calls = Calls(device, threads, batch_size)
         self.fitting_batch: dict[int, int] = {}
+        self.new_canaries: dict[int, str] = {}
+        self.refused: dict[int, NotAsked] = {}
         # Loaded at once: weights that are not there end the run, they do not fail items.
         with collected_afterwards():
             self.methods = {
@@ -226,9 +228,7 @@ class Encode:
                 )
                 for number in self.numbers
             }
-        self.new_canaries: dict[int, str] = {}
-        self.refused: dict[int, NotAsked] = {}
-        self._take_canaries(canaries, device)
+            self._take_canaries(canaries, device)
         self.new_notes = {number: list(method.notes) for number, method in self.methods.items()}
 
     def __call__(self, table: pa.Table) -> pa.Table:
