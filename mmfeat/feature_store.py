@@ -464,10 +464,14 @@ class FeatureStore:
     ) -> list[Hit]:
         """The ``k`` items whose vectors are nearest by cosine, the nearest first.
 
+        Where items have any number of vectors, the score is the sum, over the query's vectors, of the
+        highest cosine to one of the item's (MaxSim).
+
         Where there is a :meth:`vector_index`, it says which share of the nearest is found.
 
         Args:
-            vector: a query of the feature's dims; or
+            vector: a query of the feature's dims, or of ``[m, dims]`` where items have any number of
+                vectors; or
             text: read by the feature's own text encoder (CLIP's text tower for image features); or
             image: path, URL or a file's bytes, read by the feature's own image encoder; or
             item: an item id, which is left out of the result.
@@ -522,4 +526,4 @@ class FeatureStore:
         if not column.mask[0]:
             why = f": {column.reason[0]}" if column.reason[0] else ""
             raise UsageError(f"Item {item!r} has no vector in {version.version} ({column.status[0]}{why}).")
-        return np.asarray(column.matrix[0])
+        return np.asarray(column.tokens[0] if column.spec.form == "tokens" else column.matrix[0])

@@ -1,4 +1,4 @@
-"""Queries by text or picture: what a search turns into a vector with the searched feature's own encoder."""
+"""Queries by text or picture: what a search turns into vectors with the searched feature's own encoder."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ class QueryEncoders:
         self._lock = threading.Lock()
 
     def text(self, spec: FeatureSpec, text: str) -> np.ndarray:
-        """The ``[dims]`` vector of a text: by CLIP's text tower where the feature is of pictures.
+        """The ``[dims]`` vector of a text, or its ``[m, dims]`` token vectors; by CLIP's text tower where the
+        feature is of pictures.
 
         Raises:
             UsageError: the text is empty, or the feature cannot be searched by text.
@@ -60,7 +61,7 @@ class QueryEncoders:
             return self._encoded(spec, "text", lambda query: text)
 
     def image(self, spec: FeatureSpec, image: str | Path | bytes) -> np.ndarray:
-        """The ``[dims]`` vector of a picture: a path, a URL, or the bytes of a file.
+        """The ``[dims]`` vector of a picture, or its ``[m, dims]`` ones: a path, a URL, or a file's bytes.
 
         Raises:
             UsageError: the picture cannot be read, or the feature cannot be searched by pictures.

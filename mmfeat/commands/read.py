@@ -179,7 +179,7 @@ def search(
     snapshot: console.SnapshotName = None,
     json: console.Json = False,
 ) -> None:
-    """The items whose vectors are nearest by cosine."""
+    """The items whose vectors are nearest: by cosine, or by MaxSim where items have any number of vectors."""
     opened = api.open(store, snapshot)
     hits = opened.search(feature, text=text, image=image, item=item, k=k, exact=exact, where=where)
     index = None if exact else opened.vector_index(feature)
@@ -191,7 +191,8 @@ def search(
         )
     else:
         rows = [(h.item_id, f"{h.score:.4f}", titles.get(h.item_id) or "") for h in hits]
-        console.table(("item", "cosine", "title"), rows, right=("cosine",))
+        score = "maxsim" if opened.spec(feature).form == "tokens" else "cosine"
+        console.table(("item", score, "title"), rows, right=(score,))
     if index is not None:
         measure = f"; `mmfeat index {feature}` measures it" if index.recall is None else ""
         console.note(f"Searches of {feature} are {index}{measure}; --exact compares with every vector.")

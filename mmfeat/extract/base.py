@@ -141,7 +141,8 @@ class Query:
 
     Attributes:
         prepare: how that is made ready; None where it is taken as it is.
-        encode: values as a row has them to float32 ``[n, dims]``.
+        encode: values as a row has them to float32 ``[n, dims]``, or to ``[m, dims]`` each where items have
+            any number of vectors per item.
     """
 
     prepare: Prepare | None

@@ -13,10 +13,12 @@ from mmfeat.status import FeatureStatus
 # --max-ids and --max-k say of the rest differs by service.
 MOST_FEATURES = 256
 _LONGEST_VECTOR = 65_536
+_MOST_VECTORS = 4096
 _LONGEST_TEXT = 32_768
 _LONGEST_NAME = 512
 
 Name = Annotated[str, Field(max_length=_LONGEST_NAME)]
+_Vector = Annotated[list[float], Field(max_length=_LONGEST_VECTOR)]
 
 _LOOKUP: list[Any] = [{"ids": ["4", "11"], "features": ["title_text"]}]
 _FIELDS: list[Any] = [{"ids": ["4", "11"], "fields": ["title"]}]
@@ -65,13 +67,17 @@ class FieldsRequest(_Request):
 
 
 class SearchRequest(_Request):
-    """The nearest items by cosine. Exactly one of `vector`, `item` and `text`."""
+    """The nearest items by cosine, or by MaxSim where items have any number of vectors.
+
+    Exactly one of `vector`, `item` and `text`.
+    """
 
     model_config = ConfigDict(json_schema_extra={"examples": _SEARCH})
 
-    feature: Name = Field(description="A vector feature: `name` or `name@fingerprint`.")
-    vector: list[float] | None = Field(
-        default=None, max_length=_LONGEST_VECTOR, description="A query of the feature's dims."
+    feature: Name = Field(description="A feature of vectors or tokens: `name` or `name@fingerprint`.")
+    vector: _Vector | Annotated[list[_Vector], Field(min_length=1, max_length=_MOST_VECTORS)] | None = Field(
+        default=None,
+        description="A query of the feature's dims; a list of them where items have any number of vectors.",
     )
     item: str | None = Field(
         default=None, description="An item id; the item itself is left out of the answer."
@@ -121,7 +127,10 @@ class FoundItem(BaseModel):
     """One search result."""
 
     item_id: str
-    score: float = Field(description="Cosine similarity to the query, -1 to 1.")
+    score: float = Field(
+        description="Cosine similarity to the query, -1 to 1; where items have any number of vectors the "
+        "sum, over the query's vectors, of the highest cosine to one of the item's."
+    )
 
 
 class SearchAnswer(BaseModel):

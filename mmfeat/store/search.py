@@ -1,4 +1,7 @@
-"""Nearest vectors by cosine: exact, or through a vector index where one was built."""
+"""Nearest vectors by cosine: exact, or through a vector index where one was built.
+
+Features with any number of vectors per item are searched by :mod:`mmfeat.store.maxsim`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from mmfeat.schemas.errors import UsageError
+from mmfeat.store import maxsim
 from mmfeat.store.database import Database
 from mmfeat.store.rows import matrix_of, table_of
 from mmfeat.store.vector_index import VectorIndex, index_of
@@ -29,7 +33,8 @@ class Hit:
 
     Attributes:
         item_id: the item.
-        score: cosine similarity to the query, -1 to 1.
+        score: cosine similarity to the query, -1 to 1; of a feature with any number of vectors per item the
+            sum, over the query's vectors, of the highest cosine to one of the item's.
     """
 
     item_id: str
@@ -45,10 +50,7 @@ def search(
     exact: bool,
 ) -> list[Hit]:
     """The ``k`` nearest items; see :meth:`mmfeat.store.Store.search`."""
-    refuse_unsearchable(version)
     query = _direction(version, vector)
-    if k < 1:
-        raise UsageError(f"A search for k = {k} items: k is at least 1.")
     table = table_of(database, version)
     with database.errors(f"search {version.version}"):
         index = None if exact else index_of(table)
@@ -57,15 +59,22 @@ def search(
     return list(islice(hits, k))
 
 
+def search_tokens(
+    database: Database, version: FeatureVersion, query: np.ndarray, k: int, chosen: maxsim.Chosen
+) -> list[Hit]:
+    """The same of a feature with any number of vectors per item."""
+    directed = maxsim.directions(version, query)
+    return [Hit(*found) for found in maxsim.nearest(database, version, directed, k, chosen)]
+
+
 def refuse_unsearchable(version: FeatureVersion) -> None:
-    """UsageError unless the feature holds one vector per item."""
+    """UsageError unless the feature holds one vector per item, or any number of them."""
     kind = version.spec.kind
-    if kind != "vector":
-        several = "several vectors per item"
-        held = {"vectors": several, "tokens": several, "codes": "codes"}.get(kind, "texts")
+    if kind not in ("vector", "tokens"):
+        held = {"vectors": "several vectors per item", "codes": "codes"}.get(kind, "texts")
         raise UsageError(
             f"{version.version} holds {held}, which have no distance.",
-            hint="Search a feature of kind 'vector': `mmfeat status` lists them.",
+            hint="Search a feature of kind 'vector' or 'tokens': `mmfeat status` lists them.",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from mmfeat.schemas.errors import StoreError
+from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.objectstore import bucket_of
 from mmfeat.schemas.spec import FeatureSpec
@@ -27,6 +27,7 @@ from mmfeat.store.lease import FolderLease, Lease, folder_owner
 from mmfeat.store.lease_record import RecordLease, record_owner
 from mmfeat.store.logs import Logs
 from mmfeat.store.lookup import lookup
+from mmfeat.store.maxsim import Chosen
 from mmfeat.store.places import (
     HEADER,
     absolute,
@@ -40,7 +41,7 @@ from mmfeat.store.places import (
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.prune import Pruning
 from mmfeat.store.schema import FORMAT, STORE_SCHEMA
-from mmfeat.store.search import Hit, search
+from mmfeat.store.search import Hit, refuse_unsearchable, search, search_tokens
 from mmfeat.store.snapshots import Snapshot, Snapshots, pinned
 from mmfeat.store.vector_index import VectorIndex, index_of
 from mmfeat.store.versions import FeatureVersion, Versions
@@ -540,12 +541,15 @@ class Store:
     ) -> list[Hit]:
         """The ``k`` items with the highest cosine similarity, the highest first, equal ones by id.
 
+        Of a feature with any number of vectors per item it is the sum, over the query's vectors, of the
+        highest cosine to one of the item's (MaxSim).
+
         Exact, over every row, unless there is a :meth:`vector_index`, which says how much a search
         through it finds. A stored vector that is all zero has no direction and is never a hit, and
         neither is that of an item that is gone.
 
         Args:
-            vector: ``[dims]``.
+            vector: ``[dims]``; where items have any number of vectors, also ``[m, dims]``.
             exclude: item ids to leave out.
             exact: compare with every vector all the same.
             among: item ids to choose from; all when None.
@@ -553,7 +557,12 @@ class Store:
         Raises:
             UsageError: the query's shape is not the feature's, or it has no direction.
         """
+        refuse_unsearchable(version)
+        if k < 1:
+            raise UsageError(f"A search for k = {k} items: k is at least 1.")
         gone, wanted = set(self._catalog.gone_ids().to_pylist()), k
+        if version.spec.form == "tokens":
+            return search_tokens(self._database, version, vector, k, Chosen({*exclude, *gone}, among))
         chosen = None if among is None else set(among)
         while True:
             found = search(self._database, version, vector, wanted, exclude, exact)

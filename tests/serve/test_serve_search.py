@@ -5,11 +5,14 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from serving import is_problem, running
+from storing import make_rows, token_spec
 
 import mmfeat
 from mmfeat.client import Client
+from mmfeat.store import Store
 
 
 def expected(hits) -> list[dict[str, object]]:
@@ -43,7 +46,8 @@ def test_a_picture_in_the_body_finds_the_item_that_it_is_the_cover_of(service, o
     [
         ({"feature": "noise", "vector": [1.0, 2.0]}, 400, "UsageError"),
         ({"feature": "noise", "vector": [0.0, 0.0, 0.0, 0.0]}, 400, "UsageError"),
-        ({"feature": "noise", "vector": [[1.0]]}, 422, "InvalidRequest"),
+        ({"feature": "noise", "vector": [[1.0, 2.0, 3.0, 4.0]]}, 400, "UsageError"),
+        ({"feature": "noise", "vector": [[[1.0]]]}, 422, "InvalidRequest"),
         ({"feature": "noise"}, 400, "UsageError"),
         ({"feature": "noise", "item": "item-0", "text": "x"}, 400, "UsageError"),
         ({"feature": "noise", "item": "broken"}, 400, "UsageError"),
@@ -57,6 +61,20 @@ def test_a_picture_in_the_body_finds_the_item_that_it_is_the_cover_of(service, o
 )
 def test_what_cannot_be_searched_is_refused_with_a_reason(service, body, status, error):
     is_problem(service.http.post("/v1/search", json=body), status, error)
+
+
+def test_any_number_of_vectors_are_searched_by_one_or_several(served_store, tmp_path):
+    place = Path(shutil.copytree(served_store, tmp_path / "late"))
+    store, spec = Store.open(str(place)), token_spec()
+    with store.lease("test"):
+        rows = make_rows(spec, ["item-0", "item-1"], [[[1, 0, 0], [0, 1, 0]], [[0, 0, 1]]])
+        store.commit(store.add_version(spec), rows, replace=False)
+    opened = mmfeat.open(place)
+    with running(place, timeout_seconds=300) as other, Client(other.url) as client:
+        for query in ([1.0, 0.5, 0.2], [[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]]):
+            near = client.search("late", vector=np.array(query))
+            assert [vars(hit) for hit in near] == [vars(hit) for hit in opened.search("late", vector=query)]
+        assert [hit.item_id for hit in client.search("late", item="item-1")] == ["item-0"]
 
 
 @pytest.mark.parametrize("picture", [b"", b"no picture", b"\x89PNG\r\n\x1a\n" + b"\0" * 50])

@@ -107,7 +107,7 @@ def test_items_with_the_same_number_of_vectors_keep_their_own(store: Store) -> N
     assert all((found[n] == n).all() and found[n].shape == (2, 3) for n in range(50))
 
 
-def test_token_vectors_are_no_matrix_no_text_and_cannot_be_searched(store: Store) -> None:
+def test_token_vectors_are_no_matrix_and_no_text(store: Store) -> None:
     late, text = token_spec(), text_spec()
     for spec, value in ((late, VECTORS[0]), (text, "a cup")):
         store.commit(store.add_version(spec), make_rows(spec, ["a"], [value]), replace=False)
@@ -118,8 +118,6 @@ def test_token_vectors_are_no_matrix_no_text_and_cannot_be_searched(store: Store
         _ = found["late"].texts
     with pytest.raises(TypeError, match="no token vectors but caption"):
         _ = found["caption"].tokens
-    with pytest.raises(UsageError, match="several vectors per item, which have no distance"):
-        store.search(store.resolve("late"), np.ones(3))
     with pytest.raises(UsageError, match="no vector feature"):
         store.build_vector_index(store.resolve("late"))
 

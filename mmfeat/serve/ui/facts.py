@@ -14,6 +14,7 @@ from mmfeat.serve.ui.catalog import Item
 from mmfeat.status import FeatureStatus
 
 NEIGHBOURS = 6
+_SEARCHABLE = ("vector", "tokens")
 STATES = ("ok", "missing", "failed", "absent")
 
 
@@ -54,7 +55,7 @@ def current(view: View) -> list[FeatureStatus]:
 
 def searchable(view: View) -> list[FeatureStatus]:
     """Current features that have distances."""
-    return [feature for feature in current(view) if feature.kind == "vector"]
+    return [feature for feature in current(view) if feature.kind in _SEARCHABLE]
 
 
 def chosen(view: View, asked: str, modality: str) -> str:
@@ -81,7 +82,8 @@ def values(view: View, item_id: str) -> tuple[FeatureSet, list[Value]]:
 
 def neighbours(view: View, found: FeatureSet) -> list[Neighbours]:
     """The nearest items of a single item, per current feature that has distances."""
-    return [_near(view, found.ids[0], column) for column in found.values() if column.spec.kind == "vector"]
+    near = [column for column in found.values() if column.spec.kind in _SEARCHABLE]
+    return [_near(view, found.ids[0], column) for column in near]
 
 
 def search(view: View, feature: str, k: int, **query: Any) -> Neighbours:
