@@ -289,7 +289,8 @@ def _joined_column(columns: Sequence[FeatureColumn]) -> FeatureColumn:
     else:
         values = [value for column in columns for value in column.values]
     rest = {at: np.concatenate([getattr(c, at) for c in columns]) for at in ("mask", "status", "reason")}
-    return FeatureColumn(first.spec, values, licence=first.licence, steps=first.steps, **rest)
+    spans = None if first.spans is None else [own for column in columns for own in column.spans or ()]
+    return FeatureColumn(first.spec, values, licence=first.licence, steps=first.steps, spans=spans, **rest)
 
 
 def _bytes(image: str | Path | bytes) -> bytes:

@@ -22,6 +22,7 @@ from mmfeat.schemas.inputs import Input, Prepare
 from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.server import Sending
 from mmfeat.schemas.sound import Sound
+from mmfeat.schemas.spans import Span, Spans
 from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
 #: One value per input that the spec gives, in its order: a text ``str``, a picture or clip
@@ -220,6 +221,11 @@ class Method(Resolvable):
         item is to be computed again; None where no text is. A text that is stored now never is one."""
         return None
 
+    def spans(self, row: Row, value: np.ndarray) -> Spans | None:
+        """What each vector of a row's value was made from, for a feature of any number of them; None where
+        that is not said."""
+        return None
+
     def query(self, modality: str) -> Query | None:
         """How the feature is searched by a ``text`` or an ``image``; None where it cannot be."""
         return None
@@ -250,15 +256,23 @@ class Encoder(Method):
         """``n`` sounds at the spec's sample rate to float32 vectors."""
         raise NotImplementedError(f"{self.spec.method} reads no sound")
 
-    def encode_clips(self, clips: Sequence[Frames]) -> np.ndarray:
+    def encode_clips(self, clips: Sequence[Frames]) -> Sequence[np.ndarray] | np.ndarray:
         """``n`` clips to float32 vectors: the mean over time of the frame vectors, one by one where
         there are several per frame.
 
         Each frame is encoded, and normalised where the spec says so, as an image is; the mean is
         normalised again where the spec says so, as CLIP4Clip's parameter-free mean pooling does
-        (arXiv 2104.08860).
+        (arXiv 2104.08860). Of a feature with a vector per frame or per scene it is ``[n, dims]`` of each
+        clip: its frames' vectors, or such means of each scene's.
         """
-        return self._means([clip.pixels for clip in clips])
+        pixels = [clip.pixels for clip in clips]
+        vector_per = self.spec.options.get("vector_per")
+        if vector_per is None:
+            return self._means(pixels)
+        if vector_per == "frame":
+            return self._each(pixels)
+        means = self._means([scene for clip in clips for scene in _scenes(clip)])
+        return np.split(means, np.cumsum([len(clip.scenes) for clip in clips])[:-1])
 
     def encode_pictures(self, items: Sequence[Pictures]) -> Sequence[np.ndarray] | np.ndarray:
         """``n`` items' pictures to float32 vectors: the mean of an item's pictures, as of a clip's frames,
@@ -291,12 +305,29 @@ class Encoder(Method):
             return self.encode_clips(values)
         return self.encode_sounds(values) if modality == "audio" else self.encode_texts(values)
 
+    def spans(self, row: Row, value: np.ndarray) -> Spans | None:
+        """See :meth:`Method.spans`: of the frames or scenes of a clip, and of the pictures of a list."""
+        first = row[0]
+        if isinstance(first, Frames) and (vector_per := self.spec.options.get("vector_per")):
+            if vector_per == "scene":
+                return tuple(Span("video", scene.start, scene.end) for scene in first.scenes)
+            return tuple(Span("video", time, time) for time in first.times)
+        if isinstance(first, Pictures) and len(value) == len(first.pixels):
+            return tuple(Span("image", place, place + 1) for place in first.places)
+        return None
+
     def query(self, modality: str) -> Query | None:
         """See :meth:`Method.query`: by what the feature reads itself."""
         first = self.spec.given[0]
         if len(self.spec.given) > 1 or first.modality != modality:
             return None
         return Query(first.prepare, lambda values: np.asarray(self.run([(value,) for value in values])))
+
+
+def _scenes(clip: Frames) -> list[np.ndarray]:
+    """The pixels of each scene's frames."""
+    ends = np.cumsum([scene.frames for scene in clip.scenes])
+    return np.split(clip.pixels, ends[:-1])
 
 
 @dataclass(frozen=True)

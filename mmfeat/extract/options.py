@@ -78,6 +78,7 @@ class PictureOptions(FrameOptions):
     jpeg: Literal["exact", "scaled"] | None = None
     pictures: Literal["first", "mean", "each"] | None = None
     max_pictures: int | None = Field(default=None, gt=0, le=MOST_PICTURES)
+    vector_per: Literal["frame", "scene"] | None = None
 
 
 class SoundOptions(Frozen):
@@ -143,13 +144,20 @@ def pixel_input(
     """
     prepare: PixelPrepare
     if read.modality == "video":
+        _check_vector_per(ask)
         cut: Literal["accept"] | None = "accept" if ask.options.cut == "accept" else None
         sampling = sampling or frame_sampling(ask)
         prepare = _clip_prepare(ask, view=view, sampling=sampling, cut=cut, **prepared)
     else:
-        refuse_options(ask, FRAME_OPTIONS, "a clip")
+        refuse_options(ask, (*FRAME_OPTIONS, "vector_per"), "a clip")
         prepare = ImagePrepare(view=view, several=_several(ask, read), **prepared)
     return read.prepared(prepare)
+
+
+def _check_vector_per(ask: Ask[Any]) -> None:
+    """Only a clip that is sampled by scenes has any."""
+    if getattr(ask.options, "vector_per", None) == "scene" and ask.options.sampling != "scenes":
+        raise ask.error('vector_per = "scene" goes with sampling = "scenes"')
 
 
 def _clip_prepare(ask: Ask[Any], **prepared: Any) -> VideoPrepare:

@@ -134,6 +134,12 @@ class Pictures:
     pixels: tuple[np.ndarray, ...]
     lost: tuple[tuple[int, str, str], ...] = ()
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """The place in the list, from 0, of each that could be read."""
+        lost = {number - 1 for number, _, _ in self.lost}
+        return tuple(place for place in range(len(self.pixels) + len(lost)) if place not in lost)
+
 
 @dataclass(frozen=True)
 class Frames:

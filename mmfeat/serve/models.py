@@ -94,6 +94,14 @@ class SearchRequest(_Request):
     )
 
 
+class VectorSpan(BaseModel):
+    """What one of an item's vectors was made from."""
+
+    modality: str = Field(examples=["video"])
+    start: float = Field(description="Seconds after a clip's first frame; of a list's picture its place.")
+    end: float
+
+
 class LookedUpFeature(BaseModel):
     """One feature; every list has one entry per id, in the order asked."""
 
@@ -105,6 +113,9 @@ class LookedUpFeature(BaseModel):
     status: list[Literal["ok", "missing", "failed", "absent"]]
     reason: list[str] = Field(description="Why an item failed, or by what an ok text is marked; else empty.")
     values: list[Any] = Field(description="Lists of numbers, or texts; null where the item has no value.")
+    spans: list[list[VectorSpan] | None] = Field(
+        default=[], description="Of `tokens`, what each vector was made from; left out where it is not known."
+    )
 
 
 class LookupAnswer(BaseModel):

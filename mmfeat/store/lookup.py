@@ -13,6 +13,7 @@ from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import ABSENT, OK, FeatureColumn, FeatureSet, Values
 from mmfeat.schemas.featureset.arrow import token_arrays
+from mmfeat.schemas.spans import Spans, read
 from mmfeat.store.database import Database
 from mmfeat.store.rows import batches_of, matrix_of
 from mmfeat.store.schema import value_column
@@ -55,18 +56,29 @@ def _column(database: Database, version: FeatureVersion, unique: pa.Array) -> Fe
         values = np.full((n, *spec.shape), np.nan, dtype=spec.store_dtype)
     elif spec.form == "codes":
         values = np.full((n, *spec.shape), NO_CODE, dtype=np.int32)
-    columns = ["item_id", "status", "reason", value_column(spec)]
+    spans: list[Spans | None] | None = [None] * n if spec.form == "tokens" else None
+    columns = ["item_id", "status", "reason", *([] if spans is None else ["facts"]), value_column(spec)]
     place = {item_id: at for at, item_id in enumerate(unique.to_pylist())}
     for batch in batches_of(database, version, unique, columns):
         positions = np.array([place.get(i, -1) for i in batch["item_id"].to_pylist()], dtype=np.int64)
         _fill(status, reason, values, positions, batch)
+        if spans is not None:
+            _fill_spans(spans, positions, batch["facts"])
     return FeatureColumn(
         spec=spec,
         values=list(values) if spec.form in ("text", "tokens") else values,
         mask=np.asarray(status == OK, dtype=bool),
         status=status,
         reason=reason,
+        spans=spans,
     )
+
+
+def _fill_spans(spans: list[Spans | None], positions: np.ndarray, facts: pa.Array) -> None:
+    """Put what a batch's vectors were made from at ``positions``."""
+    for position, told in zip(positions.tolist(), facts.to_pylist(), strict=True):
+        if position >= 0:
+            spans[position] = read(told)
 
 
 def _fill(
@@ -99,6 +111,7 @@ def _taken(column: FeatureColumn, rows: np.ndarray) -> FeatureColumn:
         mask=column.mask[rows],
         status=column.status[rows],
         reason=column.reason[rows],
+        spans=None if column.spans is None else [column.spans[i] for i in rows],
     )
 
 

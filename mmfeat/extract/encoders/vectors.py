@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 from mmfeat.extract.base import Ask
 from mmfeat.schemas.frozen import Frozen
@@ -16,7 +16,8 @@ class VectorSettings(Frozen):
     """What decides an encoder's vectors beside its inputs: the options of a resolved spec.
 
     Attributes:
-        time_pooling: how frames' vectors become a clip's.
+        time_pooling: how frames' vectors become a clip's, or a scene's.
+        vector_per: what of a clip has a vector of its own: a ``frame`` or a ``scene``; None for the whole.
         pooling, layer: what is read of a model's tokens; None where the model decides.
         truncate_dim: how many of a vector's first numbers are kept; None for all of them.
         trusted_code: which code of the model's own computes them; None where a library's does.
@@ -28,6 +29,7 @@ class VectorSettings(Frozen):
     normalize: bool = False
     compute_dtype: ComputeDtype = "float32"
     time_pooling: str | None = None
+    vector_per: Literal["frame", "scene"] | None = None
     pooling: Pooling | None = None
     layer: int | None = None
     truncate_dim: int | None = None
@@ -60,17 +62,24 @@ def vector_spec(
     options = ask.options
     dtype: StoreDtype = options.store_dtype or "float32"
     several = isinstance(read.prepare, ImagePrepare) and read.prepare.several is not None
+    vector_per = getattr(options, "vector_per", None)
+    pooled = read.modality == "video" and vector_per != "frame"
     output: Output = VectorOut(dims=dims, dtype=dtype)
     if several and options.pictures == "each":
         if vectors is not None:
             raise ask.error("a picture has several vectors", 'Take pictures = "mean" or "first".')
+        output = TokensOut(dims=dims, dtype=dtype)
+    elif vector_per is not None:
+        if vectors is not None:
+            raise ask.error("a frame has several vectors", "Leave vector_per out for their means.")
         output = TokensOut(dims=dims, dtype=dtype)
     elif vectors is not None:
         output = VectorsOut(count=vectors, dims=dims, dtype=dtype)
     resolved = VectorSettings(
         normalize=normalize if options.normalize is None else options.normalize,
         compute_dtype=options.dtype or "float32",
-        **{"time_pooling": "mean" if read.modality == "video" else None, **settings},
+        vector_per=vector_per,
+        **{"time_pooling": "mean" if pooled else None, **settings},
     )
     return ask.spec(
         inputs=(read,),

@@ -27,6 +27,7 @@ from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.sound import SILENCE, Sound
+from mmfeat.schemas.spans import Spans, written
 from mmfeat.schemas.spec import FeatureSpec, text_hash
 from mmfeat.schemas.templates import plain
 
@@ -324,6 +325,13 @@ def marked(spec: FeatureSpec, value: Value, read: Row) -> Value:
             value = replace(value, reason="; ".join(filter(None, (value.reason, SILENCE))))
         value = replace(value, facts=json.dumps(facts))
     return value
+
+
+def located(value: Value, spans: Spans | None) -> Value:
+    """A value whose facts say what each of its vectors was made from."""
+    if spans is None:
+        return value
+    return replace(value, facts=json.dumps(json.loads(value.facts or "{}") | written(spans)))
 
 
 def encoded(spec: FeatureSpec, output: Any, content_hash: str | None) -> Value:

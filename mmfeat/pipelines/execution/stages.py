@@ -40,6 +40,7 @@ from mmfeat.pipelines.execution.batch import (
     Value,
     decodings,
     encoded,
+    located,
     marked,
     media_inputs,
     missing,
@@ -51,6 +52,8 @@ from mmfeat.pipelines.execution.several import together
 from mmfeat.pipelines.planning.work import STAMP, payload_of
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED
+from mmfeat.schemas.errors import ConservationError, ItemError
+from mmfeat.schemas.featureset import FAILED, OK
 from mmfeat.schemas.inputs import column_of
 from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.server import Sending
@@ -270,6 +273,10 @@ class Encode:
             row: replace(encoded(spec, output, inputs[row][1]), seconds=share, runtime=method.runtime)
             for row, output in zip(rows, outputs, strict=True)
         }
+        if spec.form == "tokens":
+            for row, output in zip(rows, outputs, strict=True):
+                if values[row].status == OK:
+                    values[row] = located(values[row], method.spans(inputs[row][0], output))
         values = {row: marked(spec, value, inputs[row][0]) for row, value in values.items()}
         for row, note in zip(rows, self._take_notes(number, len(rows)), strict=False):
             values[row] = replace(values[row], note=note)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from mmfeat.schemas.notebook import table
+from mmfeat.schemas.spans import Spans
 from mmfeat.schemas.spec import FeatureSpec
 
 if TYPE_CHECKING:
@@ -46,6 +47,20 @@ class Step:
 
 
 @dataclass(frozen=True)
+class Ragged:
+    """The vectors of items that have any number of them.
+
+    Attributes:
+        values: ``[total, dims]``, item after item.
+        offsets: int64 ``[n + 1]``: item ``k`` has ``values[offsets[k]:offsets[k + 1]]``, nothing where it has
+            no value.
+    """
+
+    values: np.ndarray
+    offsets: np.ndarray
+
+
+@dataclass(frozen=True)
 class FeatureColumn:
     """One feature for the ids of a FeatureSet.
 
@@ -62,6 +77,8 @@ class FeatureColumn:
         reason: ``[n]``, why a row failed, or by what an ok text is marked (a refusal, a loop); else empty.
         licence: licence of the weights that made the values, where it is known.
         steps: what was done to the values since, in order.
+        spans: of a feature of ``tokens``, what each of an item's vectors was made from: a list of ``n``, None
+            where that was not recorded. None of any other feature.
     """
 
     spec: FeatureSpec
@@ -71,6 +88,7 @@ class FeatureColumn:
     reason: np.ndarray
     licence: str | None = None
     steps: tuple[Step, ...] = ()
+    spans: list[Spans | None] | None = None
 
     def __repr__(self) -> str:
         return f"FeatureColumn({self._told()})"
@@ -109,6 +127,26 @@ class FeatureColumn:
         if self.spec.form != "tokens":
             raise TypeError(f"{self.spec.name} holds no token vectors but {self.spec.kind}")
         return cast("list[np.ndarray | None]", self.values)
+
+    @property
+    def ragged(self) -> Ragged:
+        """The vectors of all items one after the other, and where each item's begin; TypeError for any other
+        feature than one of ``tokens``."""
+        none = np.empty((0, *self.spec.shape), self.spec.store_dtype)
+        own = [none if vectors is None else vectors for vectors in self.tokens]
+        return Ragged(np.concatenate([none, *own]), np.cumsum([0, *map(len, own)], dtype=np.int64))
+
+    def to_nested(self) -> torch.Tensor:
+        """Token vectors as one jagged PyTorch tensor: :func:`mmfeat.schemas.featureset.torch.nested`."""
+        from mmfeat.schemas.featureset.torch import nested
+
+        return nested(self)
+
+    def to_padded(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Token vectors and their mask: :func:`mmfeat.schemas.featureset.torch.padded`."""
+        from mmfeat.schemas.featureset.torch import padded
+
+        return padded(self)
 
     def to_embedding(
         self, missing: Literal["error", "zero", "mean"] = "error", padding: bool = False, freeze: bool = True

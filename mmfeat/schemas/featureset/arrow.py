@@ -12,6 +12,8 @@ column             type and meaning
                    ``string`` for texts; null where the item has no value
 ``<feature>.status``  ``ok``, ``missing``, ``failed`` or ``absent``
 ``<feature>.reason``  why it failed, else empty
+``<feature>.spans``   ``list<struct<modality, start, end>>``: what each of any number of vectors was
+                      made from; only where that is known of an item
 =================  =====================================================================
 
 The schema's metadata holds ``mmfeat.featureset.version`` (``2``; in ``1``, which is read too, specs had one
@@ -37,10 +39,12 @@ import pyarrow.compute as pc
 from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet, Step, Values
+from mmfeat.schemas.spans import Span, Spans, plain
 from mmfeat.schemas.spec import FeatureSpec, canonical_json
 
 VERSION = "2"
 _READ = ("1", VERSION)
+_SPANS = pa.list_(pa.struct([("modality", pa.string()), ("start", pa.float64()), ("end", pa.float64())]))
 VERSION_KEY, DOCUMENT_KEY = b"mmfeat.featureset.version", b"mmfeat.featureset"
 
 
@@ -97,6 +101,9 @@ def to_arrow(features: FeatureSet) -> pa.Table:
             pa.field(f"{name}.reason", pa.string()),
         ]
         arrays += [values, *texts]
+        if column.spans is not None and any(column.spans):
+            fields.append(pa.field(f"{name}.spans", _SPANS))
+            arrays.append(pa.array(plain(column.spans), _SPANS))
         entry = describe(column)
         for described, step in zip(entry["steps"], column.steps, strict=True):
             described["arrays"] = {
@@ -220,7 +227,17 @@ def _column(table: pa.Table, name: str, entry: dict[str, Any]) -> FeatureColumn:
         reason=np.array(table[f"{name}.reason"].to_pylist(), dtype=object),
         licence=entry["licence"],
         steps=tuple(_step(step) for step in entry["steps"]),
+        spans=_spans(table, name, spec),
     )
+
+
+def _spans(table: pa.Table, name: str, spec: FeatureSpec) -> list[Spans | None] | None:
+    if spec.form != "tokens":
+        return None
+    if f"{name}.spans" not in table.column_names:
+        return [None] * len(table)
+    found = table[f"{name}.spans"].to_pylist()
+    return [None if own is None else tuple(Span(**span) for span in own) for own in found]
 
 
 def _step(entry: dict[str, Any]) -> Step:

@@ -8,6 +8,7 @@ from typing import Any
 from pydantic_core import to_json as text_of
 
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
+from mmfeat.schemas.spans import plain
 
 _ROWS = 256
 
@@ -16,7 +17,7 @@ def to_json(features: FeatureSet) -> dict[str, Any]:
     """``{"ids": [...], "features": {name: {version, kind, status, reason, values}}}``.
 
     ``values`` are lists of numbers (of token vectors lists of such lists), or texts, and None where the
-    item has none.
+    item has none. ``spans``, of token vectors of which it is known, say what each was made from.
     """
     rows = slice(None)
     columns = {name: {**_facts(c), "values": _values(c, rows)} for name, c in features.items()}
@@ -37,12 +38,15 @@ def pieces(features: FeatureSet) -> Iterator[bytes]:
 
 
 def _facts(column: FeatureColumn) -> dict[str, Any]:
-    return {
+    facts: dict[str, Any] = {
         "version": column.spec.version,
         "kind": column.spec.kind,
         "status": column.status.tolist(),
         "reason": column.reason.tolist(),
     }
+    if column.spans is not None and any(column.spans):
+        facts["spans"] = plain(column.spans)
+    return facts
 
 
 def _values(column: FeatureColumn, rows: slice) -> list[Any]:

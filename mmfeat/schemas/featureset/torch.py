@@ -74,6 +74,27 @@ def embedding_table(
     return table
 
 
+def nested(column: FeatureColumn) -> torch.Tensor:
+    """Token vectors as one nested tensor ``[n, any, dims]`` of the jagged layout; an item without a value
+    has none."""
+    own = column.ragged
+    found: torch.Tensor = torch.nested.nested_tensor_from_jagged(
+        torch.from_numpy(own.values), torch.from_numpy(own.offsets)
+    )
+    return found
+
+
+def padded(column: FeatureColumn) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token vectors ``[n, most, dims]`` with zeros behind those of each item, and bool ``[n, most]``, True
+    where there is a vector."""
+    own = column.ragged
+    counts = np.diff(own.offsets)
+    there = np.arange(max(counts, default=0)) < counts[:, None]
+    filled = np.zeros((*there.shape, own.values.shape[1]), own.values.dtype)
+    filled[there] = own.values
+    return torch.from_numpy(filled), torch.from_numpy(there)
+
+
 def _values(column: FeatureColumn) -> torch.Tensor | list[str] | list[torch.Tensor]:
     if isinstance(column.values, np.ndarray):
         return torch.from_numpy(np.array(column.values))
