@@ -144,6 +144,15 @@ class Rows:
         each = (self.column.tokens[i] if ok else None for i, ok in found)
         return (None if own is None else np.ascontiguousarray(self.convert(own)) for own in each)
 
+    def offsets(self) -> np.ndarray:
+        """int64 ``[n + 1]``: where each item's token vectors begin among those of all items."""
+        counts = (0 if own is None else len(own) for own in self.tokens())
+        return np.cumsum([0, *counts], dtype=np.int64)
+
+    def token_blocks(self) -> Iterator[np.ndarray]:
+        """The token vectors of all items, one item after the other: ``[m, dims]`` of each that has any."""
+        return (own for own in self.tokens() if own is not None)
+
     def values(self) -> Iterator[tuple[int, np.ndarray | str]]:
         """``(position, value)`` of every item that has one."""
         if self.is_text or self.is_tokens:

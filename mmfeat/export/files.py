@@ -113,6 +113,11 @@ def write_npy(path: Path, rows: Rows) -> None:
     write_blocks(path, rows.shape, rows.dtype, rows.blocks())
 
 
+def write_tokens(path: Path, offsets: np.ndarray, rows: Rows) -> None:
+    """The token vectors of all items as one ``.npy`` array, item after item."""
+    write_blocks(path, (int(offsets[-1]), *rows.shape[1:]), rows.dtype, rows.token_blocks())
+
+
 def write_blocks(
     path: Path, shape: tuple[int, ...], dtype: np.dtype[Any], blocks: Iterable[np.ndarray]
 ) -> None:

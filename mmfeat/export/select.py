@@ -140,6 +140,7 @@ def _take(column: FeatureColumn, rows: np.ndarray) -> FeatureColumn:
         status=column.status[rows],
         reason=column.reason[rows],
         steps=steps,
+        spans=None if column.spans is None else [column.spans[i] for i in rows],
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,10 +46,12 @@ def read_npy(folder: Path):
     ids = json.loads((folder / "ids.json").read_text())
     found = {}
     for path in folder.glob("*.npy"):
-        if not path.name.endswith(".mask.npy"):
+        if not path.name.endswith((".mask.npy", ".offsets.npy")):
             mask = folder / f"{path.stem}.mask.npy"
             present = np.load(mask) if mask.exists() else np.ones(len(ids), bool)
             matrix = np.load(path)
+            if (offsets := folder / f"{path.stem}.offsets.npy").exists():
+                matrix = ragged(matrix, np.load(offsets))
             assert len(matrix) == len(ids)
             found[path.stem] = {i: row for i, row, ok in zip(ids, matrix, present, strict=True) if ok}
     for path in folder.glob("*.json"):
@@ -58,12 +61,20 @@ def read_npy(folder: Path):
     return found
 
 
+def ragged(values, offsets):
+    assert offsets[0] == 0 and offsets[-1] == len(values)
+    return [values[start:end] for start, end in pairwise(offsets)]
+
+
 def read_safetensors(folder: Path):
     ids = json.loads((folder / "ids.json").read_text())
     tensors = load_file(folder / "features.safetensors")
     masks = {name: tensors.pop(name) for name in list(tensors) if name.endswith(".mask")}
+    offsets = {name: tensors.pop(name) for name in list(tensors) if name.endswith(".offsets")}
     found = {}
     for name, matrix in tensors.items():
+        if f"{name}.offsets" in offsets:
+            matrix = ragged(matrix, offsets[f"{name}.offsets"])
         present = masks.get(f"{name}.mask", np.ones(len(ids), bool))
         found[name] = {i: row for i, row, ok in zip(ids, matrix, present, strict=True) if ok}
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -34,6 +34,10 @@ class Safetensors(Exporter):
     With ``--missing mask`` a row without a value is NaN (0 in an integer tensor, -1 among codes) and
     the tensor ``{feature}.mask`` is false there.
 
+    Of any number of vectors per item, ``{feature}`` holds those of all items, one after the other, and
+    ``{feature}.offsets`` says where each item's begin: item ``k`` has those from ``offsets[k]`` to
+    ``offsets[k + 1]``, none where it has no value.
+
     The file is written here and not by the library, which needs every tensor whole in memory, and a
     second time as bytes. Its layout: the header's length as uint64, little endian; the header, JSON
     with ``dtype``, ``shape`` and ``data_offsets`` of every tensor; the tensors.
@@ -42,14 +46,20 @@ class Safetensors(Exporter):
     name = "safetensors"
     title = "safetensors"
     systems = ("PyTorch", "JAX", "TensorFlow", "NumPy", "Rust")
-    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "codes")
+    kinds: ClassVar[tuple[Kind, ...]] = ("vector", "vectors", "tokens", "codes")
     missing: ClassVar[tuple[Policy, ...]] = ("error", "mask", "mean", "zero", "drop")
 
     def write(self, out: Path, content: Content) -> None:
         """One file, block by block."""
         tensors: dict[str, tuple[str, tuple[int, ...], Iterator[np.ndarray]]] = {}
         for name, rows in content.features.items():
-            tensors[name] = (str(rows.dtype), rows.shape, rows.blocks())
+            if rows.is_tokens:
+                offsets = rows.offsets()
+                tensors[f"{name}.offsets"] = ("int64", offsets.shape, iter([offsets]))
+                shape = (int(offsets[-1]), *rows.shape[1:])
+                tensors[name] = (str(rows.dtype), shape, rows.token_blocks())
+            else:
+                tensors[name] = (str(rows.dtype), rows.shape, rows.blocks())
             if not rows.present.all():
                 tensors[f"{name}.mask"] = ("bool", rows.present.shape, iter([rows.present]))
         header: dict[str, Any] = {}
@@ -73,10 +83,13 @@ class Safetensors(Exporter):
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
         for role in manifest["features"]:
-            matrix = _tensor(out / FILE, length + 8, header[role])
+            own: Sequence[np.ndarray] = _tensor(out / FILE, length + 8, header[role])
+            if f"{role}.offsets" in header:
+                offsets = _tensor(out / FILE, length + 8, header[f"{role}.offsets"])
+                own = np.split(np.asarray(own), offsets[1:-1])
             mask = header.get(f"{role}.mask")
             present = np.ones(len(ids), bool) if mask is None else _tensor(out / FILE, length + 8, mask)
-            found = zip(ids, matrix, present, strict=True)
+            found = zip(ids, own, present, strict=True)
             yield from (Entry(role, i, row) for i, row, ok in found if ok)
 
 
