@@ -2,7 +2,8 @@
 
 Makes a store of random float16 token vectors in clusters once (bench/data), searches it in this process, and
 prints and writes to bench/out/maxsim.json: seconds of a search, beside NumPy's float32 matrix product over
-all vectors in memory; and the memory that searching took beside what was held before.
+all vectors in memory, and through the index that it builds; and the memory that searching took beside what
+was held before.
 """
 
 from __future__ import annotations
@@ -49,8 +50,11 @@ def measured(path: Path, query: int) -> dict[str, Any]:
     first = store.lookup(["00000", "00001"], ["tokens"])["tokens"].ragged.values
     queries = [tokens(k, query, first.shape[1]) for k in range(_SEARCHES)]
     before = memory_mb("VmRSS")
-    seconds, found = timed(queries, lambda one: [hit.item_id for hit in store.search("tokens", vector=one)])
+    seconds, found = timed(queries, lambda one: names(store.search("tokens", vector=one, exact=True)))
     peak = memory_mb("VmHWM") - before
+    index = store.vector_index("tokens") or store.build_index("tokens", 0.99)
+    through, near = timed(queries, lambda one: names(store.search("tokens", vector=one)))
+    shares = [len(set(one) & set(other)) / len(one) for one, other in zip(near, found, strict=True)]
     own = store.lookup(features=["tokens"])
     ragged, ids = own["tokens"].ragged, own.ids
     vectors = ragged.values.astype(np.float32)
@@ -69,7 +73,15 @@ def measured(path: Path, query: int) -> dict[str, Any]:
         "numpy_seconds": numpy_seconds,
         "matrix_mb": vectors.nbytes / 1e6,
         "same": found == expected,
+        "index": str(index),
+        "index_seconds": through,
+        "index_recall": statistics.mean(shares),
     }
+
+
+def names(hits: list[Any]) -> list[str]:
+    """The items that were found."""
+    return [hit.item_id for hit in hits]
 
 
 def timed(

@@ -3,14 +3,14 @@
 An item's score is the sum, over the vectors of the query, of the highest cosine to any of the item's vectors,
 as ColBERT scores a passage (arXiv 2004.12832). Of a query of one vector it is the highest cosine.
 
-Every vector is compared, a few MiB of them at a time, in a precision that bounds what a score can be off. The
-items that this leaves in doubt are scored again in float64, so that rounding decides neither rank nor
-membership.
+Without an index every vector is compared, a few MiB of them at a time, in a precision that bounds what a
+score can be off. The items that this leaves in doubt are scored again in float64, so that rounding decides
+neither rank nor membership. With one, what Lance's index finds is scored in float64.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 import lance
@@ -22,6 +22,7 @@ from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import OK
 from mmfeat.store.database import READ_AHEAD_BYTES, Database
 from mmfeat.store.rows import matrix_of, table_of
+from mmfeat.store.vector_index import VectorIndex, index_of
 from mmfeat.store.versions import FeatureVersion
 
 # What is compared at a time: enough for a matrix product to be quick, and little memory.
@@ -74,19 +75,48 @@ def directions(version: FeatureVersion, query: np.ndarray) -> np.ndarray:
 
 
 def nearest(
-    database: Database, version: FeatureVersion, query: np.ndarray, k: int, chosen: Chosen
+    database: Database, version: FeatureVersion, query: np.ndarray, k: int, chosen: Chosen, exact: bool
 ) -> list[tuple[str, float]]:
     """The ``k`` items with the highest scores, the highest first, equal ones by id, with their scores.
 
     Args:
         query: ``[m, dims]`` of length 1, float64.
+        exact: compare with every vector, even where there is an index.
     """
     table = table_of(database, version)
     with database.errors(f"search {version.version}"):
+        # An index knows nothing of what may be found, and a choice may be of few items.
+        index = None if exact or chosen.among is not None else index_of(table)
+        if index is not None:
+            found = candidates(table, query, k + len(chosen.without), index)
+            found = [hit for hit in found if hit[0] not in chosen.without]
+            if len(found) >= k:
+                return found[:k]
         places, scores = _first_look(table, query, chosen)
         in_doubt = _in_doubt(table, scores, len(query), k)
-        found = list(_scored_again(table, places[in_doubt], query))
-    return sorted(found, key=lambda hit: (-hit[1], hit[0]))[:k]
+        return _in_order(_scored_again(table, places[in_doubt], query))[:k]
+
+
+def candidates(
+    table: lance.LanceDataset, query: np.ndarray, wanted: int, index: VectorIndex
+) -> list[tuple[str, float]]:
+    """The items that the index finds, scored exactly and in their order: more than are wanted."""
+    found = table.to_table(
+        columns=["item_id", "tokens"],
+        nearest={
+            "column": "tokens",
+            "q": query.astype(np.float32),
+            "metric": "cosine",
+            **index.nearest_tokens(wanted),
+        },
+        disable_scoring_autoprojection=True,
+    )
+    return _in_order(hit for batch in found.to_batches() for hit in _exact(batch, query))
+
+
+def _in_order(hits: Iterable[tuple[str, float]]) -> list[tuple[str, float]]:
+    """Without items none of whose vectors has a direction."""
+    return sorted((hit for hit in hits if np.isfinite(hit[1])), key=lambda hit: (-hit[1], hit[0]))
 
 
 def _first_look(
@@ -115,19 +145,27 @@ def _first_look(
 def scores_of(lists: pa.ListArray, query: np.ndarray) -> np.ndarray:
     """``[n]`` scores of items in the query's number type; -inf where no vector of an item has a direction.
 
+    Args: see :func:`maxima_of`.
+    """
+    return np.asarray(maxima_of(lists, query).sum(axis=1))
+
+
+def maxima_of(lists: pa.ListArray, query: np.ndarray) -> np.ndarray:
+    """``[n, m]``: the highest cosine of each item's vectors to each of the query's.
+
     Args:
         lists: the vectors of each item; none is null.
         query: ``[m, dims]`` of length 1.
     """
     ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False), dtype=np.int64)
     flat = matrix_of(lists.flatten())
-    found = [np.empty(0, query.dtype)]
+    found = [np.empty((0, len(query)), query.dtype)]
     done = 0
     for rows in _blocks(ends, flat.shape[1] * query.itemsize):
         last = int(ends[rows.stop - 1])
         cosines = _cosines(flat[done:last], query)
         starts = np.concatenate([[done], ends[rows.start : rows.stop - 1]]) - done
-        found.append(np.maximum.reduceat(cosines, starts, axis=0).sum(axis=1))
+        found.append(np.maximum.reduceat(cosines, starts, axis=0))
         done = last
     return np.concatenate(found)
 
@@ -170,14 +208,16 @@ def _scored_again(
     for start in range(0, len(places), rows):
         some = table.take(places[start : start + rows].tolist(), columns=["item_id", "tokens"])
         for batch in some.to_batches():
-            yield from zip(batch["item_id"].to_pylist(), exact_scores(batch["tokens"], query), strict=True)
+            yield from _exact(batch, query)
 
 
-def exact_scores(lists: pa.ListArray, query: np.ndarray) -> list[float]:
-    """The float64 scores of items: equal ones where the vectors are the same, whatever is beside them."""
-    # Item by item: what a matrix product rounds may depend on what else is in it.
-    alone = (scores_of(lists.slice(row, 1), query)[0] for row in range(len(lists)))
-    return [round(float(np.clip(score, -len(query), len(query))), _DECIMALS) for score in alone]
+def _exact(batch: pa.RecordBatch, query: np.ndarray) -> Iterator[tuple[str, float]]:
+    """Ids and float64 scores: equal ones where the vectors are the same, whatever is beside them."""
+    for row, item_id in enumerate(batch["item_id"].to_pylist()):
+        # Item by item: what a matrix product rounds may depend on what else is in it.
+        score = float(scores_of(batch["tokens"].slice(row, 1), query)[0])
+        within = score if score == -np.inf else min(max(score, -len(query)), len(query))
+        yield item_id, round(within, _DECIMALS)
 
 
 def _rows_at_a_time(table: lance.LanceDataset) -> int:

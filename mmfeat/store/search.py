@@ -60,11 +60,16 @@ def search(
 
 
 def search_tokens(
-    database: Database, version: FeatureVersion, query: np.ndarray, k: int, chosen: maxsim.Chosen
+    database: Database,
+    version: FeatureVersion,
+    query: np.ndarray,
+    k: int,
+    chosen: maxsim.Chosen,
+    exact: bool,
 ) -> list[Hit]:
     """The same of a feature with any number of vectors per item."""
     directed = maxsim.directions(version, query)
-    return [Hit(*found) for found in maxsim.nearest(database, version, directed, k, chosen)]
+    return [Hit(*found) for found in maxsim.nearest(database, version, directed, k, chosen, exact)]
 
 
 def refuse_unsearchable(version: FeatureVersion) -> None:

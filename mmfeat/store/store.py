@@ -562,7 +562,8 @@ class Store:
             raise UsageError(f"A search for k = {k} items: k is at least 1.")
         gone, wanted = set(self._catalog.gone_ids().to_pylist()), k
         if version.spec.form == "tokens":
-            return search_tokens(self._database, version, vector, k, Chosen({*exclude, *gone}, among))
+            of_these = Chosen({*exclude, *gone}, among)
+            return search_tokens(self._database, version, vector, k, of_these, exact)
         chosen = None if among is None else set(among)
         while True:
             found = search(self._database, version, vector, wanted, exclude, exact)

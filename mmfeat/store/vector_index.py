@@ -56,9 +56,15 @@ class VectorIndex:
 
     def nearest(self, wanted: int) -> dict[str, Any]:
         """Lance's settings of a search for ``wanted`` items."""
+        return {"nprobes": self._probes(wanted), "refine_factor": self.refine}
+
+    def nearest_tokens(self, wanted: int) -> dict[str, Any]:
+        """The same where items have any number of vectors: those that Lance finds are ranked again by us."""
+        return {"nprobes": self._probes(wanted), "k": wanted * self.refine}
+
+    def _probes(self, wanted: int) -> int:
         # Ten times as many items lie in at most about ten times as many partitions.
-        times = 1 if self.recall is None else max(1, wanted // MEASURED_K)
-        return {"nprobes": self.probes * times, "refine_factor": self.refine}
+        return self.probes * (1 if self.recall is None else max(1, wanted // MEASURED_K))
 
 
 def index_of(table: lance.LanceDataset) -> VectorIndex | None:

@@ -180,3 +180,35 @@ def test_a_search_of_many_vectors_holds_a_part_of_them_at_a_time(store):
         tracemalloc.stop()
     # In float32, as they are compared, all of them are 51 MB.
     assert peak < 0.4 * values.size * 4
+
+
+def test_a_search_through_an_index_scores_exactly_and_finds_the_share_that_it_states(store):
+    rng = np.random.default_rng(0)
+    centres = rng.standard_normal((60, 16))
+    items = [
+        (centres[rng.integers(0, 60, n)] + 0.4 * rng.standard_normal((n, 16))).astype(np.float16)
+        for n in rng.integers(1, 12, 700)
+    ]
+    version = fill(store, items)
+    index = store.build_vector_index(version, 0.9)
+    assert store.vector_index(version) == index and index.rows == 700
+    assert index.recall is not None and index.recall >= 0.9
+    queries = [centres[rng.integers(0, 60, 6)] + 0.4 * rng.standard_normal((6, 16)) for _ in range(20)]
+    shares = []
+    for query in queries:
+        scores = brute_force(items, query)
+        hits = store.search(version, query, k=10)
+        np.testing.assert_allclose([scores[int(h.item_id)] for h in hits], [h.score for h in hits], atol=1e-9)
+        exact = store.search(version, query, k=10, exact=True)
+        shares.append(len({h.item_id for h in hits} & {h.item_id for h in exact}) / 10)
+        assert [int(h.item_id) for h in exact] == np.argsort(-scores, kind="stable")[:10].tolist()
+    assert np.mean(shares) > index.recall - 0.1
+    # What the index does not know of: all items, few of them, and those that came later.
+    assert len(store.search(version, queries[0], k=700)) == 700
+    few = store.search(version, queries[0], k=3, among=["00001", "00002"])
+    assert {h.item_id for h in few} == {"00001", "00002"}
+    late = make_rows(version.spec, ["late"], [list(queries[0].astype(np.float16))])
+    store.commit(version, late, replace=False)
+    for _ in range(2):
+        assert store.search(version, queries[0], k=1)[0].item_id == "late"
+        store.finish(version)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -62,7 +62,7 @@ class Npy(Exporter):
             yield from (Entry(role, i, row) for i, row, ok in found if ok)
 
 
-def _rows(out: Path, role: str, items: int) -> Sequence[np.ndarray]:
+def _rows(out: Path, role: str, items: int) -> np.ndarray | list[np.ndarray]:
     """What each item has: its row of the matrix, or its own vectors."""
     offsets = out / f"{role}.offsets.npy"
     if not offsets.exists():

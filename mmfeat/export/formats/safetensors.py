@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -83,7 +83,7 @@ class Safetensors(Exporter):
             length = int.from_bytes(file.read(8), "little")
             header = json.loads(file.read(length))
         for role in manifest["features"]:
-            own: Sequence[np.ndarray] = _tensor(out / FILE, length + 8, header[role])
+            own: np.ndarray | list[np.ndarray] = _tensor(out / FILE, length + 8, header[role])
             if f"{role}.offsets" in header:
                 offsets = _tensor(out / FILE, length + 8, header[f"{role}.offsets"])
                 own = np.split(np.asarray(own), offsets[1:-1])
