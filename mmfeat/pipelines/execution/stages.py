@@ -51,8 +51,6 @@ from mmfeat.pipelines.execution.calls import Calls
 from mmfeat.pipelines.execution.several import together
 from mmfeat.pipelines.planning.work import STAMP, payload_of
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
-from mmfeat.schemas.featureset import FAILED
-from mmfeat.schemas.errors import ConservationError, ItemError
 from mmfeat.schemas.featureset import FAILED, OK
 from mmfeat.schemas.inputs import column_of
 from mmfeat.schemas.media import MediaLimits
