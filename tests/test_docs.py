@@ -1,5 +1,9 @@
 """The examples in README and docs run: `sh` blocks as commands, `python` blocks as one program a page,
-`toml` blocks as jobs. Blocks of other kinds are for reading."""
+`toml` blocks as jobs. Blocks of other kinds are for reading.
+
+Commands and programs run in this process, as a process of its own imports torch and Ray again each time. What
+the README begins with runs in one of its own, as a user's does.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,9 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,26 +42,24 @@ def runnable(page: Path) -> list[tuple[str, str]]:
 def extracted(tmp_path_factory) -> Path:
     """The store that most pages begin with."""
     folder = tmp_path_factory.mktemp("extracted")
-    _run_line(shlex.split(EXTRACT), folder)
+    _run_process([sys.executable, "-c", CLI, *shlex.split(EXTRACT)[1:]], folder)
     return folder / "features"
 
 
 @pytest.mark.parametrize("page", [p for p in PAGES if runnable(p)], ids=lambda p: p.name)
-def test_the_examples_of_a_page_run_one_after_the_other(page, tmp_path, extracted):
+def test_the_examples_of_a_page_run_one_after_the_other(page, run, tmp_path, extracted):
     # What these pages extract is then up to date: the commands still run, and the models need not do the
     # same work once a page.
     if page.name not in FROM_NOTHING:
         shutil.copytree(extracted, tmp_path / "features")
-    program: list[str] = []
+    program: dict[str, Any] = {"__name__": "__main__"}
     for kind, text in runnable(page):
         if kind == "python":
-            program.append(text)
-            _run([sys.executable, "-c", "\n".join(program)], tmp_path)
+            exec(compile(text, f"a block of {page.name}", "exec"), program)
         else:
             for line in text.replace("\\\n", " ").splitlines():
-                words = shlex.split(line, comments=True)
-                if words:
-                    _run_line(words, tmp_path)
+                if words := shlex.split(line, comments=True):
+                    _run_line(words, run, tmp_path)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
@@ -71,13 +75,14 @@ def test_every_link_inside_the_project_leads_somewhere(page):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def _run_line(words: list[str], folder: Path) -> None:
+def _run_line(words: list[str], run: Callable[..., tuple[int, str, str]], folder: Path) -> None:
     if words[0] == "mmfeat":
-        _run([sys.executable, "-c", CLI, *words[1:]], folder)
+        code, out, err = run(*words[1:])
+        assert code == 0, f"{words}\n{out}\n{err}"
     else:
-        _run(words, folder)
+        _run_process(words, folder)
 
 
-def _run(command: list[str], folder: Path) -> None:
+def _run_process(command: list[str], folder: Path) -> None:
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
