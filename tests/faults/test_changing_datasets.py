@@ -26,6 +26,8 @@ from mmfeat.schemas.errors import ConfigError, GateFailed, UsageError
 Rows = dict[tuple[str, str], dict[str, Any]]
 
 SEQUENCES, STEPS, TESTS = 500, (2, 4), 10
+# Of the tests that share the sequences; the others run with the long forms (`make test-all`).
+_QUICK = 3
 _STEPS = (
     "extract", "limit", "shrink", "grow", "change", "rename", "break a column", "mend", "another root",
     "another dataset", "another dataset", "forget", "prune", "rollback", "edition", "export",
@@ -273,7 +275,9 @@ def rewritten(now: dict[str, str], was: dict[str, str]) -> bool:
     return bool(both) and all(now[name] != was[name] for name in both)
 
 
-@pytest.mark.parametrize("part", range(TESTS))
+@pytest.mark.parametrize(
+    "part", [pytest.param(n, marks=[pytest.mark.slow] if n >= _QUICK else []) for n in range(TESTS)]
+)
 def test_no_ok_row_of_an_unchanged_item_changes_and_all_else_is_announced(tmp_path, part):
     each = SEQUENCES // TESTS
     # Every run collects garbage: what is there already is not looked through each time.

@@ -137,6 +137,7 @@ def test_an_index_states_the_recall_that_other_queries_than_those_measured_get(
     assert abs(index.recall - recall(store, version, values[12_000:].astype(np.float64))) < 0.1
 
 
+@pytest.mark.slow  # the test of other queries above is its short form
 def test_vectors_without_clusters_are_found_as_well_as_the_default_target_says(store: Store) -> None:
     values = vectors(60_300, 64)
     version = fill(store, values[:60_000])
