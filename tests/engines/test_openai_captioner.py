@@ -57,9 +57,8 @@ def test_errors_that_pass_cost_no_caption(server, captioner, in_process):
 
 def test_a_hanging_request_is_given_up_and_sent_again(server, captioner, in_process):
     server.tricks = at(_0=hang)
-    began = time.perf_counter()
     assert captioner(timeout=1.0).caption(items(6)) == in_process
-    assert 1.0 < time.perf_counter() - began < 10
+    assert len(server.requests) == 7
 
 
 def test_a_request_that_always_hangs_fails_its_item_alone(server, captioner, in_process):

@@ -121,9 +121,7 @@ def test_an_expired_record_of_a_dead_writer_is_taken_over(tmp_path):
     holder.kill()
     holder.join()
     said: list[str] = []
-    began = time.monotonic()
     lease = RecordLease(uri, "second", 30, said.append, expires_seconds=3.0)
-    assert 1 < time.monotonic() - began < 10
     assert len(said) == 1 and f"by process {holder.pid}" in said[0]
     lease.check()
     lease.release()

@@ -1,7 +1,6 @@
 import hashlib
 import os
 import socket
-import time
 import zipfile
 
 import pytest
@@ -90,13 +89,12 @@ def test_empty_absent_and_forbidden_files_are_told_apart(tmp_path):
         assert refusal(forbidden) == "no permission to read the file"
 
 
-def test_stamps_of_a_hundred_thousand_files_take_seconds(tmp_path):
+def test_a_stamp_opens_no_file(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"x")
-    began = time.perf_counter()
-    stamps = {stamp_of(str(path)) for _ in range(100_000)}
-    assert len(stamps) == 1
-    assert time.perf_counter() - began < 5
+    monkeypatch.setattr(os, "open", None)
+    monkeypatch.setattr("builtins.open", None)
+    assert stamp_of(str(path)) is not None
 
 
 def test_a_member_of_an_archive_is_read_and_stamped_by_its_content(archive, tmp_path):

@@ -181,9 +181,7 @@ def test_a_body_over_the_limit_is_refused_whatever_its_head_says(server, reader,
 )
 def test_a_server_that_dribbles_is_left_at_the_deadline(pieces, server, reader, stop):
     url = server.on("/slow.jpg", raw(*pieces, pause=0.02, stop=stop))
-    began = time.monotonic()
     assert refusal(reader(seconds=0.4), url).startswith("not fetched within 0.4 s: ")
-    assert 0.4 <= time.monotonic() - began < 2
 
 
 @pytest.mark.parametrize(
@@ -196,11 +194,9 @@ def test_a_server_that_dribbles_is_left_at_the_deadline(pieces, server, reader, 
     ],
     ids=["header", "headers", "chunk size", "body of a redirect"],
 )
-def test_an_endless_head_is_refused_long_before_memory_ends(pieces, server, reader, stop):
+def test_an_endless_head_is_refused_by_its_size(pieces, server, reader, stop):
     url = server.on("/slow.jpg", raw(*pieces, stop=stop))
-    began = time.monotonic()
-    assert refusal(reader(), url)
-    assert time.monotonic() - began < 2
+    assert not refusal(reader(), url).startswith("not fetched within")
 
 
 def test_a_web_page_is_refused_as_what_it_is(server, reader):
@@ -359,10 +355,8 @@ def test_a_certificate_is_checked_against_the_name_in_the_url(monkeypatch, tmp_p
         assert reader().read(f"https://named.test:{server.server_port}/a.jpg", MB) == PICTURE
         reason = refusal(reader(), f"https://other.test:{server.server_port}/a.jpg")
         assert reason.startswith("no safe connection to the server")
-        began = time.monotonic()
         reason = refusal(reader(seconds=0.4), f"https://named.test:{server.server_port}/slow.jpg")
         assert reason.startswith("not fetched within 0.4 s: ")
-        assert time.monotonic() - began < 2
 
 
 def test_a_handshake_that_never_ends_is_left_at_the_deadline(reader):
@@ -381,6 +375,5 @@ def test_a_handshake_that_never_ends_is_left_at_the_deadline(reader):
                     pass
 
         threading.Thread(target=dribble, daemon=True).start()
-        began = time.monotonic()
-        assert refusal(reader(seconds=0.4), f"https://127.0.0.1:{listening.getsockname()[1]}/a.jpg")
-        assert time.monotonic() - began < 2
+        reason = refusal(reader(seconds=0.4), f"https://127.0.0.1:{listening.getsockname()[1]}/a.jpg")
+        assert reason.startswith("not fetched within 0.4 s: ")

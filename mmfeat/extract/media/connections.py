@@ -68,6 +68,7 @@ class _Careful(HTTPConnection):
     allow_private = False
     _line: socket.socket | None = None
     _handshake: Timer | None = None
+    _was_cut = False
 
     def _new_conn(self) -> socket.socket:
         opened = self._open_checked() if self.proxy is None else super()._new_conn()
@@ -99,6 +100,11 @@ class _Careful(HTTPConnection):
     def connect(self) -> None:
         try:
             super().connect()
+        except OSError:
+            # A handshake that was cut looks like a server that hung up.
+            if self._was_cut:
+                raise ConnectTimeoutError(self, f"no safe connection to {self.host} in time") from None
+            raise
         finally:
             if self._handshake is not None:
                 self._handshake.cancel()
@@ -126,6 +132,7 @@ class _Careful(HTTPConnection):
         return self.timeout
 
     def _cut(self) -> None:
+        self._was_cut = True
         if (line := self._line) is not None:
             line.shutdown(socket.SHUT_RDWR)
 
