@@ -23,8 +23,9 @@ from hypothesis import strategies as st
 
 import mmfeat
 from mmfeat.extract.base import Caption, Placement, Row
+from mmfeat.extract.chat.question import Question
 from mmfeat.extract.clips import metadata
-from mmfeat.extract.describers.captions.question import Question, Questions
+from mmfeat.extract.describers.captions.question import Questions
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.errors import ConfigError

@@ -11,23 +11,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmfeat.extract.base import Query, Row
-from mmfeat.extract.clips import frame_rate, lengthened, metadata
+from mmfeat.extract.clips import frame_rate, metadata
+from mmfeat.extract.encoders.message_parts import Part, parts_of, size_of
 from mmfeat.extract.encoders.pixels import to_vectors
 from mmfeat.extract.encoders.sentence_folder import Takes
 from mmfeat.extract.encoders.sentence_modalities import view_of
 from mmfeat.extract.encoders.vectors import settings_of
 from mmfeat.schemas.errors import ConfigError, MmfeatError
 from mmfeat.schemas.inputs import ImagePrepare, TextPrepare
-from mmfeat.schemas.media import Frames, Pictures
-from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureSpec
 
 if TYPE_CHECKING:
     import torch
-
-#: A modality and its value: text ``str``, image uint8 ``[height, width, 3]``, video :class:`Frames`, audio
-#: float32 ``[samples]``.
-Part = tuple[str, Any]
 
 # Of a forward pass. One picture is hundreds of tokens to a language model.
 _AT_ONCE = 8
@@ -87,17 +82,7 @@ class Messages:
         return vectors if self._spec.form == "tokens" else np.stack(vectors)
 
     def _parts(self, modality: str, value: Any) -> Iterator[Part]:
-        """What one input gives a message, in order; nothing of what an item lacks."""
-        if isinstance(value, Sound):
-            yield from (("audio", window) for window in value.parts)
-        elif isinstance(value, Pictures):
-            yield from (("image", pixels) for pixels in value.pixels)
-        elif isinstance(value, Frames) and modality == "video" and "video" in self._takes.names:
-            yield "video", lengthened(value, self._merged)
-        elif isinstance(value, Frames):
-            yield from (("image", pixels) for pixels in value.pixels)
-        elif value is not None:
-            yield "text", value
+        return parts_of(modality, value, "video" in self._takes.names, self._merged)
 
     def _encoded(self, items: Sequence[Sequence[Part]], prompt: str | None, task: str) -> list[np.ndarray]:
         """The value of each item, in order."""
@@ -205,7 +190,7 @@ def _calls(messages: Sequence[Sequence[Part]]) -> Iterator[list[int]]:
     Processors write some facts of a video once for a whole call, and some pad sounds without a mask: only
     messages that agree in these go together, or a vector would depend on its neighbours.
     """
-    numbers = sorted(range(len(messages)), key=lambda n: (_facts(messages[n]), _size(messages[n])))
+    numbers = sorted(range(len(messages)), key=lambda n: (_facts(messages[n]), size_of(messages[n])))
     for _, alike in groupby(numbers, key=lambda n: _facts(messages[n])):
         mine = list(alike)
         yield from (mine[start : start + _AT_ONCE] for start in range(0, len(mine), _AT_ONCE))
@@ -214,12 +199,3 @@ def _calls(messages: Sequence[Sequence[Part]]) -> Iterator[list[int]]:
 def _facts(parts: Sequence[Part]) -> list[tuple[str, int, float]]:
     clips = [("video", len(v.times), round(frame_rate(v), 6)) for m, v in parts if m == "video"]
     return clips + [("audio", len(v), 0.0) for m, v in parts if m == "audio"]
-
-
-def _size(parts: Sequence[Part]) -> int:
-    """By which messages are sorted: characters, and pixels."""
-    return sum(len(value) if modality == "text" else _pixels(value) for modality, value in parts)
-
-
-def _pixels(value: Any) -> int:
-    return int(value.pixels.size if isinstance(value, Frames) else value.size)

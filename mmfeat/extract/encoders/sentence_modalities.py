@@ -50,6 +50,18 @@ def media_inputs(
     _refuse_strangers(ask, model, takes)
     if model_type(folder) in _CHOOSE_FRAMES and any(one.modality == "video" for one in ask.inputs):
         raise ask.error(f"the processor of {model!r} takes other frames of a clip than those it is given")
+    return prepared_inputs(ask, folder, takes, many)
+
+
+def prepared_inputs(ask: Ask[Any], folder: Path, takes: Takes, many: bool = False) -> tuple[Input, ...]:
+    """What a feature reads of what its model takes, as the options say.
+
+    Args:
+        many: whether the model gives several vectors.
+
+    Raises:
+        ConfigError: an option that nothing which is read needs.
+    """
     _refuse_useless_options(ask, takes, many)
     return tuple(_input(ask, one, folder, takes) for one in ask.inputs)
 
@@ -94,7 +106,7 @@ def _refuse_strangers(ask: Ask[Any], model: str, takes: Takes) -> None:
         )
 
 
-def _refuse_useless_options(ask: Ask[SentenceTransformersOptions], takes: Takes, many: bool) -> None:
+def _refuse_useless_options(ask: Ask[Any], takes: Takes, many: bool) -> None:
     read = {one.modality for one in ask.inputs}
     if "video" not in read:
         refuse_options(ask, FRAME_OPTIONS, "a clip")
@@ -118,7 +130,7 @@ def _refuse_useless_options(ask: Ask[SentenceTransformersOptions], takes: Takes,
         raise ask.error("a picture has several vectors", 'Take pictures = "each" or "first".')
 
 
-def _input(ask: Ask[SentenceTransformersOptions], one: AskedInput, folder: Path, takes: Takes) -> Input:
+def _input(ask: Ask[Any], one: AskedInput, folder: Path, takes: Takes) -> Input:
     options = ask.options
     if one.modality == "text":
         return one.prepared(TextPrepare(max_tokens=options.max_tokens))

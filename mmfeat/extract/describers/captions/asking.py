@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from mmfeat.extract.base import Ask, AskedInput
+from mmfeat.extract.chat.abilities import USUAL_SOUND
 from mmfeat.extract.describers.prompts import PromptFile, load_prompt
 from mmfeat.extract.options import (
     FRAME_OPTIONS,
@@ -27,9 +28,6 @@ from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, Prompt, Sum
 
 #: What a prompt can name that is not the item's: see :class:`PromptFile`.
 OF_CLIPS = ("times", "scenes")
-#: What is heard where neither a job nor the model's own files say more: 30 s are what Whisper's encoder
-#: takes at once, which most audio language models begin with.
-USUAL_SOUND = AudioPrepare(sample_rate=16_000, seconds=30.0)
 
 _DEFAULT_MAX_SIDE = 768
 _OF_PICTURES = ("jpeg", "max_side", "max_pictures", "send_as")

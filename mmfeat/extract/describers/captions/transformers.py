@@ -10,13 +10,14 @@ from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from mmfeat.extract.base import Ask, Placement
+from mmfeat.extract.chat.abilities import USUAL_SOUND, check_hears_videos, check_takes_video, hearing
+from mmfeat.extract.chat.loading import end_ids, load_model, load_processor
+from mmfeat.extract.chat.question import Question
 from mmfeat.extract.describers.captions import reasoning
-from mmfeat.extract.describers.captions.abilities import check_hears_videos, check_takes_video, hearing
 from mmfeat.extract.describers.captions.accepting import Reply
-from mmfeat.extract.describers.captions.asking import USUAL_SOUND, ChatOptions, ChatSettings, chat_spec
+from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
-from mmfeat.extract.describers.captions.loading import end_ids, load_model, load_processor
-from mmfeat.extract.describers.captions.question import Question, Questions, no_place
+from mmfeat.extract.describers.captions.question import Questions, no_place
 from mmfeat.extract.describers.captions.turns import Conversation
 from mmfeat.extract.options import WeightsOptions, need_model
 from mmfeat.extract.runtimes.choice import use_torch_threads

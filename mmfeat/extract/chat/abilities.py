@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.extract.base import Ask
-from mmfeat.extract.describers.captions.asking import USUAL_SOUND
 from mmfeat.schemas.inputs import AudioPrepare
 
+#: What is heard where neither a job nor the model's own files say more: 30 s are what Whisper's encoder
+#: takes at once, which most audio language models begin with.
+USUAL_SOUND = AudioPrepare(sample_rate=16_000, seconds=30.0)
 #: The part that reads and writes text of models that speak too, which is all that a caption needs: the
 #: class in transformers, by the model's type.
 THINKERS = {
@@ -67,14 +69,20 @@ def _check_windows(ask: Ask[Any], folder: Path, at_once: float | None) -> None:
 
 def check_takes_video(ask: Ask[Any], folder: Path) -> None:
     """ConfigError for a model whose processor takes no video, as far as its files and transformers say."""
-    in_files = (folder / "video_preprocessor_config.json").is_file() or (
-        "video_processor" in _read(folder, "processor_config.json")
-    )
-    if not in_files and not _has_video_processor(model_type(folder)):
+    if not takes_video(folder):
         raise ask.error(
             f'{ask.options.model!r} takes no video, which as = "video" would show it',
             'Leave as out (or as = "frames"): the frames are shown as pictures, in order of time.',
         )
+
+
+def takes_video(folder: Path) -> bool:
+    """Whether a model's processor takes video, as far as its files and transformers say. Older folders have
+    no file that says so."""
+    in_files = (folder / "video_preprocessor_config.json").is_file() or (
+        "video_processor" in _read(folder, "processor_config.json")
+    )
+    return in_files or _has_video_processor(model_type(folder))
 
 
 def check_hears_videos(ask: Ask[Any], folder: Path) -> None:
@@ -93,7 +101,7 @@ def model_type(folder: Path) -> str:
 
 
 def _has_video_processor(kind: str) -> bool:
-    """Whether transformers has one for a type of model. Older folders have no file that says so."""
+    """Whether transformers has one for a type of model."""
     from transformers.models.auto import video_processing_auto as known
 
     return kind in known.VIDEO_PROCESSOR_MAPPING_NAMES  # type: ignore[attr-defined]

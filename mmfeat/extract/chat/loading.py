@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from mmfeat.extract.describers.captions.abilities import THINKERS
+from mmfeat.extract.chat.abilities import THINKERS
 from mmfeat.extract.loaded import Loaded, check_loaded
 from mmfeat.extract.weights import loading, missing_package, seeded
 from mmfeat.schemas.errors import ConfigError
@@ -18,14 +19,7 @@ def load_processor(spec: FeatureSpec, folder: Path) -> Any:
     Raises:
         ConfigError: there is none, or it has no chat template.
     """
-    from transformers import AutoProcessor
-
-    try:
-        processor = AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-    except (OSError, ValueError, ImportError) as error:
-        if lack := missing_package(spec.name, spec.model, error):
-            raise lack from error
-        raise ConfigError(f"feature {spec.name!r}: no processor in {spec.model!r}: {error}") from error
+    processor = any_processor(spec, folder)
     if getattr(processor, "tokenizer", None) is None or not processor.chat_template:
         raise ConfigError(
             f"feature {spec.name!r}: {spec.model!r} has no chat template",
@@ -35,8 +29,23 @@ def load_processor(spec: FeatureSpec, folder: Path) -> Any:
     return processor
 
 
-def load_model(spec: FeatureSpec, folder: Path) -> Any:
+def any_processor(spec: FeatureSpec, folder: Path) -> Any:
+    """The processor of a folder, with a chat template or without; ConfigError where there is none."""
+    from transformers import AutoProcessor
+
+    try:
+        return AutoProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+    except (OSError, ValueError, ImportError) as error:
+        if lack := missing_package(spec.name, spec.model, error):
+            raise lack from error
+        raise ConfigError(f"feature {spec.name!r}: no processor in {spec.model!r}: {error}") from error
+
+
+def load_model(spec: FeatureSpec, folder: Path, unused: Sequence[str] = ()) -> Any:
     """The model of a folder, with its weights.
+
+    Args:
+        unused: parts of names of weights that nothing reads.
 
     Raises:
         ConfigError: weights that are missing, left over or not safetensors, or a model that no class of
@@ -60,7 +69,7 @@ def load_model(spec: FeatureSpec, folder: Path) -> Any:
             folder, dtype=dtype, use_safetensors=True, output_loading_info=True
         )
         model, report = loaded
-    check_loaded(spec, Loaded.by_transformers(model, report, folder))
+    check_loaded(spec, Loaded.by_transformers(model, report, folder), unused)
     return model
 
 
@@ -75,14 +84,22 @@ def _class_of(config: Any) -> Any:
     """What loads a model: of one that speaks the part that writes, else transformers' own choice.
 
     The first choice is that for pictures, which was the only one before models could hear. Some audio
-    language models (Audio Flamingo 3) stand in transformers' list of models from text to text alone.
+    language models (Audio Flamingo 3) stand in transformers' list of models from text to text alone. The
+    last is that of models of texts alone.
     """
     import transformers
-    from transformers import AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForSeq2SeqLM
+    from transformers import (
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        AutoModelForMultimodalLM,
+        AutoModelForSeq2SeqLM,
+    )
 
     if config.model_type in THINKERS:
         return getattr(transformers, THINKERS[config.model_type])
-    known = (AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForSeq2SeqLM)
+    known = (
+        AutoModelForImageTextToText, AutoModelForMultimodalLM, AutoModelForSeq2SeqLM, AutoModelForCausalLM,
+    )  # fmt: skip
     return next((auto for auto in known if type(config) in auto._model_mapping), known[0])
 
 
