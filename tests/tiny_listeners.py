@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import transformers as t
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
 #: Seconds that the tiny models hear at once; Whisper's extractor, which they have, makes 100 frames of one.
 HEARD_SECONDS = 2
@@ -45,6 +45,10 @@ _OMNI_TOKENS = {
 _VISION = {
     "depth": 1, "hidden_size": 16, "intermediate_size": 24, "num_heads": 2, "out_hidden_size": 32,
     "patch_size": 14, "spatial_merge_size": 2, "temporal_patch_size": 2,
+}  # fmt: skip
+_QWEN2_VISION = {
+    "depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14,
+    "spatial_merge_size": 2, "temporal_patch_size": 2,
 }  # fmt: skip
 
 
@@ -120,6 +124,15 @@ def qwen3_omni(folder: Path) -> None:
     _save(folder, processor, lambda: t.Qwen3OmniMoeThinkerForConditionalGeneration(config))
 
 
+def qwen2_vl(folder: Path) -> None:
+    """Sees pictures and video."""
+    tokenizer = _tokenizer(_VISION_TOKENS)
+    config = t.Qwen2VLConfig(vision_config=_QWEN2_VISION, **_qwen_vl(tokenizer))
+    images, videos = _qwen_pixels()
+    processor = t.Qwen2VLProcessor(images, tokenizer, videos, chat_template=_QWEN_TEMPLATE)
+    _save(folder, processor, lambda: t.Qwen2VLForConditionalGeneration(config))
+
+
 def qwen2_5_vl(folder: Path) -> None:
     """Sees pictures and video."""
     tokenizer = _tokenizer(_VISION_TOKENS)
@@ -133,11 +146,7 @@ def qwen2_5_vl(folder: Path) -> None:
 def colqwen2(folder: Path) -> None:
     """Sees one picture or reads one question, and gives a vector of 16 numbers to each of its tokens."""
     tokenizer = _tokenizer(_VISION_TOKENS)
-    vision = {
-        "depth": 1, "embed_dim": 16, "hidden_size": 32, "num_heads": 2, "mlp_ratio": 2, "patch_size": 14,
-        "spatial_merge_size": 2, "temporal_patch_size": 2,
-    }  # fmt: skip
-    sees = t.Qwen2VLConfig(vision_config=vision, **_qwen_vl(tokenizer))
+    sees = t.Qwen2VLConfig(vision_config=_QWEN2_VISION, **_qwen_vl(tokenizer))
     config = t.ColQwen2Config(vlm_config=sees.to_dict(), embedding_dim=16)
     images, _ = _qwen_pixels()
     processor = t.ColQwen2Processor(images, tokenizer)
@@ -183,6 +192,50 @@ def smolvlm(folder: Path) -> None:
     _save(folder, processor, lambda: t.SmolVLMForConditionalGeneration(config))
 
 
+def llava_next(folder: Path) -> None:
+    """Sees pictures, each cut into tiles beside the whole; its texts begin with a token of their own."""
+    tokenizer = _tokenizer({"image_token": "<image>"}, begins=True)
+    side, patch = 28, 14
+    vision = {
+        "model_type": "clip_vision_model", "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "image_size": side, "patch_size": patch, "projection_dim": 16,
+    }  # fmt: skip
+    grid = [[side, 2 * side], [2 * side, side], [2 * side, 2 * side]]
+    config = t.LlavaNextConfig(
+        vision_config=vision, text_config={"model_type": "llama", **_TEXT, "vocab_size": len(tokenizer)},
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"), image_grid_pinpoints=grid,
+        vision_feature_layer=-2,
+    )  # fmt: skip
+    images = t.LlavaNextImageProcessor(
+        size={"shortest_edge": side}, crop_size={"height": side, "width": side}, image_grid_pinpoints=grid
+    )
+    processor = t.LlavaNextProcessor(
+        images, tokenizer, patch_size=patch, vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+    )  # fmt: skip
+    _save(folder, processor, lambda: t.LlavaNextForConditionalGeneration(config))
+
+
+def llama(folder: Path) -> None:
+    """Reads texts, which begin with a token of their own; it has no chat template and no padding."""
+    tokenizer = _tokenizer({}, begins=True)
+    tokenizer.pad_token = None
+    config = t.LlamaConfig(vocab_size=len(tokenizer), **_TEXT)
+    _save(folder, tokenizer, lambda: t.LlamaForCausalLM(config))
+
+
+def qwen3(folder: Path) -> None:
+    """Reads texts, by a chat template."""
+    tokenizer = _tokenizer({})
+    tokenizer.chat_template = _TEXTS_TEMPLATE
+    config = t.Qwen3Config(vocab_size=len(tokenizer), head_dim=8, **_TEXT)
+    _save(folder, tokenizer, lambda: t.Qwen3ForCausalLM(config))
+
+
+_TEXTS_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n"
+    "{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 _SMOL_TEMPLATE = (
     "{% for message in messages %}{{ message['role'] }}: {% for part in message['content'] %}"
     "{% if part['type'] == 'text' %}{{ part['text'] }}{% elif part['type'] == 'image' %}<image>"
@@ -225,14 +278,18 @@ def _extractor() -> Any:
     return t.WhisperFeatureExtractor(feature_size=_MEL, sampling_rate=16_000, chunk_length=HEARD_SECONDS)
 
 
-def _tokenizer(tokens: dict[str, str]) -> Any:
-    """Of bytes and a model's own tokens."""
+def _tokenizer(tokens: dict[str, str], begins: bool = False) -> Any:
+    """Of bytes and a model's own tokens; ``begins`` puts one before every text."""
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     names = ["<|endoftext|>", "<|im_end|>", "<|im_start|>"]
     vocabulary = {token: number for number, token in enumerate([*names, *letters])}
     raw = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
     raw.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     raw.decoder = decoders.ByteLevel()
+    if begins:
+        raw.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A", special_tokens=[("<|im_start|>", 2)]
+        )
     tokenizer = t.PreTrainedTokenizerFast(
         tokenizer_object=raw, eos_token="<|im_end|>", pad_token="<|endoftext|>", extra_special_tokens=tokens
     )

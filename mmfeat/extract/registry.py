@@ -57,6 +57,7 @@ _ENCODERS = {
     "transformers_video": "mmfeat.extract.encoders.transformers_video:TransformersVideo",
     "timm": "mmfeat.extract.encoders.timm:Timm",
     "sentence_transformers": "mmfeat.extract.encoders.sentence_transformers:SentenceTransformers",
+    "mllm": "mmfeat.extract.encoders.mllm:Mllm",
     "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
     "clap": "mmfeat.extract.encoders.clap:Clap",
     "transformers_audio": "mmfeat.extract.encoders.transformers_audio:TransformersAudio",

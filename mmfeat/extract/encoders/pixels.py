@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from mmfeat.extract.base import Query
-from mmfeat.extract.encoders.vectors import settings_of
 from mmfeat.schemas.errors import MmfeatError
 from mmfeat.schemas.inputs import ImagePrepare, PixelPrepare, PixelView
 from mmfeat.schemas.spec import FeatureSpec
@@ -111,7 +110,7 @@ def checked(pixels: np.ndarray, spec: FeatureSpec) -> np.ndarray:
 def to_vectors(outputs: np.ndarray, spec: FeatureSpec) -> np.ndarray:
     """A model's float32 ``[n, dims]`` or ``[n, vectors, dims]`` outputs, every vector of length 1 where the
     spec says so."""
-    if not settings_of(spec).normalize:
+    if not spec.options.get("normalize"):
         return outputs
     lengths = np.linalg.norm(outputs, axis=-1, keepdims=True)
     vectors: np.ndarray = outputs / np.maximum(lengths, _LEAST_LENGTH)
