@@ -9,7 +9,7 @@ weights, and then gives one value per row of inputs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -43,12 +43,15 @@ class Placement:
         expected: items that it will be given, by which it may choose its runtime; None where nobody can
             say.
         sending: how a model on a server is asked; None for the server that the environment names.
+        beside: the loaded method of a feature whose pass gives this one's values too
+            (:meth:`Method.comes_with`), which is told so; None where there is none.
     """
 
     device: str = "cpu"
     threads: int | None = None
     expected: int | None = None
     sending: Sending | None = None
+    beside: Method | None = None
 
 
 @dataclass(frozen=True)
@@ -161,6 +164,8 @@ class Resolvable(ABC):
     Options: ClassVar[type[Frozen]] = Frozen
     #: What one feature can read, besides what its prompts name.
     reads: ClassVar[tuple[Reads, ...]]
+    #: Whether a feature reads what the feature that it names reads, in its place.
+    reads_through: ClassVar[bool] = False
     #: The card of a well-known model of this method, for listings.
     example: ClassVar[ModelCard]
 
@@ -220,6 +225,11 @@ class Method(Resolvable):
         """What tells that a stored text is one which is not stored any more since a fix of ours, so that its
         item is to be computed again; None where no text is. A text that is stored now never is one."""
         return None
+
+    @classmethod
+    def comes_with(cls, spec: FeatureSpec, other: FeatureSpec) -> bool:
+        """Whether the pass that computes another feature gives the values of ``spec`` too."""
+        return False
 
     def spans(self, row: Row, value: np.ndarray) -> Spans | None:
         """What each vector of a row's value was made from, for a feature of any number of them; None where
@@ -398,6 +408,8 @@ class Caption(Text):
         retries: questions asked again because the answer did not fit the prompt's schema.
         scenes: what the text is a summary of, for a clip that is described scene by scene.
         reasoning_characters: of what the model thought before it answered, which is no part of the text.
+        beside: values of other features that came out of the same pass, by their fingerprints
+            (:meth:`Method.comes_with`). Not part of equality.
     """
 
     finish_reason: Literal["stop", "length"]
@@ -407,6 +419,7 @@ class Caption(Text):
     retries: int = 0
     scenes: tuple[SceneCaption, ...] = ()
     reasoning_characters: int = 0
+    beside: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
 
     @property
     def usage(self) -> Usage:

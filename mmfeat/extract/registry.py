@@ -62,6 +62,7 @@ _ENCODERS = {
     "clap": "mmfeat.extract.encoders.clap:Clap",
     "transformers_audio": "mmfeat.extract.encoders.transformers_audio:TransformersAudio",
     "yamnet": "mmfeat.extract.encoders.yamnet:Yamnet",
+    "decoder_states": "mmfeat.extract.describers.captions.decoder_states:DecoderStates",
 }
 _CAPTIONERS = {
     "transformers": "mmfeat.extract.describers.captions.transformers:TransformersCaptioner",
@@ -135,6 +136,17 @@ def load_method(spec: FeatureSpec, place: Placement | None = None) -> Method:
         loaded = method(spec, where)
         prove(loaded, where)
     return loaded
+
+
+def shared_passes(specs: Sequence[FeatureSpec], numbers: Sequence[int]) -> dict[int, int]:
+    """Of features by number, those whose values come out of another one's pass: to the number of that one."""
+    found = {}
+    for number in numbers:
+        method, spec = class_of(specs[number]), specs[number]
+        others = (n for n in numbers if n != number and method.comes_with(spec, specs[n]))
+        if (other := next(others, None)) is not None:
+            found[number] = other
+    return found
 
 
 def methods() -> list[MethodListing]:

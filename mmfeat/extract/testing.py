@@ -122,6 +122,10 @@ def _check_inputs(
     method: type[Resolvable], config: FeatureConfig, spec: FeatureSpec, upstreams: Mapping[str, FeatureSpec]
 ) -> None:
     """The spec reads what the table and its prompts name, as they name it."""
+    if method.reads_through:
+        (source,) = config.sources
+        _need(spec.inputs == upstreams[source].inputs, f"the spec does not read what {source!r} reads")
+        return
     named = method.named(validated(method.Options, config.options, _FEATURE))
     for what, asked in (("table", config.sources), ("prompt", named)):
         of_prompts = what == "prompt"

@@ -82,6 +82,7 @@ RESOLVED: dict[str, dict[str, Any]] = {
     "residual_kmeans": {"source": "vectors", "quantizer": "residual_kmeans", "levels": 2},
     "rqvae": {"source": "vectors", "quantizer": "rqvae"},
 }
+STATES = {"source": "caption", "encoder": "decoder_states", "layers": [0, -1], "pooling": "mean"}
 VECTORS = FeatureSpec(
     name="vectors", inputs=[Input(source="title", modality="text")], output=VectorOut(dims=8),
     method="m", model="m", weights=Weights(origin="random", ref="seed=0"),
@@ -98,7 +99,8 @@ def class_named(table: dict[str, Any]) -> Any:
 
 
 def test_every_shipped_method_is_checked():
-    groups = (COMPUTED, HEARD, CAPTIONED, READ, {"whisper": TRANSCRIBED}, RESOLVED)
+    others = {"whisper": TRANSCRIBED, "decoder_states": STATES}
+    groups = (COMPUTED, HEARD, CAPTIONED, READ, RESOLVED, others)
     tables = [table for group in groups for table in group.values()]
     shipped = {(kind, name) for kind, registry in METHODS.items() for name in registry.own}
     assert {method_of(table) for table in tables} == shipped
@@ -137,6 +139,15 @@ def test_captions_of_a_language_model_keep_the_contract(table):
     failing = [(nothing, "a kettle"), (*pictures[0], " ")] if titled else [(nothing,)]
     rows = None if "sampling" in table else rows
     check_method(class_named(table), table, rows, failing=failing, place=ONE_THREAD)
+
+
+def test_states_of_a_captioners_question_keep_the_contract():
+    caption = resolve_all({"caption": FeatureConfig(**VLM, prompt="describe-titled")})[0]
+    rows = [(still(synthetic.render(scene)), "a kettle") for scene in synthetic.held_out(3, seed=11)]
+    check_method(
+        class_named(STATES), STATES, rows, failing=[(*rows[0][:1], " ")],
+        upstreams={"caption": caption}, place=ONE_THREAD,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("table", READ.values(), ids=list(READ))

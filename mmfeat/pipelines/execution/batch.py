@@ -122,6 +122,8 @@ class Batch:
         self.decodings = decodings(specs)
         self.features = [frozenset(f) for f in table["features"].to_pylist()]
         self.results: dict[int, dict[int, Value]] = _carried_results(table)
+        #: Outputs that came out of another feature's pass: fingerprint to row to output.
+        self.beside: dict[str, dict[int, Any]] = {}
         # Small columns are read again and again: each is turned into Python objects once.
         self._cells: dict[str, list[Any]] = {}
 

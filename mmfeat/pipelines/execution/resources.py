@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 import pyarrow as pa
@@ -88,6 +89,7 @@ def lay_out(
     nodes: Sequence[float],
     gpus: float,
     wanted: Resources,
+    passes: Mapping[int, int] = MappingProxyType({}),
 ) -> Layout:
     """Give the models of ``numbers`` (features with work) their processes.
 
@@ -95,7 +97,7 @@ def lay_out(
     two one-thread processes beat one two-thread process, and pools that wait for each other would
     only oversubscribe the cores. Each process then decodes what it encodes. With more cores than
     processes decoding has tasks of its own, so that no core waits for it. With GPUs, every model has a
-    pool of its own and a share of a GPU.
+    pool of its own and a share of a GPU, with the features that come out of its pass.
 
     Features whose model is on a server share one process, which comes first: so many requests at a time
     and so much spending are bounds over all of them, and no such feature reads another one.
@@ -106,13 +108,14 @@ def lay_out(
         in_engines: other features are computed by engines of their own, which follow on decoding.
         nodes: CPUs of each machine; on a cluster they are taken to be alike, and the smallest counts.
         gpus: of all machines together.
+        passes: features that come out of another one's pass, to the number of that one.
     """
     here = tuple(number for number in numbers if number not in served)
     asking = tuple(number for number in numbers if number in served)
     if gpus < 1 or not here:
         layout = _on_cpus(here, work, nodes, wanted)
     else:
-        layout = _on_gpus(here, work, sum(nodes), gpus, wanted)
+        layout = _on_gpus(_models(here, passes), work, sum(nodes), gpus, wanted)
     if asking:
         pools = (Pool(asking, 1, None, _ASKING_CPUS, 0, "cpu"), *(pool for pool in layout.pools if here))
         layout = replace(layout, pools=pools)
@@ -136,12 +139,20 @@ def _on_cpus(numbers: tuple[int, ...], work: int, nodes: Sequence[float], wanted
     )
 
 
-def _on_gpus(numbers: Sequence[int], work: int, cpus: float, gpus: float, wanted: Resources) -> Layout:
-    whole = int(gpus) // len(numbers)
-    num_gpus = 1.0 if whole else math.floor(100 * gpus / len(numbers)) / 100
+def _models(numbers: Sequence[int], passes: Mapping[int, int]) -> list[tuple[int, ...]]:
+    """The features of each model: one, and those that come out of its pass."""
+    alone = [number for number in numbers if passes.get(number) not in numbers]
+    return [(first, *(n for n in numbers if passes.get(n) == first)) for first in alone]
+
+
+def _on_gpus(
+    models: Sequence[tuple[int, ...]], work: int, cpus: float, gpus: float, wanted: Resources
+) -> Layout:
+    whole = int(gpus) // len(models)
+    num_gpus = 1.0 if whole else math.floor(100 * gpus / len(models)) / 100
     workers = wanted.workers or min(max(1, whole), max(1, work))
-    num_cpus = max(0.1, min(1.0, math.floor(100 * cpus / 4 / (len(numbers) * workers)) / 100))
-    pools = [Pool((n,), workers, wanted.threads or 1, num_cpus, num_gpus, "cuda") for n in numbers]
+    num_cpus = max(0.1, min(1.0, math.floor(100 * cpus / 4 / (len(models) * workers)) / 100))
+    pools = [Pool(of, workers, wanted.threads or 1, num_cpus, num_gpus, "cuda") for of in models]
     return Layout(1 if cpus >= 4 else 0.5, tuple(pools))
 
 

@@ -21,12 +21,12 @@ import numpy as np
 import pyarrow as pa
 
 from mmfeat.extract import modalities
-from mmfeat.extract.base import Method, Placement, Row, Usage
+from mmfeat.extract.base import Caption, Method, Placement, Row, Usage
 from mmfeat.extract.canary import Canary, canary_of, changed, refusal
 from mmfeat.extract.fence.decode import Decoded, MediaRequest, Wanted, decode_media
 from mmfeat.extract.fence.process import decode_fenced_all, start_fence
 from mmfeat.extract.gc_pause import collected_afterwards
-from mmfeat.extract.registry import load_method
+from mmfeat.extract.registry import load_method, shared_passes
 from mmfeat.pipelines.execution.batch import (
     DATA,
     FACTS,
@@ -183,8 +183,9 @@ class Encode:
     """Runs the methods of some features over each batch, in dependency order.
 
     On a CPU one stage holds every method, so that no two processes fight for the cores; on GPUs each
-    has a stage of its own. Results travel on as columns; the last stage drops what was decoded and
-    gives one row per (work item, feature), RESULTS_SCHEMA.
+    has a stage of its own, but for those whose values come out of another one's pass. Results travel on
+    as columns; the last stage drops what was decoded and gives one row per (work item, feature),
+    RESULTS_SCHEMA.
 
     Args:
         specs: all features of the run.
@@ -223,12 +224,13 @@ class Encode:
         self.refused: dict[int, NotAsked] = {}
         # Loaded at once: weights that are not there end the run, they do not fail items.
         with collected_afterwards():
-            self.methods = {
-                number: load_method(
-                    self.specs[number], Placement(device, threads, expected.get(number), sending)
-                )
-                for number in self.numbers
-            }
+            self.methods: dict[int, Method] = {}
+            passes = shared_passes(self.specs, self.numbers)
+            # One that comes out of another's pass reads what that one reads, and stands behind it.
+            for number in self.numbers:
+                beside = self.methods.get(passes.get(number, -1))
+                place = Placement(device, threads, expected.get(number), sending, beside)
+                self.methods[number] = load_method(self.specs[number], place)
             self._take_canaries(canaries, device)
         self.new_notes = {number: list(method.notes) for number, method in self.methods.items()}
 
@@ -256,23 +258,33 @@ class Encode:
             except NotReached as upstream:
                 values[row] = upstream.value
         if inputs:
-            values |= self._computed(number, inputs)
+            values |= self._computed(number, batch, inputs)
         return values
 
-    def _computed(self, number: int, inputs: Mapping[int, tuple[Row, str | None]]) -> dict[int, Value]:
+    def _computed(
+        self, number: int, batch: Batch, inputs: Mapping[int, tuple[Row, str | None]]
+    ) -> dict[int, Value]:
         """The values of rows whose inputs are there."""
         spec, method, rows = self.specs[number], self.methods[number], list(inputs)
         if (refused := self.refused.get(number)) is not None:
             return {row: encoded(spec, refused, None) for row in rows}
+        found = batch.beside.get(spec.fingerprint, {})
+        left = [row for row in rows if row not in found]
         began = time.perf_counter()
-        outputs = self._run(number, [inputs[row][0] for row in rows])
-        share = (time.perf_counter() - began) / len(rows)
+        made = dict(zip(left, self._run(number, [inputs[row][0] for row in left]), strict=True))
+        share = (time.perf_counter() - began) / max(1, len(left))
+        _keep_beside(batch, made)
+        outputs = {row: made[row] if row in made else found[row] for row in rows}
         values = {
-            row: replace(encoded(spec, output, inputs[row][1]), seconds=share, runtime=method.runtime)
-            for row, output in zip(rows, outputs, strict=True)
+            row: replace(
+                encoded(spec, output, inputs[row][1]),
+                seconds=share if row in made else 0.0,
+                runtime=method.runtime,
+            )
+            for row, output in outputs.items()
         }
         if spec.form == "tokens":
-            for row, output in zip(rows, outputs, strict=True):
+            for row, output in outputs.items():
                 if values[row].status == OK:
                     values[row] = located(values[row], method.spans(inputs[row][0], output))
         values = {row: marked(spec, value, inputs[row][0]) for row, value in values.items()}
@@ -344,6 +356,13 @@ class DecodeEncode:
     def __call__(self, work: pa.Table) -> pa.Table:
         """One batch of work items: their results, or themselves with results for the stages that follow."""
         return self.encode(self.decode(work))
+
+
+def _keep_beside(batch: Batch, made: Mapping[int, Any]) -> None:
+    """Keep what outputs brought along of other features, for when these are computed."""
+    for row, output in made.items():
+        for fingerprint, value in output.beside.items() if isinstance(output, Caption) else ():
+            batch.beside.setdefault(fingerprint, {})[row] = value
 
 
 def _call(method: Method, spec: FeatureSpec, rows: list[Row]) -> list[Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
+
+import numpy as np
 
 from mmfeat.extract.base import Caption
 from mmfeat.extract.describers.captions import reasoning
@@ -23,6 +25,7 @@ class Reply:
         prompt_tokens, new_tokens: without padding; ``new_tokens`` counts the token that ends the reply.
         seconds: that the model worked for it: of a batch, its share.
         reasoning: characters of reasoning that came apart from the text.
+        beside: see :attr:`~mmfeat.extract.base.Caption.beside`.
     """
 
     text: str
@@ -31,6 +34,7 @@ class Reply:
     new_tokens: int = 0
     seconds: float = field(default=0.0, compare=False)
     reasoning: int = 0
+    beside: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
 
 
 def caught(make: Any, *given: Any) -> Any:
@@ -64,6 +68,7 @@ def accepted(prompt: Prompt, reply: Reply | ItemError, decoding: Decoding) -> Ca
         reply.new_tokens,
         reply.seconds,
         reasoning_characters=thought,
+        beside=reply.beside,
     )
 
 
@@ -108,7 +113,8 @@ def second_try(
         )
     if isinstance(outcome, ItemError) or isinstance(first, ItemError):
         return outcome
-    return replace(with_cost_of(outcome, [first]), retries=1)
+    # What came beside an answer is of the question, which the first one was to.
+    return replace(with_cost_of(outcome, [first]), retries=1, beside=first.beside)
 
 
 def with_cost_of(caption: Caption, earlier: Sequence[Caption | Reply]) -> Caption:

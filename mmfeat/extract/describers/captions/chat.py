@@ -104,6 +104,13 @@ class ChatCaptioner(Captioner):
         )
         return [caught(_summarised, of_item, text) for of_item, text in zip(described, said, strict=True)]
 
+    def replies(self, rows: Sequence[Row], decoding: Decoding) -> list[Reply | ItemError]:
+        """What the model writes first to each row's one question, whatever a schema says of it."""
+        turns = [caught(self.turns, self.item(row)) for row in rows]
+        return _of_those_left(
+            turns, lambda left: self.answer([tuple(of_item) for of_item in left], decoding, len(rows))
+        )
+
     def brief(self) -> ChatCaptioner:
         """See :meth:`Captioner.brief`."""
         shorter = copy(self)

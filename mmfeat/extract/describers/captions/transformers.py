@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from mmfeat.extract.base import Ask, Placement
+import numpy as np
+
+from mmfeat.extract.base import Ask, Placement, Row
 from mmfeat.extract.chat.abilities import USUAL_SOUND, check_hears_videos, check_takes_video, hearing
 from mmfeat.extract.chat.loading import end_ids, load_model, load_processor
 from mmfeat.extract.chat.question import Question
@@ -18,6 +21,7 @@ from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.question import Questions, no_place
+from mmfeat.extract.describers.captions.states import PromptStates, first_pass
 from mmfeat.extract.describers.captions.turns import Conversation
 from mmfeat.extract.options import WeightsOptions, need_model
 from mmfeat.extract.runtimes.choice import use_torch_threads
@@ -132,6 +136,7 @@ class TransformersCaptioner(ChatCaptioner):
         self._model = load_model(spec, folder).to(place.device).eval()
         self._end_ids = end_ids(self._model, self._tokenizer)
         added = self._tokenizer.get_added_vocab()
+        self._beside: dict[str, PromptStates] = {}
         self._marks = {number: token for token, number in added.items() if reasoning.is_mark(token)}
 
     def answer(
@@ -149,6 +154,20 @@ class TransformersCaptioner(ChatCaptioner):
             replies = self._timed([asked[n] for n in numbers], decoding)
             found.update(zip(numbers, replies, strict=True))
         return [found[n] for n in range(len(asked))]
+
+    def also_gives(self, fingerprint: str, wanted: PromptStates) -> None:
+        """From now on every reply comes with states of its question, as the value of another feature."""
+        self._beside[fingerprint] = wanted
+
+    def states(self, rows: Sequence[Row], wanted: PromptStates) -> list[np.ndarray | ItemError]:
+        """The states of each row's question, float32 ``[layers, dims]``: one pass, and no answer.
+
+        The pass is that of a reply of one token, so that the same code prepares positions and masks.
+        """
+        alone = copy(self)
+        alone._beside = {"": wanted}
+        replies = alone.replies(rows, Decoding(max_new_tokens=1))
+        return [reply if isinstance(reply, ItemError) else reply.beside[""] for reply in replies]
 
     def sanitised(self, text: str) -> str:
         """The text without the model's control tokens."""
@@ -207,15 +226,36 @@ class TransformersCaptioner(ChatCaptioner):
             replies = iter(self._replies(fitting, decoding) if fitting else [])
             return [error or next(replies) for error in errors]
         inside = {"use_audio_in_video": True} if self._questions.hears_inside(asked) else {}
-        with torch.inference_mode():
+        with torch.inference_mode(), self._states_of(batch["attention_mask"]) as beside:
             ids = self._model.generate(**batch, **inside, generation_config=self._generation_config(decoding))
         width = batch["input_ids"].shape[1]
         if not torch.equal(ids[:, :width], batch["input_ids"]):
             raise MmfeatError(f"model {self.spec.model!r} does not return the question before its answer")
         rows = ids[:, width:].tolist()
+        answered = enumerate(zip(rows, lengths, asked, strict=True))
         return [
-            self._reply(row, length, one.text) for row, length, one in zip(rows, lengths, asked, strict=True)
+            replace(
+                self._reply(row, length, one.text),
+                beside={name: states[n] for name, states in beside.items()},
+            )
+            for n, (row, length, one) in answered
         ]
+
+    @contextlib.contextmanager
+    def _states_of(self, mask: torch.Tensor) -> Iterator[dict[str, np.ndarray]]:
+        """What of a batch's questions is wanted beside the replies, by fingerprint; there after the first
+        pass."""
+        found: dict[str, np.ndarray] = {}
+        if not self._beside:
+            yield found
+            return
+
+        def take(states: Sequence[torch.Tensor]) -> None:
+            found.update({name: wanted.of(states, mask) for name, wanted in self._beside.items()})
+
+        rows, tokens = mask.shape
+        with first_pass(self._model, (rows, tokens), take):
+            yield found
 
     def _encode(self, asked: Sequence[Question]) -> dict[str, torch.Tensor]:
         batch = self._questions.encoded(asked).to(self._device, self._model.dtype)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmfeat.extract.registry import class_of
+from mmfeat.extract.registry import class_of, shared_passes
 from mmfeat.pipelines.execution.base import Task
 from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls
@@ -47,14 +47,16 @@ class Graph:
         # First, while nothing has started: what it lacks is said at once.
         self.engines = {n: processor(specs[n], n, specs, task.vllm) for n in numbers if in_engine(specs[n])}
         nodes = [cpus for _, cpus in cluster.working_nodes().values()] or [1]
+        here = [n for n in numbers if n not in self.engines]
         self.layout = lay_out(
-            [n for n in numbers if n not in self.engines],
+            here,
             covers_of(work, specs),
             served={n for n in numbers if class_of(specs[n]).runs == "server"},
             in_engines=bool(self.engines),
             nodes=nodes,
             gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
             wanted=resources,
+            passes=shared_passes(specs, here),
         )
         # The first may only ask servers; those that compute are alike.
         computing = self.layout.pools[-1]
