@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from mmfeat.extract.base import Ask, AskedInput, Row
-from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.asking import ChatOptions, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.turns import Conversation
+from mmfeat.extract.served.reply import Reply
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError, NotAsked
 from mmfeat.schemas.media import Frames, Scene
 from mmfeat.schemas.spec import FeatureSpec, Weights

@@ -7,10 +7,11 @@ import json
 import pytest
 from test_chat_captioner import TAGS, Scripted, grey, prompt_file, spec
 
-from mmfeat.extract.describers.captions.accepting import Reply, accepted
+from mmfeat.extract.describers.captions.accepting import accepted
 from mmfeat.extract.describers.captions.openai import OpenAICaptioner
 from mmfeat.extract.describers.captions.reasoning import opened_by, shows_reasoning, split
 from mmfeat.extract.registry import resolve_all
+from mmfeat.extract.served.reply import Reply
 from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.spec import Decoding, FeatureConfig, Prompt
 

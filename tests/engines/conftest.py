@@ -12,8 +12,8 @@ import pytest
 from asking import spec
 
 from mmfeat.extract.base import Placement
-from mmfeat.extract.describers.captions import client
 from mmfeat.extract.describers.captions.openai import OpenAICaptioner
+from mmfeat.extract.served import client
 from mmfeat.schemas.server import Sending, ServerConfig, SpendingConfig
 
 

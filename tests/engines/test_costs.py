@@ -12,7 +12,7 @@ from asking import spec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mmfeat.extract.describers.captions.answers import retry_after
+from mmfeat.extract.served.answers import retry_after
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls

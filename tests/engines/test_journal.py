@@ -8,7 +8,7 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from mmfeat.extract.describers.captions.journal import Journal
+from mmfeat.extract.served.journal import Journal
 from mmfeat.schemas.errors import StoreError
 
 

@@ -16,10 +16,11 @@ from asking import items, spec
 from chat_server import at, completion, cut, error, hang, says, tiny_model
 
 from mmfeat.extract.base import Caption, Placement, Row
-from mmfeat.extract.describers.captions import client, openai
+from mmfeat.extract.describers.captions import openai
 from mmfeat.extract.describers.captions.openai import OpenAICaptioner
 from mmfeat.extract.describers.captions.turns import Turn
 from mmfeat.extract.registry import resolve_all
+from mmfeat.extract.served import client
 from mmfeat.extract.testing import check_method
 from mmfeat.schemas.errors import (
     ConfigError,

@@ -12,7 +12,7 @@ from asking import items, spec
 from chat_server import at, completion, cut, error, hang, says, tiny_model
 
 from mmfeat.extract.base import Caption
-from mmfeat.extract.describers.captions import client
+from mmfeat.extract.served import client
 from mmfeat.schemas.errors import ItemError, NotAsked, ServerRefused, ServerUnavailable
 
 

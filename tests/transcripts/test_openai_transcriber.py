@@ -6,8 +6,8 @@ from sounds import RATE, as_sound, pause, spoken, without_speech
 from transcribers import transcript_spec
 
 from mmfeat.extract.base import Placement, Usage
-from mmfeat.extract.describers.captions import client
 from mmfeat.extract.describers.transcripts.openai import OpenAITranscriber
+from mmfeat.extract.served import client
 from mmfeat.schemas.errors import ItemError, NotAsked, ServerRefused
 from mmfeat.schemas.server import Sending, ServerConfig, SpendingConfig
 

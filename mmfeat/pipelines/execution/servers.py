@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.extract.describers.captions.client import server_address
-from mmfeat.extract.describers.captions.journal import Journal
 from mmfeat.extract.registry import class_of
+from mmfeat.extract.served.client import server_address
+from mmfeat.extract.served.journal import Journal
 from mmfeat.pipelines.execution.batch import NOT_ASKED
 from mmfeat.schemas.errors import (
     MmfeatError,

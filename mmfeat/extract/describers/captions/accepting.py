@@ -2,39 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 from mmfeat.extract.base import Caption
 from mmfeat.extract.describers.captions import reasoning
 from mmfeat.extract.describers.captions.replies import InvalidReply, parse_reply
+from mmfeat.extract.served.reply import Reply
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.spec import Decoding, Prompt
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the model answered.
-
-    Attributes:
-        text: stripped, without special tokens but for those that mark reasoning.
-        finish_reason: ``stop`` (the model ended it) or ``length`` (cut at the token cap).
-        prompt_tokens, new_tokens: without padding; ``new_tokens`` counts the token that ends the reply.
-        seconds: that the model worked for it: of a batch, its share.
-        reasoning: characters of reasoning that came apart from the text.
-        beside: see :attr:`~mmfeat.extract.base.Caption.beside`.
-    """
-
-    text: str
-    finish_reason: Literal["stop", "length"]
-    prompt_tokens: int = 0
-    new_tokens: int = 0
-    seconds: float = field(default=0.0, compare=False)
-    reasoning: int = 0
-    beside: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
 
 
 def caught(make: Any, *given: Any) -> Any:

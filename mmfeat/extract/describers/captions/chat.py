@@ -12,11 +12,12 @@ from typing import Any, ClassVar
 
 from mmfeat.extract.base import Caption, Captioner, Reads, Row, SceneCaption
 from mmfeat.extract.describers.captions import reasoning
-from mmfeat.extract.describers.captions.accepting import Reply, accepted, caught, second_try, with_cost_of
+from mmfeat.extract.describers.captions.accepting import accepted, caught, second_try, with_cost_of
 from mmfeat.extract.describers.captions.asking import OF_CLIPS, ChatSettings
 from mmfeat.extract.describers.captions.replies import InvalidReply
 from mmfeat.extract.describers.captions.turns import Conversation, Item, Turn, scenes_of, times_of
 from mmfeat.extract.describers.prompts import load_prompt
+from mmfeat.extract.served.reply import Reply
 from mmfeat.schemas.errors import ItemError, NotAsked
 from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.spec import Decoding, FeatureSpec, Prompt

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
-import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from pydantic import Field, field_validator
 
 from mmfeat.extract.base import Ask, Placement, Usage
-from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
-from mmfeat.extract.describers.captions.client import Request, client_of
+from mmfeat.extract.describers.captions.completions import CHAT
 from mmfeat.extract.describers.captions.turns import Conversation, Turn
-from mmfeat.extract.describers.wav import wav_of
 from mmfeat.extract.options import need_model
+from mmfeat.extract.served.client import Request, client_of
+from mmfeat.extract.served.parts import data_url, input_audio, pixel_digest, sanitised, sound_digest
+from mmfeat.extract.served.reply import Reply
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
 from mmfeat.schemas.inputs import PictureFormat
 from mmfeat.schemas.server import Sending
-from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import Decoding, FeatureSpec, ModelCard, Weights, canonical_json
 
 _EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
@@ -46,12 +42,6 @@ _DECIDED = {
     "stream_options": "answers are read whole",
     "temperature": "it has an option of its own",
 }
-
-# Words that chat templates use to end a turn or to stand for a picture, in the models that are served.
-_CONTROL = re.compile(
-    r"<\|[^<>|]*\|>|<[|]?(?:/?s|bos|eos|pad|image|video|audio|img|im_start|im_end|(?:start|end)_of_turn"
-    r"|(?:image|video|audio)_soft_token|end_of_utterance|fake_token_around_image)[|]?>|\[/?(?:INST|IMG)\]"
-)
 
 
 class OpenAICaptionerOptions(ChatOptions):
@@ -151,12 +141,7 @@ class OpenAICaptioner(ChatCaptioner):
     def _request(self, turns: Conversation, decoding: Decoding) -> Request:
         digest = _digest(self.spec, turns, decoding)
         body = partial(_body, self.spec, turns, decoding)
-        return Request(self.spec.fingerprint, digest, body, decoding.max_new_tokens)
-
-
-def sanitised(text: str) -> str:
-    """A text without the words that chat templates take for control."""
-    return _CONTROL.sub(" ", text)
+        return Request(self.spec.fingerprint, digest, body, decoding.max_new_tokens, CHAT)
 
 
 def seed_of(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> int:
@@ -184,10 +169,10 @@ def message(turn: Turn, sent_as: PictureFormat) -> dict[str, Any]:
         return {"role": turn.role, "content": turn.text}
     pictures = () if turn.pictures is None else turn.pictures
     parts: list[dict[str, Any]] = [
-        {"type": "image_url", "image_url": {"url": _data_url(picture, sent_as)}} for picture in pictures
+        {"type": "image_url", "image_url": {"url": data_url(picture, sent_as)}} for picture in pictures
     ]
     if turn.sound is not None:
-        parts += [_input_audio(part, turn.sound.sample_rate) for part in turn.sound.parts]
+        parts += [input_audio(part, turn.sound.sample_rate) for part in turn.sound.parts]
     return {"role": turn.role, "content": [*parts, {"type": "text", "text": turn.text}]}
 
 
@@ -204,24 +189,8 @@ def _digest(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> str:
 
 def _turn_digest(turn: Turn) -> list[str]:
     """Of a turn without sound the same as before there was any, so that answers of then are found."""
-    seen = [turn.role, turn.text, _pixel_digest(turn.pictures)]
-    return seen if turn.sound is None else [*seen, _sound_digest(turn.sound)]
-
-
-def _sound_digest(sound: Sound) -> str:
-    windows = [samples for _, _, samples in sound.windows]
-    heard = np.ascontiguousarray(sound.samples).tobytes()
-    return hashlib.sha256(repr((sound.sample_rate, windows)).encode() + heard).hexdigest()
-
-
-def _pixel_digest(pictures: np.ndarray | Sequence[np.ndarray] | None) -> str:
-    if pictures is None:
-        return ""
-    if not isinstance(pictures, np.ndarray):
-        return "+".join(map(_pixel_digest, pictures))
-    return hashlib.sha256(
-        repr(pictures.shape).encode() + np.ascontiguousarray(pictures).tobytes()
-    ).hexdigest()
+    seen = [turn.role, turn.text, pixel_digest(turn.pictures)]
+    return seen if turn.sound is None else [*seen, sound_digest(turn.sound)]
 
 
 def _body(spec: FeatureSpec, turns: Conversation, decoding: Decoding) -> dict[str, Any]:
@@ -244,23 +213,3 @@ def _further(settings: RequestSettings) -> dict[str, Any]:
 def _format_of(spec: FeatureSpec) -> PictureFormat:
     """How the feature's pictures travel; of one that reads none the default."""
     return (spec.pixels and spec.pixels.sent_as) or _DEFAULT_FORMAT
-
-
-def _input_audio(samples: np.ndarray, sample_rate: int) -> dict[str, Any]:
-    """A sound as chat completions take it: the base64 of a WAV file, 16 bits a sample.
-
-    Args:
-        samples: float32 ``[samples]`` in [-1, 1].
-    """
-    data = base64.b64encode(wav_of(samples, sample_rate)).decode()
-    return {"type": "input_audio", "input_audio": {"data": data, "format": "wav"}}
-
-
-def _data_url(picture: np.ndarray, sent_as: PictureFormat) -> str:
-    from PIL import Image
-
-    # Speed over size where it costs no pixel: level 1 is several times as fast as Pillow's default.
-    how: dict[str, Any] = {"compress_level": 1} if sent_as == "png" else {"quality": 95, "subsampling": 0}
-    stream = io.BytesIO()
-    Image.fromarray(picture).save(stream, sent_as, **how)
-    return f"data:image/{sent_as};base64,{base64.b64encode(stream.getvalue()).decode()}"

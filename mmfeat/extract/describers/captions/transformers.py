@@ -17,7 +17,6 @@ from mmfeat.extract.chat.abilities import USUAL_SOUND, check_hears_videos, check
 from mmfeat.extract.chat.loading import end_ids, load_model, load_processor
 from mmfeat.extract.chat.question import Question
 from mmfeat.extract.describers.captions import reasoning
-from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.question import Questions, no_place
@@ -25,6 +24,7 @@ from mmfeat.extract.describers.captions.states import PromptStates, first_pass
 from mmfeat.extract.describers.captions.turns import Conversation
 from mmfeat.extract.options import WeightsOptions, need_model
 from mmfeat.extract.runtimes.choice import use_torch_threads
+from mmfeat.extract.served.reply import Reply
 from mmfeat.extract.weights import find_weights, loadable_folder, loading
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
 from mmfeat.schemas.inputs import AudioPrepare

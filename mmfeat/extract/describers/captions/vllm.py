@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from mmfeat.extract.base import Ask, Caption, Placement, Row
-from mmfeat.extract.describers.captions.accepting import Reply, accepted
+from mmfeat.extract.describers.captions.accepting import accepted
 from mmfeat.extract.describers.captions.asking import ChatOptions, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
-from mmfeat.extract.describers.captions.openai import message, refuse_video, sanitised, seed_of
+from mmfeat.extract.describers.captions.openai import message, refuse_video, seed_of
 from mmfeat.extract.describers.captions.turns import Conversation
 from mmfeat.extract.options import Place, need_model
+from mmfeat.extract.served.parts import sanitised
+from mmfeat.extract.served.reply import Reply
 from mmfeat.extract.weights import find_weights
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, ModelCard

@@ -13,9 +13,6 @@ import numpy as np
 from pydantic import Field
 
 from mmfeat.extract.base import Ask, Placement, Usage
-from mmfeat.extract.describers.captions.accepting import Reply
-from mmfeat.extract.describers.captions.answers import Answered, Refusal, Trouble, read_answer
-from mmfeat.extract.describers.captions.client import Endpoint, Request, client_of
 from mmfeat.extract.describers.transcripts.hearing import (
     SAMPLE_RATE,
     Ear,
@@ -26,8 +23,11 @@ from mmfeat.extract.describers.transcripts.hearing import (
     voice_activity,
 )
 from mmfeat.extract.describers.transcripts.transcript import HearingSettings, PieceTranscriber, Said, Segment
-from mmfeat.extract.describers.wav import wav_of
 from mmfeat.extract.options import need_model
+from mmfeat.extract.served.answers import Answered, Refusal, Trouble, read_answer
+from mmfeat.extract.served.client import Endpoint, Request, client_of
+from mmfeat.extract.served.reply import Reply
+from mmfeat.extract.served.wav import wav_of
 from mmfeat.schemas.errors import ItemError, NotAsked
 from mmfeat.schemas.outputs import TextOut
 from mmfeat.schemas.server import Sending

@@ -19,18 +19,17 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmfeat.extract.base import Usage
-from mmfeat.extract.describers.captions.accepting import Reply
-from mmfeat.extract.describers.captions.answers import (
+from mmfeat.extract.served.answers import (
     Answered,
     Refusal,
     Trouble,
     at_fault,
-    read_answer,
     refused_alike,
     unavailable,
 )
-from mmfeat.extract.describers.captions.journal import Journal
-from mmfeat.extract.describers.captions.spending import Meter
+from mmfeat.extract.served.journal import Journal
+from mmfeat.extract.served.reply import Reply
+from mmfeat.extract.served.spending import Meter
 from mmfeat.schemas.errors import (
     ConfigError,
     ItemError,
@@ -78,30 +77,7 @@ class Endpoint(ABC):
     def read(
         self, status: int, headers: Mapping[str, str], body: str, seconds: float, url: str, most_tokens: int
     ) -> Answered:
-        """See :func:`~mmfeat.extract.describers.captions.answers.read_answer`."""
-
-
-class ChatEndpoint(Endpoint):
-    """Chat completions."""
-
-    path: ClassVar[str] = "/chat/completions"
-
-    def sent(self, body: dict[str, Any], limit: dict[str, int]) -> dict[str, Any]:
-        """See :meth:`Endpoint.sent`."""
-        return {"json": {**body, **limit}}
-
-    def simple(self, body: dict[str, Any]) -> dict[str, Any]:
-        """See :meth:`Endpoint.simple`."""
-        return {**body, "messages": [{"role": "user", "content": "Say yes."}]}
-
-    def read(
-        self, status: int, headers: Mapping[str, str], body: str, seconds: float, url: str, most_tokens: int
-    ) -> Answered:
-        """See :meth:`Endpoint.read`."""
-        return read_answer(status, headers, body, seconds, url, most_tokens)
-
-
-_CHAT = ChatEndpoint()
+        """See :func:`~mmfeat.extract.served.answers.read_answer`."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +96,7 @@ class Request:
     digest: str
     body: Callable[[], dict[str, Any]]
     max_new_tokens: int
-    endpoint: Endpoint = _CHAT
+    endpoint: Endpoint
 
 
 @lru_cache(maxsize=1)

@@ -1,8 +1,7 @@
-"""What a chat server's answer means: a reply, an item's trouble, a try-again, or the end of the run.
+"""What a server's answer means: a reply, an item's trouble, a try-again, or the end of the run.
 
-The statuses, the fields of a chat completion and its error object are those of OpenAI's API reference
-(``POST /v1/chat/completions``), which vLLM, SGLang and Ollama follow; how they spell an end, a text and
-an error differs, and so does what stands in front of them.
+The statuses and the error object are those of OpenAI's API reference, which vLLM, SGLang and Ollama follow;
+how they spell an error differs, and so does what stands in front of them.
 """
 
 from __future__ import annotations
@@ -10,32 +9,20 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 from mmfeat.extract.base import Usage
-from mmfeat.extract.describers.captions.accepting import Reply
+from mmfeat.extract.served.reply import Reply
 from mmfeat.schemas.errors import ItemError, MmfeatError, ServerRefused, ServerUnavailable
 from mmfeat.schemas.reasons import kind_of
 
 _SHOWN_CHARACTERS = 200
 _ATTEMPTS = 4
 
-# Why a reply ended, in lower case. What no server has called anything else is a stop, so that one more
-# spelling loses no caption.
-_CUT = re.compile(
-    r"length|max_length|max_(?:new_|output_|completion_)?tokens?|token_limit"
-    r"|(?:model_)?(?:context_)?(?:window_exceeded|length)"
-)
-_FILTERED = re.compile(
-    r"content_?filter(?:ed)?|(?:image_)?safety|recitation|blocklist|blocked|prohibited_content|spii"
-    r"|sensitive|refusal|guardrail_intervened|moderation"
-)
-_BROKEN = re.compile(r"abort(?:ed)?|error|cancell?ed|failed|insufficient_system_resource")
-_OTHER = re.compile(r"(?:malformed_)?function_call|tool_(?:calls?|use)")
 
 # What is said of one picture, prompt or answer, and seldom of a setting.
 _OF_ONE_ITEM = re.compile(
@@ -59,7 +46,7 @@ class Answered:
         outcome: the reply, or why it is none.
         usage: what it cost.
         counted: whether the server said how many tokens that was.
-        is_completion: whether it is a chat completion, whatever it says.
+        is_completion: whether it is an answer of its kind, whatever it says.
     """
 
     outcome: Reply | ItemError
@@ -128,7 +115,7 @@ def read_answer(
     seconds: float,
     url: str,
     most_tokens: int,
-    read: Callable[[str, Mapping[str, str], float, str, int], Answered] | None = None,
+    read: Callable[[str, Mapping[str, str], float, str, int], Answered],
 ) -> Answered:
     """The outcome of one HTTP answer.
 
@@ -137,19 +124,19 @@ def read_answer(
         seconds: that it took.
         url: of the server, for messages.
         most_tokens: that the reply was allowed.
-        read: reads a body of success; that of a chat completion when None.
+        read: reads a body of success.
 
     Raises:
-        Trouble: 408, 429 or 5xx, or what is no answer of a chat server: worth another attempt.
+        Trouble: 408, 429 or 5xx, or what is no answer of such a server: worth another attempt.
         ServerRefused: every other request would fare alike.
         ItemError: the server does not take this one.
     """
     if 200 <= status < 300:
-        return (read or _completion)(body, headers, seconds, url, most_tokens)
-    raise _error(status, headers, _message(body), body, url)
+        return read(body, headers, seconds, url, most_tokens)
+    raise error_of(status, headers, _message(body), body, url)
 
 
-def _error(
+def error_of(
     status: int, headers: Mapping[str, str], said: str, body: str, url: str
 ) -> MmfeatError | Trouble | ItemError:
     """What a status that is no success is."""
@@ -214,93 +201,27 @@ def refused_alike(refusal: ItemError, times: int, url: str) -> ServerRefused:
     )
 
 
-def _completion(
-    body: str, headers: Mapping[str, str], seconds: float, url: str, most_tokens: int
-) -> Answered:
+def refuse_other_bodies(body: str) -> None:
+    """Trouble for a web page or nothing, which what stands in front of a server gives."""
     if not body.strip() or body.lstrip()[:1] == "<":
         what = "a web page" if body.strip() else "an empty body"
-        raise Trouble(f"the server answered 200 with {what}: {_short(body)}".rstrip(": "), reached=False)
-    try:
-        answer = _parsed(body)
-    except (ValueError, RecursionError, AttributeError, TypeError):
-        return Answered(_rubbish(body), Usage(1), counted=False, is_completion=False)
-    if (failed := _error_in(answer)) is not None:
-        raise _error(_status_of(failed), headers, _words(failed), body, url)
-    try:
-        choice = answer["choices"][0]
-        message, finish = _message_of(choice), _finish_of(choice)
-        text, thought = _text_of(message.get("content")), _thought_in(message)
-        refusal = message.get("refusal") or _refusal_in(message.get("content"))
-    except (LookupError, TypeError, AttributeError, RecursionError):
-        return Answered(_rubbish(body), Usage(1), counted=False, is_completion=False)
-    usage, counted = _usage(answer)
-    if _BROKEN.fullmatch(finish):
-        raise Trouble(f"the server broke off its reply ({finish})", may_cost=True)
-    if _FILTERED.fullmatch(finish):
-        refused = ItemError("caption", "the model refused: the server's content filter stopped the reply")
-        return Answered(refused, usage, counted)
-    if not text and refusal:
-        return Answered(ItemError("caption", f"the model refused: {_short(str(refusal))}"), usage, counted)
-    if _OTHER.fullmatch(finish) or (text is None and not thought and message.get("content") is not None):
-        return Answered(_rubbish(body), usage, counted, is_completion=False)
-    # Where a server does not say why it ended, the count does.
-    cut = _CUT.fullmatch(finish) or (not finish and usage.new_tokens >= most_tokens)
-    reply = Reply(
-        (text or "").strip(),
-        "length" if cut else "stop",
-        usage.prompt_tokens,
-        usage.new_tokens,
-        seconds,
-        thought,
-    )
-    return Answered(reply, usage, counted)
+        raise Trouble(f"the server answered 200 with {what}: {short(body)}".rstrip(": "), reached=False)
 
 
-def _parsed(body: str) -> Any:
-    """The JSON of a body, which may come in the events of a stream that nobody asked for.
+def error_in(answer: Any, holds: str) -> Any:
+    """The error that an answer of status 200 is; None where it is none.
 
-    Raises:
-        ValueError, RecursionError: it is none.
+    Args:
+        holds: the field of an answer that is none.
     """
-    if not re.match(r"\s*(?:data|event|id|retry)?:", body):
-        return json.loads(body)
-    lines = (line.strip() for line in body.splitlines())
-    events = [line.removeprefix("data:").strip() for line in lines if line.startswith("data:")]
-    is_whole = "[DONE]" in events
-    return _joined([json.loads(event) for event in events if event and event != "[DONE]"], is_whole)
-
-
-def _joined(events: list[Any], is_whole: bool) -> dict[str, Any]:
-    """The completion that the events of a stream add up to.
-
-    Raises:
-        ValueError: they are none.
-    """
-    texts: dict[str, str] = {}
-    found: dict[str, Any] = {}
-    finish = None if is_whole else "aborted"
-    for event in events:
-        if not isinstance(event, dict):
-            raise ValueError("an event is no object")
-        found |= {key: event[key] for key in ("error", "usage") if event.get(key)}
-        for choice in event.get("choices") or ():
-            finish = choice.get("finish_reason") or finish
-            for key, part in (choice.get("delta") or choice.get("message") or {}).items():
-                if isinstance(part, str) and key != "role":
-                    texts[key] = texts.get(key, "") + part
-    return {**found, "choices": [{"message": texts, "finish_reason": finish}] if events else []}
-
-
-def _error_in(answer: Any) -> Any:
-    """The error that an answer of status 200 is; None where it is none."""
-    if not isinstance(answer, dict) or (answer.get("choices") and not answer.get("error")):
+    if not isinstance(answer, dict) or (answer.get(holds) and not answer.get("error")):
         return None
     if answer.get("object") == "error" or ("message" in answer and "code" in answer):
         return answer
     return answer.get("error") or None
 
 
-def _status_of(failed: Any) -> int:
+def status_of(failed: Any) -> int:
     """The status that an error means: the one that it names, else that of a request which is not taken."""
     said = failed if isinstance(failed, dict) else {}
     for name in ("code", "status", "status_code"):
@@ -312,59 +233,8 @@ def _status_of(failed: Any) -> int:
     return 500 if re.search(r"server.?error|internal", names, re.IGNORECASE) else 400
 
 
-def _message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The message of a choice; of older servers its text."""
-    message = choice.get("message") or choice.get("delta")
-    if isinstance(message, Mapping):
-        return message
-    return {"content": choice["text"] if message is None else message}
-
-
-def _finish_of(choice: Mapping[str, Any]) -> str:
-    """Why a choice ended, in lower case; empty where it does not say so."""
-    said = choice.get("finish_reason") or choice.get("finishReason") or choice.get("stop_reason") or ""
-    return str(said).strip().lower().removeprefix("finishreason.") if isinstance(said, str) else ""
-
-
-def _text_of(content: Any) -> str | None:
-    """The text of a content: a text, or a list of parts; None where there is none."""
-    parts = list(_parts(content))
-    texts = [text for kind, text in parts if kind == "text"]
-    return "".join(texts) if texts else None
-
-
-def _parts(content: Any) -> Iterator[tuple[str, str]]:
-    """The kind and the text of each part of a content."""
-    if isinstance(content, str):
-        yield "text", content
-    elif isinstance(content, list):
-        for part in content:
-            yield from _parts(part)
-    elif isinstance(content, Mapping):
-        kind = str(content.get("type") or "text")
-        kind = "text" if kind in ("text", "output_text") else kind
-        inner = next(
-            (content[k] for k in ("text", kind, "value", "summary", "content") if content.get(k)), None
-        )
-        yield from ((kind if found == "text" else found, text) for found, text in _parts(inner))
-
-
-_THOUGHT = ("thinking", "reasoning", "reasoning_content", "thought", "redacted_thinking")
-
-
-def _thought_in(message: Mapping[str, Any]) -> int:
-    """Characters of reasoning that stand beside the content, or in parts of it."""
-    beside = (text for name in _THOUGHT for _, text in _parts(message.get(name)))
-    among = (text for kind, text in _parts(message.get("content")) if kind in _THOUGHT)
-    # Servers that know it by two names give it under both.
-    return max(len(max(beside, key=len, default="")), sum(map(len, among)))
-
-
-def _refusal_in(content: Any) -> str:
-    return "".join(text for kind, text in _parts(content) if kind == "refusal")
-
-
-def _usage(answer: Mapping[str, Any]) -> tuple[Usage, bool]:
+def usage_of(answer: Mapping[str, Any]) -> tuple[Usage, bool]:
+    """What an answer cost, and whether it says how many tokens that was."""
     usage = answer.get("usage")
     if isinstance(usage, dict):
         prompt = usage.get("prompt_tokens", usage.get("input_tokens"))
@@ -374,27 +244,24 @@ def _usage(answer: Mapping[str, Any]) -> tuple[Usage, bool]:
     return Usage(1), False
 
 
-def _rubbish(body: str) -> Refusal:
-    return Refusal("caption", f"the server's answer is no chat completion: {_short(body)}")
-
-
 def _message(body: str) -> str:
     """The message of an error object, or the body where it is none."""
     try:
-        return _words(json.loads(body))
+        return words(json.loads(body))
     except (ValueError, RecursionError):
-        return _short(body)
+        return short(body)
 
 
-def _words(error: Any) -> str:
+def words(error: Any) -> str:
     """What an error object says."""
     while isinstance(error, dict):
         error = next((error[k] for k in ("error", "message", "detail", "msg") if error.get(k)), str(error))
     if isinstance(error, list) and error:
-        return _words(error[0])
-    return _short(str(error))
+        return words(error[0])
+    return short(str(error))
 
 
-def _short(text: str) -> str:
+def short(text: str) -> str:
+    """A text in one line, cut."""
     text = " ".join(text[: 50 * _SHOWN_CHARACTERS].split())
     return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + "..."
