@@ -58,6 +58,7 @@ _ENCODERS = {
     "timm": "mmfeat.extract.encoders.timm:Timm",
     "sentence_transformers": "mmfeat.extract.encoders.sentence_transformers:SentenceTransformers",
     "mllm": "mmfeat.extract.encoders.mllm:Mllm",
+    "openai": "mmfeat.extract.encoders.openai:OpenAIEncoder",
     "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
     "clap": "mmfeat.extract.encoders.clap:Clap",
     "transformers_audio": "mmfeat.extract.encoders.transformers_audio:TransformersAudio",

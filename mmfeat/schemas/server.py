@@ -19,7 +19,7 @@ class _Part(BaseModel):
 
 
 class ServerConfig(_Part):
-    """``[server]``: the OpenAI-compatible server that captioner ``openai`` asks.
+    """``[server]``: the OpenAI-compatible server that ``openai`` asks: captioner, transcriber and encoder.
 
     Attributes:
         base_url: such as ``http://localhost:8000/v1``; the environment's ``OPENAI_BASE_URL`` when unset.
@@ -28,6 +28,8 @@ class ServerConfig(_Part):
         timeout: seconds for one request, from sending it to the last byte of its answer.
         wait_seconds: how long a server is waited for that is in trouble, since its last answer to anybody;
             5 minutes when unset, or 10 seconds where nobody has ever answered there. Then the run stops.
+        vectors_per_request: texts that one request asks vectors for, at most, where its form has room for
+            several.
     """
 
     base_url: str | None = None
@@ -35,6 +37,7 @@ class ServerConfig(_Part):
     concurrency: int = Field(default=8, gt=0, le=1024)
     timeout: Seconds = 120.0
     wait_seconds: float | None = Field(default=None, ge=0, le=1e6)
+    vectors_per_request: int = Field(default=16, gt=0, le=2048)
 
     @field_validator("base_url")
     @classmethod

@@ -1,6 +1,6 @@
 """Every method that comes with mmfeat keeps the contract that a plug-in's is held to.
 
-The captioner that asks a server is checked beside its server (``tests/engines``); what needs an engine or
+What asks a server is checked beside its server (``tests/engines``); what needs an engine or
 learns from a store is checked as far as its spec.
 """
 
@@ -79,6 +79,7 @@ RESOLVED: dict[str, dict[str, Any]] = {
     "openai of sound": {"source": "video.sound", "captioner": "openai", "model": "m"},
     "vllm": {**VLM, "captioner": "vllm"},
     "openai, of speech": {"source": "audio", "transcriber": "openai", "model": "m"},
+    "openai, of vectors": {"source": "title", "encoder": "openai", "model": "m", "dims": 8},
     "residual_kmeans": {"source": "vectors", "quantizer": "residual_kmeans", "levels": 2},
     "rqvae": {"source": "vectors", "quantizer": "rqvae"},
 }

@@ -188,6 +188,7 @@ def test_every_method_is_listed_with_an_example():
         ("encoder", "transformers_video"),
         ("encoder", "timm"),
         ("encoder", "sentence_transformers"),
+        ("encoder", "openai"),
         ("encoder", "efficientnet_lite"),
         ("encoder", "clap"),
         ("encoder", "transformers_audio"),

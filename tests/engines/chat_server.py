@@ -1,4 +1,4 @@
-"""A real HTTP server that answers chat completions with the tiny model, or as badly as a test wants."""
+"""Real HTTP servers that answer as model servers do, or as badly as a test wants; one has the tiny model."""
 
 from __future__ import annotations
 
@@ -28,10 +28,12 @@ MODEL = "tiny-vlm"
 Trick = Callable[["Handler"], None]
 
 
-class ChatServer(ThreadingHTTPServer):
-    """``/v1/chat/completions`` of the tiny vision-language model.
+class ModelServer(ThreadingHTTPServer):
+    """One address of the API. Subclasses say which, and what it answers.
 
     Attributes:
+        path: the address.
+        name: of the model, which requests must have.
         tricks: given the number of a request (from 0), what to do instead of answering it; None to answer.
         key: the key that requests must carry, where one is wanted.
         requests: digest of every body that came, in order.
@@ -40,6 +42,8 @@ class ChatServer(ThreadingHTTPServer):
         at_once: the most requests that were under way at one time.
     """
 
+    path: str
+    name: str
     daemon_threads = True
     # Many connect at once; the default queue of 5 would turn some away.
     request_queue_size = 64
@@ -56,12 +60,26 @@ class ChatServer(ThreadingHTTPServer):
         self.under_way = self.at_once = 0
         self.pause = 0.0
         self.lock = threading.Lock()
-        self.model_lock = threading.Lock()
-        self.model = tiny_model()
         self.released = threading.Event()
 
     def handle_error(self, request, client_address) -> None:
         """Clients are killed on purpose."""
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        """The answer to a request that nothing is wrong with."""
+        raise NotImplementedError
+
+
+class ChatServer(ModelServer):
+    """``/v1/chat/completions`` of the tiny vision-language model."""
+
+    path = "/v1/chat/completions"
+    name = MODEL
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.model_lock = threading.Lock()
+        self.model = tiny_model()
 
     def complete(self, body: dict[str, Any]) -> dict[str, Any]:
         """The tiny model's chat completion."""
@@ -75,7 +93,7 @@ class ChatServer(ThreadingHTTPServer):
 
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: ChatServer
+    server: ModelServer
 
     def log_message(self, *args: object) -> None:
         pass
@@ -104,7 +122,7 @@ class Handler(BaseHTTPRequestHandler):
             time.sleep(server.pause)
         if server.key is not None and self.headers["Authorization"] != f"Bearer {server.key}":
             self.error(401, f"wrong key: {self.headers['Authorization']}")
-        elif self.path != "/v1/chat/completions" or self.body["model"] != MODEL:
+        elif self.path != server.path or self.body["model"] != server.name:
             self.error(404, f"no model {self.body['model']} here")
         elif trick := server.tricks(number):
             trick(self)
@@ -169,8 +187,8 @@ def at(**tricks: Any) -> Callable[[int], Trick | None]:
 
 
 @contextmanager
-def running() -> Iterator[ChatServer]:
-    server = ChatServer()
+def running(kind: type[ModelServer] = ChatServer) -> Iterator[Any]:
+    server = kind()
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield server

@@ -77,7 +77,7 @@ def vector_spec(
         output = VectorsOut(count=vectors, dims=dims, dtype=dtype)
     resolved = VectorSettings(
         normalize=normalize if options.normalize is None else options.normalize,
-        compute_dtype=options.dtype or "float32",
+        compute_dtype=getattr(options, "dtype", None) or "float32",
         vector_per=vector_per,
         **{"time_pooling": "mean" if pooled else None, **settings},
     )

@@ -44,7 +44,8 @@ class Answered:
 
     Attributes:
         outcome: the reply, or why it is none.
-        usage: what it cost.
+        others: the outcomes of the further requests that were sent as one with it.
+        usage: what they cost.
         counted: whether the server said how many tokens that was.
         is_completion: whether it is an answer of its kind, whatever it says.
     """
@@ -53,6 +54,7 @@ class Answered:
     usage: Usage
     counted: bool = True
     is_completion: bool = True
+    others: tuple[Reply | ItemError, ...] = ()
 
 
 class Trouble(Exception):
@@ -196,8 +198,8 @@ def refused_alike(refusal: ItemError, times: int, url: str) -> ServerRefused:
     return ServerRefused(
         f"the server at {url} took none of the first {times} requests, all for one reason: {refusal.reason}",
         hint="Check the feature's settings against what this server takes: model, number of pictures "
-        "(frames), temperature, extra_body; of transcripts, whether it knows verbose_json. No item was "
-        "booked as failed.",
+        "(frames), temperature, extra_body; of transcripts, whether it knows verbose_json; of vectors, "
+        "dimensions and the form in which it is asked (server). No item was booked as failed.",
     )
 
 

@@ -12,10 +12,10 @@ import time
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from itertools import count
+from itertools import count, groupby
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from mmfeat.extract.base import Usage
@@ -79,6 +79,10 @@ class Endpoint(ABC):
     ) -> Answered:
         """See :func:`~mmfeat.extract.served.answers.read_answer`."""
 
+    def joined(self, requests: Sequence[Request]) -> Request:
+        """Several requests of this kind as one, whose answer holds an outcome of each."""
+        raise NotImplementedError(f"{self.path} takes one question a request")
+
 
 @dataclass(frozen=True)
 class Request:
@@ -90,6 +94,8 @@ class Request:
         body: makes the body; called only if it is sent.
         max_new_tokens: the most tokens that the answer may have.
         endpoint: which kind of question it is.
+        at_once: how many such requests may be sent as one.
+        stands_for: how many are.
     """
 
     feature: str
@@ -97,6 +103,8 @@ class Request:
     body: Callable[[], dict[str, Any]]
     max_new_tokens: int
     endpoint: Endpoint
+    at_once: int = 1
+    stands_for: int = 1
 
 
 @lru_cache(maxsize=1)
@@ -170,7 +178,8 @@ class Client:
     async def _all(self, requests: Sequence[Request]) -> list[Reply | ItemError]:
         for feature in {request.feature for request in requests} - self._counted:
             self._count_earlier(feature)
-        outcomes = await asyncio.gather(*(self._outcome(request) for request in requests))
+        groups = await asyncio.gather(*(self._outcomes(group) for group in _groups(requests)))
+        outcomes = [outcome for of_group in groups for outcome in of_group]
         return [self._judged(one, outcome) for one, outcome in zip(requests, outcomes, strict=True)]
 
     def _judged(self, request: Request, outcome: Reply | ItemError) -> Reply | ItemError:
@@ -190,23 +199,43 @@ class Client:
                 if entry["run"] == self._run_id:
                     self._meter.add_earlier(Usage(**entry["usage"]))
 
-    async def _outcome(self, request: Request) -> Reply | ItemError:
+    async def _outcomes(self, group: Sequence[Request]) -> list[Reply | ItemError]:
+        """Those of requests that may be sent as one; what is kept of them is not sent."""
         async with self._slots:
             try:
-                if kept := self._kept(request):
-                    self._accepted.add(request.feature)
-                    return kept
-                if self._why is not None:
-                    return NotAsked(self._why)
-                answered = await self._sent(request)
-            except ItemError as error:
-                return error
+                kept = [self._kept(request) for request in group]
             except MmfeatError as error:
-                return NotAsked(self._stop(error))
-            await self._keep(request, answered)
-            if self._caps.max_tokens is not None and not answered.counted:
-                self._stop(_uncounted(self._url))
-            return answered.outcome
+                return [NotAsked(self._stop(error)) for _ in group]
+            if any(kept):
+                self._accepted.add(group[0].feature)
+            left = [request for request, found in zip(group, kept, strict=True) if found is None]
+            answers = iter(await self._answers_to(left) if left else ())
+            return [next(answers) if found is None else found for found in kept]
+
+    async def _answers_to(self, requests: Sequence[Request]) -> list[Reply | ItemError]:
+        """Those of requests that are sent as one. Where that is not taken, each half of them is tried: one of
+        them may be at fault."""
+        try:
+            if self._why is not None:
+                raise self._why
+            first = requests[0]
+            answered = await self._sent(first if len(requests) == 1 else first.endpoint.joined(requests))
+        except ItemError as error:
+            return [error] if len(requests) == 1 else await self._halves(requests)
+        except MmfeatError as error:
+            return [NotAsked(self._stop(error)) for _ in requests]
+        if len(requests) > 1 and not answered.is_completion:
+            return await self._halves(requests)
+        outcomes = [answered.outcome, *answered.others]
+        for number, (request, outcome) in enumerate(zip(requests, outcomes, strict=True)):
+            await self._keep(request, outcome, Usage() if number else answered.usage)
+        if self._caps.max_tokens is not None and not answered.counted:
+            self._stop(_uncounted(self._url))
+        return outcomes
+
+    async def _halves(self, requests: Sequence[Request]) -> list[Reply | ItemError]:
+        half = len(requests) // 2
+        return [*await self._answers_to(requests[:half]), *await self._answers_to(requests[half:])]
 
     def _stop(self, why: MmfeatError) -> MmfeatError:
         self._why = self._why or why
@@ -219,15 +248,14 @@ class Client:
             return None
         return Reply(**entry["reply"]) if "reply" in entry else ItemError("caption", entry["failed"])
 
-    async def _keep(self, request: Request, answered: Answered) -> None:
+    async def _keep(self, request: Request, said: Reply | ItemError, usage: Usage) -> None:
         if self._journal is None:
             return
-        said = answered.outcome
         if isinstance(said, Refusal) and request.feature not in self._accepted:
             # It may be that of every request, which is no item's answer.
             return
         body = {"reply": asdict(said)} if isinstance(said, Reply) else {"failed": said.reason}
-        entry = {"run": self._run_id, "usage": asdict(answered.usage), **body}
+        entry = {"run": self._run_id, "usage": asdict(usage), **body}
         try:
             await asyncio.to_thread(self._journal.put, request.feature, request.digest, entry)
         except StoreError as error:
@@ -235,8 +263,11 @@ class Client:
             self._stop(error)
 
     def _count_refusal(self, request: Request, refusal: Refusal) -> None:
-        """ServerRefused where the first requests of a feature are all refused for one reason."""
-        if request.feature in self._accepted:
+        """ServerRefused where the first requests of a feature are all refused for one reason.
+
+        What stands for several is tried again in halves, and counted then.
+        """
+        if request.feature in self._accepted or request.stands_for > 1:
             return
         alike = self._refusals[request.feature]
         alike[refusal.alike] += 1
@@ -408,6 +439,15 @@ class Client:
     def _without_key(self, text: str) -> str:
         """A server's words, which may repeat what it was sent."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def _groups(requests: Sequence[Request]) -> Iterator[Sequence[Request]]:
+    """Requests in their order, those together that may be sent as one."""
+    for (_, _, most), alike in groupby(
+        requests, key=lambda one: (one.feature, one.endpoint.path, one.at_once)
+    ):
+        mine = list(alike)
+        yield from (mine[start : start + most] for start in range(0, len(mine), most))
 
 
 async def _whole(response: httpx.Response) -> bytes:

@@ -34,6 +34,11 @@ def sound_digest(sound: Sound) -> str:
     return hashlib.sha256(repr((sound.sample_rate, windows)).encode() + heard).hexdigest()
 
 
+def samples_digest(samples: np.ndarray, sample_rate: int) -> str:
+    """SHA-256 of float32 ``[samples]`` at so many a second."""
+    return hashlib.sha256(repr(sample_rate).encode() + np.ascontiguousarray(samples).tobytes()).hexdigest()
+
+
 def pixel_digest(pictures: np.ndarray | Sequence[np.ndarray] | None) -> str:
     """SHA-256 of each picture's pixels; empty where there is none."""
     if pictures is None:

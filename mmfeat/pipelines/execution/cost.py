@@ -1,4 +1,4 @@
-"""What captions cost: estimated from the first few, and counted as they come."""
+"""What captions, and vectors of a server, cost: estimated from the first few, and counted as they come."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TRIAL = 8
 
 @dataclass(frozen=True)
 class Cost:
-    """What a feature's captions take.
+    """What a feature's captions take, or its vectors.
 
     Attributes:
         captions: how many.
@@ -31,6 +31,7 @@ class Cost:
         seconds: that the model worked, summed over all processes.
         money: in the currency of ``[spending]``'s prices; None where there are none. Tokens of sound count
             as prompt tokens, which is what servers' usage gives: a price of their own is not known here.
+        what: ``captions`` or ``vectors``.
     """
 
     captions: int
@@ -39,11 +40,12 @@ class Cost:
     new_tokens: int
     seconds: float
     money: float | None
+    what: str = "captions"
 
     def __str__(self) -> str:
         money = "" if self.money is None else f", costs {self.money:,.2f}"
         return (
-            f"{self.captions:,} captions, {self.requests:,} requests, {self.prompt_tokens:,} prompt and "
+            f"{self.captions:,} {self.what}, {self.requests:,} requests, {self.prompt_tokens:,} prompt and "
             f"{self.new_tokens:,} new tokens, {self.seconds:,.1f} s of the model{money}"
         )
 
@@ -51,6 +53,12 @@ class Cost:
 def captioned(specs: Sequence[FeatureSpec]) -> list[int]:
     """The features that a language model writes."""
     return [number for number, spec in enumerate(specs) if spec.decoding is not None]
+
+
+def counted(specs: Sequence[FeatureSpec]) -> list[int]:
+    """The features whose model counts what it is asked: those, and vectors of a server."""
+    bought = [number for number, spec in enumerate(specs) if _is_vector_of_server(spec)]
+    return sorted([*captioned(specs), *bought])
 
 
 def trial(work: pa.Table, specs: Sequence[FeatureSpec]) -> list[int]:
@@ -80,7 +88,7 @@ class Costs:
     def __init__(self, work: pa.Table, specs: Sequence[FeatureSpec], spending: SpendingConfig) -> None:
         self._specs = specs
         self._spending = spending
-        self._planned = dict.fromkeys(captioned(specs), 0)
+        self._planned = dict.fromkeys(counted(specs), 0)
         self._made: dict[int, list[tuple[Usage, float]]] = {number: [] for number in self._planned}
         self._used: dict[int, Usage] = {number: Usage() for number in self._planned}
         self._captions = dict.fromkeys(self._planned, 0)
@@ -111,19 +119,31 @@ class Costs:
         planned, made = self._planned[number], self._made[number]
         if len(made) < min(TRIAL, planned) or not made:
             return None
+        if _is_vector_of_server(self._specs[number]):
+            return self._estimate_of_vectors(number)
         share = planned / len(made)
         used = sum((usage for usage, _ in made), Usage())
         return self._cost(
+            number,
             planned,
             Usage(*(round(share * n) for n in (used.requests, used.prompt_tokens, used.new_tokens))),
             share * sum(seconds for _, seconds in made),
         )
 
     def actual(self, number: int) -> Cost | None:
-        """What was taken so far; None for a feature that no language model writes."""
+        """What was taken so far; None for a feature whose model counts nothing."""
         if number not in self._planned:
             return None
-        return self._cost(self._captions[number], self._used[number], self._seconds[number])
+        return self._cost(number, self._captions[number], self._used[number], self._seconds[number])
+
+    def _estimate_of_vectors(self, number: int) -> Cost:
+        """By the mean of all that there are: a request asks for several, so no row has a cost of its own."""
+        planned, used = self._planned[number], self._used[number]
+        share = planned / self._captions[number]
+        counts = (used.requests, used.prompt_tokens, used.new_tokens)
+        return self._cost(
+            number, planned, Usage(*(round(share * n) for n in counts)), share * self._seconds[number]
+        )
 
     def _add(self, number: int, rows: pa.Table) -> None:
         for row in rows.select(["status", "facts", "seconds", *_COUNTS]).to_pylist():
@@ -132,11 +152,13 @@ class Costs:
             if row["status"] == OK:
                 self._captions[number] += 1
                 if len(self._made[number]) < TRIAL:
-                    self._made[number].append((_usage(json.loads(row["facts"])), row["seconds"] or 0.0))
+                    facts = json.loads(row["facts"]) if row["facts"] else _NO_TOKENS
+                    self._made[number].append((_usage(facts), row["seconds"] or 0.0))
 
-    def _cost(self, captions: int, used: Usage, seconds: float) -> Cost:
+    def _cost(self, number: int, made: int, used: Usage, seconds: float) -> Cost:
         money = self._spending.money(used.prompt_tokens, used.new_tokens)
-        return Cost(captions, used.requests, used.prompt_tokens, used.new_tokens, round(seconds, 3), money)
+        what = "vectors" if _is_vector_of_server(self._specs[number]) else "captions"
+        return Cost(made, used.requests, used.prompt_tokens, used.new_tokens, round(seconds, 3), money, what)
 
     def _line(self, number: int, estimate: Cost) -> str:
         spec = self._specs[number]
@@ -155,6 +177,11 @@ class Costs:
 
 
 _COUNTS = ("requests", "prompt_tokens", "new_tokens")
+_NO_TOKENS = {"prompt_tokens": 0, "new_tokens": 0}
+
+
+def _is_vector_of_server(spec: FeatureSpec) -> bool:
+    return spec.form in ("vector", "tokens") and spec.weights.origin == "server"
 
 
 def _usage(facts: dict[str, Any]) -> Usage:

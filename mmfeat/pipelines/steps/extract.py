@@ -18,7 +18,7 @@ from mmfeat.pipelines.execution.base import Task
 from mmfeat.pipelines.execution.canaries import Canaries
 from mmfeat.pipelines.execution.choice import choose
 from mmfeat.pipelines.execution.commit import Committer
-from mmfeat.pipelines.execution.cost import Costs, captioned, trial
+from mmfeat.pipelines.execution.cost import Costs, counted, trial
 from mmfeat.pipelines.execution.pace import Pace
 from mmfeat.pipelines.execution.runtimes import Runtimes
 from mmfeat.pipelines.execution.servers import forget_answers, reached, sending_of
@@ -497,7 +497,7 @@ def _capped(cap: SpendingCap, plan: Plan, committer: Committer) -> SpendingCap:
     """The cap's error, with what is left to do."""
     left = [
         f"{plan.planned(number) - sum(committer.tally[number].values()):,} of {plan.specs[number].version}"
-        for number in captioned(plan.specs)
+        for number in counted(plan.specs)
     ]
     return SpendingCap(
         f"{cap.message}; rows left: {', '.join(left)}.",
