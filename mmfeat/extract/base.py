@@ -11,6 +11,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -258,6 +259,11 @@ class Encoder(Method):
         """uint8 ``[n, height, width, 3]`` RGB in the spec's view to float32 vectors."""
         raise NotImplementedError(f"{self.spec.method} reads no pictures")
 
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """``n`` pictures or frames, uint8 ``[height, width, 3]`` each, to float32 vectors. Those of a view
+        are of one size; an encoder that takes pictures of many sizes says here how."""
+        return self.encode_images(np.stack(frames))
+
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """``n`` texts to float32 vectors, in the given order whatever the batching inside."""
         raise NotImplementedError(f"{self.spec.method} reads no texts")
@@ -275,27 +281,27 @@ class Encoder(Method):
         (arXiv 2104.08860). Of a feature with a vector per frame or per scene it is ``[n, dims]`` of each
         clip: its frames' vectors, or such means of each scene's.
         """
-        pixels = [clip.pixels for clip in clips]
+        pixels: list[Sequence[np.ndarray]] = [list(clip.pixels) for clip in clips]
         vector_per = self.spec.options.get("vector_per")
         if vector_per is None:
             return self._means(pixels)
         if vector_per == "frame":
             return self._each(pixels)
-        means = self._means([scene for clip in clips for scene in _scenes(clip)])
+        means = self._means([list(scene) for clip in clips for scene in _scenes(clip)])
         return np.split(means, np.cumsum([len(clip.scenes) for clip in clips])[:-1])
 
     def encode_pictures(self, items: Sequence[Pictures]) -> Sequence[np.ndarray] | np.ndarray:
         """``n`` items' pictures to float32 vectors: the mean of an item's pictures, as of a clip's frames,
         or ``[pictures, dims]`` of each item where a feature has a vector of each picture."""
-        pixels = [np.stack(item.pixels) for item in items]
+        pixels = [item.pixels for item in items]
         return self._each(pixels) if self.spec.form == "tokens" else self._means(pixels)
 
-    def _each(self, pixels: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _each(self, pixels: Sequence[Sequence[np.ndarray]]) -> list[np.ndarray]:
         """The vectors of each item's pictures, all of which are encoded together."""
         ends = np.cumsum([len(of_item) for of_item in pixels])
-        return np.split(self.encode_images(np.concatenate(pixels)), ends[:-1])
+        return np.split(self.encode_frames(list(chain.from_iterable(pixels))), ends[:-1])
 
-    def _means(self, pixels: Sequence[np.ndarray]) -> np.ndarray:
+    def _means(self, pixels: Sequence[Sequence[np.ndarray]]) -> np.ndarray:
         means = np.stack([vectors.mean(axis=0) for vectors in self._each(pixels)])
         if self.spec.options.get("normalize"):
             means /= np.linalg.norm(means, axis=-1, keepdims=True)
@@ -310,7 +316,7 @@ class Encoder(Method):
         if modality == "image" and isinstance(values[0], Pictures):
             return self.encode_pictures(values)
         if modality == "image":
-            return self.encode_images(np.concatenate([frames.pixels for frames in values]))
+            return self.encode_frames([frames.pixels[0] for frames in values])
         if modality == "video":
             return self.encode_clips(values)
         return self.encode_sounds(values) if modality == "audio" else self.encode_texts(values)

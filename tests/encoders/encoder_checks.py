@@ -8,7 +8,7 @@ import numpy as np
 import synthetic
 from PIL import Image
 
-from mmfeat.extract.base import Encoder
+from mmfeat.extract.base import Encoder, Row
 from mmfeat.extract.modalities.decoders.image import render_image
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.media import MediaLimits
@@ -47,6 +47,12 @@ def pixels(spec: FeatureSpec, files: Sequence[bytes]) -> np.ndarray:
     assert spec.pixels is not None
     views = [spec.pixels.view]
     return np.concatenate([render_image(data, views, MediaLimits())[0].pixels for data in files])
+
+
+def shown(spec: FeatureSpec, files: Sequence[bytes]) -> list[Row]:
+    """Rows of a feature of pictures, of whatever sizes its view leaves them."""
+    assert spec.pixels is not None
+    return [(render_image(data, [spec.pixels.view], MediaLimits())[0],) for data in files]
 
 
 def encoded(model: Encoder, files: Sequence[bytes]) -> np.ndarray:

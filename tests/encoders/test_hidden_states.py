@@ -185,7 +185,7 @@ def test_hidden_states_are_a_feature_of_their_own(base):
         (
             {"encoder": "open_clip", "model": str(MODELS / "tiny-clip"), "hidden_states": True},
             "no option 'hidden_states'",
-            "sentence_transformers (text), transformers (image, video) have it",
+            "transformers (image, video) have it",
         ),
         (
             {"encoder": "timm", "model": "resnet18", "weights": "random:0", "hidden_states": True},

@@ -5,8 +5,20 @@ import json
 import numpy as np
 import pytest
 import torch
-import transformers
-from encoder_checks import MODELS, cosines, encoded, encoder, in_any_batch, opened, pictures, pixels, resolve
+from encoder_checks import (
+    MODELS,
+    cosines,
+    encoded,
+    encoder,
+    in_any_batch,
+    opened,
+    pictures,
+    pixels,
+    resolve,
+    shown,
+)
+from tiny_pictures import FAMILIES, family, theirs
+from tiny_weights import seeded
 from transformers import AutoImageProcessor, AutoModel
 
 from mmfeat.schemas.errors import ConfigError
@@ -14,60 +26,10 @@ from mmfeat.schemas.media import Frames
 
 DINO = MODELS / "tiny-dino"
 COMMIT = "a" * 40
-TINY = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "image_size": 32,
-    "patch_size": 8,
-}
-TOWER = {**TINY, "projection_dim": 16}
-# Model, its configuration, its image processor, and which pooling `default` turns into.
-FAMILIES = {
-    "ViT": ("ViTModel", {**TINY}, "ViTImageProcessor", "cls"),
-    "BEiT": ("BeitModel", {**TINY}, "BeitImageProcessor", "default"),
-    "DINOv2 with registers": ("Dinov2WithRegistersModel", {**TINY}, "BitImageProcessor", "default"),
-    "DINOv3": (
-        "DINOv3ViTModel",
-        {**TINY, "num_register_tokens": 4},
-        "DINOv3ViTImageProcessor",
-        "default",
-    ),
-    "SigLIP": (
-        "SiglipModel",
-        {"vision_config": TINY, "text_config": TINY},
-        "SiglipImageProcessor",
-        "attention",
-    ),
-    "CLIP": ("CLIPModel", {"vision_config": TOWER, "text_config": TOWER}, "CLIPImageProcessor", "default"),
-    "ConvNeXt": (
-        "ConvNextModel",
-        {"hidden_sizes": [8, 12, 16, 32], "depths": [1, 1, 1, 1]},
-        "ConvNextImageProcessor",
-        "default",
-    ),
-}
 
 
 def dino(**options):
     return encoder(**{"encoder": "transformers", "model": str(DINO), **options})
-
-
-def family(name, place):
-    """A folder with a random model of a family; the processor makes 32 pixels of an image."""
-    model, config, processor, _ = FAMILIES[name]
-    kind = getattr(transformers, model)
-    torch.manual_seed(3)
-    kind(kind.config_class(**config)).save_pretrained(place)
-    made = getattr(transformers, processor)
-    size = 32 if name != "DINOv2 with registers" else 40
-    fixed = made().size.height is not None
-    made(
-        size={"height": size, "width": size} if fixed else {"shortest_edge": size},
-        crop_size={"height": 32, "width": 32},
-    ).save_pretrained(place)
-    return place
 
 
 @pytest.fixture(scope="module")
@@ -96,16 +58,17 @@ def test_vectors_are_those_of_transformers(options, pool):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_of_models_goes_through_its_own_processor(name, tmp_path):
-    place = family(name, tmp_path / "model")
+    place = seeded(family(name, tmp_path / "model"))
     ours = encoder(encoder="transformers", model=str(place))
-    assert ours.spec.options["pooling"] == FAMILIES[name][3]
-    files = pictures(12)
-    inputs = AutoImageProcessor.from_pretrained(place)(opened(files), return_tensors="pt")
-    model = getattr(transformers, FAMILIES[name][0]).from_pretrained(place).eval()
-    with torch.inference_mode():
-        out = getattr(model, "vision_model", model)(**inputs)
-    theirs = out.last_hidden_state[:, 0] if ours.spec.options["pooling"] == "cls" else out.pooler_output
-    assert cosines(encoded(ours, files), theirs.numpy()).min() >= 0.9999
+    assert ours.spec.options["pooling"] == FAMILIES[name].pooling
+    assert (ours.spec.pixels.mean is None) == bool(ours.notes) == FAMILIES[name].own
+    files = pictures(6)
+    expected, found = theirs(name, place, opened(files)), ours.run(shown(ours.spec, files))
+    assert cosines(found, expected).min() >= 0.99999
+    # Vectors of random networks lie close together: what is left of them without their mean agrees as well.
+    assert cosines(found - expected.mean(0), expected - expected.mean(0)).min() >= 0.9999
+    alone = np.concatenate([ours.run([row]) for row in shown(ours.spec, files)])
+    assert cosines(found, alone).min() >= 0.99999
 
 
 def test_the_mean_of_the_patches_leaves_out_cls_and_register_tokens(tmp_path):
@@ -176,24 +139,86 @@ def test_a_head_that_the_file_lacks_is_not_made_up(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("settings", "message"),
+    "settings",
     [
-        (
-            {"image_processor_type": "DeiTImageProcessor", "size": {"height": 56, "width": 56}},
-            "cannot be expressed",
-        ),
-        ({"do_center_crop": False}, "cannot be expressed"),
-        ({"size": {"shortest_edge": 48, "longest_edge": 96}}, "cannot be expressed"),
-        ({"image_processor_type": "MobileViTImageProcessor"}, "MobileViTImageProcessor, which is not known"),
-        ({"do_resize": False}, "does not resize"),
-        ({"rescale_factor": 0.5}, "does not rescale by 1/255"),
+        {"image_processor_type": "DeiTImageProcessor", "size": {"height": 56, "width": 56}},
+        {"do_center_crop": False},
+        {"size": {"shortest_edge": 48, "longest_edge": 96}, "do_center_crop": False},
+        {"image_processor_type": "MobileViTImageProcessor"},
+        {"rescale_factor": 0.5},
     ],
+    ids=["squash and crop", "keep the ratio", "bound both sides", "flip channels", "rescale otherwise"],
 )
-def test_a_processor_that_is_more_than_a_view_is_refused(copied, edit, settings, message):
+def test_a_processor_that_is_more_than_a_view_is_run_itself(copied, edit, settings):
     folder = copied("tiny-dino")
     edit(folder / "preprocessor_config.json", **settings)
-    with pytest.raises(ConfigError, match=message):
+    ours, files = encoder(encoder="transformers", model=str(folder)), pictures(4)
+    processor, model = AutoImageProcessor.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        theirs = [model(**processor(one, return_tensors="pt")).pooler_output for one in opened(files)]
+    assert cosines(ours.run(shown(ours.spec, files)), torch.cat(theirs).numpy()).min() >= 0.99999
+    assert type(processor).__name__ in ours.notes[0]
+    assert ours.card(ours.spec).input_size is None
+
+
+def test_a_processor_that_leaves_pictures_as_large_as_they_are_is_refused(copied, edit):
+    folder = copied("tiny-dino")
+    edit(folder / "preprocessor_config.json", do_resize=False)
+    with pytest.raises(ConfigError, match="does not resize"):
         resolve(encoder="transformers", model=str(folder))
+
+
+@pytest.fixture(scope="module")
+def naflex(tmp_path_factory):
+    return seeded(family("SigLIP 2 NaFlex", tmp_path_factory.mktemp("naflex") / "model"))
+
+
+def test_pictures_by_a_models_own_processor_are_searched_and_pooled_as_others_are(naflex):
+    by_picture = encoder(encoder="transformers", model=str(naflex))
+    rows = shown(by_picture.spec, pictures(2))
+    vectors = by_picture.run(rows)
+    query = by_picture.query("image")
+    np.testing.assert_allclose(query.encode([row[0] for row in rows]), vectors, atol=1e-5)
+    assert query.prepare.view == by_picture.spec.pixels.view
+    of_clips = encoder(encoder="transformers", model=str(naflex), source="video", frames=2)
+    frames = np.concatenate([rows[0][0].pixels] * 2)
+    frames[1] = 255 - frames[1]
+    each = by_picture.encode_frames(list(frames))
+    np.testing.assert_allclose(of_clips.run([(Frames(frames, (0, 1)),)])[0], each.mean(0), atol=1e-5)
+
+
+def test_the_mean_of_patches_leaves_out_those_that_only_fill_up(naflex):
+    ours, files = encoder(encoder="transformers", model=str(naflex), pooling="mean"), pictures(4)
+    processor, model = AutoImageProcessor.from_pretrained(naflex), AutoModel.from_pretrained(naflex).eval()
+    found = []
+    for one in opened(files):
+        inputs = processor(one, return_tensors="pt")
+        with torch.inference_mode():
+            tokens = model.vision_model(**inputs).last_hidden_state[0]
+        found.append(tokens[: inputs["spatial_shapes"].prod()].mean(0).numpy())
+    assert inputs["pixel_attention_mask"].sum() < inputs["pixel_attention_mask"].numel()
+    assert cosines(ours.run(shown(ours.spec, files)), np.stack(found)).min() >= 0.99999
+
+
+def test_hidden_states_of_sam_are_maps_with_dims_at_the_end(tmp_path):
+    place = seeded(family("SAM", tmp_path / "model"))
+    ours, files = encoder(encoder="transformers", model=str(place), layer=1), pictures(2)
+    processor, model = AutoImageProcessor.from_pretrained(place), AutoModel.from_pretrained(place).eval()
+    with torch.inference_mode():
+        pixels = processor(opened(files), return_tensors="pt")["pixel_values"]
+        states = model.vision_encoder(pixels, output_hidden_states=True).hidden_states
+    assert cosines(ours.run(shown(ours.spec, files)), states[1].mean((1, 2)).numpy()).min() >= 0.99999
+
+
+def test_a_crop_of_ours_takes_the_place_of_the_resize_of_dinov3_and_of_no_other_processors(tmp_path):
+    """It is what features of DINOv3 were before its own processor made them."""
+    dinov3 = family("DINOv3", tmp_path / "dinov3")
+    view = resolve(encoder="transformers", model=str(dinov3), crop="squash").pixels.view
+    assert (view.mode, view.height, view.width) == ("squash", 32, 32)
+    deit = family("DeiT", tmp_path / "deit")
+    with pytest.raises(ConfigError, match="are prepared by the DeiTImageProcessor") as raised:
+        resolve(encoder="transformers", model=str(deit), crop="pad")
+    assert raised.value.hint == "Leave crop out."
 
 
 def test_a_folder_without_a_processor_is_refused(copied):

@@ -14,10 +14,13 @@ from mmfeat.schemas.inputs import ImagePrepare, PixelPrepare, PixelView
 _PLAIN = {
     "BeitImageProcessor",
     "BitImageProcessor",
+    "BlipImageProcessor",
     "CLIPImageProcessor",
+    "ChineseCLIPImageProcessor",
     "ConvNextImageProcessor",
     "DINOv3ViTImageProcessor",
     "DeiTImageProcessor",
+    "MobileNetV2ImageProcessor",
     "SiglipImageProcessor",
     "ViTImageProcessor",
 }
@@ -32,6 +35,7 @@ _PLAIN_FRAMES = {
     "VideoMAEVideoProcessor",
     "VivitVideoProcessor",
 }
+_RESIZES_FLOATS = {"DINOv3ViTImageProcessor"}
 # Rescales to -1..1 before it normalises.
 _FROM_MINUS_ONE = {"VivitVideoProcessor"}
 _INTERPOLATIONS: dict[int, Any] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -39,15 +43,11 @@ _INTERPOLATIONS: dict[int, Any] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3:
 _CONVNEXT_WHOLE = 384
 
 
-def read_processor(name: str, model: str, folder: Path) -> ImagePrepare:
-    """The preprocessing that the image processor in ``folder`` does.
+def load_processor(name: str, model: str, folder: Path) -> Any:
+    """The image processor in ``folder``.
 
     Raises:
-        ConfigError: no processor there, or one that does more than resize, crop, rescale to 0..1 and
-            normalise.
-
-    DINOv3's processor resizes in floating point where all others, and we, resize 8-bit pixels: its
-    inputs differ from ours by up to 1 of 255.
+        ConfigError: there is none, or it lets every picture keep its size.
     """
     from transformers import AutoImageProcessor
 
@@ -60,16 +60,26 @@ def read_processor(name: str, model: str, folder: Path) -> ImagePrepare:
             f"feature {name!r}: {model!r} has no image processor: {str(error).splitlines()[0]}",
             hint="The folder needs the model's preprocessor_config.json.",
         ) from error
-    problem = _problem(processor, _PLAIN, 255)
-    if problem:
-        raise ConfigError(f"feature {name!r}: the image processor of {model!r} {problem}")
+    if not getattr(processor, "do_resize", True):
+        raise ConfigError(
+            f"feature {name!r}: the image processor of {model!r} does not resize",
+            hint="Set do_resize in its preprocessor_config.json: pictures are of many sizes.",
+        )
+    return processor
+
+
+def picture_prepare(processor: Any, crop: str | None) -> ImagePrepare | None:
+    """What a processor does to a picture; None where no view of ours expresses it.
+
+    DINOv3's resizes pixels as floats between 0 and 1, where all others, and we, resize and round them to 8
+    bits: inputs differ by 1 of 255, and vectors agreed at 0.9998 to 0.9999 alone. It is expressed where a
+    ``crop`` of ours takes the place of its own.
+    """
+    if _problem(processor, _PLAIN, 255) or (_kind(processor) in _RESIZES_FLOATS and crop is None):
+        return None
     view = _view(processor)
     if view is None:
-        raise ConfigError(
-            f"feature {name!r}: the image processor of {model!r} cannot be expressed: size "
-            f"{processor.size}, crop_size {getattr(processor, 'crop_size', None)}",
-            hint="Images must end up in one fixed size by one resize and at most one centre crop.",
-        )
+        return None
     mean, std = _deviation(processor)
     return ImagePrepare(view=view, mean=mean, std=std)
 

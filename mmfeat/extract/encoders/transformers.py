@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads
+from mmfeat.extract.encoders.own_processor import (
+    OWN_VIEW,
+    Inputs,
+    ProcessedPictures,
+    by_own_processor,
+    outlined,
+    refuse_crop,
+)
 from mmfeat.extract.encoders.pixels import adjusted, checked, picture_query, picture_tower, to_vectors
-from mmfeat.extract.encoders.processor import read_processor
+from mmfeat.extract.encoders.processor import load_processor, picture_prepare
 from mmfeat.extract.encoders.vectors import card_of, settings_of, vector_spec
 from mmfeat.extract.loaded import Loaded, check_loaded
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import PictureOptions, VectorOptions, WeightsOptions, need_model, pixel_input
-from mmfeat.extract.runtimes.choice import picture_network
+from mmfeat.extract.runtimes.choice import picture_network, torch_runtime, use_torch_threads
 from mmfeat.extract.weights import find_weights, folder_digest, loadable_folder, loading, seeded
 from mmfeat.schemas.errors import ConfigError
-from mmfeat.schemas.inputs import ImagePrepare, PixelView
+from mmfeat.schemas.inputs import ImagePrepare
 from mmfeat.schemas.spec import FeatureSpec, ModelCard, Pooling
 
 if TYPE_CHECKING:
@@ -26,6 +37,10 @@ if TYPE_CHECKING:
 _READS = ("image", "video")
 # Trained on a quarter of the patches, drawn anew in every pass, and used on all of them.
 _MASKED = "vit_mae"
+# Their hidden states are maps ``[n, height, width, dims]``, and their last one ``[n, dims, height, width]``.
+_CHANNELS_LAST = ("sam_vision_model", "sam_hq_vision_model")
+# What a file of the whole model calls the weights of its image tower, and what a tower by itself does.
+_NAMES_OF_TOWERS = {r"^vision_model\.": "", r"^encoder\.layer\.": "encoder.layers."}
 
 
 class TransformersOptions(WeightsOptions, PictureOptions, VectorOptions):
@@ -41,7 +56,8 @@ class TransformersEncoder(Encoder):
 
     ``model`` is a hub id or a folder; of a model with an image and a text tower the image tower is
     taken. ``weights = "random:SEED"`` initialises it from its configuration. Preprocessing is the
-    model's image processor's. Vectors keep their length unless ``normalize = true``.
+    model's image processor's, as a view of ours or, where no view expresses it, by the processor itself.
+    Vectors keep their length unless ``normalize = true``.
 
     Pooling:
         ``default``: what transformers returns as ``pooler_output``: DINO's and CLIP's normalised CLS
@@ -102,25 +118,48 @@ class TransformersEncoder(Encoder):
     def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where some are missing or not those of the spec."""
         self.spec = spec
+        self._own = _by_own_processor(spec, place) if by_own_processor(spec) else None
+        if self._own is not None:
+            self.runtime, self.notes = torch_runtime(), (self._own.note,)
+            return
         self._network = picture_network(spec, place, lambda own: _tower(own, place.device))
         self.runtime, self.notes = self._network.runtime, self._network.notes
 
     def query(self, modality: str) -> Query | None:
         """See :meth:`Method.query`. By a picture, also where the feature is of clips."""
         pixels = self.spec.pixels
-        return None if modality != "image" or pixels is None else picture_query(pixels, self.encode_images)
+        if modality != "image" or pixels is None:
+            return None
+        if self._own is not None:
+            return Query(
+                ImagePrepare(view=pixels.view),
+                lambda asked: self.encode_frames([one.pixels[0] for one in asked]),
+            )
+        return picture_query(pixels, self.encode_images)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
+        if self._own is not None:
+            return self.encode_frames(list(pixels))
         return to_vectors(self._network(checked(pixels, self.spec))[0], self.spec)
+
+    def encode_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
+        """See :meth:`Encoder.encode_frames`. Of any sizes where the model's own processor prepares them."""
+        if self._own is None:
+            return super().encode_frames(frames)
+        return to_vectors(self._own(frames), self.spec)
 
 
 def _outline(ask: Ask[TransformersOptions], model: str, folder: Path) -> dict[str, Any]:
     """What of the spec only the model itself shows."""
     options = ask.options
-    image = read_processor(ask.name, model, folder)
+    processor = load_processor(ask.name, model, folder)
+    image = picture_prepare(processor, options.crop)
+    if image is None:
+        refuse_crop(ask.name, model, processor, options.crop)
+        image = ImagePrepare(view=OWN_VIEW)
     image = image.model_copy(update={"view": adjusted(image.view, options.crop, options.jpeg)})
-    empty = _Outline(ask.name, model, str(folder), image.view)
+    empty = _Outline(ask.name, model, str(folder), image, processor)
     layer = empty.layer(options.layer)
     final = layer is None and not options.hidden_states
     pooling = empty.pooling(options.pooling or "default", final)
@@ -134,22 +173,25 @@ def _outline(ask: Ask[TransformersOptions], model: str, folder: Path) -> dict[st
 class _Outline:
     """The model without weights: what it would put out, known before anything is loaded."""
 
-    def __init__(self, name: str, model: str, folder: str, view: PixelView) -> None:
+    def __init__(self, name: str, model: str, folder: str, image: ImagePrepare, processor: Any) -> None:
         import torch
-        from transformers import AutoModel
 
         self.name, self.model = name, model
+        view = image.view
+        shown = f"{view.height} x {view.width} pixels" if image.mean else f"a {type(processor).__name__}"
         try:
             with torch.device("meta"):
-                self.module = AutoModel.from_config(_vision_config(folder)).eval()  # type: ignore[no-untyped-call]
-                pixels = torch.empty(1, 3, view.height, view.width)
-                self.outputs = self.module(pixel_values=pixels, output_hidden_states=True)
+                self.module = _built(_vision_config(folder)).eval()
+                inputs = {"pixel_values": torch.empty(1, 3, view.height, view.width)}
+            inputs = inputs if image.mean else outlined(processor, self.module)
+            with torch.device("meta"):
+                self.outputs = self.module(**inputs, output_hidden_states=True)
         except (OSError, ValueError, TypeError, AttributeError, RuntimeError) as error:
             raise ConfigError(
                 f"feature {name!r}: {model!r} does not load as a vision model for "
-                f"{view.height} x {view.width} pixels: {str(error).splitlines()[0]}"
+                f"{shown}: {str(error).splitlines()[0]}"
             ) from error
-        self.prefix = _prefix_tokens(self.module.config, self.outputs, (view.height, view.width))
+        self.read = _Read(self.module.config, self.outputs, inputs)
 
     def layer(self, asked: int | None) -> int | None:
         """A hidden state's index from the front; ConfigError where there is none."""
@@ -172,7 +214,7 @@ class _Outline:
         attention = final and any("AttentionPool" in type(m).__name__ for m in self.module.modules())
         pooled = final and getattr(self.outputs, "pooler_output", None) is not None
         possible: list[Pooling] = ["default", "mean"]
-        possible += ["cls"] if self.prefix else []
+        possible += ["cls"] if self.read.prefix else []
         possible += ["attention"] if attention else []
         if asked not in possible:
             raise ConfigError(
@@ -186,13 +228,13 @@ class _Outline:
             return "attention"
         if pooled and not hasattr(getattr(self.module, "pooler", None), "dense"):
             return "default"
-        return "cls" if self.prefix else "mean"
+        return "cls" if self.read.prefix else "mean"
 
     def shape(self, pooling: Pooling, layer: int | None, every_layer: bool) -> tuple[int | None, int]:
         """``(vectors, dims)`` per picture; ConfigError where hidden states are of several lengths."""
         if not every_layer:
-            return None, int(_pooled(self.outputs, pooling, layer, self.prefix).shape[1])
-        dims = [int(state.shape[1]) for state in _every_layer(self.outputs, pooling, self.prefix)]
+            return None, int(self.read.pooled(pooling, layer).shape[1])
+        dims = [int(state.shape[1]) for state in self.read.every_layer(pooling)]
         if len(set(dims)) > 1:
             raise ConfigError(
                 f"feature {self.name!r}: the hidden states of {self.model!r} have {dims} dims, "
@@ -202,25 +244,45 @@ class _Outline:
         return len(dims), dims[0]
 
 
-def _pooled(outputs: Any, pooling: Pooling | None, layer: int | None, prefix: int) -> torch.Tensor:
-    """``[n, dims]`` of a model's outputs."""
-    pooled: torch.Tensor
-    if pooling in ("default", "attention"):
-        pooled = outputs.pooler_output.flatten(1)
-    else:
-        tokens = _tokens(outputs.last_hidden_state if layer is None else outputs.hidden_states[layer])
-        pooled = tokens[:, 0] if pooling == "cls" else tokens[:, prefix:].mean(dim=1)
-    return pooled
+class _Read:
+    """What is read of a model's outputs for its inputs."""
 
+    def __init__(self, config: Any, outputs: Any, inputs: Inputs) -> None:
+        self._outputs = outputs
+        self._channels_last = config.model_type in _CHANNELS_LAST
+        # Of patches in a row which are padded to the number that the longest has.
+        self._mask = inputs.get("pixel_attention_mask")
+        pixels = inputs["pixel_values"]
+        self.prefix = _prefix_tokens(config, outputs, tuple(pixels.shape[2:])) if pixels.ndim == 4 else 0
 
-def _every_layer(outputs: Any, pooling: Pooling | None, prefix: int) -> list[torch.Tensor]:
-    """``[n, dims]`` of each hidden state, the embeddings first."""
-    return [_pooled(outputs, pooling, layer, prefix) for layer in range(len(outputs.hidden_states))]
+    def pooled(self, pooling: Pooling | None, layer: int | None) -> torch.Tensor:
+        """``[n, dims]``."""
+        pooled: torch.Tensor
+        if pooling in ("default", "attention"):
+            pooled = self._outputs.pooler_output.flatten(1)
+        else:
+            tokens = self._tokens(layer)
+            pooled = tokens[:, 0] if pooling == "cls" else self._mean(tokens[:, self.prefix :])
+        return pooled
 
+    def every_layer(self, pooling: Pooling | None) -> list[torch.Tensor]:
+        """``[n, dims]`` of each hidden state, the embeddings first."""
+        return [self.pooled(pooling, layer) for layer in range(len(self._outputs.hidden_states))]
 
-def _tokens(state: Any) -> Any:
-    """A hidden state as ``[n, tokens, dims]``, whether it is that or a map ``[n, dims, height, width]``."""
-    return state.flatten(2).transpose(1, 2) if state.ndim == 4 else state
+    def _tokens(self, layer: int | None) -> Any:
+        """A state as ``[n, tokens, dims]``, whether it is that or a map."""
+        state = self._outputs.last_hidden_state if layer is None else self._outputs.hidden_states[layer]
+        if state.ndim == 3:
+            return state
+        if layer is not None and self._channels_last:
+            return state.flatten(1, 2)
+        return state.flatten(2).transpose(1, 2)
+
+    def _mean(self, tokens: Any) -> Any:
+        if self._mask is None:
+            return tokens.mean(dim=1)
+        seen = self._mask[..., None].to(tokens)
+        return (tokens * seen).sum(dim=1) / seen.sum(dim=1)
 
 
 def _prefix_tokens(config: Any, outputs: Any, size: tuple[int, ...]) -> int:
@@ -244,21 +306,56 @@ def _vision_config(folder: str) -> Any:
     return config
 
 
+def _vision_class(config: Any) -> Any:
+    """What builds and loads the model of a configuration: AutoModel, or the class of an image tower that it
+    does not know by itself (BLIP's, BLIP-2's, ALIGN's, AltCLIP's, MetaCLIP 2's in transformers 5.24)."""
+    from transformers import AutoModel, PreTrainedModel
+
+    if type(config) in AutoModel._model_mapping:
+        return AutoModel
+    module = import_module(type(config).__module__.replace(".configuration_", ".modeling_"))
+    for name, known in vars(module).items():
+        if name.endswith("VisionModel") and isinstance(known, type) and issubclass(known, PreTrainedModel):
+            return known
+    return AutoModel
+
+
+def _built(config: Any) -> Any:
+    known = _vision_class(config)
+    return (known.from_config if hasattr(known, "from_config") else known._from_config)(config)
+
+
 def _tower(spec: FeatureSpec, device: str) -> torch.nn.Module:
     import torch
 
+    model = _placed(spec, device).to(memory_format=torch.channels_last)
+    return picture_tower(spec, model, lambda model, pixels: _vectors(spec, model, {"pixel_values": pixels}))
+
+
+def _by_own_processor(spec: FeatureSpec, place: Placement) -> ProcessedPictures:
+    use_torch_threads(place.threads)
+    processor = load_processor(spec.name, spec.model, loadable_folder(spec))
+    return ProcessedPictures(spec, processor, _placed(spec, place.device).eval(), partial(_vectors, spec))
+
+
+def _placed(spec: FeatureSpec, device: str) -> Any:
+    """The loaded model, in the spec's compute dtype."""
+    import torch
+
+    return _load(spec).to(device, getattr(torch, spec.compute_dtype))
+
+
+def _vectors(spec: FeatureSpec, model: Any, inputs: Inputs) -> torch.Tensor:
+    """``[n, dims]``, or ``[n, vectors, dims]`` of every hidden state."""
+    import torch
+
     settings = settings_of(spec)
-
-    def read(model: Any, inputs: torch.Tensor) -> torch.Tensor:
-        hidden = settings.layer is not None or spec.vectors is not None
-        outputs = model(pixel_values=inputs, output_hidden_states=hidden)
-        prefix = _prefix_tokens(model.config, outputs, tuple(inputs.shape[2:]))
-        if spec.vectors is None:
-            return _pooled(outputs, settings.pooling, settings.layer, prefix)
-        return torch.stack(_every_layer(outputs, settings.pooling, prefix), dim=1)
-
-    model = _load(spec).to(device, getattr(torch, spec.compute_dtype))
-    return picture_tower(spec, model.to(memory_format=torch.channels_last), read)
+    hidden = settings.layer is not None or spec.vectors is not None
+    outputs = model(**inputs, output_hidden_states=hidden)
+    read = _Read(model.config, outputs, inputs)
+    if spec.vectors is None:
+        return read.pooled(settings.pooling, settings.layer)
+    return torch.stack(read.every_layer(settings.pooling), dim=1)
 
 
 def _load(spec: FeatureSpec) -> Any:
@@ -269,10 +366,17 @@ def _load(spec: FeatureSpec) -> Any:
     config = _vision_config(folder)
     if spec.weights.origin == "random":
         with seeded(spec.weights):
-            return AutoModel.from_config(config)  # type: ignore[no-untyped-call]
+            return _built(config)
+    known = _vision_class(config)
+    names = {} if known is AutoModel else {"key_mapping": _NAMES_OF_TOWERS}
     with loading(spec):
-        model, report = AutoModel.from_pretrained(
-            folder, config=config, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+        model, report = known.from_pretrained(
+            folder,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **names,
         )
     unused = ("pooler.",) if settings_of(spec).pooling in ("cls", "mean") else ()
     check_loaded(spec, Loaded.by_transformers(model, report, Path(folder)), unused)

@@ -104,7 +104,8 @@ def card_of(spec: FeatureSpec, reads: Sequence[str], licence: str | None = None)
         model=spec.model,
         reads=tuple(reads),
         dims=spec.dims,
-        input_size=(view.height, view.width) if view else None,
+        # Within a bound pictures have sizes of their own.
+        input_size=(view.height, view.width) if view and view.mode != "bound" else None,
         licence=licence or "see the model's own card",
         weights_from=f"{spec.weights.origin}: {spec.weights.ref}",
     )
