@@ -130,7 +130,7 @@ def extract(
         int | None, typer.Option(min=1, max=console.MOST, help="Most tokens read and made there.")
     ] = None,
     estimate: Annotated[
-        bool, typer.Option("--estimate", help="Make a few captions, say what all will cost.")
+        bool, typer.Option("--estimate", help="Compute a few items, say what all would take, and stop.")
     ] = False,
     json: console.Json = False,
 ) -> None:
@@ -266,6 +266,8 @@ def print_report(report: RunReport) -> None:
     for feature in report.features:
         if feature.estimate is not None:
             console.say(f"  {feature.version}: estimated {feature.estimate}")
+        if feature.needs is not None:
+            console.say(f"  {feature.version}: would take {feature.needs}")
         if feature.cost is not None and feature.cost.requests:
             console.say(f"  {feature.version}: took {feature.cost}")
         for reason, count in list(feature.reasons.items())[:_SHOWN_REASONS]:

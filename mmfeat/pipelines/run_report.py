@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mmfeat.pipelines.execution.cost import Cost
+from mmfeat.pipelines.execution.needs import Needs
 from mmfeat.schemas.notebook import ShortRepr
 from mmfeat.schemas.operations import GateResult
 
@@ -29,6 +30,7 @@ class FeatureReport:
         estimate: what all of this run's captions were to take, by the first of them; None where too few
             were made to say.
         cost: what they took; None for what no language model wrote.
+        needs: of a run that only estimates, what all that is lacking would take; None of any other.
         marks: values that this run committed and that are marked, as a ``refusal``, a ``loop``, for a
             ``lost picture`` or as ``silence``: how many.
         changed: how the model's values differ from those of earlier runs, where that was accepted.
@@ -53,6 +55,7 @@ class FeatureReport:
     marks: dict[str, int] = field(default_factory=dict)
     changed: dict[str, Any] | None = None
     fitted: dict[str, Any] | None = None
+    needs: Needs | None = None
 
 
 @dataclass(frozen=True, repr=False)

@@ -103,7 +103,7 @@ class RunOptions(Frozen):
         wait_seconds: how long to wait for another process that is writing to the store. With 0 the
             run ends at once and says who is writing.
         refit: features that are fitted to others and are to be fitted anew, which makes new versions.
-        estimate: compute a few captions alone, say what all of them would cost, and stop.
+        estimate: compute a few contents of every feature alone, say what all of them would take, and stop.
     """
 
     max_failed: float = Field(default=0.05, ge=0, le=1)

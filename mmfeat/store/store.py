@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -114,6 +115,11 @@ class Store:
     def uri(self) -> str:
         """Where the store is: an absolute path or a URI."""
         return self._database.uri
+
+    @property
+    def folder(self) -> Path | None:
+        """The local folder, or None on an object store."""
+        return self._database.folder
 
     def refresh(self) -> None:
         """See from now on what others have committed since."""

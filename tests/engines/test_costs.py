@@ -16,7 +16,7 @@ from mmfeat.extract.served.answers import retry_after
 from mmfeat.pipelines.execution.batch import RESULTS_SCHEMA
 from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls
-from mmfeat.pipelines.execution.cost import TRIAL, Cost, Costs, trial
+from mmfeat.pipelines.execution.cost import TRIAL, Cost, Costs, captioned, trial
 from mmfeat.pipelines.execution.resources import lay_out
 from mmfeat.pipelines.planning.work import PAYLOAD, WORK_SCHEMA
 from mmfeat.schemas.inputs import Input, TextPrepare
@@ -91,7 +91,7 @@ def test_the_trial_comes_first_and_no_work_is_lost_or_doubled(kinds, workers):
     blocks = split(table, specs, workers, Calls())
     order = [n for block in blocks for n in block["work"].to_pylist()]
     first = [n for n, kind in enumerate(kinds) if kind == "c"][:TRIAL]
-    assert order[: len(first)] == first == trial(table, specs)
+    assert order[: len(first)] == first == trial(table, captioned(specs))
     assert sorted(order) == list(range(len(kinds)))
     assert order[len(first) :] == [n for n in range(len(kinds)) if n not in first]
     assert all(len(set(block["group"].to_pylist())) == 1 for block in blocks)

@@ -78,6 +78,7 @@ def _answer(pipe: BufferedRWPair, request: MediaRequest, limits: MediaLimits) ->
         "stamp": decoded.stamp,
         "values": [_announced(one) for one in parts],
         "failure": failure and [failure.stage, failure.reason],
+        "seconds": decoded.seconds,
     }
     pipe.write(json.dumps(facts).encode() + b"\n")
     for one in parts:

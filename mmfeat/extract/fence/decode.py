@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -97,12 +98,14 @@ class Decoded:
         values: per way that is wanted, in order; None where the file has no such thing, and an ItemError
             where that failed by itself (a clip whose sound is damaged). Empty where all failed alike.
         failure: why there are no values.
+        seconds: that reading and decoding took. Not part of equality.
     """
 
     content_hash: str | None = None
     stamp: str | None = None
     values: tuple[Any, ...] = ()
     failure: ItemError | None = None
+    seconds: float = field(default=0.0, compare=False)
 
 
 def decode_media(
@@ -113,12 +116,20 @@ def decode_media(
     Args:
         bounds: entered for the decoding alone.
     """
+    began = time.perf_counter()
+    decoded = _decoded_media(request, limits, bounds or nullcontext())
+    return replace(decoded, seconds=time.perf_counter() - began)
+
+
+def _decoded_media(
+    request: MediaRequest, limits: MediaLimits, bounds: AbstractContextManager[None]
+) -> Decoded:
     try:
         media = read(request, limits)
     except ItemError as error:
         return Decoded(failure=error)
     try:
-        with bounds or nullcontext():
+        with bounds:
             values = render(request, media.data, limits)
     except ItemError as error:
         return Decoded(media.content_hash, media.stamp, failure=error)

@@ -263,6 +263,7 @@ class DecoderProcess:
                 for wanted, announced in zip(request.wanted, answer["values"], strict=False)
             ),
             ItemError(*answer["failure"]) if answer["failure"] else None,
+            answer["seconds"],
         )
 
     def _value(self, wanted: Wanted, announced: dict[str, Any]) -> Any:

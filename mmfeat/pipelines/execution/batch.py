@@ -43,6 +43,7 @@ RESULTS_SCHEMA = pa.schema(
         pa.field("value", pa.large_binary()),  # numbers in the store's dtype, or UTF-8 text
         pa.field("facts", pa.string()),
         pa.field("seconds", pa.float64()),  # of the model: the row's share of its batch
+        pa.field("decode_seconds", pa.float64()),  # the row's share of what reading and decoding took
         pa.field("runtime", pa.string()),  # what computed it
         pa.field("note", pa.string()),  # what a person should know of how the model was loaded
         pa.field("canary", pa.string()),  # of the model that this process loaded, where none was known
@@ -60,8 +61,8 @@ NOT_ASKED = "not asked"
 # Of texts by their role; all others are captioned.
 _STAGES = {"transcript": "transcribe", "ocr": "ocr"}
 
-#: Columns that decoding adds per media column: what was read, and why it was not.
-HASH, STAMP_READ, STAGE, REASON = "hash.", "read.", "stage.", "reason."
+#: Columns that decoding adds per media column: what was read, why it was not, and how long that took.
+HASH, STAMP_READ, STAGE, REASON, SECONDS = "hash.", "read.", "stage.", "reason.", "seconds."
 #: And per way that a file is wanted, by its number: the decoded array, and a JSON object that has its shape.
 DATA, FACTS = "data", "facts"
 
@@ -178,6 +179,14 @@ class Batch:
         stamps = [self._cell(STAMP_READ + column, row) or "" for column in media_columns_of(spec)]
         return BETWEEN_STAMPS.join(stamps)
 
+    def decode_seconds(self, row: int, spec: FeatureSpec) -> float:
+        """What reading and decoding took of one row's files, shared out among the features that read them."""
+        total = 0.0
+        for column in media_columns_of(spec):
+            readers = sum(column in media_columns_of(self.specs[number]) for number in self.features[row])
+            total += (self._cell(SECONDS + column, row) or 0.0) / readers
+        return total
+
     def text(self, row: int, upstream: int) -> str | None:
         """The text that an upstream feature produced in this run; None where it is missing."""
         value = self.results[upstream][row]
@@ -213,6 +222,7 @@ class Batch:
                         "work": work[row],
                         "feature": number,
                         "stamp": self.stamp(row, spec),
+                        "decode_seconds": self.decode_seconds(row, spec),
                         **vars(done[row]),
                     }
                 )

@@ -12,7 +12,7 @@ from mmfeat.extract import modalities
 from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.batch import media_inputs
 from mmfeat.pipelines.execution.calls import Calls
-from mmfeat.pipelines.execution.cost import trial
+from mmfeat.pipelines.execution.cost import captioned, trial
 from mmfeat.schemas.spec import FeatureSpec
 
 # Model calls' worth of the largest blocks, and items they have at most: with fewer, hand-overs would cost
@@ -35,7 +35,7 @@ def split(work: pa.Table, specs: Sequence[FeatureSpec], workers: int, calls: Cal
     single call, so that first rows come soon, and ends with ever smaller ones, so that no worker is left
     with a long last block while others are done. There are no fewer blocks than workers.
     """
-    if first := trial(work, specs):
+    if first := trial(work, captioned(specs)):
         rest = np.setdiff1d(np.arange(len(work)), first)
         parts = [work.take(pa.array(rows, pa.int64())) for rows in (first, rest)]
         return [block for part in parts for block in _blocks(part, specs, workers, calls)]

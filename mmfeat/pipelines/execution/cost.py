@@ -16,7 +16,7 @@ from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.server import SpendingConfig
 from mmfeat.schemas.spec import FeatureSpec
 
-#: So many contents per captioned feature are computed first, and tell what the others will cost.
+#: So many contents of a feature are computed first, and tell what the others will cost.
 TRIAL = 8
 
 
@@ -61,9 +61,9 @@ def counted(specs: Sequence[FeatureSpec]) -> list[int]:
     return sorted([*captioned(specs), *bought])
 
 
-def trial(work: pa.Table, specs: Sequence[FeatureSpec]) -> list[int]:
-    """Row positions of the first ``TRIAL`` work items of every captioned feature, in order."""
-    left = dict.fromkeys(captioned(specs), TRIAL)
+def trial(work: pa.Table, numbers: Sequence[int]) -> list[int]:
+    """Row positions of the first ``TRIAL`` work items of each of these features, in order."""
+    left = dict.fromkeys(numbers, TRIAL)
     chosen = []
     for row, wanted in enumerate(work["features"].to_pylist() if left else ()):
         mine = left.keys() & set(wanted)

@@ -30,12 +30,13 @@ def together(files: Sequence[str], outcomes: Sequence[Decoded], planned: str | N
     stamps = zip(outcomes, stamps_of(planned, len(files)), strict=True)
     stamp = joined_stamps(files, [found.stamp or before for found, before in stamps])
     content_hash = joined_hash(found.content_hash for found in outcomes)
+    seconds = sum(found.seconds for found in outcomes)
     failures = [found.failure for found in outcomes if found.failure is not None]
     if len(failures) == len(outcomes):
-        return Decoded(content_hash, stamp, failure=_for_all(failures))
+        return Decoded(content_hash, stamp, failure=_for_all(failures), seconds=seconds)
     ways = max(len(found.values) for found in outcomes)
     values = [tuple(found.failure or found.values[way] for found in outcomes) for way in range(ways)]
-    return Decoded(content_hash, stamp, tuple(map(_or_failure, values)))
+    return Decoded(content_hash, stamp, tuple(map(_or_failure, values)), seconds=seconds)
 
 
 def _or_failure(values: tuple[Any, ...]) -> Any:

@@ -32,6 +32,7 @@ from mmfeat.pipelines.execution.batch import (
     FACTS,
     HASH,
     REASON,
+    SECONDS,
     STAGE,
     STAMP_READ,
     Batch,
@@ -62,9 +63,9 @@ from mmfeat.schemas.templates import values_of
 class Decode:
     """Reads each work item's files once and decodes each once for every feature that wants it.
 
-    Adds per media column its content hash, the stamp as read, and stage and reason where it failed; and per
-    decoding ``k`` the decoded array ``data{k}`` and a JSON object ``facts{k}`` with its shape and dtype, null
-    where the item has no such thing.
+    Adds per media column its content hash, the stamp as read, the seconds that it took, and stage and reason
+    where it failed; and per decoding ``k`` the decoded array ``data{k}`` and a JSON object ``facts{k}`` with
+    its shape and dtype, null where the item has no such thing.
 
     Args:
         fenced: decode in a process of its own, which keeps the limits of time and memory and which
@@ -105,6 +106,7 @@ class Decode:
             REASON: [failure and failure.reason for failure in failures],
         }
         columns = {name + column: pa.array(values, pa.string()) for name, values in texts.items()}
+        columns[SECONDS + column] = pa.array([one.seconds for one in outcomes], pa.float64())
         for k in numbers:
             way = self.decodings[k].wanted
             values = [

@@ -78,3 +78,7 @@ class Plan:
     def planned(self, feature: int) -> int:
         """Rows of ``feature`` that this plan must commit."""
         return self.n_items - self.up_to_date(feature) - len(self.deferred[feature])
+
+    def without_value(self, feature: int) -> int:
+        """How many of these rows have no value, as is known already."""
+        return int(np.count_nonzero(self.known["feature"].to_numpy() == feature))

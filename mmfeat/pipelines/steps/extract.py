@@ -13,12 +13,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from mmfeat.extract.downloads import download_bytes
 from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.base import Task
 from mmfeat.pipelines.execution.canaries import Canaries
 from mmfeat.pipelines.execution.choice import choose
 from mmfeat.pipelines.execution.commit import Committer
 from mmfeat.pipelines.execution.cost import Costs, counted, trial
+from mmfeat.pipelines.execution.needs import Needs, Trial, needs_of_fitted, too_large
 from mmfeat.pipelines.execution.pace import Pace
 from mmfeat.pipelines.execution.runtimes import Runtimes
 from mmfeat.pipelines.execution.servers import forget_answers, reached, sending_of
@@ -90,6 +92,8 @@ class _Extraction:
         self.notices: list[str] = []
         self.costs: Costs | None = None
         self.canaries: Canaries | None = None
+        self.trial = Trial([spec for spec in context.specs if not spec.is_fitted])
+        self.needs: dict[int, Needs] = {}
 
     def compute(self) -> None:
         """Everything that the store lacks.
@@ -109,6 +113,7 @@ class _Extraction:
         self.canaries = Canaries(self.store, versions, self.job.run.accept_changed)
         self._compute_all(versions, computed)
         if self.job.run.estimate:
+            self.notices += too_large(self._needs_by_version(), self.store.folder)
             return
         forget_answers(specs, self.sending)
         self._tell_of_passed_trouble(computed)
@@ -172,6 +177,8 @@ class _Extraction:
             self.costs = Costs(plan.work, plan.specs, self.job.spending)
         else:
             self.costs.expect(plan.work)
+        # Before the trial, which downloads them.
+        downloads = list(map(download_bytes, plan.specs)) if self.job.run.estimate else []
         try:
             self._commit_all(committer, plan)
         except SpendingCap as cap:
@@ -181,7 +188,9 @@ class _Extraction:
             self.copied += len(plan.copies) + len(plan.duplicates)
             for n, number in enumerate(numbers):
                 self.tallies[number].add(plan, committer, n)
-        if not self.job.run.estimate:
+        if self.job.run.estimate:
+            self._estimate(plan, numbers, downloads)
+        else:
             _check_conserved(plan, committer)
             for n, version in enumerate(versions):
                 if plan.planned(n):
@@ -218,7 +227,7 @@ class _Extraction:
     def _compute(self, committer: Committer, plan: Plan) -> None:
         job, work = self.job, plan.work
         if job.run.estimate:
-            work = work.take(pa.array(trial(work, plan.specs), pa.int64()))
+            work = work.take(pa.array(trial(work, range(len(plan.specs))), pa.int64()))
         executor = self.context.executor or choose(
             job.resources, work, plan.specs, after_kill=self.context.after_kill
         )
@@ -248,6 +257,7 @@ class _Extraction:
                 for line in said:
                     self.reporter.say(line)
                 rows, stop = reached(table)
+                self.trial.add(rows)
                 if not self.pace.tables:
                     self.reporter.say(f"first results after {time.monotonic() - self.began:.1f} s")
                 self.pace.count(len(rows))
@@ -279,6 +289,32 @@ class _Extraction:
                 done = bring_up_to_date(self.store, spec, refit=refit, say=self.reporter.say)
                 self.fitted[number], by_name[spec.name] = done, done.codes
         self.context.versions = [by_name[spec.name] for spec in self.context.specs]
+
+    def _estimate(self, plan: Plan, numbers: list[int], downloads: list[int | None]) -> None:
+        """What all that the store lacks would take.
+
+        Args:
+            numbers: the place in the job of each of the plan's features.
+            downloads: bytes of each feature's weights that were to be downloaded.
+        """
+        assert self.costs is not None, "made before"
+        contents = count_wanted(plan.work)
+        for n, number in enumerate(numbers):
+            waiting = len(plan.deferred[n])
+            self.needs[number] = self.trial.needs(
+                n,
+                items=plan.planned(n) + waiting - plan.without_value(n),
+                contents=contents.get(n, 0) + waiting,
+                download_bytes=downloads[n],
+                cost=self.costs.estimate(n),
+                spending=self.job.spending,
+            )
+        for number, spec in enumerate(self.context.specs):
+            if spec.is_fitted:
+                self.needs[number] = needs_of_fitted(spec, plan.n_items)
+
+    def _needs_by_version(self) -> dict[str, Needs]:
+        return {self.context.specs[number].version: needs for number, needs in self.needs.items()}
 
     def report(self) -> RunReport:
         """What came of it so far."""
@@ -395,6 +431,7 @@ class _Extraction:
             estimate=None if at is None or self.costs is None else self.costs.estimate(at),
             cost=None if at is None or self.costs is None else self.costs.actual(at),
             changed=None if at is None else self._changed(at),
+            needs=self.needs.get(number),
         )
 
 

@@ -22,6 +22,7 @@ from mmfeat.pipelines.execution.batch import (
     FACTS,
     HASH,
     REASON,
+    SECONDS,
     STAGE,
     STAMP_READ,
     Batch,
@@ -152,7 +153,7 @@ class Take:
 
 
 _ANSWER = (_QUESTION, "generated_text", "num_input_tokens", "num_generated_tokens", "time_taken_llm", _ERROR)
-_OURS = (*WORK_SCHEMA.names, PAYLOAD, STAMP, HASH, STAMP_READ, STAGE, REASON, DATA, FACTS, "result")
+_OURS = (*WORK_SCHEMA.names, PAYLOAD, STAMP, HASH, STAMP_READ, STAGE, REASON, SECONDS, DATA, FACTS, "result")
 
 
 def _is_ours(name: str) -> bool:
