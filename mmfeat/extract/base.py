@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from itertools import chain
-from typing import Any, ClassVar, Generic, Literal, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Self, TypeVar
 
 import numpy as np
 
@@ -236,6 +237,22 @@ class Method(Resolvable):
         """What each vector of a row's value was made from, for a feature of any number of them; None where
         that is not said."""
         return None
+
+    @classmethod
+    def ablated(cls, spec: FeatureSpec, inputs: tuple[Input, ...]) -> FeatureSpec:
+        """The feature of some of a spec's inputs alone, all else as it is; for ``ablate = true``.
+
+        Raises:
+            ConfigError: the model cannot take these without the others.
+        """
+        return spec.model_copy(update={"inputs": inputs})
+
+    def reading(self, spec: FeatureSpec) -> Self:
+        """The same loaded model for a spec that differs in its inputs alone. One that keeps more of its
+        spec than ``spec`` makes that anew here."""
+        other = copy(self)
+        other.spec = spec
+        return other
 
     def query(self, modality: str) -> Query | None:
         """How the feature is searched by a ``text`` or an ``image``; None where it cannot be."""

@@ -9,10 +9,12 @@ kind: ``NAME = "module:Class"``, the class an :class:`~mmfeat.extract.base.Encod
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
+from mmfeat.extract.ablations import ablations_of
 from mmfeat.extract.base import (
     Ask,
     AskedInput,
@@ -139,15 +141,40 @@ def load_method(spec: FeatureSpec, place: Placement | None = None) -> Method:
     return loaded
 
 
-def shared_passes(specs: Sequence[FeatureSpec], numbers: Sequence[int]) -> dict[int, int]:
-    """Of features by number, those whose values come out of another one's pass: to the number of that one."""
+def shared_models(specs: Sequence[FeatureSpec], numbers: Sequence[int]) -> dict[int, int]:
+    """Of features by number, those that the loaded model of another one computes: to the number of that one.
+
+    They come out of its pass, or are an ablation of the same feature.
+    """
     found = {}
-    for number in numbers:
-        method, spec = class_of(specs[number]), specs[number]
-        others = (n for n in numbers if n != number and method.comes_with(spec, specs[n]))
-        if (other := next(others, None)) is not None:
+    for at, number in enumerate(numbers):
+        spec = specs[number]
+        givers = (n for n in numbers if n != number and class_of(spec).comes_with(spec, specs[n]))
+        alike = (n for n in numbers[:at] if specs[n].shares_model(spec))
+        if (other := next(chain(givers, alike), None)) is not None:
             found[number] = other
     return found
+
+
+def load_methods(
+    specs: Sequence[FeatureSpec], numbers: Sequence[int], place: Callable[[int], Placement]
+) -> dict[int, Method]:
+    """The methods of some of the specs by number, as :func:`load_method` gives them, each model once.
+
+    Args:
+        place: of the spec of a number.
+    """
+    loaded: dict[int, Method] = {}
+    shared = shared_models(specs, numbers)
+    for number in numbers:
+        first = loaded.get(shared.get(number, -1))
+        if first is not None and first.spec.shares_model(specs[number]):
+            loaded[number] = first.reading(specs[number])
+            prove(loaded[number], place(number))
+        else:
+            # One that comes out of another's pass reads what that one reads, and stands behind it.
+            loaded[number] = load_method(specs[number], replace(place(number), beside=first))
+    return loaded
 
 
 def methods() -> list[MethodListing]:
@@ -187,7 +214,13 @@ def resolve_all(
     specs: dict[str, FeatureSpec] = {}
     for name in _in_order(asked, known):
         specs[name] = asked[name].resolved(known, specs)
-    return list(specs.values())
+    ablations = [
+        one
+        for name, ask in asked.items()
+        if ask.config.ablate
+        for one in ablations_of(specs[name], ask.method, [*known, *configs])
+    ]
+    return [*specs.values(), *ablations]
 
 
 def resolve_one(name: str, config: FeatureConfig, upstreams: Mapping[str, FeatureSpec]) -> FeatureSpec:

@@ -120,6 +120,8 @@ class FeatureSpec(Frozen):
         method_version: raised whenever our code would give other values for the same settings.
         options: the method's resolved settings, plain JSON types; those that are not set are left out.
         composed: how all the inputs become the one text that the method reads; None where it reads them.
+        ablates: fingerprint of the feature of which this one reads the inputs of one modality alone; not part
+            of the fingerprint.
     """
 
     name: FeatureName
@@ -131,6 +133,8 @@ class FeatureSpec(Frozen):
     weights: Weights
     options: dict[str, Any] = Field(default_factory=dict)
     composed: ComposedText | None = None
+    # Left out where it is not set: versions before this key read such specs too.
+    ablates: str | None = Field(default=None, exclude_if=lambda fingerprint: fingerprint is None)
 
     @model_validator(mode="before")
     @classmethod
@@ -240,6 +244,11 @@ class FeatureSpec(Frozen):
         dtype: ComputeDtype = self.options.get("compute_dtype", "float32")
         return dtype
 
+    def shares_model(self, other: FeatureSpec) -> bool:
+        """Whether both are of one ablation: the features of the same inputs, together and by modality, which
+        one loaded model computes."""
+        return (self.ablates or self.fingerprint) == (other.ablates or other.fingerprint)
+
     def with_options(self, **changes: Any) -> FeatureSpec:
         """The same feature with some options changed."""
         return self.model_copy(update={"options": {**self.options, **changes}})
@@ -320,6 +329,7 @@ class FeatureConfig(Frozen):
         method: its registry name.
         options: the table's other keys, checked when the feature is resolved.
         text: the recipe or template that makes one text of the inputs; None where they are read as they are.
+        ablate: whether there is a feature of the inputs of each modality alone beside it.
         base: the folder that relative paths of the options start from; None for the working directory.
     """
 
@@ -328,6 +338,7 @@ class FeatureConfig(Frozen):
     method: str
     options: dict[str, Any] = Field(default_factory=dict)
     text: str | None = None
+    ablate: bool = False
     base: Path | None = None
 
     @model_validator(mode="before")
@@ -343,7 +354,8 @@ class FeatureConfig(Frozen):
             raise ValueError(f"give exactly one of {known} and {METHOD_KINDS[-1]}{guess}")
         inputs, text = _read_inputs(table)
         method, base = table.pop(kinds[0]), table.pop("base", None)
-        own = {"method": method, "options": table, "base": base}
+        ablate = table.pop("ablate", False)
+        own = {"method": method, "options": table, "ablate": ablate, "base": base}
         return {"inputs": inputs, "text": text, "kind": kinds[0], **own}
 
     @property
@@ -359,6 +371,8 @@ class FeatureConfig(Frozen):
             read = {"text": self.text}
         elif len(self.inputs) == 1:
             read = {"source": self.inputs[0]}
+        if self.ablate:
+            read["ablate"] = True
         return {**read, self.kind: self.method, **self.options}
 
 

@@ -24,7 +24,7 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 import mmfeat
 from mmfeat.extract.base import Placement, Row
 from mmfeat.extract.encoders.sentence_transformers import SentenceTransformers
-from mmfeat.extract.registry import load_method, resolve_all
+from mmfeat.extract.registry import load_method, load_methods, resolve_all
 from mmfeat.extract.testing import check_method
 from mmfeat.queries import reads
 from mmfeat.schemas.catalog import Column
@@ -392,3 +392,16 @@ def test_a_model_of_the_clap_kind_hears_windows_and_a_text_finds_them(folder_of,
     found = np.stack(model.run([(one,) for one in sounds]))
     assert cosines(found, np.stack(wanted)).min() >= SAME
     assert cosines(model.query("text").encode(["dog barks"]), library.encode(["dog barks"])).min() >= SAME
+
+
+def test_an_ablation_reads_a_message_of_each_modality_by_one_loaded_model(folder_of):
+    table = {"inputs": ["title", "photos"], "encoder": "sentence_transformers", "ablate": True}
+    configs = {"item": FeatureConfig(**table, model=str(folder_of("qwen2_5_vl")))}
+    specs = resolve_all(configs, COLUMNS)
+    methods = load_methods(specs, range(len(specs)), lambda number: Placement(threads=1))
+    assert len({id(method._messages._model) for method in methods.values()}) == 1
+    photos = Pictures((sm.picture(1),))
+    rows = [("A red shoe", photos), ("A red shoe",), (photos,)]
+    joint, text, image = (methods[number].run([row])[0] for number, row in enumerate(rows))
+    assert cosines(joint, text) < SAME and cosines(joint, image) < SAME and cosines(text, image) < SAME
+    assert cosines(text, load_method(specs[1], Placement(threads=1)).run([rows[1]])[0]) > SAME

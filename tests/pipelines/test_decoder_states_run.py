@@ -15,7 +15,7 @@ import worlds
 from work_items import work_items
 
 import mmfeat
-from mmfeat.extract.registry import resolve_all, shared_passes
+from mmfeat.extract.registry import resolve_all, shared_models
 from mmfeat.pipelines.execution.resources import lay_out
 from mmfeat.pipelines.execution.stages import Decode, Encode
 from mmfeat.schemas.job import Resources
@@ -124,9 +124,9 @@ def test_states_that_are_added_to_a_store_are_those_of_a_run_with_the_captions(m
 def test_on_gpus_states_are_computed_where_their_caption_is():
     tables = {**FEATURES, "dino": worlds.DINO, "means": MEANS}
     specs = resolve_all({name: FeatureConfig(**table) for name, table in tables.items()})
-    passes = shared_passes(specs, range(4))
+    passes = shared_models(specs, range(4))
     assert passes == {1: 0, 3: 0}
-    told = {"nodes": [8.0], "gpus": 2.0, "wanted": Resources(), "passes": passes}
+    told = {"nodes": [8.0], "gpus": 2.0, "wanted": Resources(), "shared": passes}
     assert [pool.numbers for pool in lay_out([0, 1, 2, 3], 10, **told).pools] == [(0, 1, 3), (2,)]
     # Nobody else computes them where the captions are there already.
     assert [pool.numbers for pool in lay_out([1, 2], 10, **told).pools] == [(1,), (2,)]

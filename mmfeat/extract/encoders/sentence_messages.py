@@ -56,6 +56,10 @@ class Messages:
         videos = getattr(getattr(model[0], "processor", None), "video_processor", None)
         self._merged = getattr(videos, "temporal_patch_size", None) or 1
 
+    def reading(self, spec: FeatureSpec) -> Messages:
+        """The same model for a feature of other inputs."""
+        return Messages(spec, self._model)
+
     def run(self, rows: Sequence[Row]) -> list[np.ndarray]:
         """See :meth:`Method.run`."""
         inputs = self._spec.given

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -126,6 +126,13 @@ class SentenceTransformers(Encoder):
     def run(self, rows: Sequence[Row]) -> Sequence[Any] | np.ndarray:
         """See :meth:`Method.run`."""
         return super().run(rows) if self._messages is None else self._messages.run(rows)
+
+    def reading(self, spec: FeatureSpec) -> Self:
+        """See :meth:`Method.reading`."""
+        other = super().reading(spec)
+        if self._messages is not None:
+            other._messages = self._messages.reading(spec)
+        return other
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """See :meth:`Encoder.encode_texts`. Texts of like length are batched together inside."""

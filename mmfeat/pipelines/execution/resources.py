@@ -86,10 +86,10 @@ def lay_out(
     *,
     served: Collection[int] = (),
     in_engines: bool = False,
+    shared: Mapping[int, int] = MappingProxyType({}),
     nodes: Sequence[float],
     gpus: float,
     wanted: Resources,
-    passes: Mapping[int, int] = MappingProxyType({}),
 ) -> Layout:
     """Give the models of ``numbers`` (features with work) their processes.
 
@@ -97,7 +97,7 @@ def lay_out(
     two one-thread processes beat one two-thread process, and pools that wait for each other would
     only oversubscribe the cores. Each process then decodes what it encodes. With more cores than
     processes decoding has tasks of its own, so that no core waits for it. With GPUs, every model has a
-    pool of its own and a share of a GPU, with the features that come out of its pass.
+    pool of its own and a share of a GPU, with all features that it computes.
 
     Features whose model is on a server share one process, which comes first: so many requests at a time
     and so much spending are bounds over all of them, and no such feature reads another one.
@@ -105,17 +105,17 @@ def lay_out(
     Args:
         work: see :func:`covers_of`; little of it is not worth many processes.
         served: those of ``numbers`` whose model is on a server.
+        shared: features that the model of another one computes, to the number of that one.
         in_engines: other features are computed by engines of their own, which follow on decoding.
         nodes: CPUs of each machine; on a cluster they are taken to be alike, and the smallest counts.
         gpus: of all machines together.
-        passes: features that come out of another one's pass, to the number of that one.
     """
     here = tuple(number for number in numbers if number not in served)
     asking = tuple(number for number in numbers if number in served)
     if gpus < 1 or not here:
         layout = _on_cpus(here, work, nodes, wanted)
     else:
-        layout = _on_gpus(_models(here, passes), work, sum(nodes), gpus, wanted)
+        layout = _on_gpus(_models(here, shared), work, sum(nodes), gpus, wanted)
     if asking:
         pools = (Pool(asking, 1, None, _ASKING_CPUS, 0, "cpu"), *(pool for pool in layout.pools if here))
         layout = replace(layout, pools=pools)
@@ -139,10 +139,10 @@ def _on_cpus(numbers: tuple[int, ...], work: int, nodes: Sequence[float], wanted
     )
 
 
-def _models(numbers: Sequence[int], passes: Mapping[int, int]) -> list[tuple[int, ...]]:
-    """The features of each model: one, and those that come out of its pass."""
-    alone = [number for number in numbers if passes.get(number) not in numbers]
-    return [(first, *(n for n in numbers if passes.get(n) == first)) for first in alone]
+def _models(numbers: Sequence[int], shared: Mapping[int, int]) -> list[tuple[int, ...]]:
+    """The features of each model: one, and those that are computed with it."""
+    alone = [number for number in numbers if shared.get(number) not in numbers]
+    return [(first, *(n for n in numbers if shared.get(n) == first)) for first in alone]
 
 
 def _on_gpus(

@@ -26,7 +26,7 @@ from mmfeat.extract.canary import Canary, canary_of, changed, refusal
 from mmfeat.extract.fence.decode import Decoded, MediaRequest, Wanted, decode_media
 from mmfeat.extract.fence.process import decode_fenced_all, start_fence
 from mmfeat.extract.gc_pause import collected_afterwards
-from mmfeat.extract.registry import load_method, shared_passes
+from mmfeat.extract.registry import load_methods
 from mmfeat.pipelines.execution.batch import (
     DATA,
     FACTS,
@@ -226,13 +226,11 @@ class Encode:
         self.refused: dict[int, NotAsked] = {}
         # Loaded at once: weights that are not there end the run, they do not fail items.
         with collected_afterwards():
-            self.methods: dict[int, Method] = {}
-            passes = shared_passes(self.specs, self.numbers)
-            # One that comes out of another's pass reads what that one reads, and stands behind it.
-            for number in self.numbers:
-                beside = self.methods.get(passes.get(number, -1))
-                place = Placement(device, threads, expected.get(number), sending, beside)
-                self.methods[number] = load_method(self.specs[number], place)
+            self.methods = load_methods(
+                self.specs,
+                self.numbers,
+                lambda number: Placement(device, threads, expected.get(number), sending),
+            )
             self._take_canaries(canaries, device)
         self.new_notes = {number: list(method.notes) for number, method in self.methods.items()}
 

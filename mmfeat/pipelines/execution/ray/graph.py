@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from mmfeat.extract.registry import class_of, shared_passes
+from mmfeat.extract.registry import class_of, shared_models
 from mmfeat.pipelines.execution.base import Task
 from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls
@@ -53,10 +53,10 @@ class Graph:
             covers_of(work, specs),
             served={n for n in numbers if class_of(specs[n]).runs == "server"},
             in_engines=bool(self.engines),
+            shared=shared_models(specs, here),
             nodes=nodes,
             gpus=ray.cluster_resources().get("GPU", 0),  # type: ignore[no-untyped-call]
             wanted=resources,
-            passes=shared_passes(specs, here),
         )
         # The first may only ask servers; those that compute are alike.
         computing = self.layout.pools[-1]
