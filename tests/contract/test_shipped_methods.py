@@ -51,7 +51,7 @@ COMPUTED: dict[str, dict[str, Any]] = {
     "timm of clips": {**RESNET, **VIDEO},
     "sentence_transformers": {**MINILM, "source": "title"},
     "sentence_transformers, every layer": {**MINILM, "source": "title", "hidden_states": True},
-    "mllm": {**VLM, "source": "title", "encoder": "mllm"},
+    "mllm": {"source": "title", "encoder": "mllm", "model": VLM["model"]},
     "efficientnet_lite": {"source": "cover", "encoder": "efficientnet_lite"},
     "imagenet_tags": {"source": "cover", "captioner": "imagenet_tags"},
     "imagenet_tags of clips": {**VIDEO, "captioner": "imagenet_tags"},
