@@ -170,7 +170,7 @@ class Rows:
     def _sample(self) -> np.ndarray:
         if self.is_tokens:
             return np.asarray(
-                self.convert(np.zeros((1, *self.column.spec.shape), self.column.spec.store_dtype))
+                self.convert(np.zeros((1, *self.column.spec.shape), self.column.spec.value_dtype))
             )
         return np.asarray(
             self.convert(np.zeros((1, *self.column.matrix.shape[1:]), self.column.matrix.dtype))

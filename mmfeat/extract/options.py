@@ -27,7 +27,7 @@ from mmfeat.schemas.inputs import (
     SoundWindows,
     VideoPrepare,
 )
-from mmfeat.schemas.outputs import StoreDtype
+from mmfeat.schemas.outputs import TokenDtype
 from mmfeat.schemas.spec import ComputeDtype
 
 _DEFAULT_FRAMES = 8
@@ -94,7 +94,7 @@ class VectorOptions(Frozen):
 
     normalize: bool | None = None
     dtype: ComputeDtype | None = None
-    store_dtype: StoreDtype | None = None
+    store_dtype: TokenDtype | None = None
 
 
 class WeightsOptions(Frozen):

@@ -9,6 +9,8 @@ from pydantic import Field, StringConstraints
 from mmfeat.schemas.frozen import Frozen
 
 StoreDtype = Literal["float32", "float16"]
+#: Of any number of vectors per item: ``int8`` has a scale per vector (:mod:`mmfeat.schemas.int8`).
+TokenDtype = Literal["float32", "float16", "int8"]
 #: What a text is: ``caption`` (by a multimodal LLM), ``tags`` (by a classifier), ``json`` (by a multimodal
 #: LLM, to a schema), ``transcript`` (of speech), ``ocr`` (on-screen text), or a plug-in's own word.
 TextRole = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,31}$")]
@@ -36,7 +38,7 @@ class TokensOut(Frozen):
 
     kind: Literal["tokens"] = "tokens"
     dims: int = Field(gt=0)
-    dtype: StoreDtype = "float16"
+    dtype: TokenDtype = "float16"
 
 
 class TextOut(Frozen):

@@ -20,7 +20,7 @@ from mmfeat.schemas import first_format
 from mmfeat.schemas.composed import ComposedText, composed_text
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import Input, PixelPrepare
-from mmfeat.schemas.outputs import CodesOut, Output, StoreDtype, TextOut, TokensOut, VectorOut, VectorsOut
+from mmfeat.schemas.outputs import CodesOut, Output, TextOut, TokenDtype, TokensOut, VectorOut, VectorsOut
 from mmfeat.schemas.templates import names_of
 
 FeatureName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,62}$")]
@@ -283,9 +283,14 @@ class FeatureSpec(Frozen):
         return self.output.count if isinstance(self.output, VectorsOut) else None
 
     @property
-    def store_dtype(self) -> StoreDtype | None:
+    def store_dtype(self) -> TokenDtype | None:
         """Number type of stored vectors; None of texts and codes."""
         return self.output.dtype if isinstance(self.output, VectorOut | VectorsOut | TokensOut) else None
+
+    @property
+    def value_dtype(self) -> Literal["float32", "float16"] | None:
+        """Number type of vectors that are looked up; None of texts and codes."""
+        return "float32" if self.store_dtype == "int8" else self.store_dtype
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -61,6 +61,11 @@ def build_vector_index(
         )
     if version.spec.kind not in ("vector", "tokens"):
         raise UsageError(f"{version.version} is no vector feature: only vector features have an index.")
+    if version.spec.store_dtype == "int8":
+        raise UsageError(
+            f"{version.version} is stored as int8, whose bytes Lance's index cannot read.",
+            hint='Searches compare every vector. An index needs store_dtype = "float16".',
+        )
     column = version.spec.form
     table = table_of(database, version)
     rows = table.count_rows(f"status = '{OK}'")

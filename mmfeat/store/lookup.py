@@ -13,6 +13,7 @@ from mmfeat.schemas.codes import NO_CODE
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import ABSENT, OK, FeatureColumn, FeatureSet, Values
 from mmfeat.schemas.featureset.arrow import token_arrays
+from mmfeat.schemas.int8 import unpacked
 from mmfeat.schemas.spans import Spans, read
 from mmfeat.store.database import Database
 from mmfeat.store.rows import batches_of, matrix_of
@@ -95,7 +96,7 @@ def _fill(
     if pa.types.is_list(found.type):
         # One by one: NumPy would make one array of lists of equal lengths.
         for place, vectors in zip(ok_at, token_arrays(found), strict=True):
-            values[place] = vectors
+            values[place] = unpacked(vectors) if vectors.dtype == np.int8 else vectors
     elif values.ndim == 1:
         values[ok_at] = found.to_pylist()
     else:

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import OK
+from mmfeat.schemas.int8 import numbers_of
 from mmfeat.store.database import READ_AHEAD_BYTES, Database
 from mmfeat.store.rows import matrix_of, table_of
 from mmfeat.store.vector_index import VectorIndex, index_of
@@ -28,8 +29,9 @@ from mmfeat.store.versions import FeatureVersion
 # What is compared at a time: enough for a matrix product to be quick, and little memory.
 _BLOCK_BYTES = 4 << 20
 _MOST_ROWS = 8192
-# What float32 holds of the squares of float16 numbers is exact enough; those of float32 could overflow.
-_FIRST_LOOK = {pa.float16(): np.float32, pa.float32(): np.float64}
+# What float32 holds of the squares of float16 numbers is exact enough, and of int8 ones exact; those of
+# float32 could overflow.
+_FIRST_LOOK = {pa.int8(): np.float32, pa.float16(): np.float32, pa.float32(): np.float64}
 # Sums of one and the same terms in another order differ by less.
 _DECIMALS = 12
 
@@ -158,7 +160,7 @@ def maxima_of(lists: pa.ListArray, query: np.ndarray) -> np.ndarray:
         query: ``[m, dims]`` of length 1.
     """
     ends = np.cumsum(pc.list_value_length(lists).to_numpy(zero_copy_only=False), dtype=np.int64)
-    flat = matrix_of(lists.flatten())
+    flat = _numbers_of(lists)
     found = [np.empty((0, len(query)), query.dtype)]
     done = 0
     for rows in _blocks(ends, flat.shape[1] * query.itemsize):
@@ -168,6 +170,12 @@ def maxima_of(lists: pa.ListArray, query: np.ndarray) -> np.ndarray:
         found.append(np.maximum.reduceat(cosines, starts, axis=0))
         done = last
     return np.concatenate(found)
+
+
+def _numbers_of(lists: pa.ListArray) -> np.ndarray:
+    """``[all vectors, dims]`` of lists; of int8 ones without their scales, which a cosine does without."""
+    flat = matrix_of(lists.flatten())
+    return numbers_of(flat) if flat.dtype == np.int8 else flat
 
 
 def _blocks(ends: np.ndarray, vector_bytes: int) -> Iterator[slice]:

@@ -6,6 +6,7 @@ import math
 
 import pyarrow as pa
 
+from mmfeat.schemas.int8 import SCALE_BYTES
 from mmfeat.schemas.outputs import TokensOut
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -113,8 +114,9 @@ def rows_schema(spec: FeatureSpec) -> pa.Schema:
 
     ``vector`` is a fixed-size list of ``dims`` numbers of the spec's store dtype, or of
     ``vectors * dims`` where an item has several vectors (one after the other), ``tokens`` a list of any
-    number of such lists of ``dims``, ``codes`` one of ``dims`` int32, ``text`` a string; whichever the
-    feature has is null unless the status is ``ok``. ``facts`` is a JSON object or null. ``content_hash``
+    number of such lists of ``dims`` (of int8 with the four bytes of a scale behind:
+    :mod:`mmfeat.schemas.int8`), ``codes`` one of ``dims`` int32, ``text`` a string; whichever the feature
+    has is null unless the status is ``ok``. ``facts`` is a JSON object or null. ``content_hash``
     and ``stamp`` say which content of the item the row was made from, and ``rules`` the rule numbers of
     the modalities that it was read by: by input, joined by ``+``. Null means 1 of all, as in rows of
     format 1, whose tables lack the column until they are written to.
@@ -123,7 +125,7 @@ def rows_schema(spec: FeatureSpec) -> pa.Schema:
         assert spec.store_dtype is not None, "FeatureSpec refuses vector features without a dtype"
         value = pa.field("vector", pa.list_(_FLOATS[spec.store_dtype], math.prod(spec.shape)))
     elif isinstance(spec.output, TokensOut):
-        value = pa.field("tokens", pa.list_(pa.list_(_FLOATS[spec.output.dtype], spec.output.dims)))
+        value = pa.field("tokens", pa.list_(_token(spec.output)))
     elif spec.form == "codes":
         value = pa.field("codes", pa.list_(pa.int32(), spec.dims))
     else:
@@ -142,6 +144,13 @@ def rows_schema(spec: FeatureSpec) -> pa.Schema:
             pa.field("created", _TIME, nullable=False),
         ]
     )
+
+
+def _token(output: TokensOut) -> pa.DataType:
+    """One of any number of vectors."""
+    if output.dtype == "int8":
+        return pa.list_(pa.int8(), output.dims + SCALE_BYTES)
+    return pa.list_(_FLOATS[output.dtype], output.dims)
 
 
 def value_column(spec: FeatureSpec) -> str:

@@ -24,7 +24,6 @@ from mmfeat.extract.options import need_model, refuse_options
 from mmfeat.extract.runtimes.choice import converted_network, torch_runtime, use_torch_threads
 from mmfeat.extract.weights import Found
 from mmfeat.schemas.inputs import TextPrepare
-from mmfeat.schemas.outputs import TokensOut
 from mmfeat.schemas.spec import ComputeDtype, FeatureSpec, ModelCard, Pooling
 
 # Texts of a forward pass in torch.
@@ -212,14 +211,14 @@ def _media_spec(ask: Ask[SentenceTransformersOptions], shown: str, found: Found)
         pooling=modules.pooling,
         normalize=modules.normalize,
         dims=modules.dims,
+        many=many,
         truncate_dim=modules.truncate_dim,
         time_pooling="mean" if frame_by_frame and not many else None,
         takes=takes.names,
         item_prompt=prompts.item or None,
         query_prompt=prompts.query or None,
     )
-    output = TokensOut(dims=modules.dims, dtype=ask.options.store_dtype or "float32") if many else spec.output
-    return spec.model_copy(update={"output": output, "inputs": (*spec.inputs, *inputs[1:])})
+    return spec.model_copy(update={"inputs": (*spec.inputs, *inputs[1:])})
 
 
 def _prefix(spec: FeatureSpec) -> str:

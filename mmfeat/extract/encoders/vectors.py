@@ -8,7 +8,7 @@ from typing import Any, Literal
 from mmfeat.extract.base import Ask
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import ImagePrepare, Input
-from mmfeat.schemas.outputs import Output, StoreDtype, TokensOut, VectorOut, VectorsOut
+from mmfeat.schemas.outputs import Output, TokenDtype, TokensOut, VectorOut, VectorsOut
 from mmfeat.schemas.spec import ComputeDtype, FeatureSpec, ModelCard, Pooling, Weights
 
 
@@ -48,6 +48,7 @@ def vector_spec(
     normalize: bool,
     dims: int,
     vectors: int | None = None,
+    many: bool = False,
     method_version: int = 1,
     **settings: Any,
 ) -> FeatureSpec:
@@ -56,25 +57,21 @@ def vector_spec(
     Args:
         normalize: whether the model's usual use divides vectors by their length; the option wins.
         vectors: how many vectors an item has; None for one.
+        many: whether the model gives any number of them.
         method_version: see :class:`~mmfeat.schemas.spec.FeatureSpec`.
         settings: further fields of :class:`VectorSettings`.
     """
     options = ask.options
-    dtype: StoreDtype = options.store_dtype or "float32"
     several = isinstance(read.prepare, ImagePrepare) and read.prepare.several is not None
     vector_per = getattr(options, "vector_per", None)
     pooled = read.modality == "video" and vector_per != "frame"
-    output: Output = VectorOut(dims=dims, dtype=dtype)
+    each = many or vector_per is not None
     if several and options.pictures == "each":
         if vectors is not None:
             raise ask.error("a picture has several vectors", 'Take pictures = "mean" or "first".')
-        output = TokensOut(dims=dims, dtype=dtype)
-    elif vector_per is not None:
-        if vectors is not None:
-            raise ask.error("a frame has several vectors", "Leave vector_per out for their means.")
-        output = TokensOut(dims=dims, dtype=dtype)
-    elif vectors is not None:
-        output = VectorsOut(count=vectors, dims=dims, dtype=dtype)
+        each = True
+    if vector_per is not None and vectors is not None:
+        raise ask.error("a frame has several vectors", "Leave vector_per out for their means.")
     resolved = VectorSettings(
         normalize=normalize if options.normalize is None else options.normalize,
         compute_dtype=getattr(options, "dtype", None) or "float32",
@@ -83,12 +80,31 @@ def vector_spec(
     )
     return ask.spec(
         inputs=(read,),
-        output=output,
+        output=_output(ask, dims, vectors, each),
         model=model,
         weights=weights,
         method_version=method_version,
         options=resolved.model_dump(mode="json"),
     )
+
+
+def _output(ask: Ask[Any], dims: int, vectors: int | None, each: bool) -> Output:
+    """What an item gets.
+
+    Args:
+        each: whether it has any number of vectors.
+    """
+    dtype: TokenDtype = ask.options.store_dtype or "float32"
+    if each:
+        return TokensOut(dims=dims, dtype=dtype)
+    if dtype == "int8":
+        raise ask.error(
+            'store_dtype = "int8" goes with any number of vectors per item (of tokens, frames or pictures)',
+            'Take "float16" for one.',
+        )
+    if vectors is not None:
+        return VectorsOut(count=vectors, dims=dims, dtype=dtype)
+    return VectorOut(dims=dims, dtype=dtype)
 
 
 def settings_of(spec: FeatureSpec) -> VectorSettings:

@@ -25,6 +25,7 @@ from mmfeat.report.marks import marks_of, marks_of_speech
 from mmfeat.schemas.errors import ConservationError, ItemError, NotAsked
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.inputs import Input
+from mmfeat.schemas.int8 import packed
 from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.sound import SILENCE, Sound
 from mmfeat.schemas.spans import Spans, written
@@ -402,10 +403,12 @@ def _numbers(spec: FeatureSpec, output: Any) -> bytes:
         raise ItemError("encode", "the model gave no vector")
     if values.dtype.kind not in "fiu":
         raise ItemError("encode", f"the model gave {values.dtype.name} values instead of numbers")
-    with np.errstate(over="ignore"):
-        stored = values.astype(spec.store_dtype)
     if not np.isfinite(values).all():
         raise ItemError("encode", "the model gave NaN or infinity")
+    if spec.store_dtype == "int8":
+        return packed(values).tobytes()
+    with np.errstate(over="ignore"):
+        stored = values.astype(spec.store_dtype)
     if not np.isfinite(stored).all():
         raise ItemError("encode", f"the model gave values too large for {spec.store_dtype}")
     return stored.tobytes()

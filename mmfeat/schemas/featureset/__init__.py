@@ -71,7 +71,7 @@ class FeatureColumn:
             False NaN, or 0 for an integer dtype. For a text feature a list of ``n`` texts, None
             where the mask is False. For a codes feature int32 ``[n, levels]``, -1 where the mask is
             False. For a feature of ``tokens`` (any number of vectors per item) a list of ``n`` arrays
-            ``[m, dims]`` of the spec's store dtype, ``m`` of each item's own, None where the mask is False.
+            ``[m, dims]`` of the spec's value dtype, ``m`` of each item's own, None where the mask is False.
         mask: ``[n]`` bool, True where the item has a value.
         status: ``[n]`` of ``ok``, ``missing``, ``failed`` or ``absent``.
         reason: ``[n]``, why a row failed, or by what an ok text is marked (a refusal, a loop); else empty.
@@ -132,7 +132,7 @@ class FeatureColumn:
     def ragged(self) -> Ragged:
         """The vectors of all items one after the other, and where each item's begin; TypeError for any other
         feature than one of ``tokens``."""
-        none = np.empty((0, *self.spec.shape), self.spec.store_dtype)
+        none = np.empty((0, *self.spec.shape), self.spec.value_dtype)
         own = [none if vectors is None else vectors for vectors in self.tokens]
         return Ragged(np.concatenate([none, *own]), np.cumsum([0, *map(len, own)], dtype=np.int64))
 

@@ -60,7 +60,7 @@ def describe(column: FeatureColumn) -> dict[str, Any]:
     if isinstance(column.values, np.ndarray):
         dtype, shape = str(column.values.dtype), list(column.values.shape[1:])
     elif column.spec.form == "tokens":
-        dtype, shape = str(column.spec.store_dtype), [None, column.spec.dims]
+        dtype, shape = str(column.spec.value_dtype), [None, column.spec.dims]
     else:
         dtype, shape = "string", []
     return {
@@ -139,7 +139,7 @@ def value_array(column: FeatureColumn) -> pa.Array:
     """A column's values as one Arrow array, null where the mask is False."""
     if column.spec.form == "tokens":
         own = [v if there else None for v, there in zip(column.tokens, column.mask, strict=True)]
-        return token_array(own, column.spec.shape, str(column.spec.store_dtype))
+        return token_array(own, column.spec.shape, str(column.spec.value_dtype))
     if isinstance(column.values, list):
         return pa.array(column.values, pa.string())
     return vector_array(column.matrix, column.mask)

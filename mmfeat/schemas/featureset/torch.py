@@ -99,6 +99,6 @@ def _values(column: FeatureColumn) -> torch.Tensor | list[str] | list[torch.Tens
     if isinstance(column.values, np.ndarray):
         return torch.from_numpy(np.array(column.values))
     if column.spec.form == "tokens":
-        none = np.empty((0, *column.spec.shape), column.spec.store_dtype)
+        none = np.empty((0, *column.spec.shape), column.spec.value_dtype)
         return [torch.from_numpy(np.array(none if own is None else own)) for own in column.tokens]
     return [text or "" for text in column.texts]
