@@ -61,6 +61,7 @@ _ENCODERS = {
     "sentence_transformers": "mmfeat.extract.encoders.sentence_transformers:SentenceTransformers",
     "mllm": "mmfeat.extract.encoders.mllm:Mllm",
     "openai": "mmfeat.extract.encoders.openai:OpenAIEncoder",
+    "vllm": "mmfeat.extract.encoders.vllm:VllmEncoder",
     "efficientnet_lite": "mmfeat.extract.encoders.efficientnet_lite:EfficientNetLite",
     "clap": "mmfeat.extract.encoders.clap:Clap",
     "transformers_audio": "mmfeat.extract.encoders.transformers_audio:TransformersAudio",

@@ -92,7 +92,7 @@ ENGINE_SETTINGS = frozenset(
 
 
 class VllmConfig(_Part):
-    """``[vllm]``: how captioner ``vllm`` uses a cluster.
+    """``[vllm]``: how captioner and encoder ``vllm`` use a cluster.
 
     Attributes:
         replicas: engines of every such feature.

@@ -80,6 +80,7 @@ RESOLVED: dict[str, dict[str, Any]] = {
     "vllm": {**VLM, "captioner": "vllm"},
     "openai, of speech": {"source": "audio", "transcriber": "openai", "model": "m"},
     "openai, of vectors": {"source": "title", "encoder": "openai", "model": "m", "dims": 8},
+    "vllm, of vectors": {"source": "cover", "encoder": "vllm", "model": DINO["model"], "dims": 8},
     "residual_kmeans": {"source": "vectors", "quantizer": "residual_kmeans", "levels": 2},
     "rqvae": {"source": "vectors", "quantizer": "rqvae"},
 }

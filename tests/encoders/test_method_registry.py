@@ -189,6 +189,7 @@ def test_every_method_is_listed_with_an_example():
         ("encoder", "timm"),
         ("encoder", "sentence_transformers"),
         ("encoder", "openai"),
+        ("encoder", "vllm"),
         ("encoder", "efficientnet_lite"),
         ("encoder", "clap"),
         ("encoder", "transformers_audio"),

@@ -17,13 +17,12 @@ from mmfeat.extract.encoders.mllm_options import MllmOptions, MllmSettings
 from mmfeat.extract.encoders.mllm_recipes import RECIPES, Recipe
 from mmfeat.extract.encoders.sentence_folder import Takes
 from mmfeat.extract.encoders.sentence_modalities import prepared_inputs, view_of
-from mmfeat.extract.encoders.vectors import card_of
+from mmfeat.extract.encoders.vectors import card_of, output_of
 from mmfeat.extract.options import need_model
 from mmfeat.extract.runtimes.choice import torch_runtime, use_torch_threads
 from mmfeat.extract.weights import Found
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import ImagePrepare, Input, TextPrepare
-from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.spec import FeatureSpec, ModelCard
 from mmfeat.schemas.validation import near
 
@@ -67,9 +66,7 @@ class Mllm(Encoder):
         settings = _settings(ask, shown, outline, recipe)
         return ask.spec(
             inputs=_inputs(ask, found, outline, recipe),
-            output=VectorOut(
-                dims=settings.truncate_dim or outline.dims, dtype=ask.options.store_dtype or "float32"
-            ),
+            output=output_of(ask, settings.truncate_dim or outline.dims),
             model=shown,
             weights=found.weights,
             options=settings.model_dump(mode="json"),

@@ -27,7 +27,7 @@ from mmfeat.extract.served.parts import data_url, input_audio, sanitised
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import MOST_PICTURES, AudioPrepare, Input, PictureFormat, TextPrepare
 from mmfeat.schemas.media import Frames, Pictures
-from mmfeat.schemas.outputs import StoreDtype
+from mmfeat.schemas.outputs import TokenDtype
 from mmfeat.schemas.sound import Sound
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -51,7 +51,7 @@ class QuestionOptions(FrameOptions, SoundOptions):
     prompt: str | None = None
     query_prompt: str | None = None
     normalize: bool | None = None
-    store_dtype: StoreDtype | None = None
+    store_dtype: TokenDtype | None = None
     jpeg: Literal["exact", "scaled"] | None = None
     max_side: int | None = Field(default=None, gt=0)
     pictures: Literal["first", "together", "mean", "each"] | None = None
@@ -95,7 +95,7 @@ def question_spec(
     Args:
         other_form: what to write where the form does not take an input.
         sent_as: how pictures travel.
-        resolved: model and weights.
+        resolved: model, weights, and whether an item gets any number of vectors (``many``).
 
     Raises:
         ConfigError: nobody says how long a vector is, the form does not take what is read, or an option has

@@ -80,7 +80,7 @@ def vector_spec(
     )
     return ask.spec(
         inputs=(read,),
-        output=_output(ask, dims, vectors, each),
+        output=output_of(ask, dims, vectors, each),
         model=model,
         weights=weights,
         method_version=method_version,
@@ -88,11 +88,15 @@ def vector_spec(
     )
 
 
-def _output(ask: Ask[Any], dims: int, vectors: int | None, each: bool) -> Output:
-    """What an item gets.
+def output_of(ask: Ask[Any], dims: int, vectors: int | None = None, each: bool = False) -> Output:
+    """What an item gets: one vector, or more, in the number type that the options ask for.
 
     Args:
-        each: whether it has any number of vectors.
+        vectors: a fixed number of them.
+        each: whether it has any number of them.
+
+    Raises:
+        ConfigError: int8 for a vector or a fixed number of them.
     """
     dtype: TokenDtype = ask.options.store_dtype or "float32"
     if each:

@@ -7,7 +7,7 @@ one question per item and no second try: a prompt's schema binds the tokens that
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from mmfeat.extract.base import Ask, Caption, Placement, Row
@@ -15,6 +15,7 @@ from mmfeat.extract.describers.captions.accepting import accepted
 from mmfeat.extract.describers.captions.asking import ChatOptions, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.openai import message, refuse_video, seed_of
+from mmfeat.extract.describers.captions.reasoning import opened_by
 from mmfeat.extract.describers.captions.turns import Conversation
 from mmfeat.extract.options import Place, need_model
 from mmfeat.extract.served.parts import sanitised
@@ -97,16 +98,19 @@ class VllmCaptioner(ChatCaptioner):
             sampling["structured_outputs"] = {"json": json.loads(schema)}
         return {"messages": [message(turn, "png") for turn in turns], "sampling_params": sampling}
 
-    def caption_of(self, text: str, prompt_tokens: int, new_tokens: int, seconds: float) -> Caption:
-        """The caption in what the processor gave back.
+    def value_of(self, answer: Mapping[str, Any]) -> Caption:
+        """The caption in what the processor gave back: its question and text, their tokens and seconds.
 
         An answer of as many tokens as it may have counts as cut: the processor tells no finish reason.
 
         Raises:
             ItemError: the answer does not fit the prompt's schema.
         """
-        cut = new_tokens >= self.settings.decoding.max_new_tokens
-        reply = Reply(text.strip(), "length" if cut else "stop", prompt_tokens, new_tokens, seconds)
+        # A chat template may have opened the reasoning that the answer begins with.
+        text = opened_by(answer.get("prompt") or "") + answer["generated_text"]
+        tokens = answer["num_input_tokens"], answer["num_generated_tokens"]
+        cut = tokens[1] >= self.settings.decoding.max_new_tokens
+        reply = Reply(text.strip(), "length" if cut else "stop", *tokens, float(answer["time_taken_llm"]))
         return accepted(self.settings.prompt, reply, self.settings.decoding)
 
     def answer(

@@ -14,7 +14,7 @@ from mmfeat.pipelines.execution.base import Task
 from mmfeat.pipelines.execution.blocks import split
 from mmfeat.pipelines.execution.calls import Calls
 from mmfeat.pipelines.execution.ray import cluster
-from mmfeat.pipelines.execution.ray.vllm import in_engine, processor, with_captions
+from mmfeat.pipelines.execution.ray.vllm import in_engine, processor, with_answers
 from mmfeat.pipelines.execution.resources import covers_of, lay_out
 from mmfeat.pipelines.execution.stages import Decode, DecodeEncode, Encode
 from mmfeat.pipelines.planning.work import count_wanted
@@ -105,7 +105,7 @@ class Graph:
                     decode, num_cpus=self.layout.decode_cpus, max_retries=_RETRIES, **_WHOLE_BLOCKS
                 )
             for number, engine in self.engines.items():
-                dataset = with_captions(dataset, engine, self.specs, number)
+                dataset = with_answers(dataset, engine, self.specs, number)
             for pool in self.layout.pools:
                 decodes = decodes_first and pool is self.layout.pools[0]
                 dataset = dataset.map_batches(

@@ -1,21 +1,20 @@
-"""Captions of ``captioner = "vllm"`` in the graph, by Ray Data's own LLM processor.
+"""Captions of ``captioner = "vllm"`` and vectors of ``encoder = "vllm"`` in the graph, by Ray Data's own LLM
+processor.
 
 Each such feature is a stretch of the graph of its own: questions from the decoded pictures, the processor
-(chat template, tokens, engine, text), and the answers as results. Rows with nothing to ask pass the
-processor by, as it lets rows pass that failed before.
+(chat template, tokens, engine, text or vectors), and the answers as results. Rows with nothing to ask pass
+the processor by, as it lets rows pass that failed before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 
-from mmfeat.extract.base import Placement
-from mmfeat.extract.describers.captions.reasoning import opened_by
-from mmfeat.extract.describers.captions.vllm import VllmCaptioner
+from mmfeat.extract.base import Placement, Row
 from mmfeat.extract.registry import class_of
 from mmfeat.pipelines.execution.batch import (
     DATA,
@@ -41,8 +40,16 @@ from mmfeat.schemas.spec import FeatureSpec
 # The processor's own name for why a row failed; it passes by every stage where it is not empty.
 _ERROR = "__inference_error__"
 _NOTHING_TO_ASK = "nothing to ask"
-# And for the question as the model's chat template writes it.
-_QUESTION = "prompt"
+
+
+class InEngine(Protocol):
+    """A method whose model runs here: what it asks of the engine, and what it makes of the answer."""
+
+    def question(self, row: Row) -> dict[str, Any]:
+        """The columns that the processor reads. ItemError: there is nothing to ask about."""
+
+    def value_of(self, answer: Mapping[str, Any]) -> Any:
+        """The value in the columns that the processor adds. ItemError: it is none."""
 
 
 def in_engine(spec: FeatureSpec) -> bool:
@@ -59,9 +66,8 @@ def processor(spec: FeatureSpec, number: int, specs: Sequence[FeatureSpec], opti
     try:
         from ray.data.llm import build_processor, vLLMEngineProcessorConfig
     except ImportError as error:
-        raise MissingExtra("The captioner 'vllm'", "vllm", error.name or "vllm") from None
+        raise MissingExtra(f"The {_kind(spec)} 'vllm'", "vllm", error.name or "vllm") from None
     weights = spec.weights
-    told = spec.options.get("chat_template_kwargs")
     config = vLLMEngineProcessorConfig(
         model_source=weights.location or weights.ref,
         engine_kwargs={
@@ -78,15 +84,49 @@ def processor(spec: FeatureSpec, number: int, specs: Sequence[FeatureSpec], opti
         batch_size=options.batch_size,
         accelerator_type=options.accelerator,
         should_continue_on_error=True,
-        prepare_multimodal_stage={"enabled": True, "chat_template_content_format": "openai"},
-        chat_template_stage={"enabled": True, "chat_template_kwargs": told} if told else True,
         tokenize_stage=True,
-        detokenize_stage=True,
+        **_stages(spec),
     )
-    return build_processor(config, preprocess=Ask(specs, number))
+    built = build_processor(config, preprocess=Ask(specs, number))
+    if spec.form == "tokens":
+        from mmfeat.pipelines.execution.ray.vllm_tokens import TokenVectors
+
+        built.get_stage_by_name("vLLMEngineStage").fn = TokenVectors
+    return built
 
 
-def with_captions(dataset: Any, ask: Any, specs: Sequence[FeatureSpec], number: int) -> Any:
+def _stages(spec: FeatureSpec) -> dict[str, Any]:
+    """What stands around the engine: of captions and messages the chat template, of captions the text.
+
+    Only captions are generated; vectors are of vLLM's pooling runner, which Ray Data knows by the task
+    ``embed``.
+    """
+    is_text, in_messages = spec.form == "text", spec.options.get("messages", spec.form == "text")
+    told = spec.options.get("chat_template_kwargs")
+    template: Any = {"enabled": True, "chat_template_kwargs": told} if told else in_messages
+    return {
+        "task_type": "generate" if is_text else "embed",
+        "prepare_multimodal_stage": {"enabled": in_messages, "chat_template_content_format": "openai"},
+        "chat_template_stage": template,
+        "detokenize_stage": is_text,
+    }
+
+
+def _kind(spec: FeatureSpec) -> str:
+    return "captioner" if spec.form == "text" else "encoder"
+
+
+def _stage(spec: FeatureSpec) -> str:
+    """Where an item fails."""
+    return "caption" if spec.form == "text" else "encode"
+
+
+def _method(spec: FeatureSpec) -> InEngine:
+    method: Any = class_of(spec)(spec, Placement())
+    return method  # type: ignore[no-any-return]
+
+
+def with_answers(dataset: Any, ask: Any, specs: Sequence[FeatureSpec], number: int) -> Any:
     """A dataset of decoded work with one more result, by the processor ``ask``."""
     return ask(dataset).map_batches(Take(specs, number), batch_size=None, batch_format="pyarrow")
 
@@ -100,12 +140,12 @@ class Ask:
         self.spec = specs[number]
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        """``messages`` and ``sampling_params``; or the sign to pass this row by."""
+        """What the method asks; or the sign to pass this row by."""
         work = Batch(pa.Table.from_pylist([row]), self.specs)
         if not work.wants(0, self.number):
             return {_ERROR: _NOTHING_TO_ASK}
         try:
-            question = VllmCaptioner(self.spec, Placement()).question(work.inputs(0, self.spec)[0])
+            question = _method(self.spec).question(work.inputs(0, self.spec)[0])
         except (ItemError, NotThere, NotReached):
             # The same trouble is met again, and told, where the answers are taken.
             return {_ERROR: _NOTHING_TO_ASK}
@@ -119,7 +159,7 @@ class Take:
         self.number = number
         self.specs = list(specs)
         self.spec = specs[number]
-        self.captioner = VllmCaptioner(self.spec, Placement())
+        self.method = _method(self.spec)
 
     def __call__(self, table: pa.Table) -> pa.Table:
         """One batch."""
@@ -136,14 +176,9 @@ class Take:
         try:
             read, _ = work.inputs(row, self.spec)
             if error := answer.get(_ERROR):
-                raise ItemError("caption", error)
-            seconds = float(answer["time_taken_llm"])
-            # A chat template may have opened the reasoning that the answer begins with.
-            text = opened_by(answer.get(_QUESTION) or "") + answer["generated_text"]
-            caption = self.captioner.caption_of(
-                text, answer["num_input_tokens"], answer["num_generated_tokens"], seconds
-            )
-            return replace(marked(self.spec, encoded(self.spec, caption, content), read), seconds=seconds)
+                raise ItemError(_stage(self.spec), error)
+            value = encoded(self.spec, self.method.value_of(answer), content)
+            return replace(marked(self.spec, value, read), seconds=float(answer["time_taken_llm"]))
         except ItemError as error:
             return encoded(self.spec, error, content)
         except NotThere as lack:
@@ -152,7 +187,10 @@ class Take:
             return upstream.value
 
 
-_ANSWER = (_QUESTION, "generated_text", "num_input_tokens", "num_generated_tokens", "time_taken_llm", _ERROR)
+_ANSWER = (
+    "prompt", "generated_text", "num_input_tokens", "num_generated_tokens", "embeddings", "time_taken_llm",
+    _ERROR,
+)  # fmt: skip
 _OURS = (*WORK_SCHEMA.names, PAYLOAD, STAMP, HASH, STAMP_READ, STAGE, REASON, SECONDS, DATA, FACTS, "result")
 
 
