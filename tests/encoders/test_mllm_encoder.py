@@ -25,7 +25,7 @@ from PIL import Image
 from mmfeat.extract.base import Placement, Row
 from mmfeat.extract.encoders.mllm import Mllm
 from mmfeat.extract.encoders.mllm_recipes import RECIPES
-from mmfeat.extract.registry import load_method, resolve_all
+from mmfeat.extract.registry import load_method, load_methods, resolve_all
 from mmfeat.extract.testing import check_method
 from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import ConfigError, ItemError
@@ -493,3 +493,14 @@ def test_random_weights_are_those_of_their_seed(folder_of):
     row = [("A pan",)]
     np.testing.assert_allclose(one.run(row)[0], again.run(row)[0], atol=1e-6)
     assert one.run(row)[0] @ other.run(row)[0] < 0.99
+
+
+def test_an_ablation_asks_for_each_modality_alone_by_one_loaded_model(folder_of):
+    table = {"inputs": ["title", "photos"], "encoder": "mllm", "ablate": True}
+    specs = resolve_all({"item": FeatureConfig(**table, model=str(folder_of("qwen3_vl")))}, COLUMNS)
+    methods = load_methods(specs, range(len(specs)), lambda number: Placement(threads=1))
+    assert len({id(method._embedder._model) for method in methods.values()}) == 1
+    rows = [("A red shoe", SEEN[0]), ("A red shoe",), (SEEN[0],)]
+    joint, text, image = (methods[number].run([row])[0] for number, row in enumerate(rows))
+    assert max(cosines(joint, text), cosines(joint, image), cosines(text, image)) < SAME
+    assert cosines(text, ours(folder_of("qwen3_vl"), source="title").run([rows[1]])[0]) >= SAME

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -97,6 +97,12 @@ class Mllm(Encoder):
             for row in rows
         ]
         return self._embedder.run(items, self._settings.instruction)
+
+    def reading(self, spec: FeatureSpec) -> Self:
+        """See :meth:`Method.reading`."""
+        other = super().reading(spec)
+        other._embedder = self._embedder.reading(spec)
+        return other
 
     def query(self, modality: str) -> Query | None:
         """See :meth:`Method.query`. By a text, and by a picture where the model takes pictures."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,12 @@ class Embedder:
         decoder = decoder_of(spec, self._model)
         self._states = States(self._model, decoder, self._settings.layer, self._settings.final_norm)
         self._check_places()
+
+    def reading(self, spec: FeatureSpec) -> Embedder:
+        """The same model for a feature of other inputs."""
+        other = copy(self)
+        other._spec = spec
+        return other
 
     def run(self, items: Sequence[Sequence[Part]], instruction: str | None) -> list[np.ndarray | ItemError]:
         """The vector of each message, or why it has none."""
