@@ -20,6 +20,7 @@ import torch
 import transformers
 
 from mmfeat.extract.base import Caption, Placement, Row
+from mmfeat.extract.describers.captions.accepting import Reply
 from mmfeat.extract.describers.captions.decoder_states import DecoderStates
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
 from mmfeat.extract.registry import load_method, resolve_all
@@ -245,6 +246,13 @@ def test_an_item_without_what_the_prompt_names_has_no_states_and_the_others_do(s
     assert isinstance(untitled, ItemError)
     assert untitled.stage == "encode"
     assert found.shape == (LAYERS + 1, DIMS)
+
+
+def test_a_journal_keeps_replies_as_versions_before_states_read_them():
+    reply = Reply("a bag", "stop", 3, 2, 0.5, 1)
+    names = {"text", "finish_reason", "prompt_tokens", "new_tokens", "seconds", "reasoning"}
+    assert set(reply.kept()) == names
+    assert Reply(**reply.kept()) == reply
 
 
 @pytest.mark.parametrize(

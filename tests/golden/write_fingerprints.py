@@ -41,6 +41,11 @@ METHODS: dict[str, Tables] = {
         "told": {**LISTENS, "prompt": "paper-audio"},
         "told_by_server": {**SOUND, "captioner": "openai", "model": "m"},
     },
+    "states of questions": {
+        "asked": {"source": "cover", "captioner": "transformers", "model": "{models}/tiny-vlm"},
+        "states": {"source": "asked", "encoder": "decoder_states"},
+        "some": {"source": "asked", "encoder": "decoder_states", "layers": [-1, 1], "pooling": "mean"},
+    },
     "speech": {
         "packaged": WRITES,
         "one_beam": {**WRITES, "beam_size": 1},

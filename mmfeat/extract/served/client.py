@@ -254,7 +254,7 @@ class Client:
         if isinstance(said, Refusal) and request.feature not in self._accepted:
             # It may be that of every request, which is no item's answer.
             return
-        body = {"reply": asdict(said)} if isinstance(said, Reply) else {"failed": said.reason}
+        body = {"reply": said.kept()} if isinstance(said, Reply) else {"failed": said.reason}
         entry = {"run": self._run_id, "usage": asdict(usage), **body}
         try:
             await asyncio.to_thread(self._journal.put, request.feature, request.digest, entry)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -29,3 +29,9 @@ class Reply:
     seconds: float = field(default=0.0, compare=False)
     reasoning: int = 0
     beside: Mapping[str, np.ndarray] = field(default_factory=dict, compare=False)
+
+    def kept(self) -> dict[str, Any]:
+        """What a journal keeps of it. Nothing comes beside the reply of a server."""
+        kept = asdict(self)
+        del kept["beside"]
+        return kept
