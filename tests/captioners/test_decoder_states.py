@@ -20,7 +20,7 @@ import torch
 import transformers
 
 from mmfeat.extract.base import Caption, Placement, Row
-from mmfeat.extract.describers.captions.accepting import Reply
+from mmfeat.extract.describers.captions.accepting import Reply, second_try
 from mmfeat.extract.describers.captions.decoder_states import DecoderStates
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
 from mmfeat.extract.registry import load_method, resolve_all
@@ -28,7 +28,7 @@ from mmfeat.schemas.errors import ConfigError, ItemError
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.outputs import VectorsOut
 from mmfeat.schemas.sound import Sound
-from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
+from mmfeat.schemas.spec import Decoding, FeatureConfig, FeatureSpec, Prompt
 
 RATE = 16_000
 NEW_TOKENS = 5
@@ -39,7 +39,7 @@ CLASSES = {
     "qwen2_5_vl": "Qwen2_5_VLForConditionalGeneration",
     "smolvlm": "SmolVLMForConditionalGeneration",
 }
-READS = {"qwen2_audio": "audio", "qwen2_5_vl": "cover", "smolvlm": "cover"}
+READS = {"qwen2_audio": "audio"}
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 
 
@@ -70,12 +70,12 @@ def specs_of(folder_of, titled) -> Callable[..., tuple[FeatureSpec, FeatureSpec]
 
     def resolve(name: str, caption: dict[str, Any] | None = None, **states: Any) -> tuple[Any, ...]:
         asked = {
-            "source": READS[name], "captioner": "transformers", "model": str(folder_of(name)),
+            "source": READS.get(name, "cover"), "captioner": "transformers", "model": str(folder_of(name)),
             "prompt": titled, "max_new_tokens": NEW_TOKENS,
         }  # fmt: skip
         read = {} if {"text", "inputs"} & set(states) else {"source": "caption"}
         features = {
-            "caption": FeatureConfig(**{**asked, **(caption or {})}),
+            "caption": FeatureConfig(**{k: v for k, v in (asked | (caption or {})).items() if v is not None}),
             "states": FeatureConfig(**{**read, "encoder": "decoder_states", **states}),
         }
         return tuple(resolve_all(features))
@@ -100,6 +100,11 @@ def rows_of(name: str) -> list[Row]:
 def picture(side: int, seed: int) -> Frames:
     pixels = np.random.default_rng(seed).integers(0, 256, (1, side, 56, 3), dtype=np.uint8)
     return Frames(pixels, (0.0,))
+
+
+def clip(frames: int, seed: int) -> Frames:
+    pixels = np.random.default_rng(seed).integers(0, 256, (frames, 56, 56, 3), dtype=np.uint8)
+    return Frames(pixels, tuple(0.5 * n for n in range(frames)))
 
 
 def sound(hertz: float, seconds: float) -> Sound:
@@ -187,6 +192,47 @@ def test_captions_are_unchanged_and_bring_the_states_that_a_pass_of_their_own_gi
     # The question's pass, and one per further token: none for the states.
     assert joint == before
     assert [tokens > 1 for _, tokens in joint] == [True] + [False] * (len(joint) - 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "table"),
+    [
+        ("qwen2_5_vl", {"source": "video", "as": "video"}),
+        ("qwen2_5_omni", {"inputs": ["video", "video.sound?"], "as": "video", "use_audio_in_video": True}),
+    ],
+    ids=["video", "video with its sound inside"],
+)
+def test_videos_that_no_one_call_takes_get_the_states_in_a_batch_that_they_get_alone(name, table, specs_of):
+    caption, spec = specs_of(name, {**table, "source": table.get("source"), "max_new_tokens": 2})
+    captioner = TransformersCaptioner(caption, Placement(threads=1))
+    states = beside(captioner, spec)
+    shown = [clip(4, 0), clip(2, 1), clip(4, 2)]
+    heard = [(sound(440, 1.0),), (sound(300, 0.6),), (None,)] if "inputs" in table else [()] * 3
+    rows = [(one, *other, "x" * (1 + n)) for n, (one, other) in enumerate(zip(shown, heard, strict=True))]
+    with passes_of(captioner._model) as passes:
+        joint = [
+            said.beside[spec.fingerprint] for said in captioner.replies(rows, Decoding(max_new_tokens=2))
+        ]
+    assert sum(tokens > 1 for _, tokens in passes) > 1
+    alone = np.stack([states.run([row])[0] for row in rows])
+    np.testing.assert_allclose(np.stack(joint), alone, **CLOSE)
+    np.testing.assert_allclose(np.stack(states.run(rows)), alone, **CLOSE)
+    assert not np.allclose(alone[0], alone[2], **CLOSE)
+
+
+def test_of_a_model_that_speaks_too_the_part_that_writes_has_the_states(specs_of):
+    both = {"source": "video", "as": "video"}
+    spec = specs_of("qwen2_5_omni_that_speaks", both)[1]
+    assert spec.output == specs_of("qwen2_5_omni", both)[1].output == VectorsOut(count=LAYERS + 1, dims=DIMS)
+
+
+def test_a_second_try_keeps_the_states_of_the_first_question():
+    prompt = Prompt(name="p", version=1, text="?", reply_schema='{"type": "object"}')
+    states = {"fingerprint": np.ones((1, 2))}
+    first, second = Reply("no", "stop", beside=states), Reply("{}", "stop", beside={"fingerprint": None})
+    caption = second_try(prompt, first, second, Decoding())
+    assert isinstance(caption, Caption)
+    assert caption.beside is states
 
 
 def test_states_alone_are_one_pass_and_no_answer(specs_of, captioners):

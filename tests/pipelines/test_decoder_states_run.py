@@ -107,6 +107,15 @@ def test_rows_that_lack_the_states_alone_get_the_same_values(encode, decoded):
     assert values_of(results, 0) == {row: values_of(joint, 0)[row] for row in (0, 2, 4)}
 
 
+def test_an_item_whose_caption_fails_has_states(decoded):
+    endless = {"caption": {**BRIEF, "max_new_tokens": 10**6}, "states": STATES}
+    specs = resolve_all({name: FeatureConfig(**table) for name, table in endless.items()})
+    results = Encode(specs, [0, 1], last=True, threads=1)(wanting(decoded, *[[0, 1]] * N_ITEMS))
+    status = {(r["feature"], r["status"]): r["reason"] for r in results.to_pylist()}
+    assert set(status) == {(0, "failed"), (1, "ok")}
+    assert "exceed the model's" in status[0, "failed"]
+
+
 def test_states_that_are_added_to_a_store_are_those_of_a_run_with_the_captions(media, tmp_path):
     store = tmp_path / "store"
     mmfeat.extract(**worlds.job(media, store, FEATURES))
