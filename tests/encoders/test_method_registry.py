@@ -194,6 +194,7 @@ def test_every_method_is_listed_with_an_example():
         ("encoder", "clap"),
         ("encoder", "transformers_audio"),
         ("encoder", "yamnet"),
+        ("encoder", "decoder_states"),
         ("captioner", "transformers"),
         ("captioner", "imagenet_tags"),
         ("captioner", "yamnet_tags"),

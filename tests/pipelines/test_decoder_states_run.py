@@ -15,7 +15,8 @@ import worlds
 from work_items import work_items
 
 import mmfeat
-from mmfeat.extract.registry import resolve_all, shared_models
+from mmfeat.extract.registry import class_of, resolve_all, shared_models
+from mmfeat.pipelines.execution.calls import Calls
 from mmfeat.pipelines.execution.resources import lay_out
 from mmfeat.pipelines.execution.stages import Decode, Encode
 from mmfeat.schemas.job import Resources
@@ -128,6 +129,13 @@ def test_states_that_are_added_to_a_store_are_those_of_a_run_with_the_captions(m
         assert found[name].mask.all()
         assert found[name].matrix.shape == (N_ITEMS, *found[name].spec.shape)
     np.testing.assert_allclose(found["states"].matrix, found["added"].matrix, **CLOSE)
+
+
+def test_as_many_clips_go_through_the_model_alone_as_with_their_captions():
+    clips = {"caption": {**BRIEF, "source": "video", "frames": 8}, "states": STATES}
+    specs = resolve_all({name: FeatureConfig(**table) for name, table in clips.items()})
+    calls = Calls("cuda")
+    assert {calls.rows(spec, class_of(spec)) for spec in specs} == {8}
 
 
 def test_on_gpus_states_are_computed_where_their_caption_is():

@@ -36,7 +36,7 @@ class Calls:
         if method.runs == "server":
             return method.batch_size
         each = sum(modalities.modality(one.modality).cost(one.prepare).pictures for one in _columns(spec))
-        if not each or spec.decoding is not None:
+        if not each or spec.decoding is not None or method.whole_clips:
             return self.wanted or method.batch_size
         pictures = self.wanted or method.batch_size
         if self.device == "cpu" and not self.wanted:

@@ -55,6 +55,7 @@ class DecoderStates(Encoder):
     reads: ClassVar[tuple[Reads, ...]] = (Reads(("text",)),)
     reads_through: ClassVar[bool] = True
     batch_size: ClassVar[int] = TransformersCaptioner.batch_size
+    whole_clips: ClassVar[bool] = True
     example: ClassVar[ModelCard] = ModelCard(
         method="decoder_states",
         model="HuggingFaceTB/SmolVLM-256M-Instruct",
