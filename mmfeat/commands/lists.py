@@ -116,7 +116,9 @@ def certify_encoder(
     feature: Annotated[str, typer.Argument(help="A feature of vectors, or one of its versions.")],
     engines: Annotated[
         list[str] | None,
-        typer.Option(help="torch, cuda, openvino; by comma or one by one [default: torch,openvino]."),
+        typer.Option(
+            help="torch, cuda, openvino, http://HOST/v1; by comma or one by one [default: torch,openvino]."
+        ),
     ] = None,
     sample: Annotated[int, typer.Option(min=2, max=console.MOST, help="Most items to compare.")] = 200,
     store: console.StoreUri = api.DEFAULT_STORE,

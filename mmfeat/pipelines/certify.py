@@ -18,14 +18,16 @@ import pyarrow.compute as pc
 
 from mmfeat.extract.agreement import cosines, difference, outcomes, value_problem
 from mmfeat.extract.base import Method, Placement, Row
+from mmfeat.extract.encoders.openai import OpenAIEncoder, on_server
 from mmfeat.extract.registry import class_of, load_method
 from mmfeat.pipelines.execution.batch import Batch, NotThere
 from mmfeat.pipelines.execution.stages import Decode
 from mmfeat.pipelines.planning.contents import Contents
 from mmfeat.pipelines.planning.planner import Planner
-from mmfeat.schemas.errors import ItemError, MissingExtra, UsageError
+from mmfeat.schemas.errors import ItemError, MissingExtra, NotAsked, UsageError
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.media import MediaLimits
+from mmfeat.schemas.server import Sending, ServerConfig, plain_address
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store
 
@@ -41,6 +43,7 @@ ENGINES = {
     "cuda": "torch on a GPU",
     "openvino": "the network converted to OpenVINO, on the CPU",
 }
+_KNOWN = f"There are: {', '.join(ENGINES)}; and servers, as http://HOST/v1."
 # More than any number of items from which converting a network pays.
 _MANY = 1 << 40
 # Items decoded at a time.
@@ -52,7 +55,8 @@ class Verdict:
     """What came of one engine.
 
     Attributes:
-        runtime: what computed, with its version; None where it cannot compute the feature.
+        runtime: what computed, with its version; None where it cannot compute the feature, and of a server,
+            which does not tell.
         items: that were compared.
         least, mean: cosine to the stored vectors; None where none was compared.
         kept: share of each item's nearest others among the sample that stay, the mean over items.
@@ -108,19 +112,19 @@ def certify(store: Store, feature: str, engines: Sequence[str], sample: int) -> 
 
     Args:
         feature: a name or ``name@prefix``.
-        engines: of :data:`ENGINES`.
+        engines: of :data:`ENGINES`, or addresses of servers.
         sample: most items.
 
     Raises:
-        UsageError: the feature has no vectors that a model in this process computes, or there is no such
-            engine.
+        UsageError: the feature has no vectors that such an engine can compute, or there is no such engine.
         MissingExtra: an engine is not installed.
         UnknownFeature: there is no such feature.
+        ServerUnavailable, ServerRefused: a server answers nobody.
     """
     version = store.resolve(feature)
-    _check_feature(version.spec)
     for engine in engines:
         _check_engine(engine)
+    _check_feature(version.spec, engines)
     vectors, rows, changed = _sample(store, version, sample)
     if len(vectors) < 2:
         raise UsageError(
@@ -131,28 +135,40 @@ def certify(store: Store, feature: str, engines: Sequence[str], sample: int) -> 
     return Certificate(version.version, len(vectors), changed, BAR, NEIGHBOURS, verdicts)
 
 
-def _check_feature(spec: FeatureSpec) -> None:
+def _check_feature(spec: FeatureSpec, engines: Sequence[str]) -> None:
     if spec.form != "vector":
         raise UsageError(
             f"{spec.version} holds {spec.kind}; certificates are of vectors.",
             hint="Certify a feature that an encoder makes, one vector or a fixed number for each item.",
         )
-    if (runs := class_of(spec).runs) != "here":
+    runs, addresses = class_of(spec).runs, [one for one in engines if _is_address(one)]
+    if addresses and on_server(spec) is None:
+        raise UsageError(
+            f"{spec.version} is of {spec.method!r}, which a server is not asked for in its place.",
+            hint="Servers are asked for what encoder 'openai' made, and for one text of "
+            "'sentence_transformers'. Else extract the same model by 'openai' under another name.",
+        )
+    if runs != "here" and not (runs == "server" and len(addresses) == len(engines)):
         raise UsageError(
             f"{spec.version} is computed by {'a server' if runs == 'server' else 'an engine of its own'}: no "
-            "other engine can take its place.",
-            hint="Extract the same model by torch as another feature, and certify that.",
+            "engine in this process can take its place.",
+            hint="Give servers' addresses as engines, or extract the same model by torch as another feature.",
         )
+
+
+def _is_address(engine: str) -> bool:
+    return engine.startswith(("http://", "https://"))
 
 
 def _check_engine(name: str) -> None:
+    if _is_address(name):
+        try:
+            plain_address(name)
+        except ValueError as error:
+            raise UsageError(f"The engine {name!r} is no server: {error}.", hint=_KNOWN) from None
+        return
     if name not in ENGINES:
-        known = ", ".join(ENGINES)
-        raise UsageError(
-            f"There is no engine {name!r} for encoders in this process.",
-            hint=f"There are: {known}. What a server computes is a feature of its own, with its own version: "
-            "extract it under another name.",
-        )
+        raise UsageError(f"There is no engine {name!r} for encoders in this process.", hint=_KNOWN)
     if name == "openvino" and find_spec("openvino") is None:
         raise MissingExtra("A certificate for OpenVINO", "openvino", "openvino")
     if name == "cuda":
@@ -242,6 +258,11 @@ def _ledger(
 
 
 def _verdict(spec: FeatureSpec, engine: str, vectors: np.ndarray, rows: Sequence[Row]) -> Verdict:
+    if _is_address(engine):
+        asked = on_server(spec)
+        assert asked is not None, "checked before"
+        sending = Sending(server=ServerConfig(base_url=engine))
+        return _compared(engine, OpenAIEncoder(asked, Placement(sending=sending)), vectors, rows)
     device = "cuda" if engine == "cuda" else "cpu"
     method = load_method(spec, Placement(device, expected=_MANY if engine == "openvino" else None))
     if engine == "openvino" and not (method.runtime or "").startswith("openvino"):
@@ -253,6 +274,8 @@ def _verdict(spec: FeatureSpec, engine: str, vectors: np.ndarray, rows: Sequence
 def _compared(engine: str, method: Method, vectors: np.ndarray, rows: Sequence[Row]) -> Verdict:
     size, spec = method.batch_size, method.spec
     found = [one for at in range(0, len(rows), size) for one in outcomes(method, rows[at : at + size])]
+    if (lost := next((one for one in found if isinstance(one, NotAsked)), None)) is not None:
+        raise lost.why
     problems = {at: why for at, one in enumerate(found) if (why := value_problem(spec, one))}
     good = [at for at in range(len(found)) if at not in problems]
     failing = f"{len(problems):,} items: {next(iter(problems.values()))}" if problems else None

@@ -28,7 +28,7 @@ _SHOWN = "\u2026"
 # Of servers and engines: what they say when they are in trouble themselves.
 _PASSING = re.compile(
     r"the server answered (?:408|425|429|5\d\d)|no answer within|the connection broke|no connection"
-    r"|connection attempts failed|no chat completion|the vLLM engine died"
+    r"|connection attempts failed|no chat completion|no list of vectors|the vLLM engine died"
     # Of the servers of pictures, clips and sounds.
     r"|cannot reach the server|the server did not answer in time|the answer was (?:cut short|still coming)"
     r"|not fetched within",

@@ -25,7 +25,7 @@ from mmfeat.extract.encoders.questions import (
     questions,
 )
 from mmfeat.extract.encoders.sentence_modalities import view_of
-from mmfeat.extract.encoders.vectors import card_of
+from mmfeat.extract.encoders.vectors import card_of, settings_of
 from mmfeat.extract.options import need_model
 from mmfeat.extract.served.client import Request, client_of
 from mmfeat.extract.served.embeddings import EmbeddingEndpoint, vector_of
@@ -199,6 +199,26 @@ class OpenAIEncoder(Encoder):
         digest = _digest(self.spec, parts, prompt)
         body = partial(_body, self.spec, self._settings, parts, prompt)
         return Request(self.spec.fingerprint, digest, body, 0, self._endpoint, self._at_once)
+
+
+def on_server(spec: FeatureSpec) -> FeatureSpec | None:
+    """What asks a server for the vectors of a version: itself, or the same model by its name, for the text
+    that a feature of sentence-transformers reads. None of other versions.
+
+    Messages are no such thing: whether a model's template opens an answer at its end is for a request to say.
+    """
+    if spec.method == "openai":
+        return spec
+    settings, read = settings_of(spec), spec.given[0].prepare
+    if not isinstance(read, TextPrepare) or spec.method != "sentence_transformers":
+        return None
+    if settings.takes is not None or spec.vectors:
+        return None
+    cut = None if settings.truncate_dim is None else spec.dims
+    asked = RequestSettings(normalize=settings.normalize, item_prompt=read.prefix or None, dimensions=cut)
+    weights = Weights(origin="server", ref=spec.model)
+    options = asked.model_dump(mode="json", exclude_none=True)
+    return spec.model_copy(update={"method": "openai", "weights": weights, "options": options})
 
 
 def _caught(spec: FeatureSpec, form: Form, row: Row) -> list[list[Part]] | ItemError:
