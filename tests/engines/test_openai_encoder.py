@@ -329,6 +329,23 @@ def test_a_search_that_the_server_does_not_answer_says_why(server):
         encoder(server).query("text").encode(["c"])
 
 
+def test_a_server_that_was_away_for_one_search_is_asked_by_the_next(server):
+    query = encoder(server, wait_seconds=0.1).query("text")
+    server.tricks = lambda number: error(503)
+    with pytest.raises(ServerUnavailable):
+        query.encode(["c"])
+    server.tricks = lambda number: None
+    np.testing.assert_array_equal(query.encode(["c"]), [of_text("c")])
+
+
+def test_a_composed_text_is_one_question(server):
+    asked = table(source=None, text="{title} by {brand?}")
+    columns = {**COLUMNS, "brand": Column("brand", "text")}
+    (composed,) = resolve_all({"v": FeatureConfig(**{k: v for k, v in asked.items() if v})}, columns)
+    encoder(server, composed).run(rows("a kettle by b"))
+    assert server.bodies[0]["input"] == ["a kettle by b"]
+
+
 @pytest.mark.parametrize(
     ("options", "says_"),
     [

@@ -27,14 +27,14 @@ from mmfeat.extract.encoders.questions import (
 from mmfeat.extract.encoders.sentence_modalities import view_of
 from mmfeat.extract.encoders.vectors import card_of, settings_of
 from mmfeat.extract.options import need_model
-from mmfeat.extract.served.client import Request, client_of
+from mmfeat.extract.served.client import Client, Request, client_of
 from mmfeat.extract.served.embeddings import EmbeddingEndpoint, vector_of
 from mmfeat.extract.served.parts import data_url, pixel_digest, samples_digest, sanitised
 from mmfeat.extract.served.reply import Reply
 from mmfeat.schemas.errors import ItemError, MmfeatError, NotAsked
 from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
 from mmfeat.schemas.inputs import ImagePrepare, PictureFormat, TextPrepare
-from mmfeat.schemas.server import Sending
+from mmfeat.schemas.server import Sending, ServerConfig
 from mmfeat.schemas.spec import FeatureSpec, ModelCard, Weights, canonical_json
 
 #: Whose form a question has: what the API has for everybody, or what two servers have beside it.
@@ -43,6 +43,8 @@ Dialect = Literal["openai", "vllm", "sglang"]
 _EXAMPLE = "Qwen/Qwen3-Embedding-0.6B"
 _DEFAULT_FORMAT: PictureFormat = "png"
 _FORMS = {"openai": TEXTS, "vllm": MESSAGES, "sglang": PAIRS}
+# Nobody waits long for the answer to a search.
+_OF_SEARCHES = Sending(server=ServerConfig(wait_seconds=5.0))
 _OTHER_FORM = (
     'server = "vllm" asks in messages, which hold texts, pictures, frames and sound; server = "sglang" asks '
     "for a text and a picture."
@@ -146,7 +148,7 @@ class OpenAIEncoder(Encoder):
         self.spec = spec
         self._settings = spec.settings(RequestSettings)
         self._form = _FORMS[self._settings.server]
-        sending = place.sending or Sending()
+        self._sending = sending = place.sending or _OF_SEARCHES
         self._endpoint = EmbeddingEndpoint(spec.dims)
         # Messages are one conversation a request.
         self._at_once = 1 if self._form.whole else sending.server.vectors_per_request
@@ -175,6 +177,8 @@ class OpenAIEncoder(Encoder):
         found = list(self._answers(asked, self._settings.query_prompt))
         for one in found:
             if isinstance(one, NotAsked):
+                # What ends a run ends one search: the server may be back for the next one.
+                self._client = Client(self._sending)
                 raise one.why
             if isinstance(one, ItemError):
                 raise MmfeatError(f"{self.spec.version} cannot be searched by this: {one.reason}")
