@@ -181,3 +181,21 @@ def test_weights_of_a_hub_count_where_the_cache_lacks_them(monkeypatch, tmp_path
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", there)
     assert downloads.download_bytes(spec) == 2_000
     assert downloads.download_bytes(TOKENS) == 0
+
+
+def test_the_command_says_it_in_words_and_in_json(folder, tmp_path, run):
+    config = tmp_path / "title.toml"
+    config.write_text("[features.again]\n" + "\n".join(f'{k} = "{v}"' for k, v in FEATURES["again"].items()))
+    words = ["extract", "--dataset", "table", "--root", folder / "items.jsonl", "--config", config]
+    words += ["--executor", "local", "--estimate"]
+    code, out, err = run(*words, "--store", tmp_path / "one")
+    assert code == 0, err
+    assert "would take 23 items, 23 contents" in out
+    assert "s of decoding and the model (measured on 8), 5.9 kB of values" in out
+    code, out, err = run(*words, "--store", tmp_path / "two", "--json")
+    assert code == 0, err
+    (feature,) = json.loads(out)["features"]
+    assert feature["needs"] == {
+        "items": 23, "contents": 23, "measured": TRIAL, "seconds": feature["needs"]["seconds"],
+        "stored_bytes": 23 * 64 * 4, "download_bytes": 0, "money": None,
+    }  # fmt: skip
