@@ -278,6 +278,17 @@ def test_encoders_list_is_a_model_card_of_each(run):
     assert "open_clip" in out and "imagenet_tags" in out
 
 
+def test_encoders_list_says_of_each_family_how_it_was_tested_and_with_what_result(run):
+    _, out, _ = run("encoders", "list", "--json")
+    told = {one["family"]: one for method in json.loads(out) for one in method["tested"]}
+    naflex = told["SigLIP 2 NaFlex"]
+    assert naflex["against"] == "transformers Siglip2Model"
+    assert "by the model's own processor" in naflex["how"] and naflex["least_cosine"] >= 0.99999
+    _, out, _ = run("encoders", "list")
+    assert all(family in out for family in told)
+    assert f"{naflex['least_cosine']:.6f}" in out
+
+
 def test_checking_the_sample_says_what_is_there(run):
     code, out, _ = run("datasets", "check", "sample")
     assert code == 0

@@ -30,6 +30,7 @@ _WORDS = {
     "vocab_size": 64, "max_position_embeddings": 16, "bos_token_id": 0, "eos_token_id": 1, "pad_token_id": 2,
     "sep_token_id": 1,
 }  # fmt: skip
+_TIPS = {name: value for name, value in _TINY.items() if name != "intermediate_size"} | {"mlp_ratio": 2}
 _NARROW = {"width_coefficient": 0.5, "depth_coefficient": 0.3, "hidden_dim": 640}
 _SEES_LANGUAGE = {
     "vision_config": _TINY,
@@ -126,6 +127,21 @@ FAMILIES = {
         "CLIPImageProcessor",
         _CROPPED,
         "default",
+    ),
+    "AIMv2": Family(
+        "Aimv2Model",
+        {"vision_config": _TINY, "text_config": _WORDS, "projection_dim": 16},
+        "CLIPImageProcessor",
+        _CROPPED,
+        "attention",
+    ),
+    "TIPSv2": Family(
+        "Tipsv2Model",
+        {"vision_config": _TIPS, "text_config": _WORDS},
+        "Tipsv2ImageProcessor",
+        {"size": _SQUARE},
+        "default",
+        own=True,
     ),
     "BLIP": Family(
         "BlipModel",

@@ -94,17 +94,34 @@ def _say_opened(opened: list[Opened] | None) -> None:
 
 @encoders_app.command("list")
 def list_encoders(json: console.Json = False) -> None:
-    """Every encoder, captioner, transcriber, OCR and quantizer, and a model card of each."""
+    """Every encoder, captioner, transcriber, OCR and quantizer, a model card of each, and the families of
+    models that were compared with their own library."""
     from mmfeat.extract import registry
+    from mmfeat.extract.tested import families_tested
 
     found = registry.methods()
+    families = families_tested()
     if json:
-        console.print_json([{**asdict(m), "example": m.example and m.example.model_dump()} for m in found])
+        of = {m.name: [asdict(one) for one in families if one.method == m.name] for m in found}
+        console.print_json(
+            [
+                {**asdict(m), "example": m.example and m.example.model_dump(), "tested": of[m.name]}
+                for m in found
+            ]
+        )
         return
     console.table(
         ("method", "kind", "reads", "for example", "dims", "input", "licence", "weights"),
         [(m.name, m.kind, *_card_cells(m.example)) for m in found],
         right=("dims",),
+    )
+    console.table(
+        ("family", "encoder", "compared", "how", "against", "least cosine"),
+        [
+            (one.family, one.method, one.reads, one.how, one.against, f"{one.least_cosine:.6f}")
+            for one in families
+        ],
+        right=("least cosine",),
     )
     for method in found:
         if method.problem:

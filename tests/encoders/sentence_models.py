@@ -38,10 +38,7 @@ def chat(kind: str, place: Path, pooling: str = "lasttoken", **about: Any) -> Pa
 def clip(place: Path) -> Path:
     """CLIP, whose texts and pictures have no message together."""
     plain = place.with_name(f"{place.name}-plain")
-    words = _words(["a", "red", "blue", "shoe", "hat"], {"<|startoftext|>": 0, "<|endoftext|>": 1})
-    tokenizer = t.PreTrainedTokenizerFast(
-        tokenizer_object=words, pad_token="<|endoftext|>", eos_token="<|endoftext|>", model_max_length=16
-    )
+    tokenizer = word_tokenizer(["a", "red", "blue", "shoe", "hat"])
     shape = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = {**shape, "vocab_size": len(tokenizer), "max_position_embeddings": 16, "eos_token_id": 1}
     vision = {**shape, "image_size": 32, "patch_size": 8}
@@ -52,6 +49,14 @@ def clip(place: Path) -> Path:
     t.CLIPProcessor(images, tokenizer).save_pretrained(plain)
     SentenceTransformer(modules=[Transformer(str(plain)), Normalize()], device="cpu").save(str(place))
     return place
+
+
+def word_tokenizer(known: Sequence[str]) -> Any:
+    """A tokenizer of 16 whole words at most."""
+    words = _words(known, {"<|startoftext|>": 0, "<|endoftext|>": 1})
+    return t.PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="<|endoftext|>", eos_token="<|endoftext|>", model_max_length=16
+    )
 
 
 def clap(place: Path) -> Path:

@@ -39,8 +39,8 @@ _READS = ("image", "video")
 _MASKED = "vit_mae"
 # Their hidden states are maps ``[n, height, width, dims]``, and their last one ``[n, dims, height, width]``.
 _CHANNELS_LAST = ("sam_vision_model", "sam_hq_vision_model")
-# What a file of the whole model calls the weights of its image tower, and what a tower by itself does.
-_NAMES_OF_TOWERS = {r"^vision_model\.": "", r"^encoder\.layer\.": "encoder.layers."}
+# The only tower whose layers are called otherwise in files of the whole model.
+_LAYERS = {"altclip_vision_model": {r"^encoder\.layer\.": "encoder.layers."}}
 
 
 class TransformersOptions(WeightsOptions, PictureOptions, VectorOptions):
@@ -325,6 +325,21 @@ def _built(config: Any) -> Any:
     return (known.from_config if hasattr(known, "from_config") else known._from_config)(config)
 
 
+def _names(folder: str, config: Any) -> dict[str, str] | None:
+    """What a file of a whole model calls the weights of its image tower, and what the tower by itself does;
+    None where nothing is renamed."""
+    import torch
+    from transformers import AutoConfig
+
+    if AutoConfig.from_pretrained(folder).model_type == config.model_type:
+        return None
+    with torch.device("meta"):
+        own = list(_built(config).state_dict())
+    if any(name.startswith("vision_model.") for name in own):
+        return None
+    return {r"^vision_model\.": "", **_LAYERS.get(config.model_type, {})}
+
+
 def _tower(spec: FeatureSpec, device: str) -> torch.nn.Module:
     import torch
 
@@ -360,7 +375,6 @@ def _vectors(spec: FeatureSpec, model: Any, inputs: Inputs) -> torch.Tensor:
 
 def _load(spec: FeatureSpec) -> Any:
     import torch
-    from transformers import AutoModel
 
     folder = str(loadable_folder(spec))
     config = _vision_config(folder)
@@ -368,7 +382,6 @@ def _load(spec: FeatureSpec) -> Any:
         with seeded(spec.weights):
             return _built(config)
     known = _vision_class(config)
-    names = {} if known is AutoModel else {"key_mapping": _NAMES_OF_TOWERS}
     with loading(spec):
         model, report = known.from_pretrained(
             folder,
@@ -376,7 +389,7 @@ def _load(spec: FeatureSpec) -> Any:
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
-            **names,
+            key_mapping=_names(folder, config),
         )
     unused = ("pooler.",) if settings_of(spec).pooling in ("cls", "mean") else ()
     check_loaded(spec, Loaded.by_transformers(model, report, Path(folder)), unused)
