@@ -116,9 +116,9 @@ def list_encoders(json: console.Json = False) -> None:
         right=("dims",),
     )
     console.table(
-        ("family", "encoder", "compared", "how", "against", "least cosine"),
+        ("family", "encoder", "least cosine", "against", "compared", "how"),
         [
-            (one.family, one.method, one.reads, one.how, one.against, f"{one.least_cosine:.6f}")
+            (one.family, one.method, f"{one.least_cosine:.6f}", one.against, one.reads, one.how)
             for one in families
         ],
         right=("least cosine",),
