@@ -22,7 +22,9 @@ _MOST_BROKEN = 50
 _COUNTS = ("found", "missing", "unreadable", "duplicates", "values")
 
 datasets_app = typer.Typer(no_args_is_help=True, help="Dataset adapters: list them, check a dataset.")
-encoders_app = typer.Typer(no_args_is_help=True, help="Encoders, captioners, transcribers, OCR, quantizers.")
+encoders_app = typer.Typer(
+    no_args_is_help=True, help="Encoders, captioners, transcribers, OCR, quantizers, transforms."
+)
 prompts_app = typer.Typer(no_args_is_help=True, help="What captioners can ask.")
 presets_app = typer.Typer(no_args_is_help=True, help="Named sets of features.")
 
@@ -94,8 +96,7 @@ def _say_opened(opened: list[Opened] | None) -> None:
 
 @encoders_app.command("list")
 def list_encoders(json: console.Json = False) -> None:
-    """Every encoder, captioner, transcriber, OCR and quantizer, a model card of each, and the families of
-    models that were compared with their own library."""
+    """Every encoder, captioner, transcriber, OCR, quantizer and transform, and a model card of each."""
     from mmfeat.extract import registry
     from mmfeat.extract.tested import families_tested
 

@@ -13,12 +13,16 @@ from typing import Literal
 
 import numpy as np
 
+from mmfeat.extract.fitted import vectors
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet, Step
 from mmfeat.schemas.inputs import VECTOR, Input
 from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.spec import FeatureSpec, Weights
 from mmfeat.schemas.validation import listed
+
+# Rows handled at a time: bounds what a projection needs beside the vectors.
+_BLOCK_ROWS = 4096
 
 
 def take(features: FeatureSet, ids: Sequence[str]) -> FeatureSet:
@@ -52,7 +56,7 @@ def join(features: FeatureSet, names: Sequence[str], into: str) -> FeatureSet:
     status, reason = parts[0].status.astype(object), parts[0].reason.astype(object)
     for part in reversed(parts):  # a joined row is missing for the reason that its first missing part is
         status[~part.mask], reason[~part.mask] = part.status[~part.mask], part.reason[~part.mask]
-    values = np.concatenate([normalized(part.matrix.astype(np.float32)) for part in parts], axis=1)
+    values = vectors.joined([part.matrix for part in parts])
     values[~mask] = np.nan
     licences = [part.licence for part in parts]
     column = FeatureColumn(
@@ -75,7 +79,7 @@ def cut(features: FeatureSet, name: str, dims: int) -> FeatureSet:
     """
     column = _vector_column(features, name)
     _check_dims(name, column, dims)
-    values = normalized(column.matrix[:, :dims].astype(column.matrix.dtype))
+    values = vectors.cut(column.matrix, dims)
     return _changed(features, name, values, Step("cut", {"dims": dims, "normalized": True}))
 
 
@@ -94,10 +98,10 @@ def project(features: FeatureSet, name: str, dims: int) -> FeatureSet:
     present = np.flatnonzero(column.mask)
     if dims > len(present):
         raise UsageError(f"{len(present)} items with {name} are too few for {dims} components.")
-    mean, components, ratio = _pca(column.matrix, present, dims)
-    values = ((column.matrix.astype(np.float32) - mean) @ components.T).astype(np.float32)
-    arrays = {"mean": mean, "components": components, "explained_variance_ratio": ratio}
-    params = {"dims": dims, "explained_variance": float(ratio.sum())}
+    found = vectors.principal(lambda: (column.matrix[rows] for rows in _in_blocks(present)), dims)
+    values = vectors.projected(column.matrix, found.mean, found.components).astype(np.float32)
+    arrays = {"mean": found.mean, "components": found.components, "explained_variance_ratio": found.kept}
+    params = {"dims": dims, "explained_variance": float(found.kept.sum())}
     return _changed(features, name, values, Step("project", params, arrays=arrays))
 
 
@@ -110,15 +114,17 @@ def quantize(features: FeatureSet, name: str, scale: Literal["row", "matrix"] = 
     column = _vector_column(features, name)
     magnitude = np.where(column.mask, np.abs(column.matrix).max(axis=1), 0).astype(np.float32)
     scales = magnitude if scale == "row" else magnitude.max(keepdims=True)
-    scales = np.where(scales > 0, scales / 127, 1).astype(np.float32)
+    scales = vectors.scales_of(scales)
     values = np.zeros(column.matrix.shape, np.int8)
     per_row = np.broadcast_to(scales, (len(values),))
     present = column.mask
-    values[present] = np.rint(column.matrix[present].astype(np.float32) / per_row[present, None]).astype(
-        np.int8
-    )
+    values[present] = vectors.by_scales(column.matrix[present], per_row[present])
     params = {"bits": 8, "scale": scale, "per_row": ["scale"] if scale == "row" else []}
     return _changed(features, name, values, Step("quantize", params, arrays={"scale": scales}))
+
+
+def _in_blocks(rows: np.ndarray) -> list[np.ndarray]:
+    return [rows[start : start + _BLOCK_ROWS] for start in range(0, len(rows), _BLOCK_ROWS)]
 
 
 def _take(column: FeatureColumn, rows: np.ndarray) -> FeatureColumn:
@@ -167,31 +173,6 @@ def _changed(features: FeatureSet, name: str, values: np.ndarray, step: Step) ->
     column = features[name]
     changed = replace(column, values=values, steps=(*column.steps, step))
     return FeatureSet(features.ids, {**features.columns, name: changed})
-
-
-def normalized(matrix: np.ndarray) -> np.ndarray:
-    """Each row with length 1, in its own dtype. A zero vector has no direction and stays zero."""
-    norms = np.linalg.norm(matrix.astype(np.float32), axis=1, keepdims=True)
-    return np.asarray((matrix / np.where(norms == 0, 1, norms)).astype(matrix.dtype))
-
-
-def _pca(matrix: np.ndarray, rows: np.ndarray, dims: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Mean, components and shares of variance, from the covariance, summed block by block."""
-    width = matrix.shape[1]
-    mean, products = np.zeros(width), np.zeros((width, width))
-    for start in range(0, len(rows), 4096):
-        mean += matrix[rows[start : start + 4096]].sum(axis=0, dtype=np.float64)
-    mean /= len(rows)
-    for start in range(0, len(rows), 4096):
-        block = matrix[rows[start : start + 4096]].astype(np.float64) - mean
-        products += block.T @ block
-    variances, vectors = np.linalg.eigh(products)
-    variances, components = np.maximum(variances[::-1], 0), vectors.T[::-1][:dims]
-    largest = np.abs(components).argmax(axis=1)
-    components = components * np.sign(components[np.arange(dims), largest])[:, None]
-    total = variances.sum()
-    ratio = variances[:dims] / (total if total > 0 else 1)
-    return mean.astype(np.float32), components.astype(np.float32), ratio.astype(np.float32)
 
 
 def _joined_spec(name: str, parts: Sequence[FeatureColumn], dims: int) -> FeatureSpec:

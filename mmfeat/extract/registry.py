@@ -1,10 +1,10 @@
 """Methods by kind and name. A new one is one file and one line here, or an entry point elsewhere.
 
 Other packages add theirs in the entry point groups ``mmfeat.encoders``, ``mmfeat.captioners``,
-``mmfeat.transcribers``, ``mmfeat.ocr`` and ``mmfeat.quantizers``, or in ``mmfeat.models`` whatever their
-kind: ``NAME = "module:Class"``, the class an :class:`~mmfeat.extract.base.Encoder`, a
-:class:`~mmfeat.extract.base.Captioner`, a :class:`~mmfeat.extract.base.Transcriber` or an
-:class:`~mmfeat.extract.base.Ocr`.
+``mmfeat.transcribers``, ``mmfeat.ocr``, ``mmfeat.quantizers`` and ``mmfeat.transforms``, or in
+``mmfeat.models`` whatever their kind: ``NAME = "module:Class"``, the class an
+:class:`~mmfeat.extract.base.Encoder`, a :class:`~mmfeat.extract.base.Captioner`, a
+:class:`~mmfeat.extract.base.Transcriber` or an :class:`~mmfeat.extract.base.Ocr`.
 """
 
 from __future__ import annotations
@@ -84,6 +84,14 @@ _QUANTIZERS = {
     "residual_kmeans": "mmfeat.extract.fitted.codes.residual_kmeans:ResidualKMeans",
     "rqvae": "mmfeat.extract.fitted.codes.rqvae:RqVae",
 }
+_TRANSFORMS = {
+    "fuse": "mmfeat.extract.fitted.transforms.fuse:Fuse",
+    "int8": "mmfeat.extract.fitted.transforms.int8:Int8",
+    "pca": "mmfeat.extract.fitted.transforms.pca:Pca",
+    "project": "mmfeat.extract.fitted.transforms.pca:Project",
+    "truncate": "mmfeat.extract.fitted.transforms.truncate:Truncate",
+    "whiten": "mmfeat.extract.fitted.transforms.pca:Whiten",
+}
 #: The registries of methods, by the key of a feature's table that names one.
 METHODS: dict[str, Registry[type[Resolvable]]] = {
     methods.what: methods
@@ -93,6 +101,7 @@ METHODS: dict[str, Registry[type[Resolvable]]] = {
         _registry("transcriber", Transcriber, _TRANSCRIBERS, ("mmfeat.transcribers", _ANY_KIND)),
         _registry("ocr", Ocr, _OCR, ("mmfeat.ocr", _ANY_KIND)),
         _registry("quantizer", Fitted, _QUANTIZERS, ("mmfeat.quantizers",)),
+        _registry("transform", Fitted, _TRANSFORMS, ("mmfeat.transforms",)),
     )
 }
 _KIND_OF_ROLE = {"transcript": "transcriber", "ocr": "ocr"}
@@ -122,9 +131,13 @@ def class_of(spec: FeatureSpec) -> type[Method]:
     """
     if spec.form == "codes":
         raise ConfigError(f"{spec.version} holds codes, which no model makes of an item by itself")
+    if spec.is_fitted:
+        raise ConfigError(
+            f"{spec.version} is made of {spec.source}, and no model makes it of an item by itself"
+        )
     kind = "encoder" if spec.role is None else _KIND_OF_ROLE.get(spec.role, "captioner")
     found = METHODS[kind].get(spec.method)
-    assert issubclass(found, Method), "all but quantizers are methods"
+    assert issubclass(found, Method), "all but what is fitted are methods"
     return found
 
 

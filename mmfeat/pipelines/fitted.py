@@ -23,6 +23,7 @@ import pyarrow.compute as pc
 from mmfeat.extract.fitted.codes import Quality, Quantizer, measure, number_collisions
 from mmfeat.extract.registry import METHODS
 from mmfeat.pipelines.run_report import FeatureReport
+from mmfeat.pipelines.sources import placed
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.featureset.arrow import vector_array
@@ -51,6 +52,11 @@ class FittedReport:
     items: dict[str, int]
     quality: Quality
     seconds: float
+
+    @property
+    def version(self) -> FeatureVersion:
+        """The version that is up to date now."""
+        return self.codes
 
     @property
     def feature(self) -> FeatureReport:
@@ -138,7 +144,7 @@ class _Rows:
     @classmethod
     def of(cls, store: Store, source: FeatureVersion) -> _Rows:
         ids = sorted(store.forgetting.without(store.present())["item_id"].to_pylist())
-        status, contents = _placed(store, source, ids)
+        status, contents = placed(store, source, ids)
         ok = np.flatnonzero(status == OK)
         if not len(ok):
             raise UsageError(f"No item has a vector in {source.version}.", hint="Extract it first.")
@@ -148,19 +154,6 @@ class _Rows:
         """float ``[len(at), dims]`` of the items at these positions, all of which have one."""
         ids = [self.ids[i] for i in at]
         return self.store.lookup(ids, [self.source.version])[self.source.name].matrix
-
-
-def _placed(store: Store, version: FeatureVersion, ids: list[str]) -> tuple[np.ndarray, np.ndarray]:
-    """``[n]`` status, ``absent`` without a row, and ``[n]`` ``(content hash, rules)`` of each of ``ids``."""
-    schema = rows_schema(version.spec)
-    fields = [schema.field(name) for name in ("item_id", "status", "content_hash", "rules")]
-    batches = store.ledger_batches(version, [field.name for field in fields])
-    ledger = pa.Table.from_batches(batches, pa.schema(fields)).combine_chunks()
-    at = pc.index_in(pa.array(ids, pa.string()), value_set=ledger["item_id"].combine_chunks())
-    rows = ledger.take(at)
-    contents = np.empty(len(ids), dtype=object)
-    contents[:] = list(zip(rows["content_hash"].to_pylist(), rows["rules"].to_pylist(), strict=True))
-    return np.array(pc.fill_null(rows["status"], ABSENT).to_pylist(), dtype=object), contents
 
 
 @dataclass(frozen=True)
@@ -234,7 +227,7 @@ def _keep(store: Store, recipe: FeatureSpec, state: bytes, quality: Quality) -> 
 
 def _commit_lacking(store: Store, version: FeatureVersion, rows: _Rows, state: bytes) -> dict[str, int]:
     """Commit, in one transaction, the rows that are not there or whose vector changed, by status."""
-    had_status, had_contents = _placed(store, version, rows.ids)
+    had_status, had_contents = placed(store, version, rows.ids)
     changed = (rows.status == OK) & (rows.contents != had_contents)
     lacking = np.flatnonzero((rows.status != ABSENT) & ((rows.status != had_status) | changed))
     if not len(lacking):

@@ -28,7 +28,7 @@ ComputeDtype = Literal["float32", "bfloat16", "float16"]
 Pooling = Literal["default", "cls", "mean", "attention"]
 
 #: The key of a feature's table that names its method, by the kind of method.
-METHOD_KINDS = ("encoder", "captioner", "transcriber", "ocr", "quantizer")
+METHOD_KINDS = ("encoder", "captioner", "transcriber", "ocr", "quantizer", "transform")
 
 _Settings = TypeVar("_Settings", bound=BaseModel)
 

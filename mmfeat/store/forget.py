@@ -1,8 +1,8 @@
 """Forgetting items: from every table, every version, every snapshot and every index of a database.
 
 What stays: the tombstone (id and reason), ids in the records of runs, and what cannot be undone by
-removing rows. Codebooks that were fitted to an item's vector are removed with it; the codes of other
-items, which were chosen with their help, stay.
+removing rows. What was fitted to an item's vector (codebooks, components) is removed with it; the
+codes and vectors of other items, which were made with its help, stay.
 """
 
 from __future__ import annotations
@@ -107,8 +107,8 @@ def _remove_items(
     """
     database = snapshots.database
     folders.remove(database, ANSWERS_FOLDER)
-    # While the rows of the codes still tell which of them were fitted to these items.
-    fitted = [v for v in versions if v.spec.form == "codes" and (everywhere or _any_left(database, v, ids))]
+    # While their rows still tell which of them were fitted to these items.
+    fitted = [v for v in versions if v.spec.is_fitted and (everywhere or _any_left(database, v, ids))]
     prints = [version.fingerprint for version in fitted]
     purge(database, codebooks.TABLE, "fingerprint", prints, lambda: None, everywhere=False)
     for version in versions:

@@ -83,6 +83,12 @@ RESOLVED: dict[str, dict[str, Any]] = {
     "vllm, of vectors": {"source": "cover", "encoder": "vllm", "model": DINO["model"], "dims": 8},
     "residual_kmeans": {"source": "vectors", "quantizer": "residual_kmeans", "levels": 2},
     "rqvae": {"source": "vectors", "quantizer": "rqvae"},
+    "fuse": {"inputs": ["vectors", "others"], "transform": "fuse"},
+    "int8": {"source": "vectors", "transform": "int8"},
+    "pca": {"source": "vectors", "transform": "pca", "dims": 4},
+    "project": {"source": "vectors", "transform": "project", "dims": 4},
+    "truncate": {"source": "vectors", "transform": "truncate", "dims": 4},
+    "whiten": {"source": "vectors", "transform": "whiten"},
 }
 STATES = {"source": "caption", "encoder": "decoder_states", "layers": [0, -1], "pooling": "mean"}
 VECTORS = FeatureSpec(
@@ -170,5 +176,10 @@ def test_transcripts_keep_the_contract():
 
 @pytest.mark.parametrize("table", RESOLVED.values(), ids=list(RESOLVED))
 def test_a_spec_keeps_the_contract_before_anything_is_loaded(table):
-    upstreams = {"vectors": VECTORS} if table["source"] == "vectors" else None
+    fitted = "quantizer" in table or "transform" in table
+    upstreams = (
+        {name: VECTORS.model_copy(update={"name": name}) for name in ("vectors", "others")}
+        if fitted
+        else None
+    )
     check_resolve(class_named(table), table, upstreams=upstreams)

@@ -205,6 +205,12 @@ def test_every_method_is_listed_with_an_example():
         ("ocr", "rapidocr"),
         ("quantizer", "residual_kmeans"),
         ("quantizer", "rqvae"),
+        ("transform", "fuse"),
+        ("transform", "int8"),
+        ("transform", "pca"),
+        ("transform", "project"),
+        ("transform", "truncate"),
+        ("transform", "whiten"),
     }
     for (_, name), card in listed.items():
         assert (card.method, bool(card.licence), bool(card.weights_from)) == (name, True, True)

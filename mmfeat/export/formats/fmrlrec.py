@@ -17,7 +17,7 @@ from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import Content, Entry, ItemMap
 from mmfeat.export.files import read_npy, write_npy
 from mmfeat.export.interactions import MIN_TO_SPLIT, refuse_short
-from mmfeat.export.select import normalized
+from mmfeat.extract.fitted.vectors import normalized
 
 _SUFFIX = {"text": "_embeddings.npy", "image": "_img_embeddings.npy"}
 

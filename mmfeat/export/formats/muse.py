@@ -12,6 +12,7 @@ from mmfeat.export.base import Exporter, Policy, Role
 from mmfeat.export.content import BLOCK_ROWS, Content, Entry, ItemMap
 from mmfeat.export.files import read_npy, write_blocks, write_npy
 from mmfeat.export.ids import NumberOptions, numbered_id
+from mmfeat.extract.fitted.vectors import truncated
 from mmfeat.schemas.errors import UsageError
 
 DIMS = 128
@@ -51,10 +52,7 @@ class Muse(Exporter):
 
     def convert(self, role: str, rows: np.ndarray) -> np.ndarray:
         """int8 of unit vectors; a vector of zeros stays one."""
-        vectors = np.nan_to_num(rows.astype(np.float32))
-        norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-        unit = vectors / np.where(norms == 0, 1, norms)
-        return np.trunc(np.clip(unit, -1, 1) * 127).astype(np.int8)
+        return truncated(np.nan_to_num(rows.astype(np.float32)))
 
     def write(self, out: Path, content: Content) -> None:
         """Keys and values of the items that have one, by key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC
 from typing import Any, ClassVar
 
-from mmfeat.extract.base import Ask, Reads, Resolvable
+from mmfeat.extract.base import Ask, AskedInput, Reads, Resolvable
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.spec import FeatureSpec
 
@@ -24,12 +24,16 @@ class Fitted(Resolvable, ABC):
     @classmethod
     def need_vectors(cls, ask: Ask[Any]) -> FeatureSpec:
         """The spec of the vectors that are read; ConfigError where it is no feature of one vector an item."""
-        upstream = ask.only.upstream
+        return cls.vectors_of(ask, ask.only)
+
+    @classmethod
+    def vectors_of(cls, ask: Ask[Any], one: AskedInput) -> FeatureSpec:
+        """The spec of one input; ConfigError where it is no feature of one vector an item."""
+        upstream = one.upstream
         if upstream is None or upstream.kind != "vector":
             kind = "a column" if upstream is None else f"of kind {upstream.kind!r}"
             raise ask.error(
-                f"{ask.kind} {ask.method!r} reads a feature of kind 'vector', "
-                f"and {ask.only.source!r} is {kind}",
+                f"{ask.kind} {ask.method!r} reads a feature of kind 'vector', and {one.source!r} is {kind}",
                 "`mmfeat status` lists the vector features.",
             )
         return upstream

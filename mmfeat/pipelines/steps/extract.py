@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
 from functools import partial
@@ -33,6 +33,7 @@ from mmfeat.pipelines.planning.several import reads_several
 from mmfeat.pipelines.planning.work import count_wanted
 from mmfeat.pipelines.run_report import FeatureReport, RunReport
 from mmfeat.pipelines.steps.base import RunContext, Step
+from mmfeat.pipelines.transforms import TransformReport, bring_transform_up_to_date, check_fit
 from mmfeat.schemas.errors import ConfigError, ConservationError, GateFailed, SpendingCap
 from mmfeat.schemas.featureset import FAILED, MISSING, OK
 from mmfeat.schemas.frozen import Frozen
@@ -58,6 +59,8 @@ class Extract(Step[Frozen]):
 
     def check(self, job: JobConfig, specs: Sequence[FeatureSpec]) -> None:
         """See :meth:`Step.check`: a feature to fit anew that is not fitted, or that there is not."""
+        for spec in specs:
+            check_fit(spec)
         fitted = [spec.name for spec in specs if spec.is_fitted]
         if strange := [name for name in job.run.refit if name not in fitted]:
             there = strange[0] in job.features
@@ -87,7 +90,7 @@ class _Extraction:
         self.pace = Pace()
         self.runtimes = Runtimes()
         self.tallies = [_Tally() for spec in context.specs]
-        self.fitted: dict[int, FittedReport] = {}
+        self.fitted: dict[int, FittedReport | TransformReport] = {}
         self.computed = self.copied = 0
         self.notices: list[str] = []
         self.costs: Costs | None = None
@@ -286,8 +289,10 @@ class _Extraction:
         for number, spec in enumerate(self.context.specs):
             if spec.is_fitted:
                 refit = spec.name in self.job.run.refit
-                done = bring_up_to_date(self.store, spec, refit=refit, say=self.reporter.say)
-                self.fitted[number], by_name[spec.name] = done, done.codes
+                bring = bring_up_to_date if spec.form == "codes" else bring_transform_up_to_date
+                recipe = _reading(spec, by_name)
+                done = bring(self.store, recipe, refit=refit, say=self.reporter.say)
+                self.fitted[number], by_name[spec.name] = done, done.version
         self.context.versions = [by_name[spec.name] for spec in self.context.specs]
 
     def _estimate(self, plan: Plan, numbers: list[int], downloads: list[int | None]) -> None:
@@ -433,6 +438,17 @@ class _Extraction:
             changed=None if at is None else self._changed(at),
             needs=self.needs.get(number),
         )
+
+
+def _reading(recipe: FeatureSpec, versions: Mapping[str, FeatureVersion]) -> FeatureSpec:
+    """The recipe of a fitted feature that reads these versions: what is fitted has none before that."""
+    inputs = [
+        one.model_copy(update={"upstream": versions[one.source].fingerprint})
+        if one.source in versions
+        else one
+        for one in recipe.inputs
+    ]
+    return recipe.model_copy(update={"inputs": tuple(inputs)})
 
 
 class _Tally:

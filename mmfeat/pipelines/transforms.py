@@ -1,0 +1,217 @@
+"""Transforms of a store's vectors: fitted once, then applied to what comes later.
+
+As with codes, a version's spec names the digest of what was fitted, and not the data: so new items get
+vectors by the same arithmetic, and that of an item whose own vectors are the same does not change. What was
+fitted is fitted anew where that is asked for, where an input has another version or settings are others,
+and where it went with forgotten items.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from mmfeat.export.interactions import TRAIN, SplitRule, build, split, with_items
+from mmfeat.extract.fitted.transforms.base import FitOptions, Transform, Vectors, in_blocks
+from mmfeat.extract.registry import METHODS
+from mmfeat.pipelines.run_report import FeatureReport
+from mmfeat.pipelines.sources import Sources, placed
+from mmfeat.schemas.errors import MissingExtra, UsageError
+from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
+from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.store import ROLLED_BACK, FeatureVersion, Store
+
+
+@dataclass(frozen=True)
+class TransformReport:
+    """What came of one transform.
+
+    Attributes:
+        version: that is up to date now.
+        sources: the versions that it reads.
+        fitted: whether it was fitted; False where the store had it.
+        committed: rows that were written, by status.
+        items: of the catalog, by status; ``absent`` are those without a row in an input yet.
+        facts: what was measured when it was fitted.
+    """
+
+    version: FeatureVersion
+    sources: tuple[str, ...]
+    fitted: bool
+    committed: dict[str, int]
+    items: dict[str, int]
+    facts: dict[str, Any]
+    seconds: float
+
+    @property
+    def feature(self) -> FeatureReport:
+        """As a run reports it."""
+        spec, done, there = self.version.spec, Counter(self.committed), Counter(self.items)
+        return FeatureReport(
+            version=self.version.version,
+            source=spec.source,
+            kind=spec.kind,
+            dims=spec.dims,
+            vectors=None,
+            up_to_date=there.total() - there[ABSENT] - done.total(),
+            ok=done[OK],
+            missing=done[MISSING],
+            failed=done[FAILED],
+            seconds=round(self.seconds, 3),
+            runtimes=[],
+            reasons={},
+            # What failed is an input's failure, and is judged there.
+            failed_share=0.0,
+            estimate=None,
+            cost=None,
+            fitted={"now": self.fitted, "source": " + ".join(self.sources), "quality": self.facts},
+        )
+
+
+def bring_transform_up_to_date(
+    store: Store, recipe: FeatureSpec, *, refit: bool = False, say: Callable[[str], None] = lambda line: None
+) -> TransformReport:
+    """Fit a transform where that has not been done, and give every item that lacks its vector one.
+
+    Args:
+        store: open for writing.
+        recipe: as the transform resolves it; the features that it reads are in the store.
+        refit: fit it anew whatever there is.
+        say: called with what a person should know.
+
+    Raises:
+        UsageError: no item has what it needs, or too few have it to be fitted to.
+    """
+    began = time.monotonic()
+    sources = Sources.of(store, recipe)
+    alike = _alike(store, recipe)
+    saved = None if refit else _saved(store, alike)
+    transform, version = saved or _fit(store, recipe, sources)
+    if alike and saved is None and not refit and version.fingerprint != alike[0].fingerprint:
+        say(f"{recipe.name} is fitted anew: what {alike[0].version} was made with went with forgotten items")
+    return TransformReport(
+        version=version,
+        sources=tuple(one.version for one in sources.versions),
+        fitted=saved is None,
+        committed=_commit_lacking(store, version, transform, sources),
+        items=dict(Counter(sources.status.tolist())),
+        facts=transform.facts,
+        seconds=time.monotonic() - began,
+    )
+
+
+def check_fit(spec: FeatureSpec) -> None:
+    """UsageError for a split that there is not."""
+    said = spec.options.get("split")
+    if said is not None:
+        SplitRule.parse(said)
+
+
+def _fit(store: Store, recipe: FeatureSpec, sources: Sources) -> tuple[Transform, FeatureVersion]:
+    """Fit a transform, and record the version that it makes."""
+    at = _fitted_on(store, recipe, sources)
+    vectors = Vectors(len(at), _dims(sources), lambda some: sources.vectors(at[some]))
+    transform = _class(recipe).fit(recipe, vectors)
+    transform.facts["fitted_on"] = len(at)
+    arrays = {key: np.ascontiguousarray(array) for key, array in transform.state.items()}
+    state: bytes = _safetensors().save(arrays)
+    digest = f"sha256:{hashlib.sha256(state).hexdigest()}"
+    spec = recipe.model_copy(update={"weights": recipe.weights.model_copy(update={"digest": digest})})
+    # What was fitted first: a version that is recorded can always be applied.
+    store.put_codebooks(spec.fingerprint, state, transform.facts)
+    return transform, store.add_version(spec)
+
+
+def _fitted_on(store: Store, recipe: FeatureSpec, sources: Sources) -> np.ndarray:
+    """Positions of the items that may be looked at when it is fitted."""
+    options = recipe.settings(FitOptions)
+    if options.split is None:
+        return sources.ok
+    trained = _trained(store, SplitRule.parse(options.split), recipe.name)
+    at = np.array([i for i in sources.ok if sources.ids[i] in trained], np.int64)
+    if not len(at):
+        raise UsageError(
+            f"{recipe.name}: no item with a vector has an interaction for training by {options.split}.",
+            hint='Choose another split, or fit_on = "all".',
+        )
+    return at
+
+
+def _trained(store: Store, rule: SplitRule, name: str) -> set[str]:
+    """The items with an interaction for training."""
+    ids = store.present()["item_id"].to_pylist()
+    table = store.interactions()
+    table = None if table is None else with_items(store.forgetting.without(table), ids)
+    if table is None or not len(table):
+        raise UsageError(
+            f'{name} is fitted on training items (fit_on = "train"), and the store has no interactions.',
+            hint='Name a file of them ([dataset] interactions = "FILE"), or write fit_on = "all".',
+        )
+    interactions = split(build(table, ids), rule, seed=0)
+    return {ids[i] for i in np.unique(interactions.items[interactions.labels == TRAIN])}
+
+
+def _alike(store: Store, recipe: FeatureSpec) -> list[FeatureVersion]:
+    """The versions that the recipe made: the current one first, then newer ones before older."""
+    alike = [v for v in store.versions(recipe.name) if _recipe_of(v.spec) == recipe.fingerprint]
+    current = store.current().get(recipe.name)
+    alike.sort(
+        key=lambda v: (v.fingerprint == current, store.promotion.state_of(v) != ROLLED_BACK, v.created)
+    )
+    return alike[::-1]
+
+
+def _saved(store: Store, alike: Sequence[FeatureVersion]) -> tuple[Transform, FeatureVersion] | None:
+    """What was fitted for the first of the versions of which it is still there."""
+    for version in alike:
+        if (kept := store.codebooks(version.fingerprint)) is not None:
+            return _class(version.spec)(version.spec, _safetensors().load(kept[0]), kept[1]), version
+    return None
+
+
+def _recipe_of(spec: FeatureSpec) -> str:
+    """The fingerprint of what a version was to be before it was fitted."""
+    return spec.model_copy(update={"weights": spec.weights.model_copy(update={"digest": None})}).fingerprint
+
+
+def _commit_lacking(
+    store: Store, version: FeatureVersion, transform: Transform, sources: Sources
+) -> dict[str, int]:
+    """Commit the rows that are not there or whose vectors changed, by status, some at a time."""
+    had_status, had_contents = placed(store, version, sources.ids)
+    changed = (sources.status == OK) & (sources.contents != had_contents)
+    lacking = np.flatnonzero((sources.status != ABSENT) & ((sources.status != had_status) | changed))
+    for at in in_blocks(lacking, _dims(sources)):
+        ok = sources.status[at] == OK
+        values = np.zeros((len(at), version.spec.dims or 0), version.spec.store_dtype)
+        if ok.any():
+            values[ok] = transform.apply(sources.vectors(at[ok]))
+        rows = sources.rows(version.spec, at, values)
+        store.commit(version, rows, replace=bool((had_status[at] != ABSENT).any()))
+    if len(lacking):
+        store.finish(version)
+    return dict(Counter(sources.status[lacking].tolist()))
+
+
+def _dims(sources: Sources) -> int:
+    return sum(version.spec.dims or 0 for version in sources.versions)
+
+
+def _class(spec: FeatureSpec) -> type[Transform]:
+    found = METHODS["transform"].get(spec.method)
+    assert issubclass(found, Transform), f"{spec.method} is a transform"
+    return found
+
+
+def _safetensors() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise MissingExtra("Transforming", "quantize", "safetensors") from None
+    return safetensors.numpy
