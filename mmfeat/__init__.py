@@ -10,7 +10,7 @@
 # The function extract() shares its name with the subpackage. A subpackage becomes an attribute of its
 # parent when it is first imported, so that must be over before the function takes the name.
 import mmfeat.extract  # noqa: F401
-from mmfeat.api import extract, make_job, open, run
+from mmfeat.api import extract, import_vectors, make_job, open, run
 from mmfeat.feature_store import FeatureStore
 from mmfeat.schemas.errors import ItemError, MmfeatError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
@@ -32,6 +32,7 @@ __all__ = [
     "MmfeatError",
     "__version__",
     "extract",
+    "import_vectors",
     "make_job",
     "open",
     "run",

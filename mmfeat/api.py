@@ -13,6 +13,9 @@ from mmfeat.schemas.spec import FeatureConfig
 from mmfeat.schemas.validation import listed, validated
 
 if TYPE_CHECKING:
+    import numpy as np
+
+    from mmfeat.pipelines.imports import ImportReport
     from mmfeat.pipelines.progress import Reporter
     from mmfeat.pipelines.quantize import QuantizeReport
     from mmfeat.pipelines.run_report import RunReport
@@ -153,6 +156,18 @@ def quantize(
     from mmfeat.pipelines import quantize as pipeline
 
     return pipeline.quantize(store, feature, name=name, method=method, refit=refit, **options)
+
+
+def import_vectors(
+    name: str, vectors: str | Path | np.ndarray, *, store: str = DEFAULT_STORE, **settings: Any
+) -> ImportReport:
+    """Take vectors that others made into ``store``, as a version of the feature ``name``.
+
+    See :func:`mmfeat.pipelines.imports.import_vectors` for the settings: ``ids``, ``rows``, ``feature``, ...
+    """
+    from mmfeat.pipelines import imports
+
+    return imports.import_vectors(store, name, vectors, **settings)
 
 
 def load_features(path: str | Path) -> dict[str, FeatureConfig]:

@@ -19,6 +19,7 @@ from mmfeat.commands import (
     doctor,
     export,
     forget,
+    imports,
     init,
     jobs,
     lists,
@@ -85,6 +86,7 @@ app.command("lookup")(read.lookup)
 app.command("search")(read.search)
 app.command("index")(read.index)
 app.command("quantize")(quantize.quantize)
+app.command("import")(imports.import_)
 app.command("export")(export.export)
 app.add_typer(report.app, name="report")
 app.command("forget")(forget.forget)

@@ -131,6 +131,11 @@ def class_of(spec: FeatureSpec) -> type[Method]:
     """
     if spec.form == "codes":
         raise ConfigError(f"{spec.version} holds codes, which no model makes of an item by itself")
+    if spec.is_imported:
+        raise ConfigError(
+            f"{spec.version} was imported, and what made its vectors is not here",
+            hint="Search it by --item, or search a feature whose model reads such things.",
+        )
     if spec.is_fitted:
         raise ConfigError(
             f"{spec.version} is made of {spec.source}, and no model makes it of an item by itself"
@@ -211,30 +216,32 @@ def _listed(one: Listing[type[Resolvable]], kind: str) -> MethodListing:
 
 
 def resolve_all(
-    configs: Mapping[str, FeatureConfig], columns: Mapping[str, Column] | None = None
+    configs: Mapping[str, FeatureConfig],
+    columns: Mapping[str, Column] | None = None,
+    stored: Mapping[str, FeatureSpec] | None = None,
 ) -> list[FeatureSpec]:
     """The specs of a job's features, each after the features that it reads.
 
     Args:
         configs: feature name to what a person wrote; the order is kept where dependencies allow it.
         columns: what the dataset has; the usual columns where nothing is known of it.
+        stored: features that the job's can read beside, and that it does not make: imported ones. A column or
+            a feature of the job goes before one of the same name.
 
     Raises:
         ConfigError: an unknown method, option or source, something that a method cannot read, a circle,
             or what the method itself refuses.
     """
     known = _columns(columns)
-    asked = {name: _Asked.of(name, config, [*known, *configs]) for name, config in configs.items()}
+    beside = {
+        name: spec for name, spec in (stored or {}).items() if name not in known and name not in configs
+    }
+    names = [*known, *configs, *beside]
+    asked = {name: _Asked.of(name, config, names) for name, config in configs.items()}
     specs: dict[str, FeatureSpec] = {}
     for name in _in_order(asked, known):
-        specs[name] = asked[name].resolved(known, specs)
-    ablations = [
-        one
-        for name, ask in asked.items()
-        if ask.config.ablate
-        for one in ablations_of(specs[name], ask.method, [*known, *configs])
-    ]
-    return [*specs.values(), *ablations]
+        specs[name] = asked[name].resolved(known, {**beside, **specs})
+    return list(specs.values())
 
 
 def resolve_one(name: str, config: FeatureConfig, upstreams: Mapping[str, FeatureSpec]) -> FeatureSpec:

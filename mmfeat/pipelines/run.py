@@ -14,6 +14,7 @@ from mmfeat import datasets
 from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution.base import Executor
 from mmfeat.pipelines.forget import finish as finish_forgetting
+from mmfeat.pipelines.imports import imported
 from mmfeat.pipelines.intake import take_in
 from mmfeat.pipelines.progress import Logged, Reporter, Silent
 from mmfeat.pipelines.record import Recording, recorded, was_killed
@@ -83,7 +84,7 @@ class _Run:
             columns=self.job.dataset.columns,
             **self.job.dataset.said,
         )
-        specs = resolve_all(self.job.features, _columns(self.job, dataset))
+        specs = resolve_all(self.job.features, _columns(self.job, dataset), imported(self.job.store.uri))
         for step in self.steps:
             step.check(self.job, specs)
         store = Store.open(self.job.store.uri, create=True)

@@ -30,6 +30,9 @@ Pooling = Literal["default", "cls", "mean", "attention"]
 #: The key of a feature's table that names its method, by the kind of method.
 METHOD_KINDS = ("encoder", "captioner", "transcriber", "ocr", "quantizer", "transform")
 
+#: The method of vectors that were imported.
+IMPORTED = "import"
+
 _Settings = TypeVar("_Settings", bound=BaseModel)
 
 
@@ -39,15 +42,16 @@ class Weights(Frozen):
     Attributes:
         origin: ``hub`` (Hugging Face), ``folder`` (local), ``package`` (shipped in a Python
             package), ``server`` (whatever it calls ``ref``), ``random`` (seeded initialisation, for
-            measuring speed only) or ``fitted`` (to the vectors of the feature that is read).
+            measuring speed only), ``fitted`` (to the vectors of the feature that is read) or ``imported``
+            (the vectors themselves, which others made).
         ref: hub id, pretrained tag, package name, or ``seed=N`` for random and fitted weights.
         revision: hub commit, where there is one.
-        digest: ``sha256:...`` of a package's weight file, or of all files of a folder that loading it
-            may read: a tokenizer decides values too.
+        digest: ``sha256:...`` of a package's weight file, of the file of imported vectors, or of all files of
+            a folder that loading it may read: a tokenizer decides values too.
         location: local path to load from. Not part of the fingerprint: the digest is.
     """
 
-    origin: Literal["hub", "folder", "package", "server", "random", "fitted"]
+    origin: Literal["hub", "folder", "package", "server", "random", "fitted", "imported"]
     ref: str
     revision: str | None = None
     digest: str | None = None
@@ -231,6 +235,11 @@ class FeatureSpec(Frozen):
     def is_fitted(self) -> bool:
         """Whether it is fitted to the values that a store holds of another feature."""
         return self.weights.origin == "fitted"
+
+    @property
+    def is_imported(self) -> bool:
+        """Whether others made its values, which were taken from a file."""
+        return self.weights.origin == "imported"
 
     @property
     def quantization(self) -> Quantization | None:

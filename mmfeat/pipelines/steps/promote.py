@@ -22,7 +22,7 @@ class Promote(Step[Frozen]):
         promoted, notices = make_current(context.store, context.versions)
         context.promoted = not notices
         if promoted:
-            notices = _made_stale(context.store)
+            notices = made_stale(context.store)
         for notice in notices:
             context.reporter.say(notice)
         report = context.so_far
@@ -42,7 +42,7 @@ def make_current(store: Store, versions: Sequence[FeatureVersion]) -> tuple[list
     return [version.version for version in store.promotion.promote(versions)], []
 
 
-def _made_stale(store: Store) -> list[str]:
+def made_stale(store: Store) -> list[str]:
     """The current versions that read something else than what has become current."""
     current = store.current()
     return [
