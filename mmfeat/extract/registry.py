@@ -138,7 +138,8 @@ def class_of(spec: FeatureSpec) -> type[Method]:
         )
     if spec.is_fitted:
         raise ConfigError(
-            f"{spec.version} is made of {spec.source}, and no model makes it of an item by itself"
+            f"{spec.version} is made of {spec.source}, and no model makes it of an item by itself",
+            hint=f"Search it by --item, or search {spec.source}.",
         )
     kind = "encoder" if spec.role is None else _KIND_OF_ROLE.get(spec.role, "captioner")
     found = METHODS[kind].get(spec.method)

@@ -120,7 +120,7 @@ class FeatureSpec(Frozen):
         name: what the feature is called in this store; not part of the fingerprint.
         inputs: what is read, in the order that the content hash has.
         output: what an item gets.
-        method: registry name of the encoder, captioner or quantizer.
+        method: registry name of the encoder, captioner, quantizer or transform; ``import`` of imported ones.
         method_version: raised whenever our code would give other values for the same settings.
         options: the method's resolved settings, plain JSON types; those that are not set are left out.
         composed: how all the inputs become the one text that the method reads; None where it reads them.
@@ -334,7 +334,7 @@ class FeatureConfig(Frozen):
     """One ``[features.NAME]`` table of a job file, as a person writes it.
 
     A table has ``source = "x"``, ``inputs = ["x", "y?"]`` or ``text = "{x}, {y?}"``, a key that names the
-    method (``encoder``, ``captioner``, ``quantizer``), and options. Options left out take the method's own
+    method (``encoder``, ``captioner``, ``transform``), and options. Options left out take the method's own
     default; one that the method does not have is an error, never ignored.
 
     Attributes:

@@ -77,7 +77,7 @@ SET = FeatureSet([str(n) for n in range(N)], {name: column(name) for name in PAR
 def test_pca_is_scikit_learns():
     theirs = PCA(5, svd_solver="full").fit(X.astype(np.float64))
     transform, _ = fitted(TABLES["pca"])
-    assert np.allclose(transform.apply([X]), theirs.transform(X.astype(np.float64)), atol=2e-5)
+    assert np.allclose(transform.apply([X]), theirs.transform(X.astype(np.float64)), atol=1e-5)
     assert transform.facts["variance_kept"] == pytest.approx(theirs.explained_variance_ratio_.sum(), rel=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_an_items_vector_is_the_same_in_every_batch_bit_by_bit(name):
     ),
     st.floats(-30, 30),
 )
-def test_a_projection_is_the_same_in_every_batch_and_as_exact_as_float32(shape, exponent):
+def test_a_projection_is_the_same_in_every_batch_and_as_exact_as_float64(shape, exponent):
     dims, kept, seed = shape
     rng = np.random.default_rng(seed)
     matrix = (rng.standard_normal((9, dims)) * 10.0**exponent).astype(np.float32)
@@ -165,7 +165,7 @@ def test_a_projection_is_the_same_in_every_batch_and_as_exact_as_float32(shape, 
         assert projected(matrix[row : row + 1], mean, components).tobytes() == whole[row].tobytes()
     exact = (matrix.astype(np.float64) - mean) @ components.T.astype(np.float64)
     largest = np.abs(matrix.astype(np.float64) - mean).max(axis=1, keepdims=True)
-    assert (np.abs(whole - exact) <= 3e-6 * largest * np.sqrt(dims) / np.sqrt(min(dims, 40)) + 1e-300).all()
+    assert (np.abs(whole - exact) <= 1e-9 * largest).all()
 
 
 def test_fewer_items_than_components_are_refused():

@@ -43,6 +43,9 @@ def test_a_run_makes_a_transform_and_says_how_much_variance_it_keeps(uri):
     assert small.fitted["now"] is True and small.fitted["source"] == text.version
     assert 0 < small.fitted["quality"]["variance_kept"] < 1
     assert small.fitted["quality"]["fitted_on"] == N
+    (record,) = mmfeat.open(uri).runs()
+    logged = Store.open(uri).logs.of(record["run_id"])
+    assert any("variance_kept 0." in line and "fitted_on 24" in line for line in map(str, logged))
     assert small.version in report.promoted
     assert set(vectors_of(uri, "small")) == set(TITLES)
     reason = mmfeat.open(uri).lookup(["broken"], ["small"])["small"].reason[0]

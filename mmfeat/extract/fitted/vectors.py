@@ -64,24 +64,28 @@ def principal(blocks: Blocks, dims: int) -> Principal:
 def projected(matrix: np.ndarray, mean: np.ndarray, components: np.ndarray) -> np.ndarray:
     """float64 ``[n, dims]``: ``(matrix - mean) @ components.T``, each row by itself.
 
-    Sums of floating-point numbers depend on their order, which a library chooses by the batch. So both
-    factors are rounded to whole numbers of as many bits (20 to 24) as keep every sum exact in float64: in
-    whatever order, the sum is the same. Each number is within some 2e-7 of its row's largest magnitude.
+    Sums of floating-point numbers depend on their order, which a library chooses by the batch. So each factor
+    is written as two whole numbers of as many bits (20 to 26) as keep every sum exact in float64: in whatever
+    order, the sum is the same. The product of the two lower parts, some 1e-12 of the whole, is left out.
     """
     bits = (_EXACT_BITS - int(np.ceil(np.log2(max(matrix.shape[1], 2))))) // 2
-    right, right_scale = _whole(components.astype(np.float64), bits)
+    high, low, scale = _whole(components.astype(np.float64), bits)
     result = np.empty((len(matrix), len(components)))
     for start in range(0, len(matrix), _BLOCK_ROWS):
         rows = slice(start, start + _BLOCK_ROWS)
-        left, left_scale = _whole(matrix[rows].astype(np.float64) - mean.astype(np.float64), bits)
-        result[rows] = (left @ right.T) * left_scale * right_scale.T
+        own_high, own_low, own_scale = _whole(matrix[rows].astype(np.float64) - mean.astype(np.float64), bits)
+        lower = own_high @ low.T + own_low @ high.T
+        result[rows] = (own_high @ high.T + np.ldexp(lower, -bits)) * own_scale * scale.T
     return result
 
 
-def _whole(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
-    """Each row as whole numbers of at most ``bits`` bits, and the powers of two ``[n, 1]`` that undo it."""
+def _whole(matrix: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Each row as whole numbers of at most ``bits`` bits, the next ``bits`` bits, and the powers of two
+    ``[n, 1]`` that scale the first back."""
     exponents = np.frexp(np.abs(matrix).max(axis=1, keepdims=True))[1]
-    return np.rint(np.ldexp(matrix, bits - exponents)), np.ldexp(1.0, exponents - bits)
+    shifted = np.ldexp(matrix, bits - exponents)
+    high = np.rint(shifted)
+    return high, np.rint(np.ldexp(shifted - high, bits)), np.ldexp(1.0, exponents - bits)
 
 
 def normalized(matrix: np.ndarray) -> np.ndarray:
