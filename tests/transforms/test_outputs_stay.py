@@ -46,7 +46,7 @@ EVENT = st.one_of(
 class Walk:
     """A store in which things happen, and every output that was ever seen of an item's vectors."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, begun: bool = True) -> None:
         self.store = Store.open(str(folder / "store"), create=True)
         self.contents = dict.fromkeys(ITEMS, 0)
         self.there = set(ITEMS)
@@ -56,7 +56,8 @@ class Walk:
             self.catalog()
             for spec in (X, Y):
                 self.put(spec, ITEMS)
-        self.bring()
+        if begun:
+            self.bring()
 
     def catalog(self) -> None:
         items = pa.Table.from_pylist(
@@ -134,6 +135,26 @@ def test_no_sequence_of_changes_touches_the_output_of_an_item_with_the_same_vect
         ]
     )
     walk([("refit", "small", 0), ("put", other, 2), ("forget", other, 0), ("put", STAY[1], 2)])
+
+
+@pytest.mark.parametrize("killed_after", ["what was fitted", "the version", "some rows"])
+def test_a_transform_that_was_killed_at_any_write_goes_on(tmp_path, killed_after):
+    (tmp_path / "whole").mkdir()
+    whole = Walk(tmp_path / "whole")
+    (version,) = whole.store.versions("small")
+    state, facts = whole.store.codebooks(version.fingerprint)
+    rows = whole.store.full_rows(version, ITEMS)
+    cut_short = Walk(tmp_path, begun=False)
+    with cut_short.store.lease("test"):
+        cut_short.store.put_codebooks(version.fingerprint, state, facts)
+        if killed_after != "what was fitted":
+            cut_short.store.add_version(version.spec)
+        if killed_after == "some rows":
+            cut_short.store.commit(version, rows.slice(2, 3), replace=False)
+    cut_short.bring()
+    assert [one.version for one in cut_short.store.versions("small")] == [version.version]
+    vectors = cut_short.store.full_rows(version, ITEMS)["vector"]
+    assert vectors.to_pylist() == rows["vector"].to_pylist()
 
 
 @pytest.mark.slow
