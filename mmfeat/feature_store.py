@@ -139,6 +139,22 @@ class FeatureStore:
         found: list[str] = self._store.ids_where(condition).to_pylist()
         return found
 
+    def ids_of_code(self, feature: str, code: Sequence[int]) -> list[str]:
+        """Ids of the items whose codes begin with ``code``, sorted; without items that are :attr:`gone`.
+
+        Args:
+            feature: codes: ``name`` or ``name@fingerprint``.
+            code: from the first level on; all levels for one semantic id, fewer for a branch of them.
+
+        Raises:
+            UsageError: the feature holds no codes, or they have fewer levels.
+        """
+        from mmfeat.store.codes import ids_of_code
+
+        found = ids_of_code(self._store, self._store.resolve(feature), code)
+        gone = set(self.gone)
+        return [item_id for item_id in found if item_id not in gone]
+
     def fields(
         self,
         ids: Sequence[str] | None = None,

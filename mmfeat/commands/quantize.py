@@ -71,6 +71,9 @@ def _print_report(report: QuantizeReport) -> None:
         f"at most {quality.largest_collision:,} the same ones"
         + ("; the collision level tells them apart." if report.collision_level else ".")
     )
+    if report.kept is not None:
+        console.say(f"Fitted anew: {report.kept}.")
+    console.say(f"Drift: {report.drift}.")
     for notice in report.notices:
         console.say(f"Note: {notice}.")
     console.say(

@@ -139,6 +139,10 @@ def lookup(
         list[str] | None, typer.Option(help="Columns of the catalog by comma to show too: texts and numbers.")
     ] = None,
     where: WhereOption = None,
+    code: Annotated[
+        str | None,
+        typer.Option(help="Only items whose codes begin so: 3,17,2. --features says which codes are meant."),
+    ] = None,
     unknown: Annotated[Unknown, typer.Option(help="What to do with unknown ids.")] = Unknown.error,
     store: console.StoreUri = api.DEFAULT_STORE,
     snapshot: console.SnapshotName = None,
@@ -146,7 +150,10 @@ def lookup(
 ) -> None:
     """Features and fields of items, in the order asked."""
     opened = api.open(store, snapshot)
-    asked = _asked(opened, ids, where)
+    if code is not None:
+        asked = _coded(opened, ids, where, code, console.names(features))
+    else:
+        asked = _asked(opened, ids, where)
     found = opened.lookup(asked, console.names(features), unknown=unknown.value)
     shown = None if fields is None else opened.fields(asked, console.names(fields), unknown.value)
     if json:
@@ -226,10 +233,30 @@ def _asked(opened: FeatureStore, ids: list[str] | None, where: str | None) -> li
     """The ids that are named, or of which the condition is true."""
     if (ids is None) == (where is None):
         raise UsageError(
-            "A lookup is of ids, or of the items that a condition names.",
-            hint='Give ids, or --where "price < 20".',
+            "A lookup is of ids, or of the items that a condition or a code names.",
+            hint='Give ids, or --where "price < 20", or --code 3,17,2.',
         )
     return ids if ids is not None else opened.ids_where(str(where))
+
+
+def _coded(
+    opened: FeatureStore, ids: list[str] | None, where: str | None, code: str, features: list[str] | None
+) -> list[str]:
+    """The ids of the items whose codes begin with those that are named."""
+    if ids is not None or where is not None:
+        raise UsageError("A lookup is of ids, of a condition or of a code, and not of two of them.")
+    numbers = code.replace("-", ",").split(",")
+    if not all(number.strip().isdecimal() for number in numbers):
+        raise UsageError(f"{code!r} is no code.", hint="Write its numbers by comma: 3,17,2.")
+    names = [f.version for f in opened.status() if f.current] if features is None else features
+    coded = [name for name in names if opened.spec(name).form == "codes"]
+    if len(coded) != 1:
+        raise UsageError(
+            "A code is looked up in one feature of codes, and "
+            + (f"there are {', '.join(coded)}." if coded else "there is none."),
+            hint="Name one: --features codes. `mmfeat status` lists them.",
+        )
+    return opened.ids_of_code(coded[0], [int(number) for number in numbers])
 
 
 def _told(fields: pa.Table) -> list[list[str]]:

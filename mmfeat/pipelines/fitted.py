@@ -20,15 +20,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.extract.fitted.codes import Quality, Quantizer, measure, number_collisions
+from mmfeat.extract.fitted.codes import Quality, Quantizer, errors, measure
 from mmfeat.extract.registry import METHODS
+from mmfeat.pipelines.codes import Kept, called_as_before, facts, learnt_from, numbered, numbering_order
 from mmfeat.pipelines.run_report import FeatureReport
-from mmfeat.pipelines.sources import placed
+from mmfeat.report.drift import Drift, drift_of
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.featureset.arrow import vector_array
 from mmfeat.schemas.spec import FeatureSpec, Quantization
 from mmfeat.store import ROLLED_BACK, FeatureVersion, Store, rows_schema
+
+# Vectors that are read and given codes at a time.
+_BLOCK_ROWS = 65_536
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class FittedReport:
         items: of the catalog, by status; ``absent`` are those without a row in the source yet.
         quality: what the codes lost, how evenly they were used and how often they collided (before the
             collision level), of the items that they were fitted to.
+        drift: how far the items have moved away from these.
+        kept: how many codes stayed, where it was fitted anew; None where not.
     """
 
     codes: FeatureVersion
@@ -51,12 +57,15 @@ class FittedReport:
     committed: dict[str, int]
     items: dict[str, int]
     quality: Quality
+    drift: Drift
+    kept: Kept | None
     seconds: float
 
     @property
-    def version(self) -> FeatureVersion:
-        """The version that is up to date now."""
-        return self.codes
+    def told(self) -> list[str]:
+        """What a person should know of it, in lines."""
+        kept = [] if self.kept is None else [f"{self.codes.version} was fitted anew: {self.kept}"]
+        return [*kept, f"{self.codes.version}: {self.drift}"]
 
     @property
     def feature(self) -> FeatureReport:
@@ -80,7 +89,13 @@ class FittedReport:
             failed_share=0.0,
             estimate=None,
             cost=None,
-            fitted={"now": self.fitted, "source": self.source.version, "quality": asdict(self.quality)},
+            fitted={
+                "now": self.fitted,
+                "source": self.source.version,
+                "quality": asdict(self.quality),
+                "drift": asdict(self.drift),
+                "kept": None if self.kept is None else asdict(self.kept),
+            },
         )
 
 
@@ -105,13 +120,16 @@ def bring_up_to_date(
     _refuse_taken_name(store, recipe.name)
     rows = _Rows.of(store, source)
     saved = None if refit else _saved(store, recipe, say)
+    kept, learnt = None, None
     if saved is None:
-        state, quality = _fit(recipe, rows.vectors(rows.ok))
+        at = _sample(recipe, rows.ok)
+        learnt = {rows.ids[i] for i in at}
+        state, quality, kept = _fit(store, recipe, [rows.ids[i] for i in at], rows.vectors(at))
         version = _keep(store, recipe, state, quality)
     else:
         state, quality = saved.state, saved.quality
         version = _keep(store, recipe, state, quality) if saved.is_other_version else saved.version
-    committed = _commit_lacking(store, version, rows, state)
+    committed = _commit_lacking(store, version, rows, state, learnt)
     return FittedReport(
         codes=version,
         source=source,
@@ -119,6 +137,8 @@ def bring_up_to_date(
         committed=committed,
         items=dict(Counter(rows.status.tolist())),
         quality=quality,
+        drift=drift_of(store, version),
+        kept=kept,
         seconds=time.monotonic() - began,
     )
 
@@ -206,14 +226,26 @@ def _refuse_taken_name(store: Store, name: str) -> None:
         )
 
 
-def _fit(recipe: FeatureSpec, vectors: np.ndarray) -> tuple[bytes, Quality]:
-    """Fit a quantizer: its state as a safetensors file's bytes, and how good it is."""
+def _sample(recipe: FeatureSpec, ok: np.ndarray) -> np.ndarray:
+    """Positions of the items that are fitted to: all, or as many as the recipe says, in the same order."""
     q = _quantization(recipe)
-    quantizer = _quantizer(recipe).fit(vectors, levels=q.levels, codebook_size=q.codebook_size, seed=q.seed)
-    quality = measure(quantizer, vectors, quantizer.encode(vectors))
+    if q.fit_sample is None or q.fit_sample >= len(ok):
+        return ok
+    drawn: np.ndarray = np.random.default_rng(q.seed).choice(ok, q.fit_sample, replace=False)
+    return np.sort(drawn)
+
+
+def _fit(
+    store: Store, recipe: FeatureSpec, ids: list[str], vectors: np.ndarray
+) -> tuple[bytes, Quality, Kept | None]:
+    """Fit a quantizer: its state as a safetensors file's bytes, how good it is, and which codes stayed."""
+    q = _quantization(recipe)
+    fitted = _quantizer(recipe).fit(vectors, levels=q.levels, codebook_size=q.codebook_size, seed=q.seed)
+    quantizer, codes, kept = called_as_before(store, recipe, ids, vectors, fitted)
+    quality = measure(quantizer, vectors, codes)
     arrays = {key: np.ascontiguousarray(array) for key, array in quantizer.state().items()}
     state: bytes = _safetensors().save(arrays)
-    return state, quality
+    return state, quality, kept
 
 
 def _keep(store: Store, recipe: FeatureSpec, state: bytes, quality: Quality) -> FeatureVersion:
@@ -225,46 +257,76 @@ def _keep(store: Store, recipe: FeatureSpec, state: bytes, quality: Quality) -> 
     return store.add_version(spec)
 
 
-def _commit_lacking(store: Store, version: FeatureVersion, rows: _Rows, state: bytes) -> dict[str, int]:
-    """Commit, in one transaction, the rows that are not there or whose vector changed, by status."""
-    had_status, had_contents = placed(store, version, rows.ids)
+def _commit_lacking(
+    store: Store, version: FeatureVersion, rows: _Rows, state: bytes, learnt: set[str] | None
+) -> dict[str, int]:
+    """Commit, in one transaction, the rows that are not there or whose vector changed, by status.
+
+    Args:
+        learnt: the items that the codebooks were fitted to, where that was just now.
+    """
+    had_status, had_contents = _placed(store, version, rows.ids)
     changed = (rows.status == OK) & (rows.contents != had_contents)
     lacking = np.flatnonzero((rows.status != ABSENT) & ((rows.status != had_status) | changed))
     if not len(lacking):
         return {}
     ok = rows.status[lacking] == OK
-    codes = np.zeros((len(lacking), version.spec.dims or 0), np.int32)
-    if ok.any():
-        codes[ok] = _codes(store, version, rows.vectors(lacking[ok]), state, {rows.ids[i] for i in lacking})
-    table = _table(version.spec, rows, lacking, codes)
+    codes, error = _codes(store, version, rows, lacking[ok], state)
+    told = _facts(store, version, [rows.ids[i] for i in lacking], ok, error, learnt)
+    table = _table(version.spec, rows, lacking, codes, told)
     store.commit(version, table, replace=bool((had_status[lacking] != ABSENT).any()))
     store.finish(version)
     return dict(Counter(rows.status[lacking].tolist()))
 
 
 def _codes(
-    store: Store, version: FeatureVersion, vectors: np.ndarray, state: bytes, replaced: set[str]
-) -> np.ndarray:
-    """int32 ``[n, levels]`` of vectors in the order of their ids: so colliding items are numbered by id.
-
-    Args:
-        replaced: ids whose committed codes say nothing any more.
-    """
+    store: Store, version: FeatureVersion, rows: _Rows, at: np.ndarray, state: bytes
+) -> tuple[np.ndarray, np.ndarray]:
+    """int32 ``[n, dims]`` codes of the items at these positions, and ``[n]`` what each loses."""
+    q = _quantization(version.spec)
     quantizer = _quantizer(version.spec).from_state(_safetensors().load(state))
-    codes = quantizer.encode(vectors)
-    if not _quantization(version.spec).collision_level:
-        return codes
-    ledger = store.ledger(version)
-    there = ledger["item_id"].filter(pc.equal(ledger["status"], OK)).to_pylist()
-    kept = [item_id for item_id in there if item_id not in replaced]
-    numbered = store.lookup(kept, [version.version])[version.name].matrix if kept else None
-    return number_collisions(codes, numbered)
+    codes, error = np.zeros((len(at), quantizer.levels), np.int32), np.zeros(len(at))
+    for start in range(0, len(at), _BLOCK_ROWS):
+        part = slice(start, start + _BLOCK_ROWS)
+        vectors = rows.vectors(at[part])
+        codes[part] = quantizer.encode(vectors)
+        error[part] = errors(quantizer, vectors, codes[part])
+    if q.collision_level and len(at):
+        ids = [rows.ids[i] for i in at]
+        codes = numbered(store, version, ids, codes, numbering_order(store, q, ids))
+    return codes, error
 
 
-def _table(spec: FeatureSpec, rows: _Rows, lacking: np.ndarray, codes: np.ndarray) -> pa.Table:
+def _facts(
+    store: Store,
+    version: FeatureVersion,
+    ids: list[str],
+    ok: np.ndarray,
+    error: np.ndarray,
+    learnt: set[str] | None,
+) -> list[str]:
+    """What rows tell beside codes: see :func:`mmfeat.pipelines.codes.facts`."""
+    known = learnt_from(store, version)
+    # Codebooks whose rows were never committed may have learnt from any item there is.
+    is_first = learnt is not None or not store.counts(version)
+    lost = iter(error.tolist())
+    told = []
+    for item_id, has_codes in zip(ids, ok.tolist(), strict=True):
+        now = is_first if learnt is None else item_id in learnt
+        loss = float(f"{next(lost):.6g}") if has_codes else None
+        told.append(facts(now or known.get(item_id, False), not is_first, loss))
+    return told
+
+
+def _table(
+    spec: FeatureSpec, rows: _Rows, lacking: np.ndarray, codes: np.ndarray, told: list[str]
+) -> pa.Table:
+    """The rows at these positions; ``codes`` are of those that are ok."""
     schema, n = rows_schema(spec), len(lacking)
     status = rows.status[lacking]
     ok = status == OK
+    values = np.zeros((n, spec.dims or 0), np.int32)
+    values[ok] = codes
     columns = {field.name: pa.nulls(n, field.type) for field in schema}
     columns |= {
         "item_id": pa.array([rows.ids[i] for i in lacking], pa.string()),
@@ -276,7 +338,8 @@ def _table(spec: FeatureSpec, rows: _Rows, lacking: np.ndarray, codes: np.ndarra
         "content_hash": pa.array([content for content, _ in rows.contents[lacking]], pa.string()),
         "rules": pa.array([rule for _, rule in rows.contents[lacking]], pa.string()),
         "stamp": pa.array([""] * n, pa.string()),
-        "codes": vector_array(codes, ok).cast(schema.field("codes").type),
+        "facts": pa.array(told, pa.string()),
+        "codes": vector_array(values, ok).cast(schema.field("codes").type),
         "created": pa.array([datetime.now(UTC)] * n, schema.field("created").type),
     }
     return pa.table(columns, schema=schema)

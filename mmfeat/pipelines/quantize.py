@@ -9,9 +9,11 @@ from typing import Any
 
 from mmfeat.extract.fitted.codes import Quality
 from mmfeat.extract.registry import resolve_one
+from mmfeat.pipelines.codes import Kept
 from mmfeat.pipelines.fitted import bring_up_to_date
 from mmfeat.pipelines.record import recorded
 from mmfeat.pipelines.steps.promote import make_current
+from mmfeat.report.drift import Drift
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.job import parse_features
 from mmfeat.schemas.notebook import ShortRepr
@@ -32,6 +34,8 @@ class QuantizeReport(ShortRepr):
         absent: items without a row in the source yet: they get codes once they have one.
         quality: what the codes lose, how evenly they are used, how often they collide (before the
             collision level), of the items that they were fitted to.
+        drift: how far the items have moved away from these.
+        kept: how many codes stayed, where they were fitted anew and items had codes.
         notices: what else a person should know.
     """
 
@@ -51,6 +55,8 @@ class QuantizeReport(ShortRepr):
     failed: int
     absent: int
     quality: Quality
+    drift: Drift
+    kept: Kept | None
     seconds: float
     notices: tuple[str, ...] = ()
 
@@ -112,7 +118,10 @@ def quantize(
                 version=done.codes.version,
                 source=source.version,
                 method=method,
-                **quantization.model_dump(exclude={"data_digest"}),
+                levels=quantization.levels,
+                codebook_size=quantization.codebook_size,
+                seed=quantization.seed,
+                collision_level=quantization.collision_level,
                 fitted=done.fitted,
                 committed=sum(done.committed.values()),
                 ok=done.items.get(OK, 0),
@@ -120,6 +129,8 @@ def quantize(
                 failed=done.items.get(FAILED, 0),
                 absent=done.items.get(ABSENT, 0),
                 quality=done.quality,
+                drift=done.drift,
+                kept=done.kept,
                 seconds=(datetime.now(UTC) - began).total_seconds(),
                 notices=tuple(notices),
             )

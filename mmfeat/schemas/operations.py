@@ -34,6 +34,7 @@ class GatesConfig(Frozen):
             the current version. Vectors of any model can be compared so.
         max_marked: largest share of a feature's texts that are marked as a refusal, a loop or a phantom.
         max_changed: largest share of items whose text or codes are not those of the current version.
+        max_drift: of codes, the largest error of vectors that came after the fit, over that of the fit.
     """
 
     min_coverage: float | None = Field(default=None, ge=0, le=1)
@@ -42,6 +43,7 @@ class GatesConfig(Frozen):
     min_neighbour_overlap: float | None = Field(default=None, ge=0, le=1)
     max_marked: float | None = Field(default=None, ge=0, le=1)
     max_changed: float | None = Field(default=None, ge=0, le=1)
+    max_drift: float | None = Field(default=None, gt=0)
 
 
 class NotifyConfig(Frozen):

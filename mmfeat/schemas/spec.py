@@ -99,6 +99,9 @@ class Quantization(Frozen):
         levels: codes per item, coarse to fine, without the collision level.
         codebook_size: a code is at least 0 and below this.
         collision_level: whether a last code tells items apart whose other codes are the same.
+        collisions: in which order colliding items are numbered: ``popularity`` (interactions, most first),
+            or by id where None.
+        fit_sample: vectors that the codebooks are fitted to at most, drawn by the seed; all where None.
         data_digest: of codes of the first format, ``sha256:...`` of the ids and vectors that the codebooks
             were fitted to. Others name the codebooks themselves, in the digest of their weights.
     """
@@ -107,7 +110,14 @@ class Quantization(Frozen):
     codebook_size: int = Field(gt=0)
     seed: int = Field(ge=0, lt=2**31)
     collision_level: bool
+    collisions: Literal["popularity"] | None = None
+    fit_sample: int | None = Field(default=None, gt=0)
     data_digest: str | None = None
+
+    @property
+    def code_levels(self) -> int:
+        """Codes per item without the collision level."""
+        return self.levels
 
 
 class FeatureSpec(Frozen):

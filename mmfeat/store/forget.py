@@ -1,19 +1,20 @@
 """Forgetting items: from every table, every version, every snapshot and every index of a database.
 
 What stays: the tombstone (id and reason), ids in the records of runs, and what cannot be undone by
-removing rows. What was fitted to an item's vector (codebooks, components) is removed with it; the
-codes and vectors of other items, which were made with its help, stay.
+removing rows. Codebooks that were fitted to an item's vector are removed with it; the codes of other
+items, which were chosen with their help, stay. Codebooks that are known not to have been stay too.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
-from mmfeat.store import catalog, codebooks, digests, folders, maintenance
+from mmfeat.store import catalog, codebooks, digests, folders, maintenance, rows
 from mmfeat.store.database import Database, is_full
 from mmfeat.store.purge import drop_old_versions, held, purge
 from mmfeat.store.snapshots import Snapshot, Snapshots
@@ -107,8 +108,9 @@ def _remove_items(
     """
     database = snapshots.database
     folders.remove(database, ANSWERS_FOLDER)
-    # While their rows still tell which of them were fitted to these items.
-    fitted = [v for v in versions if v.spec.is_fitted and (everywhere or _any_left(database, v, ids))]
+    # While the rows of the codes still tell which of them were fitted to these items.
+    codes = [version for version in versions if version.spec.form == "codes"]
+    fitted = [v for v in codes if everywhere or _may_be_fitted_to(database, v, ids)]
     prints = [version.fingerprint for version in fitted]
     purge(database, codebooks.TABLE, "fingerprint", prints, lambda: None, everywhere=False)
     for version in versions:
@@ -133,5 +135,17 @@ def _touched(versions: Sequence[FeatureVersion]) -> list[str]:
     return [codebooks.TABLE, *(version.table for version in versions), *catalog.OF_ITEMS]
 
 
-def _any_left(database: Database, version: FeatureVersion, ids: Sequence[str]) -> bool:
-    return bool(held(database, version.table, "item_id", ids))
+def _may_be_fitted_to(database: Database, version: FeatureVersion, ids: Sequence[str]) -> bool:
+    """Whether codebooks may have learnt from any of ``ids``: whoever has, or had, a row that does not say no.
+
+    Where fewer rows say yes than vectors were fitted to, an item of them was pruned: it may have come back,
+    so that its row knows nothing of it.
+    """
+    there = held(database, version.table, "item_id", ids)
+    if not there:
+        return False
+    found = codebooks.get(database, version.fingerprint)
+    facts = rows.facts(database, version)
+    said = {i: json.loads(told).get("fitted") for i, told in zip(*facts.to_pydict().values(), strict=True)}
+    all_known = found is not None and found[1].get("vectors") == sum(map(bool, said.values()))
+    return not all_known or any(said.get(item_id) is not False for item_id in there)

@@ -12,7 +12,7 @@ from lance import LanceDataset
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
-from mmfeat.store import canaries, codebooks, digests, folders
+from mmfeat.store import canaries, codebooks, collisions, digests, folders
 from mmfeat.store.database import Database, clean_up, is_full
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.snapshots import Snapshots
@@ -168,6 +168,7 @@ class Retaining:
         """A version's table, after all that is known of it: a removal cut short is found by the folder."""
         digits = table.rpartition("-")[2]
         codebooks.remove(self._database, digits)
+        collisions.remove(self._database, digits)
         canaries.remove(self._database, digits)
         digests.forget(self._database, table)
         folders.remove(self._database, f"{table}.lance")

@@ -7,6 +7,7 @@ from mmfeat.store import (
     catalog,
     chain,
     codebooks,
+    collisions,
     digests,
     exported,
     logs,
@@ -35,6 +36,7 @@ REMADE = {
     catalog.RUNS: "the records of runs",
     logs.TABLE: "the logs of runs",
     codebooks.TABLE: "what quantizers fitted",
+    collisions.TABLE: "the numbers that collision levels gave out",
     canaries.TABLE: "what models gave for known inputs",
     digests.TABLE: "what files should be",
 }

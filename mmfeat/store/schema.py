@@ -52,6 +52,16 @@ CODEBOOKS_SCHEMA = pa.schema(
     ]
 )
 
+COLLISIONS_SCHEMA = pa.schema(
+    [
+        pa.field("fingerprint", pa.string(), nullable=False),
+        pa.field("table_version", pa.int64(), nullable=False),
+        pa.field("levels", pa.int32(), nullable=False),  # the collision level included
+        pa.field("before", pa.large_binary(), nullable=False),  # int32 [m, levels]
+        pa.field("last", pa.large_binary(), nullable=False),  # likewise
+    ]
+)
+
 CANARIES_SCHEMA = pa.schema(
     [
         pa.field("fingerprint", pa.string(), nullable=False),

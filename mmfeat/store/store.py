@@ -16,7 +16,18 @@ from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.objectstore import bucket_of
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import listed
-from mmfeat.store import canaries, catalog, chain, codebooks, digests, lists, maintenance, rows, versions
+from mmfeat.store import (
+    canaries,
+    catalog,
+    chain,
+    codebooks,
+    collisions,
+    digests,
+    lists,
+    maintenance,
+    rows,
+    versions,
+)
 from mmfeat.store.belonging import Owned, Place
 from mmfeat.store.catalog import Catalog
 from mmfeat.store.database import Database
@@ -356,6 +367,15 @@ class Store:
     def codebooks(self, fingerprint: str) -> tuple[bytes, dict[str, Any]] | None:
         """``(state, quality)`` of the codes with this fingerprint; None where there are none."""
         return codebooks.get(self._database, fingerprint)
+
+    def put_collision_numbers(self, version: FeatureVersion, before: np.ndarray, last: np.ndarray) -> None:
+        """Keep the numbers that the next commit gives out: see :func:`mmfeat.store.collisions.put`."""
+        self._check_lease()
+        collisions.put(self._database, version.fingerprint, version.table, before, last)
+
+    def collision_numbers(self, version: FeatureVersion) -> np.ndarray | None:
+        """``[m, levels]``: codes, and the last number given out for each; None where nothing is kept."""
+        return collisions.get(self._database, version.fingerprint, version.table)
 
     # What models gave for known inputs
 

@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from mmfeat.pipelines.run_report import RunReport
 from mmfeat.pipelines.steps.base import RunContext, Step
+from mmfeat.report.drift import drift_of
 from mmfeat.schemas.errors import ConfigError, GateFailed
 from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn
 from mmfeat.schemas.job import JobConfig
@@ -79,6 +80,8 @@ class Gates(Step[GatesConfig]):
             yield _coverage(store, version, place, self.config.min_coverage)
         if self.config.max_marked is not None and _is_marked(version.spec):
             yield _marked(store, version, place, self.config.max_marked)
+        if self.config.max_drift is not None and version.spec.form == "codes":
+            yield _drifted(store, version, self.config.max_drift)
         if self.config.captions is not None and version.spec.role == "caption":
             yield from self._captions(store, version, Path(self.config.captions))
         current = store.promotion.histories().get(version.name)
@@ -145,6 +148,14 @@ def _marked(store: Store, version: FeatureVersion, place: Place | None, most: fl
     texts = marked.filter(pc.not_equal(marked["reason"], SILENCE))
     share = len(_of(texts, ids)) / ok
     return GateResult("max_marked", version.version, most, share, share <= most)
+
+
+def _drifted(store: Store, version: FeatureVersion, most: float) -> GateResult:
+    drift = drift_of(store, version)
+    if drift.error is None:
+        return GateResult("max_drift", version.version, most, None, True, str(drift))
+    detail = f"of {drift.items:,} vectors that came since the fit"
+    return GateResult("max_drift", version.version, most, drift.error, drift.error <= most, detail)
 
 
 def _both(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Self
+from typing import ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
@@ -26,6 +26,8 @@ class QuantizerOptions(Frozen):
     codebook_size: int = Field(default=256, gt=0)
     seed: int = Field(default=0, ge=0, lt=2**31)
     collision_level: bool = False
+    collisions: Literal["popularity"] | None = None
+    fit_sample: int | None = Field(default=None, gt=0)
 
 
 class Quantizer(Fitted):
@@ -86,6 +88,14 @@ class Quantizer(Fitted):
     @abstractmethod
     def state(self) -> dict[str, np.ndarray]:
         """Everything fitted, by name."""
+
+    def reordered(self, rows: np.ndarray) -> Self:
+        """The same quantizer with its codes called otherwise; one that cannot do that stays as it is.
+
+        Args:
+            rows: ``[levels, codebook_size]``: the former code that each code of a level stands for.
+        """
+        return self
 
     def encode(self, vectors: np.ndarray) -> np.ndarray:
         """``[n, dims]`` to int32 ``[n, levels]``."""

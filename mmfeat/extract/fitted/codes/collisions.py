@@ -12,8 +12,8 @@ def number_collisions(codes: np.ndarray, numbered: np.ndarray | None = None) -> 
     (arXiv 2305.05065, section 3.1). The new code is bounded by the largest group, not by the codebook.
 
     Args:
-        numbered: ``[m, levels + 1]`` of items that have their number already: the numbers of equal codes go
-            on after the largest of theirs.
+        numbered: ``[m, levels + 1]`` of numbers that are given out already: those of equal codes go on after
+            the largest of them.
     """
     known = np.empty((0, codes.shape[1] + 1), np.int32) if numbered is None else numbered
     groups = np.unique(np.vstack([known[:, :-1], codes]), axis=0, return_inverse=True)[1].reshape(-1)
@@ -27,3 +27,11 @@ def number_collisions(codes: np.ndarray, numbered: np.ndarray | None = None) -> 
     number = np.empty(len(codes), np.int64)
     number[order] = np.arange(len(codes)) - starts[group[order]] + next_number[group[order]]
     return np.column_stack([codes.astype(np.int32), number.astype(np.int32)])
+
+
+def last_numbers(numbered: np.ndarray) -> np.ndarray:
+    """``[m, levels + 1]`` with numbers to ``[k, levels + 1]``: every code once, with its largest number."""
+    codes, group = np.unique(numbered[:, :-1], axis=0, return_inverse=True)
+    largest = np.zeros(len(codes), np.int32)
+    np.maximum.at(largest, group.reshape(-1), numbered[:, -1])
+    return np.column_stack([codes, largest]).astype(np.int32)

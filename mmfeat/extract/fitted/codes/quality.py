@@ -22,6 +22,8 @@ class Quality:
             all were equally frequent.
         collision_rate: share of items whose codes another item has too.
         largest_collision: the most items that share all codes; 1 where nobody does.
+        vectors: how many there were; None in what earlier versions of mmfeat kept.
+        error: mean squared error of a decoded vector; None likewise.
     """
 
     relative_mse: float
@@ -30,6 +32,8 @@ class Quality:
     perplexity: list[float]
     collision_rate: float
     largest_collision: int
+    vectors: int | None = None
+    error: float | None = None
 
 
 def measure(quantizer: Quantizer, vectors: np.ndarray, codes: np.ndarray) -> Quality:
@@ -51,7 +55,16 @@ def measure(quantizer: Quantizer, vectors: np.ndarray, codes: np.ndarray) -> Qua
         perplexity=[perplexity(level) for level in codes.T],
         collision_rate=float((shared > 1).mean()),
         largest_collision=int(shared.max()),
+        vectors=len(vectors),
+        error=float(error / len(vectors)),
     )
+
+
+def errors(quantizer: Quantizer, vectors: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """``[n]`` squared error of each vector as its codes decode."""
+    parts = [slice(start, start + BLOCK_ROWS) for start in range(0, len(vectors), BLOCK_ROWS)]
+    found = [((vectors[rows] - quantizer.decode(codes[rows])) ** 2).sum(axis=1) for rows in parts]
+    return np.concatenate(found) if found else np.zeros(0)
 
 
 def perplexity(codes: np.ndarray) -> float:

@@ -49,6 +49,10 @@ class ResidualKMeans(Quantizer):
         """``codebooks``: float32 ``[levels, codebook_size, dims]``."""
         return {"codebooks": self.codebooks}
 
+    def reordered(self, rows: np.ndarray) -> Self:
+        """See :meth:`Quantizer.reordered`."""
+        return type(self)(np.stack([book[at] for book, at in zip(self.codebooks, rows, strict=True)]))
+
     @classmethod
     def _fit(cls, vectors: np.ndarray, levels: int, codebook_size: int, seed: int) -> Self:
         faiss = _faiss()

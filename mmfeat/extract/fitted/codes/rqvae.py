@@ -79,6 +79,15 @@ class RqVae(Quantizer):
         its codebooks, ``quantizer.layers.LEVEL._codebook.embed``) and ``decoder``."""
         return self._state
 
+    def reordered(self, rows: np.ndarray) -> Self:
+        """See :meth:`Quantizer.reordered`."""
+        state = dict(self._state)
+        for level, at in enumerate(rows):
+            for array in ("embed", "embed_avg", "cluster_size"):
+                name = f"quantizer.layers.{level}._codebook.{array}"
+                state[name] = np.ascontiguousarray(state[name][:, at])
+        return type(self)(state)
+
     @classmethod
     def _fit(cls, vectors: np.ndarray, levels: int, codebook_size: int, seed: int) -> Self:
         _need_extra()

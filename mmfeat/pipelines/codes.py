@@ -1,0 +1,146 @@
+"""What codes of a store's items need beside a quantizer: names that stay, and numbers given out once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from mmfeat.extract.fitted.codes import Quantizer, last_numbers, number_collisions
+from mmfeat.extract.fitted.codes.matching import kept, places
+from mmfeat.schemas.featureset import OK
+from mmfeat.schemas.spec import FeatureSpec, Quantization
+from mmfeat.store import FeatureVersion, Store
+
+
+@dataclass(frozen=True)
+class Kept:
+    """How many codes stayed where a feature was fitted anew.
+
+    Attributes:
+        version: ``name@fingerprint`` of the codes before.
+        items: that had codes before and have some now.
+        share: of them, those that keep all their codes but for the collision level.
+        levels: the share that keeps each level's code.
+    """
+
+    version: str
+    items: int
+    share: float
+    levels: list[float]
+
+    def __str__(self) -> str:
+        levels = ", ".join(f"{share:.1%}" for share in self.levels)
+        return (
+            f"{self.share:.1%} of {self.items:,} items keep the codes of {self.version}; by level: {levels}"
+        )
+
+
+def called_as_before(
+    store: Store, recipe: FeatureSpec, ids: Sequence[str], vectors: np.ndarray, quantizer: Quantizer
+) -> tuple[Quantizer, np.ndarray, Kept | None]:
+    """A quantizer whose codes are called as items called them so far, where that can be.
+
+    Args:
+        ids: of the items that it was fitted to; ``vectors`` are theirs.
+
+    Returns:
+        The quantizer, ``[n, levels]`` codes of the vectors, and how many codes stayed; None where no item
+        had any.
+    """
+    codes = quantizer.encode(vectors)
+    version = _before(store, recipe)
+    if version is None:
+        return quantizer, codes, None
+    column = store.lookup(ids, [version.version], unknown="mask")[version.name]
+    if not column.mask.any():
+        return quantizer, codes, None
+    before = column.matrix[column.mask][:, : codes.shape[1]]
+    place = places(before, codes[column.mask], quantizer.codebook_size)
+    if (place != np.arange(quantizer.codebook_size)).any():
+        quantizer = quantizer.reordered(np.argsort(place, axis=1))
+        codes = quantizer.encode(vectors)
+    share, levels = kept(before, codes[column.mask])
+    return quantizer, codes, Kept(version.version, len(before), share, levels)
+
+
+def numbered(
+    store: Store, version: FeatureVersion, ids: Sequence[str], codes: np.ndarray, order: np.ndarray
+) -> np.ndarray:
+    """``[n, levels + 1]``: codes and the number that tells items apart whose codes are the same.
+
+    A number is given out once. What is given out is kept by code, without the item, before the rows are
+    committed. An item whose codes are what they were keeps its number.
+
+    Args:
+        ids: of the items, whose rows are about to be committed.
+        order: the positions of the items in the order in which they are numbered.
+    """
+    column = store.lookup(ids, [version.version], unknown="mask")[version.name]
+    same = column.mask & (column.matrix[:, :-1] == codes).all(axis=1)
+    before = store.collision_numbers(version)
+    if before is None:
+        before = last_numbers(_stored(store, version))
+    new = order[~same[order]]
+    result = column.matrix.copy()
+    result[new] = number_collisions(codes[new], before)
+    store.put_collision_numbers(version, before, last_numbers(np.vstack([before, result[new]])))
+    return result
+
+
+def numbering_order(store: Store, quantization: Quantization, ids: Sequence[str]) -> np.ndarray:
+    """Positions of ``ids``, which are sorted, in the order in which colliding items are numbered."""
+    if quantization.collisions != "popularity":
+        return np.arange(len(ids))
+    interactions = store.interactions()
+    if interactions is None:
+        return np.arange(len(ids))
+    counts = pc.value_counts(interactions["item_id"].combine_chunks())
+    at = pc.index_in(pa.array(ids, pa.string()), value_set=counts.field("values"))
+    popularity = pc.fill_null(counts.field("counts").take(at), 0).to_numpy(zero_copy_only=False)
+    return np.argsort(-popularity, kind="stable")
+
+
+def learnt_from(store: Store, version: FeatureVersion) -> dict[str, bool]:
+    """Of the items that have a row: whether the codebooks may have learnt from them."""
+    rows = store.facts(version)
+    pairs = zip(rows["item_id"].to_pylist(), rows["facts"].to_pylist(), strict=True)
+    return {item_id: json.loads(told)["fitted"] for item_id, told in pairs}
+
+
+def facts(learnt: bool, since_fit: bool, error: float | None) -> str:
+    """What a row of codes tells beside them, as JSON.
+
+    Args:
+        learnt: whether the codebooks may have learnt from the item: from this vector or a former one.
+        since_fit: whether the vector came after the fit.
+        error: squared error of the vector as its codes decode; None without codes.
+    """
+    told = {"fitted": learnt, "since_fit": since_fit, "error": error}
+    return json.dumps({key: value for key, value in told.items() if value is not None})
+
+
+def _before(store: Store, recipe: FeatureSpec) -> FeatureVersion | None:
+    """The codes of the same shape that the name means, or the newest ones."""
+    alike = [v for v in store.versions(recipe.name) if _shape(v.spec) == _shape(recipe)]
+    current = store.current().get(recipe.name)
+    alike.sort(key=lambda v: (v.fingerprint == current, v.created))
+    return alike[-1] if alike else None
+
+
+def _shape(spec: FeatureSpec) -> tuple[int, int] | None:
+    q = spec.quantization
+    return None if q is None else (q.code_levels, q.codebook_size)
+
+
+def _stored(store: Store, version: FeatureVersion) -> np.ndarray:
+    """``[m, levels + 1]`` of all rows that have codes."""
+    ledger = store.ledger(version)
+    there = ledger["item_id"].filter(pc.equal(ledger["status"], OK)).to_pylist()
+    if not there:
+        return np.empty((0, version.spec.dims or 0), np.int32)
+    return store.lookup(there, [version.version])[version.name].matrix

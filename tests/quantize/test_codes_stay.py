@@ -1,0 +1,282 @@
+"""Codes stay: whatever comes, changes or goes, an item whose vector is the same keeps them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from coded import Coded
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import mmfeat
+from mmfeat.extract.fitted.codes.matching import kept, places
+from mmfeat.schemas.errors import UsageError
+from mmfeat.store import Store
+
+# More items than codes, so that most of them collide.
+START = {f"item-{n}": n for n in range(8)}
+
+NAMES = st.sampled_from([f"item-{n}" for n in range(12)])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.sampled_from(["set"]), NAMES, st.integers(0, 20)),
+        st.tuples(st.sampled_from(["leave", "restore", "forget"]), NAMES),
+        st.tuples(st.sampled_from(["prune", "refit"])),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory) -> Path:
+    """A store with codes, to be copied."""
+    folder = tmp_path_factory.mktemp("started") / "store"
+    Coded(folder, START).code()
+    return folder
+
+
+@pytest.fixture
+def coded(started, tmp_path) -> Coded:
+    return copy_of(started, tmp_path)
+
+
+def copy_of(started: Path, folder: Path) -> Coded:
+    shutil.copytree(started, folder / "store")
+    coded = Coded.__new__(Coded)
+    coded.store, coded.contents = Store.open(str(folder / "store")), dict(START)
+    coded.options = {"levels": 2, "codebook_size": 2, "collision_level": True}
+    return coded
+
+
+def check_steps(started: Path, steps) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        coded = copy_of(started, Path(folder))
+        left, forgotten = {}, set()
+        # Of every version: what an item with this content has, and whose each code was first.
+        had, owner = {}, {}
+        check_codes(coded, had, owner)
+        for step, *said in steps:
+            if step in ("set", "restore") and said[0] not in forgotten:
+                content = left.pop(said[0], None) if step == "restore" else said[1]
+                if content is not None:
+                    coded.set({said[0]: content})
+            elif step == "leave" and len(coded.contents) > 4 and said[0] in coded.contents:
+                left[said[0]] = coded.contents[said[0]]
+                coded.leave(said[0])
+            elif step == "forget" and len(coded.contents) > 4 and said[0] in coded.contents:
+                coded.forget(said[0])
+                forgotten.add(said[0])
+                forget_of(had, said[0])
+            elif step == "prune":
+                coded.prune()
+                for item_id in left:
+                    forget_of(had, item_id)
+            coded.code(refit=step == "refit")
+            check_codes(coded, had, owner)
+
+
+def forget_of(had, item_id: str) -> None:
+    """Its row is gone: if it comes back, it is a new item."""
+    for of_version in had.values():
+        of_version.pop(item_id, None)
+
+
+def check_codes(coded: Coded, had, owner) -> None:
+    current = Store.open(coded.uri).resolve("codes").version
+    for version in coded.versions():
+        of_version = had.setdefault(version, {})
+        for item_id, code in coded.codes(version).items():
+            if version == current or item_id in of_version:
+                content = coded.contents.get(item_id) if version == current else None
+                before = of_version.get(item_id)
+                if before is not None and content in (None, before[0]):
+                    assert code == before[1], (version, item_id)
+                of_version[item_id] = (content if content is not None else before and before[0], code)
+            first = owner.setdefault((version, code), item_id)
+            assert first == item_id, f"{code} of {version} was {first}'s and is {item_id}'s"
+
+
+@settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS)
+def test_no_sequence_of_changes_changes_codes_of_an_unchanged_vector_within_a_version(started, steps):
+    check_steps(started, steps)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(STEPS)
+def test_no_sequence_of_300_changes_codes_of_an_unchanged_vector_within_a_version(started, steps):
+    check_steps(started, steps)
+
+
+def test_a_number_of_a_forgotten_or_changed_item_is_given_to_nobody_else(coded):
+    coded.set({"new-1": 3, "new-2": 3, "new-3": 3})
+    coded.code()
+    before = coded.codes()
+    numbers = [before[f"new-{n}"][-1] for n in (1, 2, 3)]
+    assert numbers == [numbers[0] + n for n in range(3)]
+    coded.forget("new-3")
+    coded.set({"new-2": 17, "newer": 3})
+    report = coded.code()
+    after = coded.codes()
+    assert not report.fitted
+    assert after["newer"] == (*before["new-1"][:-1], numbers[2] + 1)
+    unchanged = set(before) - {"new-2", "new-3"}
+    assert {i: after[i] for i in unchanged} == {i: before[i] for i in unchanged}
+
+
+def test_an_item_that_changes_and_has_the_same_codes_keeps_its_number(coded):
+    before = coded.codes()
+    coded.contents["item-3"] = 3
+    rows = coded.store.full_rows(coded.store.resolve("vectors"), ["item-3"])
+    at = rows.schema.get_field_index("content_hash")
+    with coded.store.lease("test"):
+        rows = rows.set_column(at, "content_hash", [["the same picture, saved again"]])
+        coded.store.commit(coded.store.resolve("vectors"), rows, replace=True)
+    assert coded.code().committed == 1
+    assert coded.codes() == before
+
+
+def test_what_is_kept_to_number_items_names_none_and_outlives_them(coded):
+    coded.set({"new": 3})
+    coded.code()
+    code = coded.codes()["new"]
+    coded.forget("new")
+    assert mmfeat.open(coded.uri).verify_forgotten().ok
+    for path in Path(coded.uri, "_collisions.lance").rglob("*"):
+        assert path.is_dir() or b"item-" not in path.read_bytes()
+    last = Store.open(coded.uri).collision_numbers(Store.open(coded.uri).resolve("codes"))
+    assert code in set(map(tuple, last.tolist()))
+
+
+def test_codebooks_that_never_saw_a_forgotten_item_stay(coded):
+    coded.set({"new": 30})
+    before = coded.code().version
+    coded.forget("new")
+    assert (coded.code().fitted, coded.code().version) == (False, before)
+    coded.forget("item-3")
+    assert coded.code().fitted
+
+
+def test_codebooks_go_with_a_forgotten_item_that_was_pruned_and_came_back(coded):
+    coded.leave("item-3")
+    coded.prune()
+    coded.set({"item-3": 3})
+    coded.code()
+    coded.forget("item-3")
+    assert coded.code().fitted
+
+
+def test_a_commit_that_never_came_gave_out_no_number(coded, monkeypatch):
+    twin = coded.codes()["item-3"]
+    coded.set({"new": 3})
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Store, "commit", killed)
+        coded.code()
+    coded.code()
+    new = coded.codes()["new"]
+    largest = max(code[-1] for i, code in coded.codes().items() if code[:-1] == twin[:-1] and i != "new")
+    assert new == (*twin[:-1], largest + 1)
+
+
+# The writes of a fit, in their order.
+WRITES = ("put_codebooks", "add_version", "put_collision_numbers", "commit", "finish")
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("write", WRITES)
+def test_killed_at_any_write_it_goes_on_to_the_same_codes(tmp_path, started, monkeypatch, write, after):
+    coded = Coded(tmp_path / "store", START)
+    real = getattr(Store, write)
+
+    def killed(self, *args, **kwargs):
+        if after:
+            real(self, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Store, write, killed)
+        coded.code()
+    coded.code()
+    whole = Coded.__new__(Coded)
+    whole.store = Store.open(str(started))
+    assert coded.codes() == whole.codes()
+    assert coded.versions() == whole.versions()
+
+
+def test_a_refit_calls_its_codes_as_they_were_called_and_says_how_many_stay(tmp_path):
+    coded = Coded(tmp_path / "store", {f"item-{n:02}": n for n in range(60)}, codebook_size=6)
+    first = coded.code()
+    before = coded.codes()
+    coded.set({f"new-{n}": 100 + n for n in range(3)})
+    again = coded.code(refit=True)
+    after = coded.codes()
+    assert again.version != first.version
+    same = [after[i][:2] == before[i][:2] for i in before]
+    assert again.kept.version == first.version
+    assert (again.kept.items, again.kept.share) == (60, pytest.approx(np.mean(same)))
+    assert again.kept.levels[0] >= again.kept.share > 0.3
+
+
+def test_a_refit_to_the_same_vectors_keeps_every_code(coded):
+    first = coded.code()
+    again = coded.code(refit=True)
+    assert (again.version, again.kept.share, again.kept.levels) == (first.version, 1.0, [1.0, 1.0])
+
+
+@given(st.integers(0, 10_000), st.integers(2, 9))
+def test_the_matching_keeps_the_most_codes_that_any_naming_could(seed, size):
+    from scipy.optimize import linear_sum_assignment
+
+    rng = np.random.default_rng(seed)
+    before, after = rng.integers(0, size, (2, 40, 1))
+    place = places(before, after, size)
+    assert sorted(place[0]) == list(range(size))
+    shared = np.zeros((size, size))
+    np.add.at(shared, (after[:, 0], before[:, 0]), 1)
+    best = shared[linear_sum_assignment(shared, maximize=True)].sum()
+    assert kept(before, place[0][after])[0] == pytest.approx(best / 40)
+    # Called by other names alone, they get the names back.
+    other = rng.permutation(size)
+    assert kept(before, places(before, other[before], size)[0][other[before]])[0] == 1
+
+
+def test_drift_is_the_error_of_what_came_since_over_that_of_the_fit(coded):
+    first = coded.code()
+    assert (first.drift.items, first.drift.error) == (0, None)
+    coded.set({"new": 30, "far": 40})
+    report = coded.code()
+    assert report.drift.items == 2
+    assert report.drift.error > 1
+    assert coded.code().drift == report.drift
+    assert len(report.drift.used) == len(report.drift.perplexity) == 2
+
+
+def test_a_code_is_looked_up_backwards_whole_or_as_a_branch(run, coded):
+    codes = coded.codes()
+    opened = mmfeat.open(coded.uri)
+    for code in set(codes.values()):
+        for levels in (1, 2, 3):
+            branch = code[:levels]
+            wanted = sorted(i for i in codes if codes[i][:levels] == branch)
+            assert opened.ids_of_code("codes", branch) == wanted
+    code = ",".join(map(str, codes["item-3"]))
+    status, out, err = run("lookup", "--code", code, "--features", "codes", "--store", coded.uri)
+    assert status == 0, err
+    assert "item-3" in out and "item-4" not in out
+    with pytest.raises(UsageError, match="1 to 3 numbers"):
+        opened.ids_of_code("codes", [0, 0, 0, 0])
+    with pytest.raises(UsageError, match="holds no codes"):
+        opened.ids_of_code("vectors", [0])
+    status, out, err = run("lookup", "--code", "x", "--features", "codes", "--store", coded.uri)
+    assert (status, "by comma" in err) == (2, True)
