@@ -16,7 +16,8 @@ def quantize(
     feature: Annotated[str, typer.Argument(help="Vector feature or version.")],
     name: Annotated[str | None, typer.Option(help="Name of the codes [default: FEATURE_codes].")] = None,
     method: Annotated[
-        str, typer.Option(help="How vectors become codes: residual_kmeans or rqvae.")
+        str,
+        typer.Option(help="How vectors become codes: residual_kmeans, balanced_kmeans, rqvae, pq or opq."),
     ] = "residual_kmeans",
     levels: Annotated[
         int | None, typer.Option(min=1, max=console.MOST, help="Codes per item, coarse to fine [default: 3].")

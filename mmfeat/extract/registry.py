@@ -81,6 +81,9 @@ _TRANSCRIBERS = {
 }
 _OCR = {"rapidocr": "mmfeat.extract.describers.ocr.rapidocr:RapidOcr"}
 _QUANTIZERS = {
+    "balanced_kmeans": "mmfeat.extract.fitted.codes.balanced_kmeans:BalancedKMeans",
+    "opq": "mmfeat.extract.fitted.codes.product:RotatedProductQuantizer",
+    "pq": "mmfeat.extract.fitted.codes.product:ProductQuantizer",
     "residual_kmeans": "mmfeat.extract.fitted.codes.residual_kmeans:ResidualKMeans",
     "rqvae": "mmfeat.extract.fitted.codes.rqvae:RqVae",
 }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.extract.fitted.codes import Quantizer, last_numbers, number_collisions
+from mmfeat.extract.fitted.codes import Quantizer, Residual, last_numbers, number_collisions
 from mmfeat.extract.fitted.codes.matching import kept, places
+from mmfeat.extract.fitted.codes.quality import group_sizes
+from mmfeat.extract.fitted.codes.sinkhorn import nearest_free, spread
 from mmfeat.schemas.featureset import OK
 from mmfeat.schemas.spec import FeatureSpec, Quantization
 from mmfeat.store import FeatureVersion, Store
+from mmfeat.store.rows import matrix_of
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,51 @@ def numbered(
     result[new] = number_collisions(codes[new], before)
     store.put_collision_numbers(version, before, last_numbers(np.vstack([before, result[new]])))
     return result
+
+
+def told_apart(
+    store: Store,
+    version: FeatureVersion,
+    ids: Sequence[str],
+    codes: np.ndarray,
+    quantizer: Residual,
+    vectors_at: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """``[n, levels]`` codes, changed in their last level where others have them: by LC-Rec's rule for the
+    items of the fit, by the nearest code that is free for those that come later.
+
+    Args:
+        ids: of the items, whose rows are about to be committed.
+        vectors_at: gives the vectors of the items at some positions of ``ids``.
+    """
+    q = version.spec.quantization
+    assert q is not None and q.sinkhorn_epsilon is not None, "the recipe asks for it"
+    taken = _taken(store, version, set(ids))
+    shared = np.array([tuple(code) in taken for code in codes.tolist()], bool) | (group_sizes(codes) > 1)
+    at = np.flatnonzero(shared)
+    if not len(at):
+        return codes
+    residuals, codebook = quantizer.last_level(vectors_at(at), codes[at])
+    result = codes.copy()
+    if taken:
+        others = taken | set(map(tuple, codes[~shared].tolist()))
+        result[at] = nearest_free(codes[at], residuals, codebook, others)
+    else:
+        result[at] = spread(codes[at], residuals, codebook, q.sinkhorn_epsilon)
+    return result
+
+
+def _taken(store: Store, version: FeatureVersion, replaced: set[str]) -> set[tuple[int, ...]]:
+    """The codes, without numbers of collisions, of all items but those whose rows are to be replaced."""
+    quantization = version.spec.quantization
+    assert quantization is not None, "codes have it"
+    taken: set[tuple[int, ...]] = set()
+    for batch in store.ledger_batches(version, ["item_id", "status", "codes"]):
+        ok = batch.filter(pc.equal(batch["status"], OK))
+        codes = matrix_of(ok["codes"])[:, : quantization.code_levels].tolist()
+        pairs = zip(ok["item_id"].to_pylist(), codes, strict=True)
+        taken |= {tuple(code) for item_id, code in pairs if item_id not in replaced}
+    return taken
 
 
 def numbering_order(store: Store, quantization: Quantization, ids: Sequence[str]) -> np.ndarray:

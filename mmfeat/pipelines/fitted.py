@@ -20,9 +20,17 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.extract.fitted.codes import Quality, Quantizer, errors, measure
+from mmfeat.extract.fitted.codes import Quality, Quantizer, Residual, errors, measure
 from mmfeat.extract.registry import METHODS
-from mmfeat.pipelines.codes import Kept, called_as_before, facts, learnt_from, numbered, numbering_order
+from mmfeat.pipelines.codes import (
+    Kept,
+    called_as_before,
+    facts,
+    learnt_from,
+    numbered,
+    numbering_order,
+    told_apart,
+)
 from mmfeat.pipelines.run_report import FeatureReport
 from mmfeat.report.drift import Drift, drift_of
 from mmfeat.schemas.errors import MissingExtra, UsageError
@@ -291,8 +299,11 @@ def _codes(
         vectors = rows.vectors(at[part])
         codes[part] = quantizer.encode(vectors)
         error[part] = errors(quantizer, vectors, codes[part])
+    ids = [rows.ids[i] for i in at]
+    if q.sinkhorn_epsilon is not None:
+        assert isinstance(quantizer, Residual), "others have no such option"
+        codes = told_apart(store, version, ids, codes, quantizer, lambda some: rows.vectors(at[some]))
     if q.collision_level and len(at):
-        ids = [rows.ids[i] for i in at]
         codes = numbered(store, version, ids, codes, numbering_order(store, q, ids))
     return codes, error
 

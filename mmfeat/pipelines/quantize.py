@@ -82,9 +82,10 @@ def quantize(
     Args:
         feature: ``name`` or ``name@fingerprint``.
         name: of the codes; ``FEATURE_codes`` when None.
-        method: ``residual_kmeans`` or ``rqvae``.
+        method: ``residual_kmeans``, ``balanced_kmeans``, ``rqvae``, ``pq`` or ``opq``.
         refit: fit new codebooks, which makes a new version.
-        options: the quantizer's: ``levels``, ``codebook_size``, ``seed``, ``collision_level``.
+        options: the quantizer's: ``levels``, ``codebook_size``, ``seed``, ``collision_level``,
+            ``collisions``, ``sinkhorn_epsilon``, ``fit_sample``.
 
     Raises:
         ConfigError: an unknown method or option.

@@ -101,6 +101,8 @@ class Quantization(Frozen):
         collision_level: whether a last code tells items apart whose other codes are the same.
         collisions: in which order colliding items are numbered: ``popularity`` (interactions, most first),
             or by id where None.
+        sinkhorn_epsilon: of LC-Rec's rule, by which the last level tells items apart whose codes are the
+            same; None where it does not.
         fit_sample: vectors that the codebooks are fitted to at most, drawn by the seed; all where None.
         data_digest: of codes of the first format, ``sha256:...`` of the ids and vectors that the codebooks
             were fitted to. Others name the codebooks themselves, in the digest of their weights.
@@ -111,6 +113,7 @@ class Quantization(Frozen):
     seed: int = Field(ge=0, lt=2**31)
     collision_level: bool
     collisions: Literal["popularity"] | None = None
+    sinkhorn_epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     fit_sample: int | None = Field(default=None, gt=0)
     data_digest: str | None = None
 

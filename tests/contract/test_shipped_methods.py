@@ -83,12 +83,9 @@ RESOLVED: dict[str, dict[str, Any]] = {
     "vllm, of vectors": {"source": "cover", "encoder": "vllm", "model": DINO["model"], "dims": 8},
     "residual_kmeans": {"source": "vectors", "quantizer": "residual_kmeans", "levels": 2},
     "rqvae": {"source": "vectors", "quantizer": "rqvae"},
-    "fuse": {"inputs": ["vectors", "others"], "transform": "fuse"},
-    "int8": {"source": "vectors", "transform": "int8"},
-    "pca": {"source": "vectors", "transform": "pca", "dims": 4},
-    "project": {"source": "vectors", "transform": "project", "dims": 4},
-    "truncate": {"source": "vectors", "transform": "truncate", "dims": 4},
-    "whiten": {"source": "vectors", "transform": "whiten"},
+    "balanced_kmeans": {"source": "vectors", "quantizer": "balanced_kmeans", "sinkhorn_epsilon": 0.003},
+    "pq": {"source": "vectors", "quantizer": "pq", "fit_sample": 1000},
+    "opq": {"source": "vectors", "quantizer": "opq"},
 }
 STATES = {"source": "caption", "encoder": "decoder_states", "layers": [0, -1], "pooling": "mean"}
 VECTORS = FeatureSpec(

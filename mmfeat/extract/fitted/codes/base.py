@@ -30,6 +30,12 @@ class QuantizerOptions(Frozen):
     fit_sample: int | None = Field(default=None, gt=0)
 
 
+class ResidualOptions(QuantizerOptions):
+    """How fine codes are whose levels follow each other."""
+
+    sinkhorn_epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+
 class Quantizer(Fitted):
     """A fitted quantizer: ``levels`` codes per vector, coarse to fine, each below ``codebook_size``.
 
@@ -124,6 +130,20 @@ class Quantizer(Fitted):
 
     @abstractmethod
     def _decode(self, codes: np.ndarray) -> np.ndarray: ...
+
+
+class Residual(Quantizer):
+    """A quantizer each level of which takes what the levels before it left over."""
+
+    Options: ClassVar[type[QuantizerOptions]] = ResidualOptions
+
+    @abstractmethod
+    def last_level(self, vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """``[n, d]``: what the levels before the last leave over; ``[codebook_size, d]``: the last codebook.
+
+        Args:
+            codes: ``[n, levels]`` of the vectors.
+        """
 
 
 def _blocks(n: int) -> list[slice]:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from mmfeat.extract.fitted.codes.base import Quantizer
+from mmfeat.extract.fitted.codes.base import Residual
 from mmfeat.schemas.errors import MissingExtra
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.spec import ModelCard
@@ -16,7 +16,7 @@ from mmfeat.schemas.spec import ModelCard
 _EARLY_STOP = 1e-4
 
 
-class ResidualKMeans(Quantizer):
+class ResidualKMeans(Residual):
     """Greedy residual quantization (Chen et al., "Approximate Nearest Neighbor Search by Residual
     Vector Quantization", Sensors 2010) by FAISS's k-means with k-means++ starts.
 
@@ -55,28 +55,39 @@ class ResidualKMeans(Quantizer):
 
     @classmethod
     def _fit(cls, vectors: np.ndarray, levels: int, codebook_size: int, seed: int) -> Self:
-        faiss = _faiss()
         residuals = vectors.copy()
         codebooks = np.empty((levels, codebook_size, vectors.shape[1]), np.float32)
         for level in range(levels):
-            kmeans = faiss.Kmeans(
-                vectors.shape[1],
-                codebook_size,
-                seed=(seed + level) % 2**31,
-                init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
-                min_points_per_centroid=1,
-                early_stop_threshold=_EARLY_STOP,
-            )
-            kmeans.train(residuals)
-            codebooks[level] = kmeans.centroids
-            residuals -= codebooks[level][_nearest(residuals, codebooks[level])]
+            codebooks[level] = cls._cluster(residuals, codebook_size, (seed + level) % 2**31)
+            residuals -= codebooks[level][nearest(residuals, codebooks[level])]
         return cls(codebooks)
+
+    @classmethod
+    def _cluster(cls, vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
+        """``[k, dims]`` centroids of one level."""
+        faiss = faiss_of("residual k-means")
+        kmeans = faiss.Kmeans(
+            vectors.shape[1],
+            k,
+            seed=seed,
+            init_method=faiss.ClusteringInitMethod_KMEANS_PLUS_PLUS,
+            min_points_per_centroid=1,
+            early_stop_threshold=_EARLY_STOP,
+        )
+        kmeans.train(vectors)
+        centroids: np.ndarray = kmeans.centroids
+        return centroids
+
+    def last_level(self, vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`Quantizer.last_level`."""
+        earlier = [book[codes[:, level]] for level, book in enumerate(self.codebooks[:-1])]
+        return vectors - np.sum(earlier, axis=0, initial=0), self.codebooks[-1]
 
     def _encode(self, vectors: np.ndarray) -> np.ndarray:
         residuals = vectors.copy()
         codes = np.empty((len(vectors), self.levels), np.int64)
         for level, codebook in enumerate(self.codebooks):
-            codes[:, level] = _nearest(residuals, codebook)
+            codes[:, level] = nearest(residuals, codebook)
             residuals -= codebook[codes[:, level]]
         return codes
 
@@ -85,16 +96,17 @@ class ResidualKMeans(Quantizer):
         return np.asarray(sum(parts))
 
 
-def _nearest(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
+def nearest(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
     """Row of the nearest centroid by Euclidean distance, ``[n]``."""
-    index = _faiss().IndexFlatL2(codebook.shape[1])
+    index = faiss_of("residual k-means").IndexFlatL2(codebook.shape[1])
     index.add(codebook)
     return np.asarray(index.search(vectors, 1)[1][:, 0])
 
 
-def _faiss() -> Any:
+def faiss_of(what: str) -> Any:
+    """The module; MissingExtra, which names what needs it, where it is not installed."""
     try:
         import faiss
     except ImportError:
-        raise MissingExtra("Quantizing by residual k-means", "quantize", "faiss-cpu") from None
+        raise MissingExtra(f"Quantizing by {what}", "quantize", "faiss-cpu") from None
     return faiss

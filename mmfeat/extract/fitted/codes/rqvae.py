@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
-from mmfeat.extract.fitted.codes.base import Quantizer
+from mmfeat.extract.fitted.codes.base import Residual
 from mmfeat.schemas.errors import MissingExtra
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.spec import ModelCard
@@ -38,7 +38,7 @@ _DECAY = 0.95
 _DEAD_SHARE = 0.1
 
 
-class RqVae(Quantizer):
+class RqVae(Residual):
     """The RQ-VAE of TIGER (arXiv 2305.05065): an MLP encoder to 32 dims, residual codebooks that start
     from k-means and follow by moving averages, an MLP decoder; squared error plus 0.25 x commitment.
 
@@ -87,6 +87,16 @@ class RqVae(Quantizer):
                 name = f"quantizer.layers.{level}._codebook.{array}"
                 state[name] = np.ascontiguousarray(state[name][:, at])
         return type(self)(state)
+
+    def last_level(self, vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """See :meth:`Quantizer.last_level`; both are of the latent space."""
+        import torch
+
+        books = [self._state[f"quantizer.layers.{k}._codebook.embed"][0] for k in range(self.levels)]
+        with torch.inference_mode():
+            latents = self._net.encoder(self._net.scaled(torch.from_numpy(vectors))).numpy()
+        earlier = [book[codes[:, level]] for level, book in enumerate(books[:-1])]
+        return latents - np.sum(earlier, axis=0, initial=0), books[-1]
 
     @classmethod
     def _fit(cls, vectors: np.ndarray, levels: int, codebook_size: int, seed: int) -> Self:
