@@ -53,6 +53,7 @@ _FORMATS = {
     "safetensors": "mmfeat.export.formats.safetensors:Safetensors",
     "tencentgr": "mmfeat.export.formats.tencentgr:TencentGR",
     "tiger": "mmfeat.export.formats.tiger:Tiger",
+    "trie": "mmfeat.export.formats.trie:Trie",
     "unimp": "mmfeat.export.formats.unimp:UniMP",
     "unisrec": "mmfeat.export.formats.unisrec:UniSRec",
     "universalrag": "mmfeat.export.formats.universalrag:UniversalRAG",

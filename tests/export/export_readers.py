@@ -200,6 +200,21 @@ def read_tiger(folder: Path):
     return {"codes": {item_id: row.to_numpy() for item_id, row in table[levels].iterrows()}}
 
 
+def read_trie(folder: Path):
+    """As a decoder does that may take any code that follows: every way down, and the items at its end."""
+    read, found = json.loads((folder / "trie.json").read_text(encoding="utf-8")), {}
+
+    def down(node, codes):
+        if len(codes) == read["levels"]:
+            found.update((item_id, np.array(codes)) for item_id in node)
+        else:
+            for code, below in node.items():
+                down(below, [*codes, int(code)])
+
+    down(read["trie"], [])
+    return {"codes": found}
+
+
 READERS = {
     "ducho": read_ducho,
     "elliot": read_elliot,
@@ -212,6 +227,7 @@ READERS = {
     "recbole": read_recbole,
     "safetensors": read_safetensors,
     "tiger": read_tiger,
+    "trie": read_trie,
     **readers_a.READERS,
     **readers_b.READERS_B,
     **readers_c.READERS_C,
