@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from mmfeat.pipelines.forget import ForgetReport, ForgottenReport
     from mmfeat.pipelines.lifecycle import Lifecycle
     from mmfeat.report.build import ReportOptions
-    from mmfeat.report.model import CaptionReport
+    from mmfeat.report.model import CaptionReport, CodesReport
     from mmfeat.report.pictures import Progress
     from mmfeat.store import Damage, FeatureVersion, Gone, Hit, Snapshot, Store, StoreDiff, VectorIndex
 
@@ -449,6 +449,24 @@ class FeatureStore:
         from mmfeat.export import Request, export_from
 
         return export_from(self._store, Request.of(format, out, settings))
+
+    def report_codes(
+        self, feature: str | None = None, seed: int = 0, progress: Progress | None = None
+    ) -> CodesReport:
+        """Measure semantic ids: how they are used, what they lose, how far they drifted; with example items.
+
+        Args:
+            feature: ``name`` or ``name@fingerprint``; the store's only codes when None.
+            seed: of the example items.
+            progress: told how far it is.
+
+        Raises:
+            UsageError: there are no codes, or those of several features.
+        """
+        from mmfeat.report.build import no_progress
+        from mmfeat.report.codes import report_codes
+
+        return report_codes(self._store, feature, seed, progress or no_progress)
 
     def report_captions(
         self, options: ReportOptions | None = None, progress: Progress | None = None

@@ -1,4 +1,4 @@
-"""``report captions``: can the captions be trusted?"""
+"""``report captions``: can the captions be trusted? ``report codes``: are semantic ids used well?"""
 
 from __future__ import annotations
 
@@ -12,16 +12,11 @@ from mmfeat import api, console
 from mmfeat.schemas.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
-    from mmfeat.report.model import CaptionReport
+    from mmfeat.report.model import CaptionReport, CodesReport
 
 _SECONDS_BETWEEN_NOTES = 5.0
 
 app = typer.Typer(no_args_is_help=True, help="Report on what a store holds.")
-
-
-@app.callback()
-def _root() -> None:
-    """With one command alone, Typer would leave its name out."""
 
 
 @app.command("captions")
@@ -89,6 +84,52 @@ def captions(
         _fail(report, json)
 
 
+@app.command("codes")
+def codes(
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page (.html) or the same facts (.json).", dir_okay=False)
+    ] = None,
+    feature: Annotated[
+        str | None, typer.Option(help="Semantic ids: a feature or version [default: the store's only ones].")
+    ] = None,
+    sample_seed: Annotated[int, typer.Option(min=0, max=console.MOST_SEED, help="Of the example items.")] = 0,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    snapshot: console.SnapshotName = None,
+    json: console.Json = False,
+) -> None:
+    """Measure semantic ids: use, error, collisions and drift, with items down their tree."""
+    if out is not None:
+        _check_place(out)
+    report = api.open(store, snapshot).report_codes(feature, sample_seed, _Notes())
+    if out is not None:
+        _write(report, out)
+    if json:
+        console.print_json(report.model_dump(mode="json"))
+        return
+    _print_codes(report)
+    if out is not None:
+        console.say(f"\nWritten to {out}.")
+
+
+def _print_codes(report: CodesReport) -> None:
+    subject, drift = report.subject, report.drift
+    console.heading(f"{subject.version} by {subject.method}, {subject.model}")
+    if subject.stale:
+        console.paragraph(f"These codes are stale: {subject.stale}.")
+    rows = [(one.level, f"{one.used:.1%}", f"{one.perplexity:.1f}") for one in report.levels]
+    console.table(("level", "codes used", "perplexity"), rows, right=("level", "codes used", "perplexity"))
+    error = "unknown" if report.relative_mse is None else f"{report.relative_mse:.4f}"
+    console.say(f"Relative squared error at the fit: {error}.")
+    console.say(
+        f"Collisions: {report.collisions.rate:.2%} of the items, at most {report.collisions.largest:,} alike."
+    )
+    since = "" if drift.error is None else f", their error is {drift.error:.2f} x that at the fit"
+    console.say(f"Drift: {drift.items:,} vectors came since the fit{since}.")
+    console.heading("Largest branches")
+    branches = [(", ".join(map(str, one.code)), one.items, f"{one.share:.1%}") for one in report.branches]
+    console.table(("codes begin with", "items", "share"), branches, right=("items", "share"))
+
+
 class _Notes:
     """Progress in words, every few seconds: a quick report says nothing."""
 
@@ -111,7 +152,7 @@ def _check_place(out: Path) -> None:
         raise UsageError(f"There is no folder {out.parent} to write {out.name} to.", hint="Create it first.")
 
 
-def _write(report: CaptionReport, out: Path) -> None:
+def _write(report: CaptionReport | CodesReport, out: Path) -> None:
     if out.suffix == ".html":
         from mmfeat.report.page import render
 

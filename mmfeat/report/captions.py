@@ -98,7 +98,7 @@ def read_captions(store: Store, version: FeatureVersion) -> Captions:
         modality=spec.inputs[0].modality,
         ids=ids,
         titles=[title or "" for title in items["title"].to_pylist()],
-        locations=_locations(items[spec.inputs[0].column]),
+        locations=locations_of(items[spec.inputs[0].column]),
         texts=[text or "" for text in column.texts],
         status=[str(status) for status in column.status],
         stages=[stages.get(item_id) or "" for item_id in ids],
@@ -134,7 +134,7 @@ def _is_of_media(spec: FeatureSpec) -> bool:
     return spec.role in _ROLES and spec.inputs[0].modality in _DESCRIBED
 
 
-def _locations(column: pa.ChunkedArray) -> list[str | None]:
+def locations_of(column: pa.ChunkedArray) -> list[str | None]:
     """Where each item's picture, clip or sound is; of several the first."""
     return [place[0] if isinstance(place, list) and place else place or None for place in column.to_pylist()]
 

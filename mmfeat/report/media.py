@@ -14,6 +14,7 @@ from mmfeat.report.model import Item, Picture, Recording, Shelf, Shown
 from mmfeat.report.pictures import Progress
 from mmfeat.schemas.featureset import FAILED, OK
 from mmfeat.schemas.inputs import AudioPrepare, FrameSampling, PixelView
+from mmfeat.schemas.media import MediaLimits
 from mmfeat.schemas.sound import Sound
 
 # 48 items of 4 frames at some 5 kB: a page that can be sent by mail.
@@ -35,7 +36,8 @@ def make_gallery(
     wanted = sorted({at for _, _, members in chosen for at in members})
     shown = {}
     for done, at in enumerate(wanted, start=1):
-        shown[at] = _shown(captions, at)
+        place, source = captions.locations[at], captions.source
+        shown[at] = shown_of(captions.ids[at], place, source, captions.modality, captions.limits)
         progress("pictures of the gallery", done, len(wanted))
     return tuple(
         Shelf.model_validate({"kind": kind, "about": about, "shown": [shown[at] for at in members]})
@@ -62,16 +64,20 @@ def _drawn(positions: list[int], rng: np.random.Generator) -> list[int]:
     return sorted(rng.permutation(positions)[:_PER_SHELF].astype(int).tolist())
 
 
-def _shown(captions: Captions, at: int) -> Shown:
-    item_id, location = captions.ids[at], captions.locations[at]
+def shown_of(item_id: str, location: str | None, source: str, modality: str, limits: MediaLimits) -> Shown:
+    """An item's picture, frames of its clip or the beginning of its sound, or why there is nothing to show.
+
+    Args:
+        source: the column that the location is of.
+    """
     if not location:
-        return Shown(item_id=item_id, pictures=(), absent=f"The item has no {captions.source}.")
-    if captions.modality == "audio":
-        return _heard(captions, item_id, location)
+        return Shown(item_id=item_id, pictures=(), absent=f"The item has no {source}.")
+    if modality == "audio":
+        return _heard(item_id, location, limits)
     view = PixelView(mode="bound", height=_LONGER_SIDE, width=_LONGER_SIDE)
-    is_clip = captions.modality == "video"
+    is_clip = modality == "video"
     wanted = clip_of(FrameSampling(count=_STRIP_FRAMES), view) if is_clip else picture_of(view)
-    found = decode_fenced(MediaRequest(location, (wanted,)), captions.limits)
+    found = decode_fenced(MediaRequest(location, (wanted,)), limits)
     if found.failure is not None:
         return Shown(item_id=item_id, pictures=(), absent=f"Cannot be shown: {found.failure.reason}.")
     frames = found.values[0]
@@ -79,9 +85,9 @@ def _shown(captions: Captions, at: int) -> Shown:
     return Shown(item_id=item_id, pictures=pictures, absent="")
 
 
-def _heard(captions: Captions, item_id: str, location: str) -> Shown:
+def _heard(item_id: str, location: str, limits: MediaLimits) -> Shown:
     wanted = sound_of(AudioPrepare(sample_rate=_SOUND_RATE, seconds=_SOUND_SECONDS))
-    found = decode_fenced(MediaRequest(location, (wanted,)), captions.limits)
+    found = decode_fenced(MediaRequest(location, (wanted,)), limits)
     if found.failure is not None:
         return Shown(item_id=item_id, pictures=(), absent=f"Cannot be played: {found.failure.reason}.")
     (sound,) = found.values

@@ -441,3 +441,106 @@ class CaptionReport(ShortRepr, _Frozen):
     def passed(self) -> bool:
         """Whether every gate is kept."""
         return all(gate.passed for gate in self.gates)
+
+
+class CodesSubject(_Frozen):
+    """Which codes these are, and how the report was made.
+
+    Attributes:
+        version: ``name@fingerprint`` of the codes.
+        source: the features that they were made from.
+        method, model: the quantizer, and levels x codebook size.
+        collision_level: whether a last code tells items apart whose other codes are the same.
+        seed: of the example items.
+        stale: which features the codes read in another version than the current one; empty where none.
+    """
+
+    store: str
+    version: str
+    source: str
+    method: str
+    model: str
+    collision_level: bool
+    spec: dict[str, Any]
+    created: datetime
+    reported: datetime
+    seed: int
+    mmfeat: str
+    stale: str = ""
+
+
+class CodeLevel(_Frozen):
+    """How one level, from 1 on, is used by all items with codes, and how it was at the fit.
+
+    Attributes:
+        used: the share of the codebook that some item has.
+        perplexity: how many codes would be in use if all were equally frequent.
+        used_at_fit, perplexity_at_fit: None where the codebooks went with a forgotten item.
+    """
+
+    level: int
+    used: float
+    perplexity: float
+    used_at_fit: float | None
+    perplexity_at_fit: float | None
+
+
+class CodeCollisions(_Frozen):
+    """Items that share all codes, before the collision level.
+
+    Attributes:
+        rate: the share of items whose codes another item has too.
+        largest: the most items that share all codes.
+        sizes: how many codes have so many items.
+    """
+
+    rate: float
+    largest: int
+    sizes: dict[int, int]
+
+
+class CodeDrift(_Frozen):
+    """Vectors that came since the fit, and their error over that of the fit; None where it is not known."""
+
+    items: int
+    error: float | None
+
+
+class Leaf(_Frozen):
+    """An item of a branch, with its codes."""
+
+    item_id: str
+    title: str
+    code: tuple[int, ...]
+    shown: Shown
+
+
+class Branch(_Frozen):
+    """A beginning of codes, how many items have it (and their share), and some of them."""
+
+    code: tuple[int, ...]
+    items: int
+    share: float
+    leaves: tuple[Leaf, ...]
+
+
+class CodesReport(ShortRepr, _Frozen):
+    """What is to be known of semantic ids.
+
+    Attributes:
+        ok, missing, failed, absent: items by the status of their codes.
+        relative_mse, cosine: what the codes lost of the vectors of the fit; None where the codebooks went
+            with a forgotten item.
+    """
+
+    subject: CodesSubject
+    ok: int
+    missing: int
+    failed: int
+    absent: int
+    relative_mse: float | None
+    cosine: float | None
+    levels: tuple[CodeLevel, ...]
+    collisions: CodeCollisions
+    drift: CodeDrift
+    branches: tuple[Branch, ...]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 from mmfeat.schemas.errors import MissingExtra
 
 if TYPE_CHECKING:
-    from mmfeat.report.model import CaptionReport
+    from mmfeat.report.model import CaptionReport, CodesReport
 
 
-def render(report: CaptionReport) -> str:
+def render(report: CaptionReport | CodesReport) -> str:
     """The whole report as one HTML page that opens offline, on a laptop, a phone and paper.
 
     Raises:
@@ -22,6 +22,8 @@ def render(report: CaptionReport) -> str:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise MissingExtra("The report's page", "report", str(error.name)) from None
+    from mmfeat.report.model import CodesReport
+    from mmfeat.report.page.codes import codes_document
     from mmfeat.report.page.document import document
 
-    return document(report)
+    return codes_document(report) if isinstance(report, CodesReport) else document(report)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from importlib.resources import files
@@ -11,22 +12,37 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from mmfeat.report.page.gallery import item_rows
-from mmfeat.report.page.items import embed
+from mmfeat.report.page.items import Embedded, embed
 from mmfeat.report.page.sections import sections
-from mmfeat.report.page.verdict import head
+from mmfeat.report.page.verdict import Head, head
 from mmfeat.report.page.wording import number, percent
 from mmfeat.schemas.visible import visible
 from mmfeat.web import csp_source, stylesheet
 
 if TYPE_CHECKING:
     from mmfeat.report.model import CaptionReport
+    from mmfeat.report.page.parts import Section
 
 
 def document(report: CaptionReport) -> str:
-    """The whole report as one HTML page that opens offline, on a laptop, a phone and paper.
+    """The whole caption report as one HTML page; see :func:`drawn`."""
+    listed = embed(item_rows(report), [kind.title for kind in report.suspects])
+    command = "mmfeat report captions --json"
+    return drawn("Caption report", command, head(report), sections(report), listed)
+
+
+def drawn(
+    kind: str, command: str, head: Head, sections: Sequence[Section], items: Embedded | None = None
+) -> str:
+    """One HTML page that opens offline, on a laptop, a phone and paper.
 
     Style, script, data and pictures are in the page; its Content-Security-Policy lets nothing else run or
     load.
+
+    Args:
+        kind: what the page is.
+        command: gives the same facts as JSON.
+        items: of the table of all items, on a page that has one.
     """
     style = stylesheet() + _own("report.css")
     script = _own("report.js")
@@ -38,9 +54,11 @@ def document(report: CaptionReport) -> str:
         _environment()
         .get_template("page.html")
         .render(
-            head=head(report),
-            sections=sections(report),
-            items=embed(item_rows(report), [kind.title for kind in report.suspects]),
+            kind=kind,
+            command=command,
+            head=head,
+            sections=sections,
+            items=items,
             policy=policy,
             style=Markup(style),
             script=Markup(script),

@@ -154,5 +154,5 @@ function gallery() {
   group.addEventListener("change", update);
 }
 
-itemTable();
-gallery();
+if (byId("item-data")) itemTable();
+if (byId("gallery-search")) gallery();
