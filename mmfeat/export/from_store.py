@@ -94,11 +94,12 @@ def _refuse_stale_codes(store: Store, refs: Sequence[str]) -> None:
     current = store.current()
     for version in (store.resolve(ref) for ref in refs if "@" not in ref):
         if version.spec.form == "codes" and (why := why_stale(version.spec, current)):
-            (name, *_) = version.spec.upstreams
+            name, *others = version.spec.upstreams
+            command = f"`mmfeat quantize {name} --name {version.name}` with the options that they have"
             raise UsageError(
                 f"{version.version} is stale: {why}. An export of both would mix two versions of {name!r}.",
-                hint="Bring the codes up to date: `mmfeat run` their job, or "
-                f"`mmfeat quantize {name} --name {version.name}` with the options that they have. "
+                hint="Bring the codes up to date: `mmfeat run` their job"
+                f"{'' if others else f', or {command}'}. "
                 f"To export these, name their version: {version.version}.",
             )
 

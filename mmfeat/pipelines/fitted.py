@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,6 +21,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from mmfeat.extract.fitted.codes import Quality, Quantizer, Residual, errors, measure
+from mmfeat.extract.fitted.codes.parallel import fit_quantizer, load_quantizer
+from mmfeat.extract.fitted.vectors import joined
 from mmfeat.extract.registry import METHODS
 from mmfeat.pipelines.codes import (
     Kept,
@@ -32,12 +34,12 @@ from mmfeat.pipelines.codes import (
     told_apart,
 )
 from mmfeat.pipelines.run_report import FeatureReport
+from mmfeat.pipelines.sources import Sources, placed, rows_of
 from mmfeat.report.drift import Drift, drift_of
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
-from mmfeat.schemas.featureset.arrow import vector_array
 from mmfeat.schemas.spec import FeatureSpec, Quantization
-from mmfeat.store import ROLLED_BACK, FeatureVersion, Store, rows_schema
+from mmfeat.store import ROLLED_BACK, FeatureVersion, Store
 
 # Vectors that are read and given codes at a time.
 _BLOCK_ROWS = 65_536
@@ -49,7 +51,7 @@ class FittedReport:
 
     Attributes:
         codes: the version that is up to date now.
-        source: the version that it was fitted to.
+        sources: the versions that it was fitted to.
         fitted: whether something was fitted; False where the store had it.
         committed: rows that were written, by status.
         items: of the catalog, by status; ``absent`` are those without a row in the source yet.
@@ -60,7 +62,7 @@ class FittedReport:
     """
 
     codes: FeatureVersion
-    source: FeatureVersion
+    sources: tuple[FeatureVersion, ...]
     fitted: bool
     committed: dict[str, int]
     items: dict[str, int]
@@ -99,7 +101,7 @@ class FittedReport:
             cost=None,
             fitted={
                 "now": self.fitted,
-                "source": self.source.version,
+                "source": " + ".join(source.version for source in self.sources),
                 "quality": asdict(self.quality),
                 "drift": asdict(self.drift),
                 "kept": None if self.kept is None else asdict(self.kept),
@@ -123,10 +125,8 @@ def bring_up_to_date(
             another kind of feature.
     """
     began = time.monotonic()
-    (name, fingerprint), *_ = recipe.upstreams.items()
-    source = store.resolve(f"{name}@{fingerprint}")
     _refuse_taken_name(store, recipe.name)
-    rows = _Rows.of(store, source)
+    rows = _Rows.of(store, recipe)
     saved = None if refit else _saved(store, recipe, say)
     kept, learnt = None, None
     if saved is None:
@@ -140,7 +140,7 @@ def bring_up_to_date(
     committed = _commit_lacking(store, version, rows, state, learnt)
     return FittedReport(
         codes=version,
-        source=source,
+        sources=rows.sources.versions,
         fitted=saved is None,
         committed=committed,
         items=dict(Counter(rows.status.tolist())),
@@ -153,35 +153,45 @@ def bring_up_to_date(
 
 @dataclass(frozen=True)
 class _Rows:
-    """The source's rows by item id, so that the catalog's order decides nothing.
+    """The sources' rows by item id.
 
     Attributes:
-        ids: of the items that are not gone, sorted; ``n`` of them.
-        status: ``[n]`` as a lookup gives it.
         contents: ``[n]`` what a vector was made from: content hash, and the rules by which it was read.
-        ok: positions of the items that have a vector.
     """
 
-    store: Store
-    source: FeatureVersion
-    ids: list[str]
-    status: np.ndarray
+    sources: Sources
+    recipe: FeatureSpec
     contents: np.ndarray
-    ok: np.ndarray
 
     @classmethod
-    def of(cls, store: Store, source: FeatureVersion) -> _Rows:
-        ids = sorted(store.forgetting.without(store.present())["item_id"].to_pylist())
-        status, contents = placed(store, source, ids)
-        ok = np.flatnonzero(status == OK)
-        if not len(ok):
-            raise UsageError(f"No item has a vector in {source.version}.", hint="Extract it first.")
-        return cls(store, source, ids, status, contents, ok)
+    def of(cls, store: Store, recipe: FeatureSpec) -> _Rows:
+        sources = Sources.of(store, recipe)
+        if len(sources.versions) > 1:
+            return cls(sources, recipe, sources.contents)
+        # Of one source they are its own, which may be null: so they are in rows of earlier versions.
+        return cls(sources, recipe, placed(store, sources.versions[0], sources.ids)[1])
+
+    @property
+    def ids(self) -> list[str]:
+        """Of the items that are not gone, sorted; ``n`` of them."""
+        return self.sources.ids
+
+    @property
+    def status(self) -> np.ndarray:
+        """``[n]`` as a lookup gives it, of the sources together."""
+        return self.sources.status
+
+    @property
+    def ok(self) -> np.ndarray:
+        """Positions of the items that have every vector."""
+        return self.sources.ok
 
     def vectors(self, at: np.ndarray) -> np.ndarray:
         """float ``[len(at), dims]`` of the items at these positions, all of which have one."""
-        ids = [self.ids[i] for i in at]
-        return self.store.lookup(ids, [self.source.version])[self.source.name].matrix
+        parts, q = self.sources.vectors(at), _quantization(self.recipe)
+        if q.mode == "concat":
+            return joined(parts, q.weights)
+        return np.hstack(parts) if len(parts) > 1 else parts[0]
 
 
 @dataclass(frozen=True)
@@ -248,8 +258,8 @@ def _fit(
 ) -> tuple[bytes, Quality, Kept | None]:
     """Fit a quantizer: its state as a safetensors file's bytes, how good it is, and which codes stayed."""
     q = _quantization(recipe)
-    fitted = _quantizer(recipe).fit(vectors, levels=q.levels, codebook_size=q.codebook_size, seed=q.seed)
-    quantizer, codes, kept = called_as_before(store, recipe, ids, vectors, fitted)
+    fresh = fit_quantizer(_quantizer(recipe), q, vectors)
+    quantizer, codes, kept = called_as_before(store, recipe, ids, vectors, fresh)
     quality = measure(quantizer, vectors, codes)
     arrays = {key: np.ascontiguousarray(array) for key, array in quantizer.state().items()}
     state: bytes = _safetensors().save(arrays)
@@ -292,7 +302,7 @@ def _codes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """int32 ``[n, dims]`` codes of the items at these positions, and ``[n]`` what each loses."""
     q = _quantization(version.spec)
-    quantizer = _quantizer(version.spec).from_state(_safetensors().load(state))
+    quantizer = load_quantizer(_quantizer(version.spec), q, _safetensors().load(state))
     codes, error = np.zeros((len(at), quantizer.levels), np.int32), np.zeros(len(at))
     for start in range(0, len(at), _BLOCK_ROWS):
         part = slice(start, start + _BLOCK_ROWS)
@@ -333,27 +343,25 @@ def _table(
     spec: FeatureSpec, rows: _Rows, lacking: np.ndarray, codes: np.ndarray, told: list[str]
 ) -> pa.Table:
     """The rows at these positions; ``codes`` are of those that are ok."""
-    schema, n = rows_schema(spec), len(lacking)
-    status = rows.status[lacking]
+    status, culprit = rows.status[lacking], rows.sources.culprit[lacking]
     ok = status == OK
-    values = np.zeros((n, spec.dims or 0), np.int32)
+    values = np.zeros((len(lacking), spec.dims or 0), np.int32)
     values[ok] = codes
-    columns = {field.name: pa.nulls(n, field.type) for field in schema}
-    columns |= {
-        "item_id": pa.array([rows.ids[i] for i in lacking], pa.string()),
-        "status": pa.array(status.tolist(), pa.string()),
-        "stage": pa.array(["" if there else "upstream" for there in ok], pa.string()),
-        "reason": pa.array(
-            [f"{spec.source} {what} for this item" if what == FAILED else "" for what in status], pa.string()
-        ),
-        "content_hash": pa.array([content for content, _ in rows.contents[lacking]], pa.string()),
-        "rules": pa.array([rule for _, rule in rows.contents[lacking]], pa.string()),
-        "stamp": pa.array([""] * n, pa.string()),
-        "facts": pa.array(told, pa.string()),
-        "codes": vector_array(values, ok).cast(schema.field("codes").type),
-        "created": pa.array([datetime.now(UTC)] * n, schema.field("created").type),
+    filled: dict[str, Sequence[object]] = {
+        "item_id": [rows.ids[i] for i in lacking],
+        "status": status.tolist(),
+        "stage": ["" if there else "upstream" for there in ok],
+        "reason": [
+            f"{name} {what} for this item" if what == FAILED else ""
+            for name, what in zip(culprit, status, strict=True)
+        ],
+        "content_hash": [content for content, _ in rows.contents[lacking]],
+        "rules": [rule for _, rule in rows.contents[lacking]],
+        "stamp": [""] * len(lacking),
+        "facts": told,
+        "created": [datetime.now(UTC)] * len(lacking),
     }
-    return pa.table(columns, schema=schema)
+    return rows_of(spec, filled, values, ok)
 
 
 def _quantization(spec: FeatureSpec) -> Quantization:

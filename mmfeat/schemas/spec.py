@@ -103,6 +103,10 @@ class Quantization(Frozen):
             or by id where None.
         sinkhorn_epsilon: of LC-Rec's rule, by which the last level tells items apart whose codes are the
             same; None where it does not.
+        mode: how several sources become codes: ``concat`` (one vector of theirs, each normalised and times
+            its weight) or ``parallel`` (codebooks for each); None where one feature is read.
+        weights: of the sources of a concatenation; all 1 where None.
+        parts: dims of each source where each has codebooks of its own.
         fit_sample: vectors that the codebooks are fitted to at most, drawn by the seed; all where None.
         data_digest: of codes of the first format, ``sha256:...`` of the ids and vectors that the codebooks
             were fitted to. Others name the codebooks themselves, in the digest of their weights.
@@ -114,13 +118,16 @@ class Quantization(Frozen):
     collision_level: bool
     collisions: Literal["popularity"] | None = None
     sinkhorn_epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+    mode: Literal["concat", "parallel"] | None = None
+    weights: tuple[float, ...] | None = None
+    parts: tuple[int, ...] | None = None
     fit_sample: int | None = Field(default=None, gt=0)
     data_digest: str | None = None
 
     @property
     def code_levels(self) -> int:
         """Codes per item without the collision level."""
-        return self.levels
+        return self.levels * len(self.parts or (0,))
 
 
 class FeatureSpec(Frozen):

@@ -14,6 +14,7 @@ from mmfeat.extract.fitted.codes.residual_kmeans import ResidualKMeans
 from mmfeat.extract.fitted.codes.rqvae import RqVae
 from mmfeat.extract.fitted.codes.sinkhorn import assign, nearest_free, spread
 from mmfeat.schemas.errors import ConfigError, UsageError
+from mmfeat.store import Store
 
 faiss = pytest.importorskip("faiss", reason="FAISS, of the extra 'quantize', is not installed")
 
@@ -206,3 +207,79 @@ def test_colliding_items_are_numbered_by_their_popularity(tmp_path):
     coded.code()
     numbers = {item_id: code[-1] for item_id, code in coded.codes().items()}
     assert [numbers[f"item-{n}"] for n in (2, 3, 0, 1)] == [0, 1, 2, 3]
+
+
+SEVERAL = {"inputs": ["title_text", "other"], "quantizer": "residual_kmeans", "levels": 2, "codebook_size": 4}
+
+
+def run_of_several(folder, titles, **codes):
+    """A job whose codes are of two features; its version of codes and its store."""
+    import unrayed
+    from plugins import on_path
+
+    from mmfeat.pipelines.run import run_job
+    from mmfeat.schemas.job import parse_job
+
+    lines = ["item_id,title,description", *(f"{i},{t},about {t}" for i, t in titles.items())]
+    (folder / "items.csv").write_text("\n".join(lines) + "\n")
+    job = {
+        "store": {"uri": str(folder / "store")},
+        "dataset": {"name": "table", "root": str(folder / "items.csv")},
+        "features": {
+            "title_text": {"source": "title", "encoder": "digest"},
+            "other": {"source": "description", "encoder": "digest"},
+            "codes": SEVERAL | codes,
+        },
+        "run": {"max_failed": 1.0},
+    }
+    with on_path(unrayed.PLUGIN):
+        return run_job(parse_job(job, "job.toml")).features[2], Store.open(str(folder / "store"))
+
+
+@pytest.mark.parametrize("mode", ["concat", "parallel"])
+def test_codes_of_several_features_stay_and_new_items_get_theirs(tmp_path, mode):
+    titles = {f"item-{n:02}": f"title {n}" for n in range(12)}
+    made, store = run_of_several(tmp_path, titles, mode=mode, collision_level=True)
+    ids = sorted(titles)
+    before = store.lookup(ids, ["codes"])["codes"].matrix
+    assert (made.ok, made.dims) == (12, 3 if mode == "concat" else 5)
+    again, store = run_of_several(tmp_path, titles | {"new": "a new title"}, mode=mode, collision_level=True)
+    assert (again.version, again.ok, again.fitted["now"]) == (made.version, 1, False)
+    np.testing.assert_array_equal(store.lookup(ids, ["codes"])["codes"].matrix, before)
+
+
+def test_features_side_by_side_have_the_codes_that_each_has_alone(tmp_path):
+    titles = {f"item-{n:02}": f"title {n}" for n in range(12)}
+    _, store = run_of_several(tmp_path, titles, mode="parallel")
+    ids = sorted(titles)
+    found = store.lookup(ids, ["title_text", "other", "codes"])
+    for place, name in ((slice(0, 2), "title_text"), (slice(2, 4), "other")):
+        alone = ResidualKMeans.fit(found[name].matrix, levels=2, codebook_size=4, seed=0)
+        np.testing.assert_array_equal(found["codes"].matrix[:, place], alone.encode(found[name].matrix))
+
+
+def test_a_heavy_feature_decides_the_codes_of_a_concatenation(tmp_path):
+    titles = {f"item-{n:02}": f"title {n}" for n in range(12)}
+    _, store = run_of_several(tmp_path, titles, mode="concat", weights=[1000.0, 0.001])
+    ids = sorted(titles)
+    found = store.lookup(ids, ["title_text", "codes"])
+    rows = found["title_text"].matrix
+    rows = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    alone = ResidualKMeans.fit(rows, levels=2, codebook_size=4, seed=0)
+    groups = {tuple(pair) for pair in zip(found["codes"].matrix[:, 0], alone.encode(rows)[:, 0], strict=True)}
+    assert len(groups) == 4
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"weights": [1.0]}, "1 weights are given for 2 features"),
+        ({"mode": "parallel", "weights": [1.0, 2.0]}, "have no weights"),
+        ({"mode": "parallel", "sinkhorn_epsilon": 0.003}, "no last level"),
+        ({"inputs": ["title_text", "other?"]}, "without '\\?'"),
+        ({"inputs": ["title_text"], "mode": "concat"}, "of several features"),
+    ],
+)
+def test_settings_that_do_not_go_with_the_sources_are_refused(tmp_path, wrong, said):
+    with pytest.raises(ConfigError, match=said):
+        run_of_several(tmp_path, {"a": "a", "b": "b"}, **wrong)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar, Literal, Self
+from collections.abc import Sequence
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import Field
 
-from mmfeat.extract.base import Ask
+from mmfeat.extract.base import Ask, Reads
 from mmfeat.extract.fitted.base import Fitted
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.frozen import Frozen
+from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.outputs import CodesOut
 from mmfeat.schemas.spec import FeatureSpec, Quantization, Weights
 
@@ -27,6 +29,8 @@ class QuantizerOptions(Frozen):
     seed: int = Field(default=0, ge=0, lt=2**31)
     collision_level: bool = False
     collisions: Literal["popularity"] | None = None
+    mode: Literal["concat", "parallel"] | None = None
+    weights: tuple[Annotated[float, Field(gt=0, allow_inf_nan=False)], ...] | None = None
     fit_sample: int | None = Field(default=None, gt=0)
 
 
@@ -44,6 +48,7 @@ class Quantizer(Fitted):
     """
 
     Options: ClassVar[type[QuantizerOptions]] = QuantizerOptions
+    reads: ClassVar[tuple[Reads, ...]] = (Reads((VECTOR,), together=True),)
     #: What specs and the command line call it.
     method: ClassVar[str]
 
@@ -55,12 +60,17 @@ class Quantizer(Fitted):
     @classmethod
     def resolve(cls, ask: Ask[QuantizerOptions]) -> FeatureSpec:
         """See :meth:`Fitted.resolve`."""
-        cls.need_vectors(ask)
-        quantization = Quantization(**ask.options.model_dump())
+        widths = [cls.vectors_of(ask, one).dims or 0 for one in ask.inputs]
+        _check_sources(ask, widths)
+        options = ask.options.model_dump()
+        if len(widths) > 1:
+            options["mode"] = options["mode"] or "concat"
+        parts = tuple(widths) if options["mode"] == "parallel" else None
+        quantization = Quantization(**options, parts=parts)
         return ask.spec(
-            inputs=(ask.only.prepared(),),
+            inputs=tuple(one.prepared() for one in ask.inputs),
             output=CodesOut(
-                levels=quantization.levels + quantization.collision_level,
+                levels=quantization.code_levels + quantization.collision_level,
                 codebook_size=quantization.codebook_size,
             ),
             method_version=cls.method_version,
@@ -144,6 +154,21 @@ class Residual(Quantizer):
         Args:
             codes: ``[n, levels]`` of the vectors.
         """
+
+
+def _check_sources(ask: Ask[QuantizerOptions], widths: Sequence[int]) -> None:
+    """ConfigError for settings that do not go with so many sources."""
+    options, several = ask.options, len(widths) > 1
+    if any(one.optional for one in ask.inputs):
+        raise ask.error("codes need every feature that they are made from: write its name without '?'")
+    if not several and (options.mode or options.weights):
+        raise ask.error("mode and weights are of several features", 'Write inputs = ["one", "another"].')
+    if options.weights is not None and options.mode == "parallel":
+        raise ask.error("features that have codebooks of their own have no weights")
+    if options.weights is not None and len(options.weights) != len(widths):
+        raise ask.error(f"{len(options.weights)} weights are given for {len(widths)} features")
+    if options.mode == "parallel" and getattr(options, "sinkhorn_epsilon", None) is not None:
+        raise ask.error("codes of several features side by side have no last level of them all")
 
 
 def _blocks(n: int) -> list[slice]:
