@@ -174,6 +174,18 @@ def test_a_gate_on_changed_codes_holds_all_versions_of_the_job_back(uri):
     assert (report.features[1].fitted["now"], report.promoted) == (False, made)
 
 
+def test_a_gate_on_the_drift_falls_short_once_new_items_are_far_from_what_was_fitted_to(uri):
+    first = run(uri, TITLES, gates={"max_drift": 1e-6})
+    assert [(gate.gate, gate.value, gate.passed) for gate in first.gates] == [("max_drift", None, True)]
+    more = {**TITLES, **{f"more-{n}": f"something else {n}" for n in range(3)}}
+    with pytest.raises(GateFailed, match=r"codes@\w+: max_drift is .*, not at most 1e-06") as caught:
+        run(uri, more, gates={"max_drift": 1e-6})
+    drift = caught.value.report.features[1].fitted["drift"]
+    assert (drift["items"], drift["error"] > 0, len(drift["used"])) == (3, True, 2)
+    again = run(uri, more, gates={"max_drift": 1e6})
+    assert [(gate.gate, gate.value) for gate in again.gates] == [("max_drift", drift["error"])]
+
+
 def test_what_was_fitted_to_a_forgotten_item_goes_with_it_and_the_next_run_fits_anew(uri):
     first = run(uri, TITLES)
     opened = mmfeat.open(uri)
