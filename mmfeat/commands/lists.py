@@ -96,7 +96,8 @@ def _say_opened(opened: list[Opened] | None) -> None:
 
 @encoders_app.command("list")
 def list_encoders(json: console.Json = False) -> None:
-    """Every encoder, captioner, transcriber, OCR, quantizer and transform, and a model card of each."""
+    """Every encoder, captioner, transcriber, OCR, quantizer and transform, a model card of each, and the
+    families of models that were compared with their own library."""
     from mmfeat.extract import registry
     from mmfeat.extract.tested import families_tested
 

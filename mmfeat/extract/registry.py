@@ -245,7 +245,13 @@ def resolve_all(
     specs: dict[str, FeatureSpec] = {}
     for name in _in_order(asked, known):
         specs[name] = asked[name].resolved(known, {**beside, **specs})
-    return list(specs.values())
+    ablations = [
+        one
+        for name, ask in asked.items()
+        if ask.config.ablate
+        for one in ablations_of(specs[name], ask.method, names)
+    ]
+    return [*specs.values(), *ablations]
 
 
 def resolve_one(name: str, config: FeatureConfig, upstreams: Mapping[str, FeatureSpec]) -> FeatureSpec:

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from mmfeat.extract.fitted.codes import Quality, Quantizer, Residual, errors, measure
 from mmfeat.extract.fitted.codes.parallel import fit_quantizer, load_quantizer
@@ -70,6 +69,11 @@ class FittedReport:
     drift: Drift
     kept: Kept | None
     seconds: float
+
+    @property
+    def version(self) -> FeatureVersion:
+        """The version that is up to date now."""
+        return self.codes
 
     @property
     def told(self) -> list[str]:
@@ -283,7 +287,7 @@ def _commit_lacking(
     Args:
         learnt: the items that the codebooks were fitted to, where that was just now.
     """
-    had_status, had_contents = _placed(store, version, rows.ids)
+    had_status, had_contents = placed(store, version, rows.ids)
     changed = (rows.status == OK) & (rows.contents != had_contents)
     lacking = np.flatnonzero((rows.status != ABSENT) & ((rows.status != had_status) | changed))
     if not len(lacking):

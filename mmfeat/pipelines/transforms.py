@@ -50,6 +50,11 @@ class TransformReport:
     seconds: float
 
     @property
+    def told(self) -> list[str]:
+        """What a person should know beside the report: nothing."""
+        return []
+
+    @property
     def feature(self) -> FeatureReport:
         """As a run reports it."""
         spec, done, there = self.version.spec, Counter(self.committed), Counter(self.items)

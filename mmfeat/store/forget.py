@@ -1,8 +1,8 @@
 """Forgetting items: from every table, every version, every snapshot and every index of a database.
 
 What stays: the tombstone (id and reason), ids in the records of runs, and what cannot be undone by
-removing rows. Codebooks that were fitted to an item's vector are removed with it; the codes of other
-items, which were chosen with their help, stay. Codebooks that are known not to have been stay too.
+removing rows. What was fitted to an item's vector (codebooks, components) is removed with it, unless its
+row says that it was not; the codes and vectors of other items, which were made with its help, stay.
 """
 
 from __future__ import annotations
@@ -108,9 +108,8 @@ def _remove_items(
     """
     database = snapshots.database
     folders.remove(database, ANSWERS_FOLDER)
-    # While the rows of the codes still tell which of them were fitted to these items.
-    codes = [version for version in versions if version.spec.form == "codes"]
-    fitted = [v for v in codes if everywhere or _may_be_fitted_to(database, v, ids)]
+    # While their rows still tell which of them were fitted to these items.
+    fitted = [v for v in versions if v.spec.is_fitted and (everywhere or _may_be_fitted_to(database, v, ids))]
     prints = [version.fingerprint for version in fitted]
     purge(database, codebooks.TABLE, "fingerprint", prints, lambda: None, everywhere=False)
     for version in versions:

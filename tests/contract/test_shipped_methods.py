@@ -86,6 +86,12 @@ RESOLVED: dict[str, dict[str, Any]] = {
     "balanced_kmeans": {"source": "vectors", "quantizer": "balanced_kmeans", "sinkhorn_epsilon": 0.003},
     "pq": {"source": "vectors", "quantizer": "pq", "fit_sample": 1000},
     "opq": {"source": "vectors", "quantizer": "opq"},
+    "fuse": {"inputs": ["vectors", "others"], "transform": "fuse"},
+    "int8": {"source": "vectors", "transform": "int8"},
+    "pca": {"source": "vectors", "transform": "pca", "dims": 4},
+    "project": {"source": "vectors", "transform": "project", "dims": 4},
+    "truncate": {"source": "vectors", "transform": "truncate", "dims": 4},
+    "whiten": {"source": "vectors", "transform": "whiten"},
 }
 STATES = {"source": "caption", "encoder": "decoder_states", "layers": [0, -1], "pooling": "mean"}
 VECTORS = FeatureSpec(

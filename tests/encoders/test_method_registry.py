@@ -184,6 +184,8 @@ def test_every_method_is_listed_with_an_example():
     listed = {(m.kind, m.name): m.example for m in methods()}
     assert set(listed) == {
         ("encoder", "open_clip"),
+        ("encoder", "mllm"),
+        ("encoder", "decoder_states"),
         ("encoder", "transformers"),
         ("encoder", "transformers_video"),
         ("encoder", "timm"),

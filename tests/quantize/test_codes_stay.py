@@ -234,6 +234,7 @@ def test_a_refit_to_the_same_vectors_keeps_every_code(coded):
     assert (again.version, again.kept.share, again.kept.levels) == (first.version, 1.0, [1.0, 1.0])
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.integers(2, 9))
 def test_the_matching_keeps_the_most_codes_that_any_naming_could(seed, size):
     from scipy.optimize import linear_sum_assignment

@@ -94,6 +94,7 @@ def test_vectors_that_cannot_be_cut_into_parts_of_one_length_are_refused(vectors
             method.fit(vectors, levels=3, codebook_size=8, seed=0)
 
 
+@settings(deadline=None)
 @given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 1000))
 def test_balanced_clusters_are_of_one_size_and_each_takes_the_nearest_that_are_left(n, k, seed):
     k = min(k, n)
@@ -142,7 +143,7 @@ def test_sinkhorn_assigns_what_lc_rec_assigns(given):
     assert assign(distances, epsilon).tolist() == LC_REC[given]
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.integers(2, 12), st.integers(0, 1000))
 def test_as_many_items_as_codes_are_all_told_apart_and_only_those_that_share_are_moved(n, seed):
     rng = np.random.default_rng(seed)

@@ -289,8 +289,10 @@ class _Extraction:
         for number, spec in enumerate(self.context.specs):
             if spec.is_fitted:
                 refit = spec.name in self.job.run.refit
-                done = bring_up_to_date(self.store, spec, refit=refit, say=self.reporter.say)
-                self.fitted[number], by_name[spec.name] = done, done.codes
+                bring = bring_up_to_date if spec.form == "codes" else bring_transform_up_to_date
+                recipe = _reading(spec, by_name)
+                done = bring(self.store, recipe, refit=refit, say=self.reporter.say)
+                self.fitted[number], by_name[spec.name] = done, done.version
                 for line in done.told:
                     self.reporter.say(line)
         self.context.versions = [by_name[spec.name] for spec in self.context.specs]
