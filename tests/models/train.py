@@ -2,8 +2,8 @@
 
 CPU, seeded, minutes each. The folders it writes have the layout of the same architecture's folder on
 the Hugging Face hub. They know one thing each of the synthetic world: the colour and shape in the pictures
-of ``tests/synthetic.py``, the names of the tones of ``tests/synthetic_tones.py``, or what happens in the
-stories of ``tests/synthetic_stories.py``.
+of ``tests/synthetic.py``, what they are made of in the goods of ``tests/synthetic_goods.py``, the names of
+the tones of ``tests/synthetic_tones.py``, or what happens in the stories of ``tests/synthetic_stories.py``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from training.audio_lm import train_audio_lm  # noqa: E402
 from training.clap import train_clap  # noqa: E402
 from training.clip import train_clip  # noqa: E402
 from training.dino import train_dino  # noqa: E402
+from training.joint import train_joint  # noqa: E402
 from training.video import train_video  # noqa: E402
 from training.video_lm import train_video_lm  # noqa: E402
 from training.vlm import train_vlm  # noqa: E402
@@ -35,6 +36,8 @@ TRAINERS = {
     "video": (train_video, 800),
     "audio-lm": (train_audio_lm, 500),
     "video-lm": (train_video_lm, 550),
+    # From the weights of "vlm".
+    "joint": (train_joint, 140),
 }
 
 
