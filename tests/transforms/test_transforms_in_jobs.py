@@ -185,3 +185,16 @@ def test_forgetting_removes_what_was_fitted_and_the_next_run_fits_anew(uri):
     for name in features:
         left = {i: bits for i, bits in before[name].items() if i != "item-01"}
         assert bits_of(uri, feature(first, name).version) == left
+
+
+@pytest.mark.parametrize("name", ["whole", "small"])
+def test_an_export_refuses_what_reads_an_older_version_however_far_below(uri, tmp_path, name):
+    run(uri, TITLES, {"small": {**SMALL, "source": "whole"}, "whole": FUSED})
+    run(uri, TITLES, {}, edition=2)
+    store, whole = mmfeat.open(uri), Store.open(uri).resolve("whole").version
+    with pytest.raises(UsageError) as caught:
+        store.export("npy", tmp_path / "out", features=[name])
+    assert whole in caught.value.message and "it reads text@" in caught.value.message
+    assert "name their version: " in caught.value.hint
+    version = Store.open(uri).resolve(name).version
+    assert store.export("npy", tmp_path / "out", features=[version]).items == N
