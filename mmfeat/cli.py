@@ -17,6 +17,7 @@ from mmfeat import console
 from mmfeat.commands import (
     demo,
     doctor,
+    evaluate,
     export,
     forget,
     imports,
@@ -88,6 +89,7 @@ app.command("index")(read.index)
 app.command("quantize")(quantize.quantize)
 app.command("import")(imports.import_)
 app.command("export")(export.export)
+app.command("evaluate")(evaluate.evaluate)
 app.add_typer(report.app, name="report")
 app.command("forget")(forget.forget)
 app.add_typer(runs.app, name="runs")

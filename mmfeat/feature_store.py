@@ -23,6 +23,8 @@ from mmfeat.status import FeatureStatus, status_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from mmfeat.evaluate import Evaluation
+    from mmfeat.evaluate.base import Progress as Told
     from mmfeat.export import ExportReport
     from mmfeat.pipelines.forget import ForgetReport, ForgottenReport
     from mmfeat.pipelines.lifecycle import Lifecycle
@@ -483,6 +485,32 @@ class FeatureStore:
         from mmfeat.report.build import ReportOptions, no_progress, report_captions
 
         return report_captions(self._store, options or ReportOptions(), progress or no_progress)
+
+    def evaluate(
+        self, features: Sequence[str] = (), progress: Told | None = None, **settings: Any
+    ) -> Evaluation:
+        """Ask whether features help to recommend: hold them against the interactions, beside their controls.
+
+        Args:
+            features: names or ``name@fingerprint``; every current version of vectors or codes when none is
+                named.
+            progress: told in words what is done next.
+            settings: the other attributes of :class:`mmfeat.schemas.evaluation.EvaluateConfig`, which says
+                what
+                each is and its default: ``protocols``, ``split``, ``users``, ``ids``, ``seed``.
+
+        Raises:
+            UsageError: the store has no interactions, or too few; a feature holds texts; or there is no such
+                feature or protocol.
+            ConfigError: a setting that there is not.
+            MissingExtra: a package that a protocol needs is not installed.
+        """
+        from mmfeat.evaluate import evaluate, quiet
+        from mmfeat.schemas.evaluation import EvaluateConfig
+        from mmfeat.schemas.validation import validated
+
+        asked = {**settings, "features": tuple(listed(features, "feature"))}
+        return evaluate(self._store, validated(EvaluateConfig, asked, "evaluate"), progress or quiet)
 
     def search(
         self,

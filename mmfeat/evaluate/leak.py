@@ -1,0 +1,56 @@
+"""Does a feature know what was held out? Then it was made from it, and no figure of it counts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from mmfeat.evaluate import metrics
+from mmfeat.evaluate.base import Task
+from mmfeat.evaluate.cases import Cases, Ragged
+from mmfeat.evaluate.features import Feature
+from mmfeat.evaluate.protocols.profile import LAST
+from mmfeat.evaluate.spaces import ranks
+from mmfeat.evaluate.statistics import difference
+
+_USERS, _DEPTH, _DRAW = 2_000, 50, 30
+# The last item is not much easier to foretell than the one before it: content does not change with time.
+_TIMES, _P = 1.5, 1e-3
+
+
+class LeakCheck:
+    """Foretells what was held out, and the last item before it, for the same users.
+
+    Content tells both alike. Vectors that were made with the held-out interactions tell those much better.
+    What was
+    made from all interactions, earlier ones too, is not caught: it tells both well.
+    """
+
+    def __init__(self, task: Task) -> None:
+        self._seed = task.seed
+        split = task.split
+        users = split.judged[np.diff(split.train.starts)[split.judged] > 1]
+        users = np.sort(task.rng(_DRAW).permutation(users)[:_USERS])
+        history = Ragged(split.train.items, split.train.starts).take(users)
+        held = Ragged(split.test.items, split.test.starts).take(users)
+        first = Ragged(held.values[held.starts[:-1]], np.arange(len(users) + 1))
+        ends = history.starts[1:] - 1
+        before = history.values[ends]
+        earlier = Ragged(np.delete(history.values, ends), history.starts - np.arange(len(history.starts)))
+        self._held = Cases(history.last(LAST), first, history)
+        self._before = Cases(earlier.last(LAST), Ragged(before, first.starts), earlier)
+
+    def __call__(self, feature: Feature) -> str:
+        """Why a feature seems to know what was held out; empty where it does not."""
+        if len(self._held) < 2:
+            return ""
+        space = feature.space()
+        gains = [metrics.ndcg(ranks(space, one), one.sought, _DEPTH) for one in (self._before, self._held)]
+        found = difference(gains[0], gains[1], self._seed)
+        before, held = (float(one.mean()) for one in gains)
+        if found.p >= _P or held < _TIMES * before:
+            return ""
+        return (
+            f"It foretells what was held out (ndcg@{_DEPTH} {held:.4f}) much better than what the same "
+            f"{found.cases:,} users took just before (ndcg@{_DEPTH} {before:.4f}): it seems to be made from "
+            "the held-out interactions."
+        )

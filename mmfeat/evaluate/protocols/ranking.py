@@ -1,0 +1,88 @@
+"""What protocols that rank all items by nearness share: controls, baselines and slices."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from mmfeat.evaluate.base import Measured, Protocol, Task, Values
+from mmfeat.evaluate.cases import Cases, Ragged
+from mmfeat.evaluate.features import Feature
+from mmfeat.evaluate.matrices import taken_by
+from mmfeat.evaluate.spaces import Ordered, Space, Sparse, ranks
+
+SHUFFLED, RANDOM, SAMPLE = range(3)
+
+
+class Ranking(Protocol):
+    """Ranks all items for every case by the feature's own nearness."""
+
+    def __init__(self, task: Task) -> None:
+        super().__init__(task)
+        self.asked = self.make_cases()
+        size = min(task.control, len(self.asked))
+        self.sample = np.sort(task.rng(SAMPLE).permutation(len(self.asked))[:size])
+
+    @abstractmethod
+    def make_cases(self) -> Cases:
+        """What is asked."""
+
+    @abstractmethod
+    def measure(self, found: np.ndarray, sought: Ragged) -> Values:
+        """The metrics of the ranks of what was sought."""
+
+    def judge(self, feature: Feature) -> Measured:
+        """See :meth:`Protocol.judge`.
+
+        Where rows are shuffled, every item lies where another lay: the places are the same, and only the
+        questions are about others. So all shuffles are asked in one pass over the places.
+        """
+        space, few = feature.space(), self.asked.take(self.sample)
+        found = ranks(space, self.asked)
+        shuffled = self._shuffled(space, few)
+        random = feature.random(self.task.rng(RANDOM)).space()
+        return Measured(
+            self.measure(found, self.asked.sought),
+            self.sample,
+            shuffled,
+            self.measure(ranks(random, few), few.sought),
+            self.sliced(found),
+        )
+
+    def baselines(self) -> dict[str, Values]:
+        """See :meth:`Protocol.baselines`."""
+        train = self.task.split.train
+        spaces: dict[str, Space] = {
+            "popularity": Ordered(train.popularity),
+            "item-kNN": Sparse(taken_by(train)),
+        }
+        return {
+            name: self.measure(ranks(space, self.asked), self.asked.sought) for name, space in spaces.items()
+        }
+
+    def sliced(self, found: np.ndarray) -> dict[str, np.ndarray]:
+        """The main metric by what lies in a slice of what is sought."""
+        sought = self.asked.sought
+        values: dict[str, np.ndarray] = {}
+        for name, within in self.task.slices.items():
+            mine = within[sought.values]
+            if mine.any():
+                owners = np.unique(sought.owners[mine], return_inverse=True)[1]
+                part = Ragged.grouped(owners, sought.values[mine], int(owners.max()) + 1)
+                values[name] = self.measure(found[mine], part)[self.main]
+        return values
+
+    def _shuffled(self, space: Space, few: Cases) -> list[Values]:
+        rng, n = self.task.rng(SHUFFLED), self.task.log.n_items
+        orders = [rng.permutation(n) for _ in range(self.task.shuffles)]
+        found = ranks(space, Cases(*(_moved(part, orders) for part in (few.known, few.sought, few.excluded))))
+        return [self.measure(one, few.sought) for one in np.split(found, len(orders))]
+
+
+def _moved(part: Ragged, orders: Sequence[np.ndarray]) -> Ragged:
+    """The same rows once for every order, with the items that lie there then."""
+    values = np.concatenate([order[part.values] for order in orders])
+    starts = [part.starts[1:] + k * part.starts[-1] for k in range(len(orders))]
+    return Ragged(values, np.concatenate([[0], *starts]))

@@ -1,0 +1,193 @@
+"""Where items lie, so that one question can be compared with all of them in blocks.
+
+A space never holds the scores of everybody with everything: of 10,000 users and a million items these would
+be 40 GB. It counts how many items lie above those that are sought.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+import numpy as np
+
+from mmfeat.evaluate.cases import Cases, Ragged
+
+# Scores of a block: 64 MiB.
+_ROWS, _ITEMS = 1024, 16_384
+# Two ways to add up the same products in float32 differ by less, and equal scores are to stay equal.
+_SLACK = 2e-6
+
+
+class Space(ABC):
+    """Items at places. ``rows`` are questions, one a row, of the same dimensions."""
+
+    n_items: int
+
+    @abstractmethod
+    def questions(self, known: Ragged) -> Any:
+        """Rows made of the places of known items."""
+
+    @abstractmethod
+    def scores(self, rows: Any, owners: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """float32: the score of each item for its row, ``owners[k]``."""
+
+    @abstractmethod
+    def above(self, rows: Any, bounds: np.ndarray) -> np.ndarray:
+        """Among all items, how many score higher than each bound; an equal one counts as half.
+
+        Args:
+            bounds: ``[rows, m]``; NaN where a row has fewer.
+        """
+
+
+class Dense(Space):
+    """Places by vectors; the score is the product, which of unit vectors is the cosine.
+
+    Args:
+        vectors: float32 ``[items, dims]``.
+        slack: scores that differ by no more are equal.
+    """
+
+    def __init__(self, vectors: np.ndarray, slack: float = _SLACK) -> None:
+        self.vectors, self.n_items, self._slack = vectors, len(vectors), np.float32(slack)
+
+    def questions(self, known: Ragged) -> np.ndarray:
+        """See :meth:`Space.questions`: the mean of the known items' vectors."""
+        rows = np.zeros((len(known), self.vectors.shape[1]), np.float32)
+        for at in range(0, len(known), _ROWS):
+            part = known.take(np.arange(at, min(at + _ROWS, len(known))))
+            np.add.at(rows, at + part.owners, self.vectors[part.values])
+        rows /= np.maximum(known.counts, 1)[:, None].astype(np.float32)
+        return rows
+
+    def scores(self, rows: np.ndarray, owners: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.scores`."""
+        found = np.empty(len(owners), np.float32)
+        for at in range(0, len(owners), _ITEMS):
+            part = slice(at, at + _ITEMS)
+            found[part] = np.einsum("kd,kd->k", rows[owners[part]], self.vectors[items[part]])
+        return found
+
+    def above(self, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.above`."""
+        found = np.zeros(bounds.shape, np.float64)
+        for at in range(0, len(rows), _ROWS):
+            mine = slice(at, at + _ROWS)
+            for start in range(0, self.n_items, _ITEMS):
+                block = rows[mine] @ self.vectors[start : start + _ITEMS].T
+                found[mine] += count_above(block, bounds[mine], self._slack)
+        return found
+
+
+class Sparse(Space):
+    """Places by few entries of many, such as who took an item: one row of a matrix each; the score is the
+    product.
+
+    Args:
+        places: scipy CSR float32 ``[items, dims]``.
+    """
+
+    def __init__(self, places: Any) -> None:
+        self.places, self.n_items = places.tocsr(), places.shape[0]
+        self._across = self.places.T.tocsr()
+
+    def questions(self, known: Ragged) -> Any:
+        """See :meth:`Space.questions`: the mean of the known items' rows."""
+        from scipy.sparse import csr_matrix
+
+        weights = np.repeat(1 / np.maximum(known.counts, 1), known.counts).astype(np.float32)
+        chosen = csr_matrix((weights, known.values, known.starts), shape=(len(known), self.n_items))
+        return (chosen @ self.places).tocsr()
+
+    def scores(self, rows: Any, owners: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.scores`."""
+        found = np.empty(len(owners), np.float32)
+        for at in range(0, len(owners), _ITEMS):
+            part = slice(at, at + _ITEMS)
+            product = rows[owners[part]].multiply(self.places[items[part]])
+            found[part] = np.asarray(product.sum(axis=1)).ravel()
+        return found
+
+    def above(self, rows: Any, bounds: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.above`: all scores of few rows at a time."""
+        found = np.zeros(bounds.shape, np.float64)
+        step = max(1, _ROWS * _ITEMS // max(self.n_items, 1))
+        for at in range(0, rows.shape[0], step):
+            block = (rows[at : at + step] @ self._across).toarray()
+            found[at : at + step] += count_above(block, bounds[at : at + step], np.float32(_SLACK))
+        return found
+
+
+class Ordered(Space):
+    """One order of the items for everybody.
+
+    Args:
+        strength: ``[items]``, higher is earlier.
+    """
+
+    def __init__(self, strength: np.ndarray) -> None:
+        self.n_items = len(strength)
+        self._strength = np.unique(strength, return_inverse=True)[1].astype(np.float32)
+        self._sorted = np.sort(self._strength)
+
+    def questions(self, known: Ragged) -> np.ndarray:
+        """See :meth:`Space.questions`: nothing is asked."""
+        return np.zeros((len(known), 0), np.float32)
+
+    def scores(self, rows: np.ndarray, owners: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.scores`."""
+        found: np.ndarray = self._strength[items]
+        return found
+
+    def above(self, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.above`."""
+        not_above = np.searchsorted(self._sorted, bounds, side="right")
+        below = np.searchsorted(self._sorted, bounds, side="left")
+        return self.n_items - (not_above + below) / 2
+
+
+def count_above(block: np.ndarray, bounds: np.ndarray, slack: np.float32) -> np.ndarray:
+    """How many of each row's scores are above each of its bounds; an equal one counts as half.
+
+    Args:
+        block: float32 ``[rows, n]``; bounds: ``[rows, m]``, NaN where a row has fewer.
+    """
+    found = np.zeros(bounds.shape, np.float64)
+    for k in range(bounds.shape[1]):
+        mine = np.flatnonzero(~np.isnan(bounds[:, k]))
+        some = block if len(mine) == len(block) else block[mine]
+        bound = bounds[mine, k].astype(np.float32)[:, None]
+        higher = np.count_nonzero(some > bound + slack, axis=1)
+        found[mine, k] = (higher + np.count_nonzero(some >= bound - slack, axis=1)) / 2
+    return found
+
+
+def ranks(space: Space, cases: Cases) -> np.ndarray:
+    """The rank of every item that is sought among all items but those that are excluded, the first is 1.
+
+    Items with equal scores share the mean of their ranks: an order that a space does not make is no merit of
+    it.
+
+    Returns:
+        float64, one per value of ``cases.sought``.
+    """
+    return ranks_of(space, space.questions(cases.known), cases.sought, cases.excluded)
+
+
+def ranks_of(space: Space, rows: Any, sought: Ragged, excluded: Ragged) -> np.ndarray:
+    """As :func:`ranks`, for questions that are there already."""
+    owners = sought.owners
+    slots = np.arange(len(owners)) - np.repeat(sought.starts[:-1], sought.counts)
+    bounds = np.full((len(sought), int(sought.counts.max(initial=0))), np.nan)
+    bounds[owners, slots] = space.scores(rows, owners, sought.values)
+    higher = space.above(rows, bounds)
+    left_out = excluded.owners
+    unasked = space.scores(rows, left_out, excluded.values)
+    for k in range(bounds.shape[1]):
+        bound = bounds[left_out, k]
+        taken = ((unasked > bound + _SLACK) + (unasked >= bound - _SLACK).astype(float)) / 2
+        higher[:, k] -= np.bincount(left_out, np.where(np.isnan(bound), 0, taken), len(sought))
+    # Itself is among those that are equal to it, as a half.
+    found: np.ndarray = np.maximum(higher[owners, slots] + 0.5, 1)
+    return found
