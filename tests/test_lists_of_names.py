@@ -44,6 +44,7 @@ CALLS: dict[str, Any] = {
     "FeatureStore.lookup(features)": lambda s: s.lookup(["44"], "clip_image"),
     "FeatureStore.fields(ids)": lambda s: s.fields("44"),
     "FeatureStore.fields(names)": lambda s: s.fields(["44"], "title"),
+    "FeatureStore.evaluate(features)": lambda s: s.evaluate("clip_image"),
     "FeatureStore.accept_losses(lists)": lambda s: s.accept_losses("_files"),
     "FeatureStore.forget(ids)": lambda s: s.forget("44", "a test"),
     "Store.lookup(ids)": lambda s: s._store.lookup("44"),

@@ -86,6 +86,8 @@ class Protocol(ABC):
     title: ClassVar[str]
     #: The metric that tests and comparisons are about.
     main: ClassVar[str]
+    #: What of the main metric no more than chance gives.
+    chance: ClassVar[float] = 0.0
     #: What a case is: ``users`` or ``query items``.
     cases: ClassVar[str] = "users"
     #: Its place in the order of cost.

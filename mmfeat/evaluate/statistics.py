@@ -35,7 +35,8 @@ class Difference:
 
     Attributes:
         p: of a paired t-test, two-sided: how often chance alone gives as much.
-        effect: the mean over the standard deviation of a user's difference (Cohen's d of pairs).
+        effect: the mean over the standard deviation of a user's difference (Cohen's d of pairs); 0 where all
+            users differ by the same.
     """
 
     mean: float
@@ -84,13 +85,11 @@ def difference(a: np.ndarray, b: np.ndarray, seed: int) -> Difference:
     """``b - a``, of the cases in which both have a value."""
     apart = (b - a)[~np.isnan(b - a)]
     if len(apart) < 2:
-        return Difference(np.nan, np.nan, np.nan, 1.0, 0.0, len(apart))
+        return Difference(0.0, 0.0, 0.0, 1.0, 0.0, len(apart))
     mean, spread = float(apart.mean()), float(apart.std(ddof=1))
     low, high = _interval(_resampled([apart], seed)[0])
     if spread == 0:
-        return Difference(
-            mean, low, high, 1.0 if mean == 0 else 0.0, 0.0 if mean == 0 else np.inf, len(apart)
-        )
+        return Difference(mean, low, high, 1.0 if mean == 0 else 0.0, 0.0, len(apart))
     p = 2 * _beyond(abs(mean) / spread * np.sqrt(len(apart)), len(apart) - 1)
     return Difference(mean, low, high, p, mean / spread, len(apart))
 

@@ -74,7 +74,7 @@ class Comparison:
         first, second: versions.
         difference: ``second - first`` by the main metric.
         p: of the difference where as many were tested, by Holm's rule.
-        drop: the largest share of the first one's value that the second may have lost.
+        drop: the largest share that the second may have lost of what the first one has above chance.
     """
 
     first: str
@@ -212,7 +212,8 @@ def comparisons_of(
             main = protocols[name].main
             a, b = measured[first][name].own[main], measured[second][name].own[main]
             made = difference(a, b, seed)
-            found.append(Comparison(first, second, name, main, made, made.p, relative_drop(a, b, seed)))
+            drop = relative_drop(a - protocols[name].chance, b - protocols[name].chance, seed)
+            found.append(Comparison(first, second, name, main, made, made.p, drop))
     adjusted = holm([one.difference.p for one in found])
     return [
         Comparison(c.first, c.second, c.protocol, c.metric, c.difference, p, c.drop)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 
@@ -22,6 +22,24 @@ def _from_base(path: str | None, info: ValidationInfo) -> str | None:
     return path if path is None or base is None else str(base / Path(path).expanduser())
 
 
+class EvidenceGates(Frozen):
+    """``[gates.FEATURE]``: what the interactions must say of a feature, by ``mmfeat evaluate``.
+
+    Attributes:
+        min_probe_auc: least AUC of the probe.
+        min_lift_over_shuffled: least ``ndcg@50`` of the profiles, in times that of the same rows at other
+            items: the lower end of the interval over users.
+        min_recall_at_50: least recall of held-out co-interactions among an item's 50 nearest.
+        max_drop_against_current: largest share of the current version's value that may be lost, by any of
+            these protocols: the upper end of the loss's interval over users.
+    """
+
+    min_probe_auc: float | None = Field(default=None, ge=0, le=1)
+    min_lift_over_shuffled: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    min_recall_at_50: float | None = Field(default=None, ge=0, le=1)
+    max_drop_against_current: float | None = Field(default=None, ge=0, le=1)
+
+
 class GatesConfig(Frozen):
     """``[gates]``: what must hold before the job's versions become current, all of them together.
 
@@ -35,6 +53,7 @@ class GatesConfig(Frozen):
         max_marked: largest share of a feature's texts that are marked as a refusal, a loop or a phantom.
         max_changed: largest share of items whose text or codes are not those of the current version.
         max_drift: of codes, the largest error of vectors that came after the fit, over that of the fit.
+        evidence: by feature, what the interactions must say of it; a table of its own in a job's file.
     """
 
     min_coverage: float | None = Field(default=None, ge=0, le=1)
@@ -44,6 +63,17 @@ class GatesConfig(Frozen):
     max_marked: float | None = Field(default=None, ge=0, le=1)
     max_changed: float | None = Field(default=None, ge=0, le=1)
     max_drift: float | None = Field(default=None, gt=0)
+    evidence: dict[str, EvidenceGates] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_features(cls, data: Any) -> Any:
+        """A table within the table is of the feature that it is named for."""
+        if not isinstance(data, dict):
+            return data
+        own = {key: value for key, value in data.items() if not isinstance(value, dict) or key == "evidence"}
+        features = {key: value for key, value in data.items() if key not in own}
+        return {**own, "evidence": {**own.get("evidence", {}), **features}} if features else own
 
 
 class NotifyConfig(Frozen):

@@ -30,6 +30,7 @@ STEPS: Registry[Any] = Registry(
     "step",
     {
         "extract": "mmfeat.pipelines.steps.extract:Extract",
+        "evaluate": "mmfeat.pipelines.steps.evaluate:Evaluate",
         "gates": "mmfeat.pipelines.steps.gates:Gates",
         "promote": "mmfeat.pipelines.steps.promote:Promote",
         "keep": "mmfeat.pipelines.steps.keep:Keep",

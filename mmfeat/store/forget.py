@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
-from mmfeat.store import catalog, codebooks, digests, folders, maintenance, rows
+from mmfeat.store import catalog, codebooks, digests, evaluations, folders, maintenance, rows
 from mmfeat.store.database import Database, is_full
 from mmfeat.store.purge import drop_old_versions, held, purge
 from mmfeat.store.snapshots import Snapshot, Snapshots
@@ -108,6 +108,7 @@ def _remove_items(
     """
     database = snapshots.database
     folders.remove(database, ANSWERS_FOLDER)
+    evaluations.clear(database)
     # While their rows still tell which of them were fitted to these items.
     fitted = [v for v in versions if v.spec.is_fitted and (everywhere or _may_be_fitted_to(database, v, ids))]
     prints = [version.fingerprint for version in fitted]
@@ -131,7 +132,7 @@ def _remove_items(
 
 def _touched(versions: Sequence[FeatureVersion]) -> list[str]:
     """The tables that items are removed from."""
-    return [codebooks.TABLE, *(version.table for version in versions), *catalog.OF_ITEMS]
+    return [codebooks.TABLE, evaluations.TABLE, *(version.table for version in versions), *catalog.OF_ITEMS]
 
 
 def _may_be_fitted_to(database: Database, version: FeatureVersion, ids: Sequence[str]) -> bool:

@@ -9,6 +9,7 @@ from mmfeat.store import (
     codebooks,
     collisions,
     digests,
+    evaluations,
     exported,
     logs,
     snapshots,
@@ -38,6 +39,7 @@ REMADE = {
     codebooks.TABLE: "what quantizers fitted",
     collisions.TABLE: "the numbers that collision levels gave out",
     canaries.TABLE: "what models gave for known inputs",
+    evaluations.TABLE: "what evaluations found",
     digests.TABLE: "what files should be",
 }
 LISTS = PRECIOUS | REMADE

@@ -69,6 +69,16 @@ CANARIES_SCHEMA = pa.schema(
     ]
 )
 
+EVALUATIONS_SCHEMA = pa.schema(
+    [
+        # The features that were asked about, and how: JSON.
+        pa.field("subject", pa.string(), nullable=False),
+        # Of the vectors and interactions that they were judged by.
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("evaluation", pa.string(), nullable=False),  # JSON: evaluate/verdict.py
+    ]
+)
+
 SNAPSHOTS_SCHEMA = pa.schema(
     [
         pa.field("name", pa.string(), nullable=False),

@@ -23,6 +23,7 @@ from mmfeat.store import (
     codebooks,
     collisions,
     digests,
+    evaluations,
     lists,
     maintenance,
     rows,
@@ -387,6 +388,21 @@ class Store:
     def canary(self, version: FeatureVersion) -> str | None:
         """What :meth:`put_canary` was given; None where nothing is kept of a version."""
         return canaries.get(self._database, version.fingerprint)
+
+    # What evaluations found
+
+    def put_evaluation(self, subject: str, digest: str, evaluation: str) -> None:
+        """Keep what was found of a subject (JSON), in the place of what is kept of it.
+
+        Args:
+            digest: of what it was judged by.
+        """
+        self._check_lease()
+        evaluations.put(self._database, subject, digest, evaluation)
+
+    def evaluation(self, subject: str, digest: str) -> str | None:
+        """What :meth:`put_evaluation` was given; None where there is nothing by this digest."""
+        return evaluations.get(self._database, subject, digest)
 
     # Items, interactions, runs
 

@@ -37,6 +37,7 @@ class Probe(Protocol):
 
     title: ClassVar[str] = "a linear probe to co-consumption, on items that it has not seen"
     main: ClassVar[str] = "auc"
+    chance: ClassVar[float] = 0.5
     cost: ClassVar[int] = 1
     takes_codes: ClassVar[bool] = False
 

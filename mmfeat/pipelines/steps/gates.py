@@ -12,10 +12,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pydantic import BaseModel
 
+from mmfeat.evaluate import need_packages as need_evaluate
 from mmfeat.pipelines.run_report import RunReport
 from mmfeat.pipelines.steps.base import RunContext, Step
+from mmfeat.pipelines.steps.evaluate import refuse_others
+from mmfeat.pipelines.steps.evidence_gates import judge_evidence
 from mmfeat.report.drift import drift_of
 from mmfeat.schemas.errors import ConfigError, GateFailed
+from mmfeat.schemas.evaluation import CHEAP
 from mmfeat.schemas.featureset import MISSING, OK, FeatureColumn
 from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.operations import GateResult, GatesConfig
@@ -40,8 +44,11 @@ class Gates(Step[GatesConfig]):
         """See :meth:`Step.check`: no such file, or a wrong one, or no feature that a gate is about.
 
         Raises:
-            MissingExtra: the packages of the caption report are not installed.
+            MissingExtra: the packages of the caption report or of an evaluation are not installed.
         """
+        if self.config.evidence:
+            need_evaluate(CHEAP)
+            refuse_others("[gates]", list(self.config.evidence), specs)
         if self.config.captions is None:
             return
         from mmfeat.report.build import need_packages
@@ -56,7 +63,10 @@ class Gates(Step[GatesConfig]):
 
     def run(self, context: RunContext) -> Iterator[RunReport]:
         """See :meth:`Step.run`."""
-        report = replace(context.so_far, gates=self.judge(context.store, context.versions, context.place))
+        gates = self.judge(context.store, context.versions, context.place)
+        for version in context.versions:
+            gates += self.judge_evidence(context, version)
+        report = replace(context.so_far, gates=gates)
         yield report
         if short := [gate for gate in report.gates if not gate.passed]:
             raise _fell_short(short, report)
@@ -74,6 +84,11 @@ class Gates(Step[GatesConfig]):
                 left their dataset are judged by no gate.
         """
         return [result for version in versions for result in self._judge(store, version, place)]
+
+    def judge_evidence(self, context: RunContext, version: FeatureVersion) -> list[GateResult]:
+        """What the interactions must say of a version, where that is asked."""
+        asked = self.config.evidence.get(version.name)
+        return [] if asked is None else judge_evidence(context, version, asked)
 
     def _judge(self, store: Store, version: FeatureVersion, place: Place | None) -> Iterator[GateResult]:
         if self.config.min_coverage is not None:
