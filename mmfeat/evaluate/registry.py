@@ -22,6 +22,8 @@ PROTOCOLS: Registry[type[Protocol]] = Registry(
         "item_item": "mmfeat.evaluate.protocols.item_item:ItemItem",
         "probe": "mmfeat.evaluate.protocols.probe:Probe",
         "profile": "mmfeat.evaluate.protocols.profile:Profile",
+        "sasrec": "mmfeat.evaluate.protocols.sasrec:SASRecLike",
+        "two_tower": "mmfeat.evaluate.protocols.two_tower:TwoTower",
     },
     ("mmfeat.protocols",),
     fits=_is_protocol,

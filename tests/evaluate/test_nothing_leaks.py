@@ -1,0 +1,119 @@
+"""What is held out is seen by nothing that is fitted, and a feature that was made from it is caught."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from interaction_rows import interactions_of
+from taste import World, world
+
+from mmfeat.evaluate.base import Task
+from mmfeat.evaluate.features import Feature, unit
+from mmfeat.evaluate.leak import LeakCheck
+from mmfeat.evaluate.log import Log, log_of
+from mmfeat.evaluate.protocols.probe import Probe
+from mmfeat.evaluate.protocols.profile import Profile
+from mmfeat.evaluate.splits import SPLITS, Split, split
+from mmfeat.schemas.errors import UsageError
+
+
+@pytest.fixture(scope="module")
+def liked() -> World:
+    return world("title", 5)
+
+
+def pairs(log: Log) -> set[tuple[int, int]]:
+    return set(zip(log.users.tolist(), log.items.tolist(), strict=True))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9), st.integers(0, 20)), min_size=12, max_size=60),
+    st.sampled_from(SPLITS),
+    st.integers(0, 99),
+)
+def test_splits_share_no_pair_and_lose_none(rows, rule, seed):
+    ids = [f"i{k}" for k in range(10)]
+    log = log_of(interactions_of((f"u{u}", f"i{i}", t) for u, i, t in rows), ids)
+    assert pairs(log) and len(pairs(log)) == len(log)
+    try:
+        made = split(log, rule, seed)
+    except UsageError:
+        return
+    train, test = pairs(made.train), pairs(made.test)
+    assert not train & test and train | test == pairs(log)
+    if rule == "cold":
+        assert not set(made.train.items) & set(made.test.items)
+    if rule == "time":
+        assert made.train.times.max(initial=-1) < made.test.times.min()
+    if rule == "last":
+        assert np.bincount(made.test.users).max() == 1
+
+
+def test_the_first_of_repeated_interactions_counts_and_items_that_are_not_judged_do_not():
+    rows = [("u", "b", 5), ("u", "a", 3), ("u", "b", 1), ("u", "gone", 2), ("v", "a", 9)]
+    log = log_of(interactions_of(rows), ["a", "b"])
+    assert log.users.tolist() == [0, 0, 1] and log.items.tolist() == [1, 0, 0]
+    assert log.times.tolist() == [1, 3, 9] and log.popularity.tolist() == [2, 1]
+
+
+def test_ratings_and_events_of_an_interaction_change_nothing():
+    rows = [("u", "a", 1, 5.0, "like"), ("u", "b", 2, 1.0, "view")]
+    plain, told = (log_of(interactions_of(r), ["a", "b"]) for r in ([row[:3] for row in rows], rows))
+    assert all(np.array_equal(a, b) for a, b in zip(vars(plain).values(), vars(told).values(), strict=True))
+
+
+def with_other_tests(made: Split, seed: int) -> Split:
+    """The same split with other items held out: what is fitted must be the same."""
+    rng = np.random.default_rng(seed)
+    test = made.test
+    other = Log(test.n_users, test.n_items, test.users, rng.permutation(test.items), test.times)
+    return Split(made.rule, made.said, made.train, other)
+
+
+@pytest.mark.parametrize("rule", SPLITS)
+def test_what_is_fitted_is_the_same_whatever_was_held_out(liked, rule):
+    log = log_of(liked.table(), liked.ids)
+    made = split(log, rule, 0)
+    first, other = (Probe(Task(log, one, {})) for one in (made, with_other_tests(made, 1)))
+    np.testing.assert_array_equal(first.targets, other.targets)
+    np.testing.assert_array_equal(first.learned, other.learned)
+    profiles = [Profile(Task(log, one, {})).asked.known.values for one in (made, with_other_tests(made, 1))]
+    np.testing.assert_array_equal(*profiles)
+
+
+def test_the_probe_learns_nothing_of_the_items_that_it_is_judged_by(liked):
+    log = log_of(liked.table(), liked.ids)
+    task = Task(log, split(log, "last", 0), {})
+    probe = Probe(task)
+    assert not set(probe.held) & set(probe.learned)
+    train = task.split.train
+    kept = ~np.isin(train.items, probe.held)
+    without = Probe(Task(log, Split("last", "", train.where(kept), task.split.test), {}))
+    np.testing.assert_allclose(without.targets, probe.targets, atol=1e-5)
+
+
+def made_from(log: Log, made: Split) -> np.ndarray:
+    """A planted leak: items lie near what their held-out interactions are taken together with."""
+    together = np.zeros((log.n_items, log.n_items))
+    for user in made.judged:
+        mine = made.train.items[made.train.starts[user] : made.train.starts[user + 1]]
+        held = made.test.items[made.test.starts[user] : made.test.starts[user + 1]]
+        together[np.ix_(mine[-5:], held)] += 1
+        together[np.ix_(held, mine[-5:])] += 1
+    values, vectors = np.linalg.eigh(together)
+    return unit((vectors[:, -60:] * np.sqrt(np.maximum(values[-60:], 0))).astype(np.float32))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_feature_that_was_made_from_what_was_held_out_is_caught_and_content_is_not(seed):
+    made = world("title", seed)
+    log = log_of(made.table(), made.ids)
+    task = Task(log, split(log, "last", seed), {}, seed)
+    check = LeakCheck(task)
+    planted = check(Feature("leak@0", made_from(log, task.split)))
+    assert "seems to be made from the held-out interactions" in planted
+    for vectors in made.vectors.values():
+        assert check(Feature("content@0", unit(vectors.copy()))) == ""
