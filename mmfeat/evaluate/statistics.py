@@ -112,7 +112,7 @@ def lift(real: np.ndarray, shuffled: Sequence[np.ndarray], seed: int) -> Lift:
     """
     means = np.array([np.nanmean(one) for one in shuffled])
     mine = float(np.nanmean(real))
-    over = np.nanmean(np.stack(shuffled), axis=0)
+    over = mean_of(shuffled)
     ratio = low = high = None
     if means.mean() > 0:
         a, b = _resampled([real, over], seed)
@@ -129,6 +129,15 @@ def lift(real: np.ndarray, shuffled: Sequence[np.ndarray], seed: int) -> Lift:
     above = (mine - float(means.mean())) / spread
     p = _beyond(above / np.sqrt(1 + 1 / len(means)), len(means) - 1)
     return Lift(p, above, ratio, low, high)
+
+
+def mean_of(values: Sequence[np.ndarray]) -> np.ndarray:
+    """The mean of each case over several measurements; NaN where none has a value."""
+    table = np.stack(values)
+    known = ~np.isnan(table)
+    with np.errstate(invalid="ignore"):
+        means: np.ndarray = np.where(known, table, 0).sum(axis=0) / known.sum(axis=0)
+    return means
 
 
 def holm(ps: Sequence[float]) -> list[float]:

@@ -19,6 +19,7 @@ from mmfeat.evaluate.statistics import (
     estimates,
     holm,
     lift,
+    mean_of,
     relative_drop,
 )
 from mmfeat.schemas.notebook import ShortRepr
@@ -152,7 +153,7 @@ def findings_of(
     found = {}
     for name, one in measured.items():
         protocol = protocols[name]
-        means = {metric: np.nanmean([s[metric] for s in one.shuffled], axis=0) for metric in one.own}
+        means = {metric: mean_of([s[metric] for s in one.shuffled]) for metric in one.own}
         found[name] = Finding(
             main=protocol.main,
             cases=protocol.cases,
