@@ -75,7 +75,7 @@ def feature_of(version: str, column: FeatureColumn) -> Feature:
         vectors = unit(column.matrix.astype(np.float32))
         return Feature(version, vectors if vectors.ndim == 2 else unit(vectors.mean(axis=1)))
     if form == "tokens":
-        means = [unit(np.asarray(one, np.float32)).mean(axis=0) for one in column.tokens if one is not None]
+        means = [unit(np.array(one, np.float32)).mean(axis=0) for one in column.tokens if one is not None]
         return Feature(version, unit(np.stack(means)))
     raise UsageError(
         f"{version} holds texts, and a protocol compares vectors or codes.",

@@ -34,6 +34,8 @@ from mmfeat.store import FeatureVersion, Store
 
 #: Below this nothing is near or far.
 LEAST_ITEMS = 10
+# Of no more than these a tenth and more are among the first 50.
+_FEW_ITEMS = 500
 _COMPARED = ("vector", "tokens", "codes")
 
 
@@ -226,6 +228,10 @@ def _notes(config: EvaluateConfig, task: Task, left_out: int, asked: Judging) ->
     for name in config.protocols:
         if name not in asked.protocols:
             notes.append(f"{name} was not finished")
+    if task.log.n_items <= _FEW_ITEMS:
+        notes.append(
+            f"of {task.log.n_items:,} items the first 50 or 100 are many: look at the probe and at ndcg@10"
+        )
     if task.log.times is None:
         notes.append("some interactions have no time: the dataset's order is taken for it")
     return notes

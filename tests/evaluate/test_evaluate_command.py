@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
-from storing import make_rows, text_spec
+from storing import make_rows, text_spec, token_spec, vector_spec
 from taste import stored, world
 
 import mmfeat
 from mmfeat.evaluate.protocols.profile import Profile
 from mmfeat.schemas.errors import ConfigError, UsageError
+from mmfeat.schemas.outputs import CodesOut
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +105,32 @@ def test_drawn_users_are_told_and_drawn_the_same_each_time(uri):
     assert first.features == second.features
     assert first.features[0].findings["profile"].metrics["hr@10"].cases == 40
     assert any("40 of 250 users were drawn by seed 0" in note for note in first.notes)
+
+
+def test_codes_and_any_number_of_vectors_are_judged_by_what_can_judge_them(tmp_path):
+    made = world("sound", 2)
+    store = stored(made, str(tmp_path / "features"), {"sound": made.vectors["sound"]})
+    codes = CodesOut(levels=3, codebook_size=64)
+    coded = vector_spec("codes").model_copy(update={"output": codes})
+    late = token_spec("late", dims=16, dtype="float32")
+    with store.lease("test"):
+        # Signs of the directions in which the vectors differ most: the first code is the coarsest.
+        centred = made.vectors["sound"] - made.vectors["sound"].mean(axis=0)
+        along = centred @ np.linalg.svd(centred)[2].T[:, :3]
+        store.commit(
+            store.add_version(coded),
+            make_rows(coded, made.ids, list((along > 0).astype(np.int32))),
+            replace=False,
+        )
+        several = [np.stack([v] * (1 + k % 3)) for k, v in enumerate(made.vectors["sound"])]
+        store.commit(store.add_version(late), make_rows(late, made.ids, several), replace=False)
+    found = mmfeat.open(store.uri).evaluate()
+    by_name = {one.version.partition("@")[0]: one.findings for one in found.features}
+    assert set(by_name["codes"]) == {"item_item", "profile"}
+    assert all(finding.holds for findings in by_name.values() for finding in findings.values())
+    # The mean of equal vectors is the vector.
+    metrics = [by_name[name]["profile"].metrics["hr@10"].mean for name in ("sound", "late")]
+    assert metrics[0] == pytest.approx(metrics[1])
 
 
 def test_items_without_a_value_in_one_of_the_features_are_left_out_of_all(tmp_path):
