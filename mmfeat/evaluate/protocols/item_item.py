@@ -14,7 +14,7 @@ from mmfeat.evaluate.protocols.ranking import Ranking
 # Of a user's history, so many of the last items are taken together with what was held out.
 _TOGETHER = 5
 # Of one query item: a popular one is taken together with thousands.
-_MOST_SOUGHT = 10
+_MOST_SOUGHT = 5
 DEPTHS = (10, 50, 100)
 
 
