@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 DIMS, HISTORY = 64, 20
 _BATCH, _RATE, _DECAY, _TEMPERATURE = 512, 2e-3, 1e-4, 0.1
 # Every interaction is learned some times, within these bounds.
-_EPOCHS, _LEAST_STEPS, _MOST_STEPS = 10, 200, 600
+_EPOCHS, _LEAST_STEPS, _MOST_STEPS = 10, 200, 400
 _PART = 4096
 _SEED = 40
 
