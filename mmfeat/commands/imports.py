@@ -71,7 +71,7 @@ def import_(
             console.say(f"{count:,} {what}.")
     console.say(
         f"{report.version}: {report.vectors:,} vectors of {report.dims} dims ({report.digest[:19]}); "
-        f"{report.ok:,} items have one, {report.missing:,} have none; "
+        f"{report.ok:,} of {report.ok + report.missing:,} items have one; "
         + (f"{report.committed:,} rows committed" if report.committed else "nothing to do")
         + f" in {report.seconds:.1f} s."
     )

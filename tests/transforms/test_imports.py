@@ -220,6 +220,6 @@ def test_the_command_says_what_it_did(uri, tmp_path):
     said = ["--vectors", str(tmp_path / "v.npy"), "--ids", str(tmp_path / "ids.json"), "--store", uri]
     result = CliRunner().invoke(app, ["import", "sasrec", *said])
     assert result.exit_code == 0, result.output
-    assert "4 vectors of 6 dims" in result.output and "4 items have one, 0 have none" in result.output
+    assert "4 vectors of 6 dims" in result.output and "4 of 4 items have one" in result.output
     again = CliRunner().invoke(app, ["import", "sasrec", *said, "--json"])
     assert json.loads(again.output)["committed"] == 0
