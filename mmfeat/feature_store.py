@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from mmfeat.report.build import ReportOptions
     from mmfeat.report.model import CaptionReport, CodesReport
     from mmfeat.report.pictures import Progress
+    from mmfeat.report.vectors.build import VectorsOptions
+    from mmfeat.report.vectors.model import VectorsReport
     from mmfeat.store import Damage, FeatureVersion, Gone, Hit, Snapshot, Store, StoreDiff, VectorIndex
 
 #: More than any search is asked for, and than what takes it can count.
@@ -469,6 +471,25 @@ class FeatureStore:
         from mmfeat.report.codes import report_codes
 
         return report_codes(self._store, feature, seed, progress or no_progress)
+
+    def report_vectors(
+        self, feature: str, options: VectorsOptions | None = None, progress: Progress | None = None
+    ) -> VectorsReport:
+        """Measure the health of vectors: how they lie in their space, what is near to what, and what changed;
+        see :mod:`mmfeat.report.vectors.model` for what is told.
+
+        Args:
+            feature: ``name`` or ``name@fingerprint``.
+            options: what they are compared with, the map and the sample.
+            progress: told what was done, how many times, of how many.
+
+        Raises:
+            UsageError: a feature, field or snapshot that there is not, or a feature without vectors.
+        """
+        from mmfeat.report.build import no_progress
+        from mmfeat.report.vectors.build import VectorsOptions, report_vectors
+
+        return report_vectors(self._store, feature, options or VectorsOptions(), progress or no_progress)
 
     def report_captions(
         self, options: ReportOptions | None = None, progress: Progress | None = None

@@ -1,4 +1,6 @@
-"""``report captions``: can the captions be trusted? ``report codes``: are semantic ids used well?"""
+"""``report captions``: can the captions be trusted? ``report codes``: are semantic ids used well? ``report
+vectors``: is a feature healthy?
+"""
 
 from __future__ import annotations
 
@@ -13,6 +15,7 @@ from mmfeat.schemas.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
     from mmfeat.report.model import CaptionReport, CodesReport
+    from mmfeat.report.vectors.model import VectorsReport
 
 _SECONDS_BETWEEN_NOTES = 5.0
 
@@ -111,6 +114,101 @@ def codes(
         console.say(f"\nWritten to {out}.")
 
 
+@app.command("vectors")
+def vectors(
+    feature: Annotated[str, typer.Argument(help="A feature of vectors, or one version: name@fingerprint.")],
+    out: Annotated[
+        Path | None, typer.Option(help="Write a page (.html) or the same facts (.json).", dir_okay=False)
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option(help="Version to compare with [default: the one made before].")
+    ] = None,
+    against_snapshot: Annotated[
+        str | None, typer.Option(help="Compare with what a snapshot of the store holds.")
+    ] = None,
+    beside: Annotated[
+        list[str] | None,
+        typer.Option(help="Another feature: are its neighbours the same? Give it again for more."),
+    ] = None,
+    map: Annotated[str, typer.Option(help="How items are put on a plane: pca or umap.")] = "pca",
+    colour: Annotated[
+        str | None, typer.Option(help="The field of the catalog that the map is first coloured by.")
+    ] = None,
+    sample: Annotated[
+        int, typer.Option(min=3, help="Items that the figures are of, drawn at random where there are more.")
+    ] = 20_000,
+    sample_seed: Annotated[
+        int, typer.Option(min=0, max=console.MOST_SEED, help="Of everything drawn at random.")
+    ] = 0,
+    store: console.StoreUri = api.DEFAULT_STORE,
+    snapshot: console.SnapshotName = None,
+    json: console.Json = False,
+) -> None:
+    """Measure vectors: norms, spread, hubs, duplicates, clusters, neighbours, a map, drift and agreement."""
+    from mmfeat.report.vectors.build import VectorsOptions
+
+    if out is not None:
+        _check_place(out)
+    options = VectorsOptions(
+        against=against,
+        against_snapshot=against_snapshot,
+        beside=tuple(beside or ()),
+        map=map,
+        colour=colour,
+        sample=sample,
+        seed=sample_seed,
+    )
+    report = api.open(store, snapshot).report_vectors(feature, options, _Notes())
+    if out is not None:
+        _write(report, out)
+    if json:
+        console.print_json(report.model_dump(mode="json"))
+        return
+    _print_vectors(report)
+    if out is not None:
+        console.say(f"\nWritten to {out}.")
+
+
+def _print_vectors(report: VectorsReport) -> None:
+    subject, counts, spread, hubness = report.subject, report.counts, report.spread, report.hubness
+    console.heading(f"{subject.version} by {subject.method}, {subject.model}")
+    for finding in report.findings or ("Nothing unusual.",):
+        console.paragraph(finding)
+    dimension = "unknown" if spread.two_nn is None else f"{spread.two_nn:.1f}"
+    dimensions, norms, duplicates = report.dimensions, report.norms, report.duplicates
+    console.heading("Measures")
+    rows = [
+        ("items measured", f"{counts.directed:,} of {counts.ok:,} with vectors, {subject.dims:,} dimensions"),
+        ("norm", f"{norms.median:.4g}, 90% have {norms.p05:.4g} to {norms.p95:.4g}"),
+        ("dead, constant dimensions", f"{len(dimensions.dead):,}, {len(dimensions.constant):,}"),
+        ("mean cosine of two items", f"{spread.mean_cosine:.3f}, of the nearest {spread.nearest.mean:.3f}"),
+        ("intrinsic dimension", f"{dimension} by TwoNN, effective rank {spread.effective_rank:.1f}"),
+        ("hubness", f"skewness {hubness.skewness:.2f}, {hubness.never:.1%} are near to none"),
+        ("duplicates", f"{duplicates.exact:,} exact, {duplicates.near:,} near"),
+        ("clusters", f"{len(report.clusters.clusters)}, silhouette {report.clusters.silhouette:.3f}"),
+    ]
+    console.table(("measure", "value"), [*rows, *_compared(report)])
+
+
+def _compared(report: VectorsReport) -> list[tuple[str, str]]:
+    """Agreement with other features, and drift."""
+    from mmfeat.report.model import Absent
+
+    rows = []
+    for one in report.beside:
+        if isinstance(one, Absent):
+            rows.append(("agreement", one.absent))
+            continue
+        index = f"Jaccard@{one.k} {one.jaccard:.3f}, by chance {one.chance:.3f}"
+        rows.append((f"agreement with {one.feature}", f"{index}, of {one.items:,} items"))
+    drift = report.drift
+    if isinstance(drift, Absent):
+        return [*rows, ("drift", drift.absent)]
+    cosine = "" if drift.cosine is None else f", mean cosine {drift.cosine.mean:.3f}"
+    kept = f"{drift.agreement.kept:.1%} of the neighbours kept{cosine}"
+    return [*rows, (f"since {drift.against}", kept)]
+
+
 def _print_codes(report: CodesReport) -> None:
     subject, drift = report.subject, report.drift
     console.heading(f"{subject.version} by {subject.method}, {subject.model}")
@@ -152,7 +250,7 @@ def _check_place(out: Path) -> None:
         raise UsageError(f"There is no folder {out.parent} to write {out.name} to.", hint="Create it first.")
 
 
-def _write(report: CaptionReport | CodesReport, out: Path) -> None:
+def _write(report: CaptionReport | CodesReport | VectorsReport, out: Path) -> None:
     if out.suffix == ".html":
         from mmfeat.report.page import render
 

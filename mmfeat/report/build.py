@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmfeat.report.captions import Captions, previous_version, read_captions, the_captions
+from mmfeat.report.captions import Captions, earlier_version, read_captions, the_captions
 from mmfeat.report.claims import ClaimModel, check_claims
 from mmfeat.report.compare import compare
 from mmfeat.report.gates import check_gates, figures
@@ -38,10 +38,10 @@ from mmfeat.report.suspects import find_suspects
 from mmfeat.report.usefulness import measure_usefulness
 from mmfeat.report.variety import measure_variety
 from mmfeat.report.words import words_of
-from mmfeat.schemas.errors import MissingExtra, UsageError
+from mmfeat.schemas.errors import MissingExtra
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.reasons import kind_of
-from mmfeat.store import FeatureVersion, Store, why_stale
+from mmfeat.store import Store, why_stale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -288,23 +288,8 @@ def _comparison(
     language: LanguageCheck | None,
     options: ReportOptions,
 ) -> Comparison | Absent:
-    earlier = _earlier(store, captions.version, options.against)
+    earlier = earlier_version(store, captions.version, options.against)
     if earlier is None:
         return Absent(absent="This is the first version of these captions.")
     before = read_captions(store, earlier)
     return compare(before, captions, suspects, seen.pictures, seen.tower, rules, language, options.seed)
-
-
-def _earlier(store: Store, version: FeatureVersion, against: str | None) -> FeatureVersion | None:
-    if against is None:
-        return previous_version(store, version)
-    # A bare fingerprint is a version of the same feature.
-    known = {one.name for one in store.versions()}
-    named = "@" in against or against in known
-    chosen = store.resolve(against if named else f"{version.name}@{against}")
-    if chosen.fingerprint == version.fingerprint:
-        raise UsageError(
-            f"{chosen.version} is the version that is reported on.",
-            hint="Give --against another version; `mmfeat status` lists them.",
-        )
-    return chosen

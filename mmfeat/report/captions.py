@@ -145,5 +145,28 @@ def previous_version(store: Store, version: FeatureVersion) -> FeatureVersion | 
     return older[-1] if older else None
 
 
+def earlier_version(store: Store, version: FeatureVersion, against: str | None) -> FeatureVersion | None:
+    """The version to compare with: ``against``, or the one made last before; None for the first.
+
+    Args:
+        against: a version of any feature, or the fingerprint of one of this feature.
+
+    Raises:
+        UsageError: it is the version itself.
+    """
+    if against is None:
+        return previous_version(store, version)
+    # A bare fingerprint is a version of the same feature.
+    known = {one.name for one in store.versions()}
+    named = "@" in against or against in known
+    chosen = store.resolve(against if named else f"{version.name}@{against}")
+    if chosen.fingerprint == version.fingerprint:
+        raise UsageError(
+            f"{chosen.version} is the version that is reported on.",
+            hint="Give --against another version; `mmfeat status` lists them.",
+        )
+    return chosen
+
+
 def _pairs(rows: Any, column: str) -> Any:
     return zip(rows["item_id"].to_pylist(), rows[column].to_pylist(), strict=True)

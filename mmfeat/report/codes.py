@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 
 import numpy as np
 
 from mmfeat.extract.fitted.codes.quality import group_sizes
-from mmfeat.report.captions import locations_of
 from mmfeat.report.drift import Drift, drift_of
-from mmfeat.report.media import shown_of
 from mmfeat.report.model import (
     Branch,
     CodeCollisions,
@@ -21,19 +19,15 @@ from mmfeat.report.model import (
     CodesReport,
     CodesSubject,
     Leaf,
-    Shown,
 )
 from mmfeat.report.pictures import Progress
-from mmfeat.schemas.catalog import columns_of
+from mmfeat.report.shown import shower, titles_of
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
-from mmfeat.schemas.media import MediaLimits
-from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store, why_stale
 
 # Branches of the first level, and of the second below each; items of each of these.
 _FIRST, _SECOND, _ITEMS = 6, 2, 4
-_SHOWN = ("image", "video")
 
 
 def report_codes(store: Store, feature: str | None, seed: int, progress: Progress) -> CodesReport:
@@ -150,7 +144,7 @@ def _branches(
         for second in _largest(codes[on][:, :2], _SECOND):
             below = on[codes[on, 1] == second[1]]
             chosen.append((second, len(below), _drawn(below, rng)))
-    show, titles = _shower(store, version), _titles(store)
+    show, titles = shower(store, version), titles_of(store)
     wanted, done = sum(len(some) for *_, some in chosen), 0
     branches: list[Branch] = []
     for code, items, some in chosen:
@@ -175,34 +169,3 @@ def _largest(codes: np.ndarray, most: int) -> list[tuple[int, ...]]:
 def _drawn(positions: np.ndarray, rng: np.random.Generator) -> list[int]:
     drawn: list[int] = sorted(rng.permutation(positions)[:_ITEMS].tolist())
     return drawn
-
-
-def _titles(store: Store) -> dict[str, str]:
-    items = store.present()
-    pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
-    return {item_id: title or "" for item_id, title in pairs}
-
-
-def _shower(store: Store, version: FeatureVersion) -> Callable[[str], Shown]:
-    """What shows an item: the picture or clip that its codes were made of, or else its cover."""
-    items = store.present()
-    columns, limits = columns_of(items.schema), MediaLimits().with_buckets(store.media_buckets())
-    ids = items["item_id"].to_pylist()
-    for name in (*_columns_read(store, version.spec), "cover", "video"):
-        modality = columns[name].modality if name in columns else "none"
-        places = dict(zip(ids, locations_of(items[name]), strict=True)) if modality in _SHOWN else {}
-        if any(places.values()):
-            return lambda item_id: shown_of(item_id, places.get(item_id), name, modality, limits)
-    return lambda item_id: Shown(item_id=item_id, pictures=(), absent="The catalog has no pictures.")
-
-
-def _columns_read(store: Store, spec: FeatureSpec) -> list[str]:
-    """The columns that a feature was made of in the end."""
-    names: list[str] = []
-    for one in spec.inputs:
-        if one.upstream is None:
-            names.append(one.column)
-            continue
-        above = [v for v in store.versions(one.source) if v.fingerprint == one.upstream]
-        names += _columns_read(store, above[0].spec) if above else []
-    return names

@@ -8,9 +8,10 @@ from mmfeat.schemas.errors import MissingExtra
 
 if TYPE_CHECKING:
     from mmfeat.report.model import CaptionReport, CodesReport
+    from mmfeat.report.vectors.model import VectorsReport
 
 
-def render(report: CaptionReport | CodesReport) -> str:
+def render(report: CaptionReport | CodesReport | VectorsReport) -> str:
     """The whole report as one HTML page that opens offline, on a laptop, a phone and paper.
 
     Raises:
@@ -25,5 +26,9 @@ def render(report: CaptionReport | CodesReport) -> str:
     from mmfeat.report.model import CodesReport
     from mmfeat.report.page.codes import codes_document
     from mmfeat.report.page.document import document
+    from mmfeat.report.page.vectors import vectors_document
+    from mmfeat.report.vectors.model import VectorsReport
 
+    if isinstance(report, VectorsReport):
+        return vectors_document(report)
     return codes_document(report) if isinstance(report, CodesReport) else document(report)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mmfeat.report.model import Branch, CodeLevel, CodesReport, Leaf
 from mmfeat.report.page.document import drawn
+from mmfeat.report.page.gallery import card_of
 from mmfeat.report.page.parts import (
     Card,
     Cards,
@@ -13,7 +14,6 @@ from mmfeat.report.page.parts import (
     Gallery,
     Id,
     Part,
-    Picture,
     Section,
     Share,
     Table,
@@ -116,10 +116,5 @@ def _branch(branch: Branch, seed: int) -> Cards:
 
 
 def _leaf(leaf: Leaf) -> Card:
-    clip = len(leaf.shown.pictures) > 1
-    pictures = tuple(
-        Picture(p.jpeg, f"{leaf.item_id}, frame at {number(p.time)} s" if clip else leaf.item_id)
-        for p in leaf.shown.pictures
-    )
     code = ", ".join(map(str, leaf.code))
-    return Card(leaf.item_id, leaf.title, code, (), pictures, "", leaf.shown.absent, said=True)
+    return card_of(leaf.item_id, leaf.title, code, leaf.shown)

@@ -7,17 +7,18 @@ from mmfeat.report.page.parts import Table
 from mmfeat.report.page.plots import Chart, Series, histogram
 from mmfeat.report.page.wording import number
 
-_COLUMNS = ("measure", "captions", "mean", "smallest", "5%", "median", "95%", "largest")
+_QUANTILES = ("mean", "smallest", "5%", "median", "95%", "largest")
 
 
-def in_short(title: str, named: list[tuple[str, Distribution]]) -> Table:
-    """A row of quantiles for each."""
-    return Table(title, _COLUMNS, tuple((name, *_quantiles(one)) for name, one in named), right=_COLUMNS[1:])
+def in_short(title: str, named: list[tuple[str, Distribution]], of: str = "captions") -> Table:
+    """A row of quantiles for each; ``of`` is what there is a value of each."""
+    columns = ("measure", of, *_QUANTILES)
+    return Table(title, columns, tuple((name, *_quantiles(one)) for name, one in named), right=columns[1:])
 
 
-def drawn(title: str, unit: str, one: Distribution) -> Chart:
+def drawn(title: str, unit: str, one: Distribution, of: str = "captions") -> Chart:
     """How often each value occurs."""
-    series = Series("captions", "accent", one.histogram.edges, one.histogram.counts)
+    series = Series(of, "accent", one.histogram.edges, one.histogram.counts)
     return histogram(title, unit, [series], whole=unit in ("words", "tokens"))
 
 

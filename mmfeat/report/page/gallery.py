@@ -37,17 +37,19 @@ def item_rows(report: CaptionReport) -> list[items.Item]:
     ]
 
 
+def card_of(item_id: str, title: str, text: str, shown: Shown, chips: tuple[Chip, ...] = ()) -> Card:
+    """An item with its picture or the frames of its clip, and a text about it."""
+    mp3 = shown.sound.mp3 if shown.sound else ""
+    return Card(item_id, title, text, chips, _pictures(item_id, shown), mp3, shown.absent, said=True)
+
+
 def _group(shelf: Shelf, by_id: dict[str, Item], titles: dict[str, str]) -> Cards:
     cards = tuple(_card(shown, by_id[shown.item_id], titles) for shown in shelf.shown)
     return Cards(shelf.kind, _TITLES[shelf.kind], shelf.about, cards)
 
 
 def _card(shown: Shown, item: Item, titles: dict[str, str]) -> Card:
-    clip = len(shown.pictures) > 1
-    pictures = tuple(
-        Picture(p.jpeg, f"{item.item_id}, frame at {number(p.time)} s" if clip else item.item_id)
-        for p in shown.pictures
-    )
+    pictures = _pictures(item.item_id, shown)
     chips = [Chip(item.status, "bad" if item.status == "failed" else "")] if item.status != "ok" else []
     chips += [Chip(titles[kind], "warn") for kind in item.suspects]
     if item.grounding is not None:
@@ -58,3 +60,11 @@ def _card(shown: Shown, item: Item, titles: dict[str, str]) -> Card:
     text = item.caption if ok else item.reason
     mp3 = shown.sound.mp3 if shown.sound else ""
     return Card(item.item_id, item.title, text, tuple(chips), pictures, mp3, shown.absent, said=ok)
+
+
+def _pictures(item_id: str, shown: Shown) -> tuple[Picture, ...]:
+    clip = len(shown.pictures) > 1
+    return tuple(
+        Picture(p.jpeg, f"{item_id}, frame at {number(p.time)} s" if clip else item_id)
+        for p in shown.pictures
+    )

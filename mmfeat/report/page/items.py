@@ -74,7 +74,7 @@ def embed(items: Sequence[Item], kinds: Sequence[str], most_bytes: int = _MOST_B
     kept, notice = _fitting([_row(item) for item in items], most_bytes)
     value = {"columns": COLUMNS, "kinds": [visible(kind) for kind in kinds], "rows": kept}
     return Embedded(
-        json=Markup(_json(value)),
+        json=Markup(safe_json(value)),
         total=len(items),
         notice=notice,
         statuses=tuple(sorted({item.status for item in items})),
@@ -135,9 +135,10 @@ def _cut(row: Row, longest: int) -> Row:
 
 
 def _size(value: object) -> int:
-    return len(_json(value).encode())
+    return len(safe_json(value).encode())
 
 
-def _json(value: object) -> str:
+def safe_json(value: object) -> str:
+    """JSON that cannot end the script element it stands in."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.translate(_ESCAPED)

@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from markupsafe import Markup
+
 from mmfeat.report.page.plots import Chart
 
 
@@ -207,7 +209,35 @@ class Gallery:
     kind: ClassVar[str] = "gallery"
 
 
-Part = Facts | Terms | Text | Heading | Table | Charts | Examples | Pairs | Gallery
+@dataclass(frozen=True)
+class Dot:
+    """A point of a map, in the page's pixels."""
+
+    x: str
+    y: str
+
+
+@dataclass(frozen=True)
+class Map:
+    """Items on a plane; the page's script colours them, and shows the one that is clicked.
+
+    Args:
+        label: what the picture says, for those who do not see it.
+        height: of the picture, whose width is 1,000.
+        dots: places of the items.
+        data: the items and what they can be coloured by, as JSON that is safe inside a script element.
+        colourings: names of what they can be coloured by.
+    """
+
+    label: str
+    height: int
+    dots: tuple[Dot, ...]
+    data: Markup
+    colourings: tuple[str, ...]
+    kind: ClassVar[str] = "map"
+
+
+Part = Facts | Terms | Text | Heading | Table | Charts | Examples | Pairs | Gallery | Map
 
 
 @dataclass(frozen=True)

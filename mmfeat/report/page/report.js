@@ -154,5 +154,73 @@ function gallery() {
   group.addEventListener("change", update);
 }
 
+function embeddingMap() {
+  const data = JSON.parse(byId("map-data").textContent);
+  const dots = [...byId("map").querySelectorAll("circle")];
+  const number = new Map(dots.map((dot, index) => [dot, index]));
+  const colour = byId("map-colour");
+  const search = byId("map-search");
+  let searched = null;
+  let chosen = null;
+
+  function classOf(colouring, group) {
+    return group < 0 ? "none" : `${colouring.ordered ? "part" : "group"}-${group}`;
+  }
+
+  function swatch(name) {
+    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+    const circle = document.createElementNS("http://www.w3.org/2000/svg", "circle");
+    svg.setAttribute("viewBox", "0 0 10 10");
+    svg.setAttribute("aria-hidden", "true");
+    for (const [key, value] of [["cx", 5], ["cy", 5], ["r", 5], ["class", name]]) circle.setAttribute(key, value);
+    svg.append(circle);
+    return svg;
+  }
+
+  function paint() {
+    const colouring = data.colourings[Number(colour.value)];
+    dots.forEach((dot, index) => dot.setAttribute("class", classOf(colouring, colouring.of[index])));
+    const sizes = new Map();
+    for (const group of colouring.of) sizes.set(group, (sizes.get(group) ?? 0) + 1);
+    const entry = (name, group) => element("li", {}, swatch(classOf(colouring, group)),
+      element("span", { class: "told", dir: "auto" }, name), ` ${count(sizes.get(group))}`);
+    const entries = colouring.groups.map((name, group) => [name, group]).filter(([, group]) => sizes.has(group));
+    if (sizes.has(-1)) entries.push(["no value", -1]);
+    byId("map-legend").replaceChildren(...entries.map(([name, group]) => entry(name, group)));
+    if (chosen !== null) dots[chosen].classList.add("chosen");
+  }
+
+  function show(index) {
+    if (chosen !== null) dots[chosen].classList.remove("chosen");
+    chosen = index;
+    dots[index].classList.add("chosen");
+    const [id, title] = data.items[index];
+    const said = element("div", {}, element("p", {}, element("span", { class: "id told", dir: "auto" }, id), " ",
+      element("span", { class: "told", dir: "auto" }, title)));
+    for (const colouring of data.colourings) {
+      const group = colouring.of[index];
+      said.append(element("p", { class: "muted" }, `${colouring.name}: `,
+        element("span", { class: "told", dir: "auto" }, group < 0 ? "no value" : colouring.groups[group])));
+    }
+    const jpeg = data.pictures[index];
+    const picture = jpeg ? [element("img", { alt: id, src: `data:image/jpeg;base64,${jpeg}` })] : [];
+    byId("map-item").replaceChildren(...picture, said);
+  }
+
+  function find() {
+    const words = plain(search.value).split(/\s+/).filter(Boolean);
+    searched ??= data.items.map((texts) => plain(texts.join("\n")));
+    const found = words.length === 0 ? -1 : searched.findIndex((text) => words.every((word) => text.includes(word)));
+    if (found >= 0) show(found);
+    else if (words.length > 0) byId("map-item").replaceChildren(element("p", { class: "muted" }, "No item on the map matches."));
+  }
+
+  byId("map").addEventListener("click", (event) => { if (number.has(event.target)) show(number.get(event.target)); });
+  colour.addEventListener("change", paint);
+  search.addEventListener("input", find);
+  paint();
+}
+
+if (byId("map-data")) embeddingMap();
 if (byId("item-data")) itemTable();
 if (byId("gallery-search")) gallery();
