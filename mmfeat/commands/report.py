@@ -135,7 +135,12 @@ def vectors(
         str | None, typer.Option(help="The field of the catalog that the map is first coloured by.")
     ] = None,
     sample: Annotated[
-        int, typer.Option(min=3, help="Items that the figures are of, drawn at random where there are more.")
+        int,
+        typer.Option(
+            min=3,
+            max=console.MOST,
+            help="Items that the figures are of, drawn at random where there are more.",
+        ),
     ] = 20_000,
     sample_seed: Annotated[
         int, typer.Option(min=0, max=console.MOST_SEED, help="Of everything drawn at random.")

@@ -48,7 +48,7 @@ from mmfeat.report.vectors.model import (
 )
 from mmfeat.schemas.visible import visible
 
-_WIDTH, _MARGIN, _LOWEST, _HIGHEST = 1000, 12, 300, 1000
+_WIDTH, _MARGIN, _LOWEST, _HIGHEST = 1000, 12, 300, 700
 _MOST_NUMBERS = 40
 
 
@@ -237,7 +237,12 @@ def _clusters(report: VectorsReport) -> Section:
     )
     columns = ("cluster", "items", "share", "cohesion", "next centre", "words of titles")
     rows = tuple(_cluster(at, one) for at, one in enumerate(found.clusters, start=1))
-    return Section("clusters", "Clusters", lead, (Table("Clusters", columns, rows, right=columns[1:5]),))
+    return Section(
+        "clusters",
+        "Clusters",
+        lead,
+        (Table("Clusters, the largest first", columns, rows, right=columns[1:5]),),
+    )
 
 
 def _cluster(at: int, one: Cluster) -> tuple[Cell, ...]:

@@ -11,6 +11,7 @@ from importlib.metadata import version as package_version
 import numpy as np
 
 from mmfeat.report.model import Absent, Shown
+from mmfeat.report.page.wording import counted
 from mmfeat.report.pictures import Progress
 from mmfeat.report.rules import Rules
 from mmfeat.report.shown import shower, titles_of
@@ -53,9 +54,9 @@ from mmfeat.report.vectors.nearest import Nearest, connected, nearest
 from mmfeat.report.vectors.plane import Field, check_map, coloured, fields_of, plane_of
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
+from mmfeat.schemas.validation import listed
 from mmfeat.store import FeatureVersion, Store, why_stale
 
-_PAIRS = 10_000
 _IDS = 100
 # Of what a person looks at: items with their neighbours, hubs, groups of duplicates, items of a cluster.
 _LOOKED, _NEAR, _HUBS, _GROUPS, _OF_GROUP, _OF_CLUSTER = 6, 5, 8, 4, 4, 4
@@ -102,13 +103,14 @@ def report_vectors(store: Store, feature: str, options: VectorsOptions, progress
     check_map(options.map)
     version = store.resolve(feature)
     check_form(version)
-    others = [store.resolve(name) for name in options.beside]
+    others = [store.resolve(name) for name in listed(options.beside, "feature")]
     having = ids_with(store, version)
     sample = _drawn(having, options.sample, options.seed)
     vectors = read_vectors(store, version, sample, progress)
     if len(vectors.ids) < FEWEST:
+        those = counted(len(vectors.ids), "item has", "items have")
         raise UsageError(
-            f"{len(vectors.ids)} items have a vector of {version.version}, and a report needs {FEWEST}.",
+            f"{those} a vector of {version.version}, and a report needs {FEWEST}.",
             hint="`mmfeat status` tells what became of its items, `mmfeat failures` why.",
         )
     fields = fields_of(store, version, vectors.ids, vectors.marks, options.colour)
@@ -287,8 +289,8 @@ def _spread(found: _Measured, seed: int) -> Spread:
     directions, shares = found.vectors.directions, found.axes.shares
     n = len(directions)
     rng = np.random.default_rng(seed)
-    one = rng.integers(0, n, _PAIRS)
-    other = (one + rng.integers(1, n, _PAIRS)) % n
+    one = rng.integers(0, n, n)
+    other = (one + rng.integers(1, n, n)) % n
     held = np.cumsum(shares)
     pairs = np.einsum("nd,nd->n", directions[one], directions[other])
     closest = found.near.cosines[:, 0]

@@ -35,8 +35,7 @@ def clusters_of(vectors: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]
         if of is not None and (found == of).all():
             break
         of = found
-        sums = np.zeros_like(centres)
-        np.add.at(sums, of, vectors)
+        sums = np.stack([vectors[of == cluster].sum(axis=0) for cluster in range(len(centres))])
         # A cluster that lost all its items keeps its centre.
         centres = np.where(np.bincount(of, minlength=len(centres))[:, None] > 0, unit(sums), centres)
     of = (vectors @ centres.T).argmax(axis=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from mmfeat.report.page.wording import counted
 from mmfeat.report.vectors.model import (
     Dimensions,
     Duplicates,
@@ -30,10 +31,11 @@ def findings_of(
 ) -> tuple[str, ...]:
     """Sentences, those that matter most first; none where nothing is unusual."""
     pointless = counts.sampled - counts.directed
+    lost = counted(pointless, "vector has", "vectors have")
     near = duplicates.near / counts.directed
     told = {
         f"These vectors are stale: {subject.stale}.": bool(subject.stale),
-        f"{pointless:,} vectors are all zeros or not finite.": pointless > 0,
+        f"{lost} no direction: all zeros, or not finite.": pointless > 0,
         f"{len(dimensions.dead):,} of {subject.dims:,} dimensions are 0 in every vector.": dimensions.dead,
         f"{len(dimensions.constant):,} of {subject.dims:,} dimensions never change.": dimensions.constant,
         f"Dimension {dimensions.largest} alone holds {dimensions.largest_share:.0%} of the variance.": (

@@ -87,7 +87,7 @@ class Spread(_Frozen):
         effective_rank: e to the entropy of the eigenvalues' shares (Roy and Vetterli 2007).
         two_nn: intrinsic dimension by the two nearest neighbours (Facco et al. 2017); None where too few
             items have distinct vectors.
-        pairs: cosines of pairs drawn at random.
+        pairs: cosines of as many pairs as items, drawn at random.
         nearest: cosine of each item with its nearest other.
         pairs_histogram, nearest_histogram: both on the same edges.
     """
