@@ -31,6 +31,18 @@ def test_a_page_runs_no_script_and_loads_nothing_from_elsewhere(service, path):
     assert not re.search(r'(?:src|href|action)="(?!/|#)', answer.text)
 
 
+def test_the_overview_leads_to_a_report_on_vectors_and_only_its_own_script_runs(service, opened):
+    version = opened.spec("noise").version
+    link = re.search(rf'href="(/vectors\?feature={version.replace("@", "%40")})"', service.http.get("/").text)
+    answer = service.http.get(link[1])
+    assert answer.status_code == 200 and "Report on vectors" in answer.text
+    assert f'<h1><span class="told" dir="auto">{version}' in answer.text
+    assert "script-src &#39;sha256-" in answer.text and SCRIPT not in answer.text
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    refused = service.http.get("/vectors?feature=caption")
+    assert refused.status_code == 400 and "holds texts" in refused.text
+
+
 def test_the_overview_says_which_current_version_is_stale(tmp_path):
     store = Store.open(str(tmp_path / "store"), create=True)
     old, new = (vector_spec("clip", method_version=n) for n in (1, 2))

@@ -1,4 +1,4 @@
-"""The pages: an overview, items, one item with its neighbours, search and failures."""
+"""The pages: an overview, items, one item with its neighbours, search, failures and reports on vectors."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from mmfeat.serve.live import View
 from mmfeat.serve.problems import problem, status_of
 from mmfeat.serve.service import Service
 from mmfeat.serve.ui import catalog, facts
+from mmfeat.serve.ui.reports import vectors_page
 from mmfeat.serve.ui.thumbs import FRAMES, Thumbnails
 from mmfeat.web import stylesheet
 
@@ -29,6 +30,9 @@ _POLICY = (
     "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
+
+# The page of a report says itself what may run in it: its own script, by its hash.
+_REPORT_POLICY = "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 8 8">'
@@ -50,6 +54,9 @@ def ui_router(service: Service) -> APIRouter:
             template = templates.get_template(f"{name}.html")
             return template.render(here=name, store=service.live.uri, **prepared(view))
 
+        return await answered(drawn, _POLICY)
+
+    async def answered(drawn: Callable[[View], str], policy: str) -> Response:
         status = 200
         try:
             html = await service.ask(drawn)
@@ -58,8 +65,9 @@ def ui_router(service: Service) -> APIRouter:
             unplaced = service.live.unplaced
             context = {"message": unplaced(error.message), "hint": error.hint and unplaced(error.hint)}
             html = templates.get_template("error.html").render(here="", store=service.live.uri, **context)
+            policy = _POLICY
         return HTMLResponse(
-            html, status, {"Content-Security-Policy": _POLICY, "Referrer-Policy": "same-origin"}
+            html, status, {"Content-Security-Policy": policy, "Referrer-Policy": "same-origin"}
         )
 
     @router.get("/style.css")
@@ -127,6 +135,10 @@ def ui_router(service: Service) -> APIRouter:
             }
 
         return await page("search", prepared)
+
+    @router.get("/vectors")
+    async def vectors(feature: str) -> Response:
+        return await answered(lambda view: vectors_page(view, feature, service.live.uri), _REPORT_POLICY)
 
     @router.get("/failures")
     async def failures(feature: str = "") -> Response:
