@@ -316,8 +316,9 @@ def test_two_processes_of_a_first_run_that_differ_stop_it(tmp_path, monkeypatch)
         assert list(held.add(result())) == list(held.add(result())) == []
         assert list(held.known) == [0]
         upgrade(monkeypatch)
-        with pytest.raises(ValuesChanged):
+        with pytest.raises(ValuesChanged, match="in two processes of this run") as caught:
             list(held.add(result()))
+        assert "No row" not in caught.value.message and "--accept-changed" not in caught.value.hint
 
 
 # What is looked at

@@ -165,6 +165,16 @@ def changed(spec: FeatureSpec, then: Canary, now: Canary) -> Change | None:
     return None
 
 
+def disagreement(spec: FeatureSpec, change: Change) -> ValuesChanged:
+    """The error that two processes of one run come to different values."""
+    return ValuesChanged(
+        f"{spec.version}: {spec.model!r} by {spec.method!r} gives other values for the same input in two "
+        f"processes of this run: {change}. Rows of the first may have been written.",
+        hint="Give all machines of the cluster the same packages and processors, or compute on one: "
+        "--executor local.",
+    )
+
+
 def refusal(spec: FeatureSpec, change: Change) -> ValuesChanged:
     """The error that a version's values are others than they were."""
     name = "give the feature another name, so that all of its rows are made anew"

@@ -140,6 +140,13 @@ def test_vectors_of_another_length_stop_the_run_and_say_which_length_to_set(serv
     assert len(server.requests) == 1
 
 
+def test_a_server_that_does_not_cut_vectors_as_asked_says_what_to_write_in_the_place(server):
+    server.tricks = lambda number: says('{"data": [{"index": 0, "embedding": [1.0, 2.0, 3.0]}]}')
+    (found,) = encoder(server, spec(dims=None, dimensions=2)).run(rows("a"))
+    assert "vectors of 3 numbers, and was asked to cut them to 2" in found.why.message
+    assert "dims = 3 in the place of dimensions = 2" in found.why.hint
+
+
 TOO_LONG = 40
 
 
@@ -153,11 +160,18 @@ def faulty(handler: Any) -> None:
     for one in answer["data"]:
         if "?" in texts[one["index"]]:
             one["embedding"][0] = float("nan")
+        elif "!" in texts[one["index"]]:
+            one["embedding"] = []
     handler.reply(200, json.dumps(answer))
 
 
-TEXTS = {"fine": "abc", "long": "a" * (TOO_LONG + 1), "nan": "b?", "zeros": "zzz"}
-WORDS = {"long": "maximum context", "nan": "NaN or infinity", "zeros": "a vector of zeros"}
+TEXTS = {"fine": "abc", "long": "a" * (TOO_LONG + 1), "nan": "b?", "empty": "b!", "zeros": "zzz"}
+WORDS = {
+    "long": "maximum context",
+    "nan": "NaN or infinity",
+    "empty": "an empty vector",
+    "zeros": "a vector of zeros",
+}
 
 
 @settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -25,7 +25,7 @@ WRONG = {
     "no table at all": (
         JOB + "[nightly]\nat = 3\n",
         "job.toml: there is no table [nightly]. There are: store, dataset, features, resources, limits, run, "
-        "server, spending, vllm, extract, gates, promote, keep, notify.",
+        "server, spending, vllm, extract, evaluate, gates, promote, keep, notify.",
     ),
     "steps in a table": (
         JOB + "[steps.gates]\nmin_coverage = 0.9\n",
@@ -34,21 +34,22 @@ WRONG = {
     "method's option": (
         JOB.replace("model =", "modle ="),
         "feature 't': encoder 'sentence_transformers' has no option 'modle'",
-        "Did you mean 'model'? It has: dtype, ",
+        "Did you mean 'model'? It has: cut, dtype, ",
     ),
     "option of another method": (
-        JOB + "frames = 4\n",
-        "feature 't': encoder 'sentence_transformers' has no option 'frames'",
-        "have it.",
+        JOB + "recipe = 'gme'\n",
+        "feature 't': encoder 'sentence_transformers' has no option 'recipe'",
+        "has it.",
     ),
     "method's kind": (
         JOB.replace("encoder =", "encodre ="),
-        "job.toml: features.t: give exactly one of encoder, captioner, transcriber, ocr and quantizer. "
-        "Did you mean 'encoder'?",
+        "job.toml: features.t: give exactly one of encoder, captioner, transcriber, ocr, quantizer and "
+        "transform. Did you mean 'encoder'?",
     ),
     "two methods": (
         JOB + 'captioner = "transformers"\n',
-        "job.toml: features.t: give exactly one of encoder, captioner, transcriber, ocr and quantizer",
+        "job.toml: features.t: give exactly one of encoder, captioner, transcriber, ocr, quantizer and "
+        "transform",
     ),
     "method": (
         JOB.replace("sentence_transformers", "sentence_transformer"),

@@ -108,3 +108,14 @@ def _random(kind: Any, config: Any, dtype: Any) -> Any:
     if config.model_type in THINKERS:
         return kind._from_config(config.thinker_config, dtype=dtype)
     return kind.from_config(config, dtype=dtype)
+
+
+def without_control(text: str, tokenizer: Any) -> str:
+    """A text without the model's control tokens: an item's own words end no turn and stand for no picture.
+
+    Args:
+        tokenizer: of transformers.
+    """
+    for token in sorted(tokenizer.get_added_vocab(), key=len, reverse=True):
+        text = text.replace(token, " ")
+    return text

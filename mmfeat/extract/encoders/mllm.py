@@ -73,6 +73,14 @@ class Mllm(Encoder):
         )
 
     @classmethod
+    def ablated(cls, spec: FeatureSpec, inputs: tuple[Input, ...]) -> FeatureSpec:
+        """See :meth:`Method.ablated`. How a clip is shown is no setting of what reads none."""
+        alone = super().ablated(spec, inputs)
+        if any(one.modality == "video" for one in inputs):
+            return alone
+        return alone.with_options(videos=False)
+
+    @classmethod
     def card(cls, spec: FeatureSpec) -> ModelCard:
         """See :meth:`Method.card`."""
         # Pictures of any size go to the model's own processor.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mmfeat.extract.chat.loading import any_processor, load_model
+from mmfeat.extract.chat.loading import any_processor, load_model, without_control
 from mmfeat.extract.chat.question import Calls, Question
 from mmfeat.extract.encoders.message_parts import Part, size_of
 from mmfeat.extract.encoders.mllm_folder import gguf_of
@@ -105,13 +105,15 @@ class Embedder:
         return ConfigError(f"feature {self._spec.name!r}: {self._spec.model!r} {problem}", hint=hint)
 
     def _cut(self, part: Part) -> Part:
-        """A part, a text cut where the spec says: as many tokens as stay beside those that the tokenizer puts
-        around it."""
+        """A part, a text without control tokens and cut where the spec says: as many tokens as stay beside
+        those that the tokenizer puts around it."""
         modality, value = part
+        if modality == "text":
+            value = without_control(value, self._tokenizer)
         read = (one.prepare for one in self._spec.given)
         limit = next((p.max_tokens for p in read if isinstance(p, TextPrepare)), None)
         if modality != "text" or limit is None:
-            return part
+            return modality, value
         around = self._tokenizer.num_special_tokens_to_add() if self._recipe.special_tokens else 0
         places = self._tokenizer(value, add_special_tokens=False, return_offsets_mapping=True)
         offsets = places["offset_mapping"]

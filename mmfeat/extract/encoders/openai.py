@@ -149,7 +149,7 @@ class OpenAIEncoder(Encoder):
         self._settings = spec.settings(RequestSettings)
         self._form = _FORMS[self._settings.server]
         self._sending = sending = place.sending or _OF_SEARCHES
-        self._endpoint = EmbeddingEndpoint(spec.dims)
+        self._endpoint = EmbeddingEndpoint(spec.dims, "dimensions" in spec.options)
         # Messages are one conversation a request.
         self._at_once = 1 if self._form.whole else sending.server.vectors_per_request
         self._client = client_of(sending)

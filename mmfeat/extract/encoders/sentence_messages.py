@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from mmfeat.extract.base import Query, Row
+from mmfeat.extract.chat.loading import without_control
 from mmfeat.extract.clips import frame_rate, metadata
 from mmfeat.extract.encoders.message_parts import Part, parts_of, size_of
 from mmfeat.extract.encoders.pixels import to_vectors
@@ -53,7 +54,9 @@ class Messages:
         self._takes = Takes(settings.takes or ())
         self._item_prompt, self._query_prompt = settings.item_prompt, settings.query_prompt
         # Frames that the model merges to one, of which a video has at least so many.
-        videos = getattr(getattr(model[0], "processor", None), "video_processor", None)
+        processor = getattr(model[0], "processor", None)
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+        videos = getattr(processor, "video_processor", None)
         self._merged = getattr(videos, "temporal_patch_size", None) or 1
 
     def reading(self, spec: FeatureSpec) -> Messages:
@@ -86,6 +89,8 @@ class Messages:
         return vectors if self._spec.form == "tokens" else np.stack(vectors)
 
     def _parts(self, modality: str, value: Any) -> Iterator[Part]:
+        if self._takes.messages and isinstance(value, str):
+            value = without_control(value, self._tokenizer)
         return parts_of(modality, value, "video" in self._takes.names, self._merged)
 
     def _encoded(self, items: Sequence[Sequence[Part]], prompt: str | None, task: str) -> list[np.ndarray]:

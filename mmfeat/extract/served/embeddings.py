@@ -44,11 +44,13 @@ class EmbeddingEndpoint(Endpoint):
 
     Attributes:
         dims: numbers of every vector.
+        is_cut: whether the server is asked to cut vectors to so many.
         count: vectors that one answer holds.
     """
 
     path: ClassVar[str] = "/embeddings"
     dims: int
+    is_cut: bool = False
     count: int = 1
 
     def sent(self, body: dict[str, Any], limit: dict[str, int]) -> dict[str, Any]:
@@ -82,6 +84,8 @@ def vector_of(reply: Reply) -> np.ndarray:
 
 def vector_fault(vector: np.ndarray) -> str | None:
     """Why a vector is none that can be stored, whatever engine gave it; None where it is one."""
+    if not len(vector):
+        return "an empty vector"
     if not np.isfinite(vector).all():
         return "NaN or infinity"
     return None if vector.any() else "a vector of zeros"
@@ -119,16 +123,22 @@ def _read(
         return _no_answer(f"the server's answer is no list of vectors: {short(body)}")
     if len(vectors) != asked.count:
         return _no_answer(f"the server gave {len(vectors)} vectors, and was asked for {asked.count}")
-    if strange := [len(vector) for vector in vectors if len(vector) != asked.dims]:
-        raise ServerRefused(
-            f"the server at {url} gives vectors of {strange[0]:,} numbers, and the feature says "
-            f"{asked.dims:,}",
-            hint=f"Set dims = {strange[0]}; or dimensions = {asked.dims}, if the model's vectors can be cut.",
-        )
+    if strange := [len(vector) for vector in vectors if len(vector) not in (0, asked.dims)]:
+        raise _other_length(asked, strange[0], url)
     tokens = usage.prompt_tokens
     outcomes = [_outcome(vector, tokens if not at else 0, seconds) for at, vector in enumerate(vectors)]
     is_completion = any(isinstance(outcome, Reply) for outcome in outcomes)
     return Answered(outcomes[0], usage, counted, is_completion, tuple(outcomes[1:]))
+
+
+def _other_length(asked: EmbeddingEndpoint, found: int, url: str) -> ServerRefused:
+    if asked.is_cut:
+        said = f"was asked to cut them to {asked.dims:,}"
+        hint = f"It ignores dimensions: write dims = {found} in the place of dimensions = {asked.dims}."
+    else:
+        said = f"the feature says {asked.dims:,}"
+        hint = f"Set dims = {found}; or dimensions = {asked.dims} in its place, if the model allows it."
+    return ServerRefused(f"the server at {url} gives vectors of {found:,} numbers, and {said}", hint=hint)
 
 
 def _by_index(data: Sequence[Mapping[str, Any]]) -> list[np.ndarray]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from mmfeat.extract.canary import Canary, Change, changed, refusal
+from mmfeat.extract.canary import Canary, Change, changed, disagreement
 from mmfeat.store import FeatureVersion, Store
 
 
@@ -60,7 +60,7 @@ class Canaries:
         version = self._versions[number]
         if (then := self._known.get(number)) is not None:
             if change := changed(version.spec, then, now):
-                raise refusal(version.spec, change)
+                raise disagreement(version.spec, change)
             return
         if (before := self._to_accept.get(number)) is not None:
             if change := changed(version.spec, before, now):

@@ -14,7 +14,7 @@ import numpy as np
 
 from mmfeat.extract.base import Ask, Placement, Row
 from mmfeat.extract.chat.abilities import USUAL_SOUND, check_hears_videos, check_takes_video, hearing
-from mmfeat.extract.chat.loading import end_ids, load_model, load_processor
+from mmfeat.extract.chat.loading import end_ids, load_model, load_processor, without_control
 from mmfeat.extract.chat.question import Question
 from mmfeat.extract.describers.captions import reasoning
 from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
@@ -171,9 +171,7 @@ class TransformersCaptioner(ChatCaptioner):
 
     def sanitised(self, text: str) -> str:
         """The text without the model's control tokens."""
-        for token in sorted(self._tokenizer.get_added_vocab(), key=len, reverse=True):
-            text = text.replace(token, " ")
-        return text
+        return without_control(text, self._tokenizer)
 
     def _check_places(self, settings: TransformersSettings) -> None:
         """ConfigError where the chat template would leave out a video or a sound without a word, or where the
