@@ -235,9 +235,13 @@ def _same_recipe(spec: FeatureSpec, recipe: FeatureSpec) -> bool:
 
 
 def _recipe(spec: FeatureSpec) -> dict[str, Any]:
-    """What decides what is fitted, but for the data."""
+    """What was asked for, but for the data.
+
+    The version of the method is no part of it: it says by which rule codebooks were fitted, and those that
+    are there are applied alike whatever it was. A newer rule gives other codes where somebody asks for a fit.
+    """
     quantization = spec.quantization
-    body = spec.model_dump(mode="json", include={"inputs", "output", "method", "method_version"})
+    body = spec.model_dump(mode="json", include={"inputs", "output", "method"})
     return {**body, "quantization": quantization and quantization.model_copy(update={"data_digest": None})}
 
 

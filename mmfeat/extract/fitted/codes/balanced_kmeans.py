@@ -33,6 +33,11 @@ class BalancedKMeans(ResidualKMeans):
     )
 
     @classmethod
+    def version_for(cls, codebook_size: int) -> int:
+        """See :meth:`Quantizer.version_for`: it has starts of its own, of any size."""
+        return cls.method_version
+
+    @classmethod
     def _cluster(cls, vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
         centroids = vectors[np.sort(rng.choice(len(vectors), k, replace=False))].copy()

@@ -73,11 +73,16 @@ class Quantizer(Fitted):
                 levels=quantization.code_levels + quantization.collision_level,
                 codebook_size=quantization.codebook_size,
             ),
-            method_version=cls.method_version,
+            method_version=cls.version_for(quantization.codebook_size),
             model=f"{quantization.levels}x{quantization.codebook_size}",
             weights=Weights(origin="fitted", ref=f"seed={quantization.seed}"),
             options={"quantization": quantization.model_dump(mode="json")},
         )
+
+    @classmethod
+    def version_for(cls, codebook_size: int) -> int:
+        """The version of the rule by which codebooks of this size are fitted."""
+        return cls.method_version
 
     @classmethod
     def fit(cls, vectors: np.ndarray, *, levels: int, codebook_size: int, seed: int) -> Self:

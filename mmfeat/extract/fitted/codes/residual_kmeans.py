@@ -7,6 +7,7 @@ from typing import Any, Self
 import numpy as np
 
 from mmfeat.extract.fitted.codes.base import Residual
+from mmfeat.extract.fitted.codes.starts import starts
 from mmfeat.schemas.errors import MissingExtra
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.spec import ModelCard
@@ -14,11 +15,18 @@ from mmfeat.schemas.spec import ModelCard
 # The iterations end once the objective falls by less than this share: half the time for the same
 # clusters on large sets.
 _EARLY_STOP = 1e-4
+# Codebooks of so many and more start from centroids that are drawn in batches: drawn one by one, as FAISS
+# does, they took most of the fit's time. Smaller ones keep the starts, and so the codes, that they had.
+_MANY = 1024
+# Vectors that such starts are drawn from, for each centroid.
+_STARTS_FROM = 32
 
 
 class ResidualKMeans(Residual):
     """Greedy residual quantization (Chen et al., "Approximate Nearest Neighbor Search by Residual
     Vector Quantization", Sensors 2010) by FAISS's k-means with k-means++ starts.
+
+    Its version is 2 for codebooks of 1024 and more, whose starts are drawn in batches (:func:`starts`).
 
     FAISS's own ``ResidualQuantizer`` is not used: its codebook sizes are powers of two, and its beam
     search picks the codes that are best together, so that a first code is not always the cluster
@@ -39,6 +47,11 @@ class ResidualKMeans(Residual):
         levels, codebook_size, dims = codebooks.shape
         super().__init__(dims, levels, codebook_size)
         self.codebooks = codebooks
+
+    @classmethod
+    def version_for(cls, codebook_size: int) -> int:
+        """See :meth:`Quantizer.version_for`."""
+        return 2 if codebook_size >= _MANY else 1
 
     @classmethod
     def from_state(cls, state: dict[str, np.ndarray]) -> Self:
@@ -74,7 +87,7 @@ class ResidualKMeans(Residual):
             min_points_per_centroid=1,
             early_stop_threshold=_EARLY_STOP,
         )
-        kmeans.train(vectors)
+        kmeans.train(vectors, init_centroids=_starts(vectors, k, seed) if k >= _MANY else None)
         centroids: np.ndarray = kmeans.centroids
         return centroids
 
@@ -94,6 +107,15 @@ class ResidualKMeans(Residual):
     def _decode(self, codes: np.ndarray) -> np.ndarray:
         parts = [codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks)]
         return np.asarray(sum(parts))
+
+
+def _starts(vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
+    """``[k, dims]`` of the vectors to start from; drawn from a sample of them where there are many."""
+    if len(vectors) > _STARTS_FROM * k:
+        sample = np.random.default_rng(seed).choice(len(vectors), _STARTS_FROM * k, replace=False)
+        vectors = vectors[np.sort(sample)]
+    found: np.ndarray = vectors[starts(vectors, k, seed)]
+    return found
 
 
 def nearest(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
