@@ -12,13 +12,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.export import memory_mb
+from bench.measure import clocks
 
 HERE = Path(__file__).parent
 _CLUSTERS = 20_000
@@ -71,11 +71,6 @@ def measured(items: int, sample: int, dims: int, levels: int, codebook_size: int
         "ten_million_assign_cpu_seconds": assign[1] * 10_000_000 / items,
         "peak_mb": memory_mb("VmHWM") - before,
     }
-
-
-def clocks() -> np.ndarray:
-    """``[2]``: seconds that passed, and CPU seconds of this process, its threads together."""
-    return np.array([time.perf_counter(), time.process_time()])
 
 
 def block_of(centres: np.ndarray, number: int, rows: int) -> np.ndarray:

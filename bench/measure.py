@@ -1,4 +1,4 @@
-"""A command as a whole: its wall seconds and the memory of it and of what it starts."""
+"""A command as a whole: its wall seconds and the memory of it and of what it starts; and two clocks."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 _INTERVAL = 0.25
 
@@ -31,6 +33,11 @@ class Measured:
     total_mb: float
     shared_mb: float
     output: str
+
+
+def clocks() -> np.ndarray:
+    """``[2]``: seconds that passed, and CPU seconds of this process, its threads together."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def measure(command: list[str], env: dict[str, str] | None = None) -> Measured:
