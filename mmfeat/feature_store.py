@@ -503,9 +503,11 @@ class FeatureStore:
         Raises:
             UsageError, ConfigError: a feature, version, gate or language that there is not.
         """
+        from mmfeat.pipelines.caption_evidence import CaptionEvidence
         from mmfeat.report.build import ReportOptions, no_progress, report_captions
 
-        return report_captions(self._store, options or ReportOptions(), progress or no_progress)
+        asked, told = options or ReportOptions(), progress or no_progress
+        return report_captions(self._store, asked, told, CaptionEvidence(self._store, asked.seed, told))
 
     def evaluate(
         self, features: Sequence[str] = (), progress: Told | None = None, **settings: Any

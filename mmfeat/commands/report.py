@@ -14,8 +14,7 @@ from mmfeat import api, console
 from mmfeat.schemas.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
-    from mmfeat.report.model import CaptionReport, CodesReport
-    from mmfeat.report.vectors.model import VectorsReport
+    from mmfeat.report.model import Absent, CaptionReport, CodesReport, Evidence
 
 _SECONDS_BETWEEN_NOTES = 5.0
 
@@ -339,7 +338,16 @@ def _measures(report: CaptionReport) -> list[tuple[str, str]]:
             rows.append((name, f"{recall} of {found.items:,}"))
     if not isinstance(change := report.comparison, Absent):
         rows.append((f"since {change.against}", f"{change.changed:,} changed, {change.same:,} the same"))
+    rows += [("evidence", words) for words in _evidence(report.evidence)]
     return rows
+
+
+def _evidence(found: Evidence | Absent) -> tuple[str, ...]:
+    from mmfeat.report.model import Absent
+
+    if isinstance(found, Absent):
+        return (found.absent,)
+    return (found.verdict, *found.agreement, *found.missing)
 
 
 def _fail(report: CaptionReport, json: bool) -> None:

@@ -23,6 +23,7 @@ from mmfeat.report.model import (
     CaptionReport,
     Comparison,
     Coverage,
+    Evidence,
     FailureReason,
     Grounding,
     Item,
@@ -88,11 +89,23 @@ def no_progress(what: str, done: int, total: int) -> None:
     """Tell nobody."""
 
 
-def report_captions(store: Store, options: ReportOptions, progress: Progress = no_progress) -> CaptionReport:
+def not_asked(captions: Captions, earlier: FeatureVersion | None) -> Absent:
+    """No evidence."""
+    return Absent(absent="The interactions were not asked.")
+
+
+def report_captions(
+    store: Store,
+    options: ReportOptions,
+    progress: Progress = no_progress,
+    evidence: Callable[[Captions, FeatureVersion | None], Evidence | Absent] = not_asked,
+) -> CaptionReport:
     """Measure the captions of a store.
 
     Args:
         progress: told what was done, how many times, of how many.
+        evidence: holds captions against the interactions, and those they are compared with, where there
+            are any.
 
     Raises:
         UsageError, ConfigError: a feature, version, gate or language that there is not.
@@ -112,6 +125,7 @@ def report_captions(store: Store, options: ReportOptions, progress: Progress = n
     coverage, lengths = _coverage(captions), _lengths(captions)
     references = measure_references(store, captions, options.reference)
     claims = check_claims(captions, options.claims, options.seed, progress)
+    earlier = _earlier(store, version, options.against)
     measured = figures(coverage, lengths, suspects, variety, seen.grounding, usefulness, references, claims)
     items = _items(captions, suspects, seen.scores)
     return CaptionReport(
@@ -125,7 +139,8 @@ def report_captions(store: Store, options: ReportOptions, progress: Progress = n
         usefulness=usefulness,
         references=references,
         claims=claims,
-        comparison=_comparison(store, captions, suspects, seen, rules.rules, language, options),
+        comparison=_comparison(store, earlier, captions, suspects, seen, rules.rules, language, options),
+        evidence=evidence(captions, earlier),
         gallery=make_gallery(captions, items, options.seed, progress),
         items=items,
     )
@@ -281,6 +296,7 @@ def _item(
 
 def _comparison(
     store: Store,
+    earlier: FeatureVersion | None,
     captions: Captions,
     suspects: tuple[Suspects, ...],
     seen: _Seen,
@@ -288,7 +304,6 @@ def _comparison(
     language: LanguageCheck | None,
     options: ReportOptions,
 ) -> Comparison | Absent:
-    earlier = earlier_version(store, captions.version, options.against)
     if earlier is None:
         return Absent(absent="This is the first version of these captions.")
     before = read_captions(store, earlier)

@@ -359,6 +359,80 @@ class Comparison(_Frozen):
     pairs: tuple[Pair, ...]
 
 
+#: What vectors that are held against the interactions were made of.
+Read = Literal["captions", "before", "titles"]
+
+
+class EvidenceFigure(_Frozen):
+    """What one protocol of ``mmfeat evaluate`` measured of vectors, with a 95 % bootstrap interval over users
+    or query items.
+
+    Attributes:
+        reads: what the vectors are of: these captions, those they are compared with, or titles.
+        version: of the vectors, ``name@fingerprint``.
+        shuffled: the same vectors at other items.
+        holds: whether that is more than chance gives; None where nobody can tell.
+    """
+
+    reads: Read
+    version: str
+    protocol: str
+    metric: str
+    value: float
+    low: float
+    high: float
+    shuffled: float
+    holds: bool | None
+
+
+class EvidenceDifference(_Frozen):
+    """Vectors of the captions less other vectors, by one protocol on the same users or query items.
+
+    Attributes:
+        against: what the other vectors are of; ``version`` is theirs.
+        p: of a paired t-test, by Holm's rule over all that were made.
+        effect: Cohen's d of pairs.
+        better: whether the captions are; None where chance alone may be the difference.
+    """
+
+    against: Literal["before", "titles"]
+    version: str
+    protocol: str
+    metric: str
+    difference: float
+    low: float
+    high: float
+    p: float
+    effect: float
+    better: bool | None
+
+
+class Evidence(_Frozen):
+    """Whether vectors of the captions tell more of who takes what than those of other texts.
+
+    Attributes:
+        version: of the vectors of the captions.
+        verdict: on them, in words.
+        items: that have a vector in all versions that are compared.
+        users: with something that was held out.
+        held_out: in words.
+        agreement: which protocols prefer what, in words.
+        missing: what they could not be compared with, and why.
+        notes: what else a person should know.
+    """
+
+    version: str
+    verdict: str
+    items: int
+    users: int
+    held_out: str
+    figures: tuple[EvidenceFigure, ...]
+    differences: tuple[EvidenceDifference, ...]
+    agreement: tuple[str, ...]
+    missing: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
 class Item(_Frozen):
     """One item of the catalog.
 
@@ -433,6 +507,7 @@ class CaptionReport(ShortRepr, _Frozen):
     references: References | Absent
     claims: ClaimCheck | Absent
     comparison: Comparison | Absent
+    evidence: Evidence | Absent
     gallery: tuple[Shelf, ...]
     items: tuple[Item, ...]
 

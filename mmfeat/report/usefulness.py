@@ -23,7 +23,8 @@ _NEIGHBOUR_SAMPLE = 1000
 _ROWS_AT_ONCE = 1024
 _TEXTS_AT_ONCE = 64
 
-_NO_TEXT_FEATURE = (
+#: Where no feature reads the captions.
+NO_TEXT_FEATURE = (
     "No vector feature of the store reads these captions: extract one, for example with the encoder "
     "sentence_transformers."
 )
@@ -38,17 +39,27 @@ class CaptionVectors:
     vectors: np.ndarray
 
 
+def caption_reader(store: Store, captions: Captions) -> FeatureVersion | None:
+    """The current feature with a vector of each of these captions: of a text encoder before CLIP's text
+    tower."""
+    current = [store.resolve(name) for name in sorted(store.current())]
+    reading = [version for version in current if reads(version.spec, captions.version)]
+    return min(reading, key=lambda version: version.spec.method == "open_clip", default=None)
+
+
+def reads(spec: FeatureSpec, texts: FeatureVersion) -> bool:
+    """Whether a feature has one vector of each text of a version."""
+    return (
+        spec.inputs[0].upstream == texts.fingerprint
+        and spec.form == "vector"
+        and spec.vectors is None
+        and spec.composed is None
+    )
+
+
 def caption_feature(store: Store, captions: Captions) -> CaptionVectors | None:
-    """The store's vectors of these captions: of a text encoder before CLIP's text tower."""
-    reading = [
-        version
-        for name in sorted(store.current())
-        if (version := store.resolve(name)).spec.inputs[0].upstream == captions.version.fingerprint
-        and version.spec.form == "vector"
-        and version.spec.vectors is None
-        and version.spec.composed is None
-    ]
-    feature = min(reading, key=lambda version: version.spec.method == "open_clip", default=None)
+    """The store's vectors of these captions, by :func:`caption_reader`."""
+    feature = caption_reader(store, captions)
     if feature is None:
         return None
     column = store.lookup(captions.ids, [feature.version], unknown="mask")[feature.name]
@@ -56,7 +67,7 @@ def caption_feature(store: Store, captions: Captions) -> CaptionVectors | None:
     return CaptionVectors(feature, at, unit(column.matrix[at]))
 
 
-def _stale_feature(store: Store, captions: Captions) -> str:
+def stale_feature(store: Store, captions: Captions) -> str:
     """Which current feature reads another version of these captions, and so says nothing of them."""
     current = store.current()
     for version in map(store.resolve, sorted(current)):
@@ -83,7 +94,7 @@ def measure_usefulness(
     )
     if known is None or len(known.at) < 2:
         few = "" if known is None else f"Fewer than two texts have a vector of {known.feature.version}."
-        absent = Absent(absent=few or _stale_feature(store, captions) or _NO_TEXT_FEATURE)
+        absent = Absent(absent=few or stale_feature(store, captions) or NO_TEXT_FEATURE)
         return Usefulness(
             clip_retrieval=clip, text_retrieval=absent, neighbours=absent, near_duplicates=absent
         )
@@ -113,7 +124,7 @@ def _title_vectors(
 ) -> np.ndarray:
     ids = [captions.ids[at] for at in positions]
     for version in map(store.resolve, sorted(store.current())):
-        if _same_encoder(version.spec, spec) and version.spec.source == "title":
+        if is_of_titles(version.spec, spec):
             column = store.lookup(ids, [version.version], unknown="mask")[version.name]
             if column.mask.all():
                 return unit(column.matrix)
@@ -125,7 +136,14 @@ def _title_vectors(
     return _whole(encoder, [captions.titles[at] for at in positions], progress)
 
 
-def _same_encoder(a: FeatureSpec, b: FeatureSpec) -> bool:
+def is_of_titles(spec: FeatureSpec, of_captions: FeatureSpec) -> bool:
+    """Whether a feature reads titles by the encoder that reads captions in another one."""
+    return spec.source == "title" and same_encoder(spec, of_captions)
+
+
+def same_encoder(a: FeatureSpec, b: FeatureSpec) -> bool:
+    """Whether two features of one text each differ in nothing but the text."""
+
     def of_titles(spec: FeatureSpec) -> FeatureSpec:
         titles = spec.inputs[0].model_copy(update={"source": "title", "upstream": None})
         return spec.model_copy(update={"inputs": (titles, *spec.inputs[1:])})
