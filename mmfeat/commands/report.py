@@ -14,7 +14,7 @@ from mmfeat import api, console
 from mmfeat.schemas.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
-    from mmfeat.report.model import Absent, CaptionReport, CodesReport, Evidence
+    from mmfeat.report.model import Absent, CaptionReport, CodesReport, Evidence, Judgement
 
 _SECONDS_BETWEEN_NOTES = 5.0
 
@@ -47,11 +47,17 @@ def captions(
         str | None, typer.Option(help="title, description or a text feature that holds what is right.")
     ] = None,
     claims_model: Annotated[
-        str | None, typer.Option(help="Second model that checks claims: a hub id or a folder.")
+        str | None,
+        typer.Option(help="Second model that checks claims: a hub id, a folder, or a server's name."),
     ] = None,
     claims_captioner: Annotated[
         str, typer.Option(help="The captioner that runs the second model.")
     ] = "transformers",
+    judge_model: Annotated[
+        str | None,
+        typer.Option(help="Second model that says which caption is better, these or the earlier ones."),
+    ] = None,
+    judge_captioner: Annotated[str, typer.Option(help="The captioner that runs the judge.")] = "transformers",
     sample_seed: Annotated[
         int, typer.Option(min=0, max=console.MOST_SEED, help="Of everything drawn at random.")
     ] = 0,
@@ -61,7 +67,7 @@ def captions(
 ) -> None:
     """Measure whether captions can be trusted; exit code 3 when a gate fails."""
     from mmfeat.report.build import ReportOptions
-    from mmfeat.report.claims import ClaimModel
+    from mmfeat.report.second_model import SecondModel
 
     if out is not None:
         _check_place(out)
@@ -72,7 +78,8 @@ def captions(
         language=language,
         grounding=grounding,
         reference=reference,
-        claims=ClaimModel(claims_captioner, claims_model) if claims_model else None,
+        claims=SecondModel(claims_captioner, claims_model) if claims_model else None,
+        judge=SecondModel(judge_captioner, judge_model) if judge_model else None,
         seed=sample_seed,
     )
     report = api.open(store, snapshot).report_captions(options, _Notes())
@@ -339,7 +346,21 @@ def _measures(report: CaptionReport) -> list[tuple[str, str]]:
     if not isinstance(change := report.comparison, Absent):
         rows.append((f"since {change.against}", f"{change.changed:,} changed, {change.same:,} the same"))
     rows += [("evidence", words) for words in _evidence(report.evidence)]
+    if not isinstance(judged := report.judged, Absent):
+        rows.append((f"judged by {judged.model}", _judged(judged)))
     return rows
+
+
+def _judged(found: Judgement) -> str:
+    if found.share is None:
+        verdict = "none decided"
+    else:
+        verdict = f"preferred in {found.share:.1%} [{found.low:.1%}, {found.high:.1%}], p = {found.p:.3f}"
+    return (
+        f"{verdict}: {found.wins:,} won, {found.losses:,} lost, {found.ties:,} tied, {found.flips:,} flipped "
+        f"with the order, {len(found.unjudged):,} without a plain answer; {found.questions:,} questions, "
+        f"{found.prompt_tokens + found.new_tokens:,} tokens, {found.seconds:,.0f} s"
+    )
 
 
 def _evidence(found: Evidence | Absent) -> tuple[str, ...]:

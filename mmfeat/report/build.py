@@ -11,11 +11,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmfeat.report.captions import Captions, earlier_version, read_captions, the_captions
-from mmfeat.report.claims import ClaimModel, check_claims
+from mmfeat.report.captions import Captions, previous_version, read_captions, the_captions
+from mmfeat.report.claims import check_claims
 from mmfeat.report.compare import compare
 from mmfeat.report.gates import check_gates, figures
 from mmfeat.report.grounding import Scores, TextTower, grounding_of, score
+from mmfeat.report.judge import judge_pairs
 from mmfeat.report.language import LanguageCheck
 from mmfeat.report.media import make_gallery
 from mmfeat.report.model import (
@@ -34,6 +35,7 @@ from mmfeat.report.model import (
 from mmfeat.report.pictures import PictureVectors, Progress, grounding_feature, picture_vectors
 from mmfeat.report.references import measure_references
 from mmfeat.report.rules import Rules, read_gates
+from mmfeat.report.second_model import SecondModel
 from mmfeat.report.statistics import distribution
 from mmfeat.report.suspects import find_suspects
 from mmfeat.report.usefulness import measure_usefulness
@@ -72,6 +74,7 @@ class ReportOptions:
             (CLAP); the store's own when None.
         reference: ``title``, ``description`` or a text feature that holds what is right.
         claims: the second model of the claim check.
+        judge: the second model that says which of two captions is better.
         seed: of every sample.
     """
 
@@ -81,7 +84,8 @@ class ReportOptions:
     language: str | None = None
     grounding: str | None = None
     reference: str | None = None
-    claims: ClaimModel | None = None
+    claims: SecondModel | None = None
+    judge: SecondModel | None = None
     seed: int = 0
 
 
@@ -126,6 +130,7 @@ def report_captions(
     references = measure_references(store, captions, options.reference)
     claims = check_claims(captions, options.claims, options.seed, progress)
     earlier = _earlier(store, version, options.against)
+    before = read_captions(store, earlier) if earlier else None
     measured = figures(coverage, lengths, suspects, variety, seen.grounding, usefulness, references, claims)
     items = _items(captions, suspects, seen.scores)
     return CaptionReport(
@@ -139,8 +144,9 @@ def report_captions(
         usefulness=usefulness,
         references=references,
         claims=claims,
-        comparison=_comparison(store, earlier, captions, suspects, seen, rules.rules, language, options),
+        comparison=_comparison(before, captions, suspects, seen, rules.rules, language, options),
         evidence=evidence(captions, earlier),
+        judged=judge_pairs(before, captions, options.judge, options.seed, progress),
         gallery=make_gallery(captions, items, options.seed, progress),
         items=items,
     )
@@ -295,8 +301,7 @@ def _item(
 
 
 def _comparison(
-    store: Store,
-    earlier: FeatureVersion | None,
+    before: Captions | None,
     captions: Captions,
     suspects: tuple[Suspects, ...],
     seen: _Seen,
@@ -304,7 +309,6 @@ def _comparison(
     language: LanguageCheck | None,
     options: ReportOptions,
 ) -> Comparison | Absent:
-    if earlier is None:
+    if before is None:
         return Absent(absent="This is the first version of these captions.")
-    before = read_captions(store, earlier)
     return compare(before, captions, suspects, seen.pictures, seen.tower, rules, language, options.seed)

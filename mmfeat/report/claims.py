@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -12,10 +11,9 @@ import numpy as np
 from mmfeat.report.captions import Captions
 from mmfeat.report.model import Absent, Claim, ClaimCheck
 from mmfeat.report.pictures import Progress
+from mmfeat.report.second_model import Asked, SecondModel
 from mmfeat.report.words import sentences_of
-from mmfeat.schemas.catalog import Column, usual
-from mmfeat.schemas.errors import ConfigError, ItemError
-from mmfeat.schemas.spec import FeatureConfig
+from mmfeat.schemas.errors import ItemError
 
 _PROMPT = Path(__file__).parent / "check-claim.toml"
 _ITEMS = 100
@@ -24,61 +22,31 @@ _YES = re.compile(r"^\W*(yes|true)\b", re.IGNORECASE)
 _NO = re.compile(r"^\W*(no|false|not)\b", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class ClaimModel:
-    """The model to ask: a captioner's name and its model (hub id or folder)."""
-
-    captioner: str
-    model: str
-
-
 def check_claims(
-    captions: Captions, asked: ClaimModel | None, seed: int, progress: Progress
+    captions: Captions, asked: SecondModel | None, seed: int, progress: Progress
 ) -> ClaimCheck | Absent:
     """Put every sentence of 100 captions (seeded) to the model, with the item's pictures.
 
     Raises:
-        ConfigError: no such captioner or model, or one behind a server.
+        ConfigError: no such captioner or model.
+        MmfeatError: its server gives no answer.
     """
     if asked is None:
         return Absent(absent="No second model was named (--claims-model).")
-    from mmfeat.extract.fence.decode import MediaRequest, Wanted
-    from mmfeat.extract.fence.process import decode_fenced
-    from mmfeat.extract.registry import class_of, load_method, resolve_all
-
-    table = {
-        "source": captions.source,
-        "captioner": asked.captioner,
-        "model": asked.model,
-        "prompt": str(_PROMPT),
-    }
-    seen = Column(captions.source, captions.modality)
-    columns = {column.name: column for column in (seen, usual("description"))}
-    spec = resolve_all({"claims": FeatureConfig.model_validate(table)}, columns)[0]
-    if class_of(spec).runs != "here":
-        raise ConfigError(
-            f"the claim check runs its model in this process; {asked.captioner!r} asks a server",
-            hint="Name a captioner that loads its weights, such as transformers.",
-        )
-    method = load_method(spec)
+    second = Asked(asked, captions, _PROMPT, ("description",))
     judged: list[Claim] = []
     failed = 0
     chosen = _sample(captions, seed)
     for done, at in enumerate(chosen, start=1):
-        location = captions.locations[at] or ""
-        found = decode_fenced(MediaRequest(location, (Wanted.of(spec.inputs[0]),)), captions.limits)
         claims = sentences_of(captions.texts[at])
-        if not found.values:
-            failed += len(claims)
-            continue
-        answers = method.run([(found.values[0], claim) for claim in claims])
+        answers = second.ask(at, [{"description": claim} for claim in claims])
         for claim, answer in zip(claims, answers, strict=True):
             if isinstance(answer, ItemError):
                 failed += 1
             else:
                 judged.append(_judged(captions.ids[at], claim, answer.text))
         progress("captions checked claim by claim", done, len(chosen))
-    return _summary(spec.model, len(chosen), judged, failed)
+    return _summary(second.model, len(chosen), judged, failed)
 
 
 def _sample(captions: Captions, seed: int) -> list[int]:

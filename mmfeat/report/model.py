@@ -433,6 +433,64 @@ class Evidence(_Frozen):
     notes: tuple[str, ...]
 
 
+class JudgedPair(_Frozen):
+    """What a judge chose of an item's two captions: with the earlier one first, then with it second.
+
+    Attributes:
+        verdict: the caption that both orders chose, or ``flip`` where they do not agree.
+    """
+
+    item_id: str
+    choices: tuple[Literal["first", "second", "tie"], Literal["first", "second", "tie"]]
+    verdict: Literal["after", "before", "tie", "flip"]
+
+
+class Unjudged(_Frozen):
+    """An item about which the judge gave no plain answer in one of the orders."""
+
+    item_id: str
+    reason: str
+
+
+class Judgement(_Frozen):
+    """Pairs of captions of a seeded sample of items, put to a second model in both orders.
+
+    Attributes:
+        model: the judge; ``own`` is the version that the same model wrote, empty where it wrote neither.
+        against: the version of the earlier captions.
+        differ: items whose two captions are not the same, from which the sample was drawn.
+        wins, losses: items of which both orders chose these captions, or the earlier ones.
+        flips: items of which the choice changed with the order.
+        share: wins / (wins + losses), with a 95 % Wilson interval over items; None where all was undecided.
+        p: of a two-sided sign test of wins and losses.
+        always_first, always_second: of the flips, those that chose one place in both orders; ``bias_p`` of
+            the sign test between them.
+        questions: that were asked; tokens as the model counted them, and seconds with loading it.
+    """
+
+    model: str
+    own: str
+    against: str
+    differ: int
+    wins: int
+    losses: int
+    ties: int
+    flips: int
+    share: float | None
+    low: float | None
+    high: float | None
+    p: float
+    always_first: int
+    always_second: int
+    bias_p: float
+    pairs: tuple[JudgedPair, ...]
+    unjudged: tuple[Unjudged, ...]
+    questions: int
+    prompt_tokens: int
+    new_tokens: int
+    seconds: float
+
+
 class Item(_Frozen):
     """One item of the catalog.
 
@@ -508,6 +566,7 @@ class CaptionReport(ShortRepr, _Frozen):
     claims: ClaimCheck | Absent
     comparison: Comparison | Absent
     evidence: Evidence | Absent
+    judged: Judgement | Absent
     gallery: tuple[Shelf, ...]
     items: tuple[Item, ...]
 

@@ -13,9 +13,9 @@ import synthetic
 import worlds
 
 from mmfeat.report.build import ReportOptions, report_captions
-from mmfeat.report.claims import ClaimModel
 from mmfeat.report.model import Absent
 from mmfeat.report.page import render
+from mmfeat.report.second_model import SecondModel
 from mmfeat.schemas.errors import ConfigError, UsageError
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.spec import FeatureSpec, Weights
@@ -243,10 +243,26 @@ def test_the_claim_check_asks_the_second_model_per_sentence_and_counts_what_it_s
     }
     texts = {"a": "A red circle. It is on a table.", "b": "A blue ring."}
     store = words_store(tmp_path, texts, media=places)
-    asked = ClaimModel("transformers", str(worlds.MODELS / "tiny-vlm"))
+    asked = SecondModel("transformers", str(worlds.MODELS / "tiny-vlm"))
     found = report_captions(store, ReportOptions(claims=asked)).claims
     assert (found.items, found.claims, found.unclear, found.failed) == (2, 3, 3, 0)
     assert found.supported is None
+
+
+def test_a_judge_that_answers_no_question_wins_nothing_for_anybody_and_its_items_are_named(tmp_path):
+    """The tiny captioner describes the picture instead of choosing."""
+    places = {
+        i: str(worlds.write_cover(tmp_path, i, s)) for i, s in zip("ab", synthetic.held_out(2), strict=True)
+    }
+    words_store(tmp_path, {"a": "A red circle.", "b": "A ring."}, media=places)
+    planted = reporting.Planted(["a", "b"], {"a": "The first red circle.", "b": "A blue ring."}, media=places)
+    store = reporting.write(tmp_path / "store", planted, prompt_version=2)
+    asked = SecondModel("transformers", str(worlds.MODELS / "tiny-vlm"))
+    found = report_captions(store, ReportOptions(judge=asked)).judged
+    assert (found.differ, found.questions, found.wins, found.losses, found.flips) == (2, 4, 0, 0, 0)
+    assert (found.share, found.p) == (None, 1.0) and found.new_tokens > 0
+    assert [one.item_id for one in found.unjudged] == ["a", "b"]
+    assert all("the answer names neither: " in one.reason for one in found.unjudged)
 
 
 def test_the_command_writes_a_page_or_json_and_exits_with_3_where_a_gate_fails(tmp_path, run):

@@ -130,7 +130,9 @@ def test_what_could_not_be_made_says_why(report):
     usefulness = report.usefulness.model_copy(
         update=dict.fromkeys(("clip_retrieval", "text_retrieval", "neighbours", "near_duplicates"), why)
     )
-    sections = dict.fromkeys(("variety", "grounding", "references", "claims", "comparison", "evidence"), why)
+    sections = dict.fromkeys(
+        ("variety", "grounding", "references", "claims", "comparison", "evidence", "judged"), why
+    )
     bare = report.model_copy(update={**sections, "usefulness": usefulness})
     # The comparison is told twice: in the verdict and in its own section.
     assert Parsed(render(bare)).text.count(why.absent) == len(sections) + 4 + 1

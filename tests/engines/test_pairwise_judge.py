@@ -1,0 +1,176 @@
+"""The pairwise judge of the caption report, on a server that is a fake: it chooses by words in captions."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import chat_server
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from storing import make_rows, text_spec
+
+from mmfeat.extract.served import client
+from mmfeat.report.judge import choice_of, sign_test, verdict_of, wilson_interval
+from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.store import Store
+
+#: What each item's captions make the fake say: of the earlier caption, and of the later one.
+CAPTIONS = {
+    "better": ("a cup", "a good cup"),
+    "better too": ("a jug", "a good jug"),
+    "worse": ("a good bowl", "a bowl"),
+    "tied": ("an even plate", "an even flat plate"),
+    "flips": ("a fork", "a long fork"),
+    "mumbles": ("a strange spoon", "a strange new spoon"),
+    "same": ("a knife", "a knife"),
+    "no file": ("a plate", "a good plate"),
+}
+COVERS = {"no file": "nothing.png"}
+
+
+class FakeJudge(chat_server.ModelServer):
+    """No model: the caption that says ``good`` is better; ``even`` ones tie, ``strange`` ones get no plain
+    answer, and of all others it takes the first."""
+
+    path = "/v1/chat/completions"
+    name = "fake-judge"
+
+    def complete(self, body: dict[str, Any]) -> dict[str, Any]:
+        parts = body["messages"][0]["content"]
+        assert [part["type"] for part in parts] == ["image_url", "text"]
+        first, second = re.findall(r'(?:First|Second): "(.*)"', parts[1]["text"])
+        if "strange" in first:
+            said = "The first thing that I see is a spoon"
+        elif "even" in first:
+            said = "Tie."
+        else:
+            said = "second" if "good" in second else "First"
+        return chat_server.completion(said, "stop", 10, 2)
+
+
+@pytest.fixture(scope="module")
+def fake():
+    with chat_server.running(FakeJudge) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory) -> Store:
+    folder = tmp_path_factory.mktemp("judged")
+    Image.fromarray(np.full((8, 8, 3), 200, np.uint8)).save(folder / "thing.png")
+    ids = list(CAPTIONS)
+    store = Store.open(str(folder / "store"), create=True)
+    items = [{"item_id": i, "title": i, "cover": str(folder / COVERS.get(i, "thing.png"))} for i in ids]
+    with store.lease("test"):
+        store.put_catalog(pa.Table.from_pylist(items, CATALOG_SCHEMA), {"name": "test"})
+        for number in (0, 1):
+            spec = text_spec().model_copy(update={"model": f"writer {number}"})
+            texts = [CAPTIONS[i][number] for i in ids]
+            store.commit(store.add_version(spec), make_rows(spec, ids, texts), replace=False)
+            store.set_current(spec.name, spec.fingerprint)
+    return store
+
+
+def judge(run, store, *further: str) -> tuple[int, dict[str, Any], str]:
+    asked = ("--judge-model", FakeJudge.name, "--judge-captioner", "openai", "--store", store.uri)
+    code, out, err = run("report", "captions", *asked, *further, "--json")
+    return code, json.loads(out), err
+
+
+@pytest.fixture
+def asked(fake, monkeypatch):
+    monkeypatch.setenv("OPENAI_BASE_URL", fake.url)
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    client.client_of.cache_clear()
+    fake.requests.clear()
+    return fake
+
+
+def test_wins_losses_ties_and_answers_that_flip_with_the_order_are_counted(run, store, asked):
+    _, told, _ = judge(run, store)
+    found = told["judged"]
+    assert (found["wins"], found["losses"], found["ties"], found["flips"]) == (2, 1, 1, 1)
+    assert {one["item_id"]: one["verdict"] for one in found["pairs"]} == {
+        "better": "after",
+        "better too": "after",
+        "worse": "before",
+        "tied": "tie",
+        "flips": "flip",
+    }
+    assert (found["always_first"], found["always_second"]) == (1, 0)
+    assert found["share"] == pytest.approx(2 / 3) and found["p"] == 1.0
+
+
+def test_items_without_a_plain_answer_are_named_and_same_captions_are_not_asked(run, store, asked):
+    _, told, _ = judge(run, store)
+    found = told["judged"]
+    said = "The first thing that I see is a spoon"
+    assert [(one["item_id"], one["reason"]) for one in found["unjudged"]] == [
+        ("mumbles", f"earlier caption first, the answer names neither: {said}"),
+        ("no file", "earlier caption first: read: there is no such file"),
+    ]
+    assert found["differ"] == 7
+
+
+def test_what_it_cost_is_told(run, store, asked):
+    _, told, _ = judge(run, store)
+    found = told["judged"]
+    assert found["questions"] == len(asked.requests) == 12
+    assert (found["prompt_tokens"], found["new_tokens"]) == (120, 24)
+
+
+def test_a_server_that_lets_nobody_in_ends_the_report_and_says_why(run, store, asked, monkeypatch):
+    monkeypatch.setattr(asked, "key", "secret")
+    code, _, err = run(
+        *("report", "captions", "--judge-model", FakeJudge.name, "--judge-captioner", "openai"),
+        *("--store", store.uri),
+    )
+    assert code != 0 and "does not let us in (401)" in err and "Traceback" not in err
+
+
+@pytest.mark.parametrize(
+    ("answer", "choice"),
+    [
+        ("first", "first"),
+        ("  Second.", "second"),
+        ("The second caption, as it is longer", "second"),
+        ('"Tie"', "tie"),
+        ("first. It names the colour", "first"),
+        ("The first dog runs", None),
+        ("A red cup", None),
+        ("first or second", None),
+        ("", None),
+    ],
+)
+def test_an_answer_is_a_choice_where_it_names_one_plainly(answer, choice):
+    assert choice_of(answer) == choice
+
+
+@pytest.mark.parametrize(
+    ("choices", "verdict"),
+    [
+        (("first", "second"), "before"),
+        (("second", "first"), "after"),
+        (("tie", "tie"), "tie"),
+        (("first", "first"), "flip"),
+        (("second", "second"), "flip"),
+        (("tie", "first"), "flip"),
+    ],
+)
+def test_an_item_is_won_where_both_orders_agree(choices, verdict):
+    assert verdict_of(choices) == verdict
+
+
+def test_the_sign_test_and_the_interval_are_exact_on_counts_by_hand():
+    # 2 * (1 + 10 + 45) / 2 ** 10
+    assert sign_test(8, 2) == sign_test(2, 8) == 0.109375
+    assert sign_test(6, 0) == 2 / 64
+    assert sign_test(3, 3) == sign_test(0, 0) == 1.0
+    assert wilson_interval(8, 10) == pytest.approx((0.490162, 0.943318), abs=1e-5)
+    # z * z / (n + z * z) of none
+    assert wilson_interval(0, 10) == pytest.approx((0.0, 3.841459 / 13.841459), abs=1e-6)
+    assert wilson_interval(5, 5)[1] == 1.0
