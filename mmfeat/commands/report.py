@@ -15,6 +15,7 @@ from mmfeat.schemas.errors import GateFailed, UsageError
 
 if TYPE_CHECKING:
     from mmfeat.report.model import Absent, CaptionReport, CodesReport, Evidence, Judgement
+    from mmfeat.report.vectors.model import VectorsReport
 
 _SECONDS_BETWEEN_NOTES = 5.0
 

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mmfeat.report.captions import Captions, previous_version, read_captions, the_captions
+from mmfeat.report.captions import Captions, earlier_version, read_captions, the_captions
 from mmfeat.report.claims import check_claims
 from mmfeat.report.compare import compare
 from mmfeat.report.gates import check_gates, figures
@@ -44,7 +44,7 @@ from mmfeat.report.words import words_of
 from mmfeat.schemas.errors import MissingExtra
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.reasons import kind_of
-from mmfeat.store import Store, why_stale
+from mmfeat.store import FeatureVersion, Store, why_stale
 
 if TYPE_CHECKING:
     import numpy as np
@@ -129,7 +129,7 @@ def report_captions(
     coverage, lengths = _coverage(captions), _lengths(captions)
     references = measure_references(store, captions, options.reference)
     claims = check_claims(captions, options.claims, options.seed, progress)
-    earlier = _earlier(store, version, options.against)
+    earlier = earlier_version(store, version, options.against)
     before = read_captions(store, earlier) if earlier else None
     measured = figures(coverage, lengths, suspects, variety, seen.grounding, usefulness, references, claims)
     items = _items(captions, suspects, seen.scores)

@@ -68,7 +68,8 @@ def store(tmp_path_factory) -> Store:
     with store.lease("test"):
         store.put_catalog(pa.Table.from_pylist(items, CATALOG_SCHEMA), {"name": "test"})
         for number in (0, 1):
-            spec = text_spec().model_copy(update={"model": f"writer {number}"})
+            writer = (FakeJudge.name, "another writer")[number]
+            spec = text_spec().model_copy(update={"model": writer})
             texts = [CAPTIONS[i][number] for i in ids]
             store.commit(store.add_version(spec), make_rows(spec, ids, texts), replace=False)
             store.set_current(spec.name, spec.fingerprint)
@@ -121,6 +122,18 @@ def test_what_it_cost_is_told(run, store, asked):
     found = told["judged"]
     assert found["questions"] == len(asked.requests) == 12
     assert (found["prompt_tokens"], found["new_tokens"]) == (120, 24)
+
+
+def test_a_judge_of_its_own_captions_is_told(run, store, asked, tmp_path):
+    page = tmp_path / "report.html"
+    _, told, _ = judge(run, store, "--out", str(page))
+    assert told["judged"]["own"] == told["judged"]["against"]
+    assert f"The judge wrote {told['judged']['own']} itself" in page.read_text()
+
+
+def test_another_seed_is_no_other_judge_where_all_items_are_asked_about(run, store, asked):
+    first, second = (judge(run, store, "--sample-seed", seed)[1]["judged"] for seed in ("0", "1"))
+    assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
 
 def test_a_server_that_lets_nobody_in_ends_the_report_and_says_why(run, store, asked, monkeypatch):
