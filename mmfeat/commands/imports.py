@@ -34,11 +34,23 @@ def import_(
     ] = "error",
     min_coverage: Annotated[
         float | None,
-        typer.Option(help="Least share of the items that must have one for it to become current."),
+        typer.Option(
+            min=0,
+            max=1,
+            callback=console.no_nan,
+            metavar="SHARE",
+            help="Least share of the items that must have one for it to become current.",
+        ),
     ] = None,
     min_neighbour_overlap: Annotated[
         float | None,
-        typer.Option(help="Least share of nearest neighbours that stay those of the current version."),
+        typer.Option(
+            min=0,
+            max=1,
+            callback=console.no_nan,
+            metavar="SHARE",
+            help="Least share of nearest neighbours that stay those of the current version.",
+        ),
     ] = None,
     store: console.StoreUri = api.DEFAULT_STORE,
     json: console.Json = False,
