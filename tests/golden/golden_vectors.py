@@ -21,6 +21,7 @@ import open_clip
 import sentence_models
 import sound_models
 import timm
+import tiny_listeners
 import tiny_pictures
 import tiny_sounds
 import tiny_texts
@@ -291,6 +292,63 @@ def _messages(folder: Path, items: Sequence[Row]) -> np.ndarray:
     return np.concatenate(found)
 
 
+def _asked(kind: str, theirs: Callable[[Path, Sequence[Row]], np.ndarray], *inputs: str) -> Family:
+    """A language model as an embedder, by its folder's own template."""
+    return Family(
+        "whole items: title, photos" if len(inputs) > 1 else "texts",
+        {"inputs": list(inputs), "encoder": "mllm"},
+        f"transformers {kind}",
+        partial(_listener, kind),
+        [row[: len(inputs)] for row in _SEEN],
+        lambda spec, items: list(items),
+        theirs,
+    )
+
+
+def _listener(kind: str, place: Path) -> Path:
+    getattr(tiny_listeners, kind)(place)
+    return place
+
+
+def _last_states(folder: Path, items: Sequence[Row]) -> np.ndarray:
+    """Of the last token of each item's message, behind the final norm and of length 1."""
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    model = transformers.AutoModelForImageTextToText.from_pretrained(folder).eval()
+    found = []
+    for text, pictures in items:
+        shown = _images(pictures.pixels) if pictures else None
+        content = [{"type": "text", "text": text}, *[{"type": "image"}] * len(shown or ())]
+        said = processor.apply_chat_template(
+            [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+        )
+        asked = processor(text=[said], images=shown, return_tensors="pt", add_special_tokens=False)
+        found.append(_last_state(model, asked))
+    return np.stack(found)
+
+
+def _last_states_of_texts(folder: Path, items: Sequence[Row]) -> np.ndarray:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    model = transformers.AutoModelForCausalLM.from_pretrained(folder).eval()
+    found = []
+    for (text,) in items:
+        has_template = tokenizer.chat_template is not None
+        asked = [{"role": "user", "content": text}]
+        said = (
+            tokenizer.apply_chat_template(asked, tokenize=False, add_generation_prompt=True)
+            if has_template
+            else text
+        )
+        inputs = tokenizer(said, return_tensors="pt", add_special_tokens=not has_template)
+        found.append(_last_state(model, inputs))
+    return np.stack(found)
+
+
+def _last_state(model: Any, asked: Any) -> np.ndarray:
+    with torch.inference_mode():
+        state = model(**asked, output_hidden_states=True).hidden_states[-1][0, -1]
+        return torch.nn.functional.normalize(state, dim=0).numpy()
+
+
 _LOOKS = ("title", "photos?")
 _LISTENS = ("title", "photos?", "video?", "audio?")
 _WATCHES = [row[:3] for row in _HEARD]
@@ -306,6 +364,7 @@ _CALLED = {
     "pe_video": "Perception Encoder AV",
 }
 _BY_TIMM = {"ViT": "test_vit", "ResNet": "test_resnet", "EfficientNet": "test_efficientnet"}
+_BY_MLLM = {"Qwen2-VL": "qwen2_vl", "Qwen2.5-VL": "qwen2_5_vl", "Qwen3-VL": "qwen3_vl", "SmolVLM": "smolvlm"}
 
 #: By name.
 FAMILIES: dict[str, Family] = {
@@ -335,6 +394,9 @@ FAMILIES: dict[str, Family] = {
     "SmolVLM": _message("smolvlm", _LOOKS, _SEEN),
     "Qwen2.5-Omni": _message("qwen2_5_omni", _LISTENS, _HEARD, "mean"),
     "Qwen3-Omni": _message("qwen3_omni", _LISTENS, _HEARD, "mean"),
+    **{f"{name} by mllm": _asked(kind, _last_states, *_LOOKS) for name, kind in _BY_MLLM.items()},
+    "LLaMA by mllm": _asked("llama", _last_states_of_texts, "title"),
+    "Qwen3 by mllm": _asked("qwen3", _last_states_of_texts, "title"),
     **{_CALLED[kind.__name__]: _clip(kind) for kind in tiny_videos.KINDS},
     **{name: _sound(name) for name in tiny_sounds.FAMILIES},
     "CLAP": Family(
