@@ -92,9 +92,11 @@ def test_empty_absent_and_forbidden_files_are_told_apart(tmp_path):
 def test_a_stamp_opens_no_file(tmp_path, monkeypatch):
     path = tmp_path / "a.jpg"
     path.write_bytes(b"x")
-    monkeypatch.setattr(os, "open", None)
-    monkeypatch.setattr("builtins.open", None)
-    assert stamp_of(str(path)) is not None
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", None)
+        patch.setattr("builtins.open", None)
+        stamp = stamp_of(str(path))
+    assert stamp is not None
 
 
 def test_a_member_of_an_archive_is_read_and_stamped_by_its_content(archive, tmp_path):
