@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import lance
+import numpy as np
 import pyarrow as pa
 import pytest
 from flaky_s3 import FlakyS3
@@ -56,8 +57,12 @@ def write_once(store: Store, turn: int, ids: list[str]) -> None:
     store.logs.add(f"r{turn}", [(datetime.now(UTC), "said")])
     spec = vector_spec("clip", method_version=turn + 1)
     version = store.add_version(spec)
+    given_out = np.array([[turn, 0, 1]], np.int32)
+    store.put_collision_numbers(version, given_out, given_out)
     store.commit(version, make_rows(spec, ids, vectors(number).tolist()), replace=True)
     store.put_codebooks(version.fingerprint, b"state", {"error": turn})
+    store.put_canary(version, f"{turn}")
+    store.put_evaluation("clip", f"{turn}", "{}")
     store.finish(version)
     store.set_current("clip", version.fingerprint)
     store.create_snapshot(f"v{turn}")
