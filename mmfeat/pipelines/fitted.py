@@ -310,6 +310,8 @@ def _codes(
 ) -> tuple[np.ndarray, np.ndarray]:
     """int32 ``[n, dims]`` codes of the items at these positions, and ``[n]`` what each loses."""
     q = _quantization(version.spec)
+    if not len(at):
+        return np.zeros((0, version.spec.dims or 0), np.int32), np.zeros(0)
     quantizer = load_quantizer(_quantizer(version.spec), q, _safetensors().load(state))
     codes, error = np.zeros((len(at), quantizer.levels), np.int32), np.zeros(len(at))
     for start in range(0, len(at), _BLOCK_ROWS):
@@ -321,7 +323,7 @@ def _codes(
     if q.sinkhorn_epsilon is not None:
         assert isinstance(quantizer, Residual), "others have no such option"
         codes = told_apart(store, version, ids, codes, quantizer, lambda some: rows.vectors(at[some]))
-    if q.collision_level and len(at):
+    if q.collision_level:
         codes = numbered(store, version, ids, codes, numbering_order(store, q, ids))
     return codes, error
 

@@ -198,3 +198,11 @@ def test_an_export_refuses_what_reads_an_older_version_however_far_below(uri, tm
     assert "name their version: " in caught.value.hint
     version = Store.open(uri).resolve(name).version
     assert store.export("npy", tmp_path / "out", features=[version]).items == N
+
+
+def test_codes_with_a_collision_level_take_a_new_item_without_a_vector(uri):
+    codes = {"source": "text", "quantizer": "residual_kmeans", "levels": 2, "codebook_size": 4}
+    features = {"codes": {**codes, "collision_level": True}}
+    run(uri, TITLES, features)
+    again = feature(run(uri, {**TITLES, "none": ""}, features), "codes")
+    assert (again.ok, again.missing, again.failed) == (0, 1, 0)

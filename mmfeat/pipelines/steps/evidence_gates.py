@@ -40,7 +40,11 @@ def _thresholds(gates: EvidenceGates) -> list[tuple[str, float]]:
 
 
 def _judged(found: Evaluation, version: FeatureVersion, gates: EvidenceGates) -> Iterator[GateResult]:
-    findings = found.of(version.version).findings
+    verdict = found.of(version.version)
+    findings = verdict.findings
+    if verdict.leak:
+        yield from (_unmeasured(name, version, least, verdict.leak) for name, least in _thresholds(gates))
+        return
     for name, threshold in _thresholds(gates):
         if name == "max_drop_against_current":
             yield from _drop(found, version, threshold)
