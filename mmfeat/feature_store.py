@@ -208,8 +208,8 @@ class FeatureStore:
         """Every feature version, by name and then by age."""
         from mmfeat.store import why_stale
 
-        current = self._store.current()
-        counted = [(version, *self._counts(version)) for version in self._store.versions()]
+        current, versions = self._store.current(), self._store.versions()
+        counted = [(version, *self._counts(version)) for version in versions]
         # The catalog last: a run under way adds items to it before their rows.
         n_items, gone = len(self._store.present_ids()), self._store.gone_ids()
         state_of = self._store.promotion.state_of
@@ -222,7 +222,7 @@ class FeatureStore:
                 current,
                 state_of(version),
                 n_items,
-                why_stale(version.spec, current),
+                why_stale(version, versions, current),
             )
             for version, counts, problem in counted
         ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from mmfeat.extract.registry import class_of
 from mmfeat.schemas.errors import ConfigError, StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureColumn, FeatureSet
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import Exported, FeatureVersion, Store, why_stale
+from mmfeat.store import Exported, Store, why_stale
 
 
 def export_from(store: Store, request: Request) -> ExportReport:
@@ -91,35 +91,19 @@ def _may_take(exporter: Exporter, column: FeatureColumn) -> bool:
 
 def _refuse_stale(store: Store, refs: Sequence[str]) -> None:
     """UsageError for codes and transforms, chosen by name alone, of other vectors than the current ones."""
-    current = store.current()
-    known = {version.fingerprint: version for version in store.versions()}
+    current, versions = store.current(), store.versions()
     for version in (store.resolve(ref) for ref in refs if "@" not in ref):
-        for one in _fitted(version, known):
-            if why := why_stale(one.spec, current):
-                raise _stale(version, one, why)
-
-
-def _fitted(version: FeatureVersion, known: Mapping[str, FeatureVersion]) -> Iterator[FeatureVersion]:
-    """A version and those that it is made of, as far as they are fitted."""
-    if not version.spec.is_fitted:
-        return
-    yield version
-    for fingerprint in version.spec.upstreams.values():
-        if fingerprint in known:
-            yield from _fitted(known[fingerprint], known)
-
-
-def _stale(version: FeatureVersion, stale: FeatureVersion, why: str) -> UsageError:
-    source, *others = stale.spec.upstreams
-    itself = f"{version.version} is stale" if stale == version else f"{version.version} reads {stale.version}"
-    ways = ["`mmfeat run` their job"]
-    if stale.spec.form == "codes" and not others:
-        ways.append(f"`mmfeat quantize {source} --name {stale.name}` with the options that they have")
-    return UsageError(
-        f"{itself}: {why}. An export of both would mix two versions of {source!r}.",
-        hint=f"Bring them up to date: {', or '.join(ways)}. To export these, name their version: "
-        f"{version.version}.",
-    )
+        if not version.spec.is_fitted or not (why := why_stale(version, versions, current)):
+            continue
+        source, *others = version.spec.upstreams
+        ways = ["`mmfeat run` their job"]
+        if version.spec.form == "codes" and not others:
+            ways.append(f"`mmfeat quantize {source} --name {version.name}` with the options that they have")
+        raise UsageError(
+            f"{version.version} is stale: {why}. An export beside current features would mix versions.",
+            hint=f"Bring them up to date: {', or '.join(ways)}. To export these, name their version: "
+            f"{version.version}.",
+        )
 
 
 def _read(store: Store, refs: Sequence[str], items: str | Sequence[str], own: Taken) -> ExportInput:

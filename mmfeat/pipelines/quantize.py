@@ -109,7 +109,7 @@ def quantize(
         with recorded(opened, "quantize", run_id, began, what) as recording:
             done = bring_up_to_date(opened, recipe, refit=refit, say=notices.append)
             notices += make_current(opened, [done.codes])[1]
-            if why := why_stale(done.codes.spec, opened.current()):
+            if why := why_stale(done.codes, opened.versions(), opened.current()):
                 notices.append(f"{done.codes.version} is stale: {why}")
             quantization = done.codes.spec.quantization
             assert quantization is not None, "codes have it"

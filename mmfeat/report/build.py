@@ -211,7 +211,7 @@ def _subject(store: Store, captions: Captions, options: ReportOptions) -> Subjec
         language=options.language,
         seed=options.seed,
         mmfeat=package_version("mmfeat"),
-        stale=why_stale(spec, store.current()),
+        stale=why_stale(captions.version, store.versions(), store.current()),
         medium="sound" if captions.modality == "audio" else "picture",
     )
 

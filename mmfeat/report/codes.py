@@ -96,7 +96,7 @@ def _subject(store: Store, version: FeatureVersion, seed: int) -> CodesSubject:
         reported=datetime.now(UTC),
         seed=seed,
         mmfeat=package_version("mmfeat"),
-        stale=why_stale(spec, store.current()),
+        stale=why_stale(version, store.versions(), store.current()),
     )
 
 

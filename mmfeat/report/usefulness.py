@@ -69,9 +69,10 @@ def caption_feature(store: Store, captions: Captions) -> CaptionVectors | None:
 
 def stale_feature(store: Store, captions: Captions) -> str:
     """Which current feature reads another version of these captions, and so says nothing of them."""
-    current = store.current()
+    current, versions = store.current(), store.versions()
     for version in map(store.resolve, sorted(current)):
-        if captions.version.name in version.spec.upstreams and (why := why_stale(version.spec, current)):
+        reads = captions.version.name in version.spec.upstreams
+        if reads and (why := why_stale(version, versions, current)):
             return f"{version.version} is stale: {why}. Run its job again."
     return ""
 

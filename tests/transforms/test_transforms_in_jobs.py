@@ -198,6 +198,9 @@ def test_an_export_refuses_what_reads_an_older_version_however_far_below(uri, tm
     assert "name their version: " in caught.value.hint
     version = Store.open(uri).resolve(name).version
     assert store.export("npy", tmp_path / "out", features=[version]).items == N
+    # Status says the same of both.
+    stale = [one.version for one in mmfeat.open(uri).status() if "it reads text@" in one.stale]
+    assert [version.partition("@")[0] for version in stale] == ["small", "whole"]
 
 
 def test_codes_with_a_collision_level_take_a_new_item_without_a_vector(uri):

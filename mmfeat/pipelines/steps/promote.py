@@ -44,11 +44,11 @@ def make_current(store: Store, versions: Sequence[FeatureVersion]) -> tuple[list
 
 def made_stale(store: Store) -> list[str]:
     """The current versions that read something else than what has become current."""
-    current = store.current()
+    current, versions = store.current(), store.versions()
     return [
         f"{version.version} is stale now: {why}; its own job brings it up to date"
         for version in map(store.resolve, sorted(current))
-        if (why := why_stale(version.spec, current))
+        if (why := why_stale(version, versions, current))
     ]
 
 

@@ -253,7 +253,7 @@ def _subject(store: Store, version: FeatureVersion, seed: int) -> VectorsSubject
         reported=datetime.now(UTC),
         seed=seed,
         mmfeat=package_version("mmfeat"),
-        stale=why_stale(spec, store.current()),
+        stale=why_stale(version, store.versions(), store.current()),
     )
 
 
