@@ -5,6 +5,7 @@ vectors``: is a feature healthy?
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +17,8 @@ from mmfeat.schemas.errors import GateFailed, UsageError
 if TYPE_CHECKING:
     from mmfeat.report.model import Absent, CaptionReport, CodesReport, Evidence, Judgement
     from mmfeat.report.vectors.model import VectorsReport
+
+    _Report = CaptionReport | CodesReport | VectorsReport
 
 _SECONDS_BETWEEN_NOTES = 5.0
 
@@ -84,12 +87,7 @@ def captions(
         seed=sample_seed,
     )
     report = api.open(store, snapshot).report_captions(options, _Notes())
-    if out is not None:
-        _write(report, out)
-    if json:
-        console.print_json(report.model_dump(mode="json"))
-    else:
-        _print_report(report, out)
+    _tell(report, out, json, lambda: _print_report(report))
     if not report.passed:
         _fail(report, json)
 
@@ -111,14 +109,7 @@ def codes(
     if out is not None:
         _check_place(out)
     report = api.open(store, snapshot).report_codes(feature, sample_seed, _Notes())
-    if out is not None:
-        _write(report, out)
-    if json:
-        console.print_json(report.model_dump(mode="json"))
-        return
-    _print_codes(report)
-    if out is not None:
-        console.say(f"\nWritten to {out}.")
+    _tell(report, out, json, lambda: _print_codes(report))
 
 
 @app.command("vectors")
@@ -171,14 +162,7 @@ def vectors(
         seed=sample_seed,
     )
     report = api.open(store, snapshot).report_vectors(feature, options, _Notes())
-    if out is not None:
-        _write(report, out)
-    if json:
-        console.print_json(report.model_dump(mode="json"))
-        return
-    _print_vectors(report)
-    if out is not None:
-        console.say(f"\nWritten to {out}.")
+    _tell(report, out, json, lambda: _print_vectors(report))
 
 
 def _print_vectors(report: VectorsReport) -> None:
@@ -252,6 +236,20 @@ class _Notes:
             console.note(f"{done:,} of {total:,} {what}")
 
 
+def _tell(report: _Report, out: Path | None, json: bool, in_words: Callable[[], None]) -> None:
+    """Write a report where that is asked for, and say what is in it."""
+    if out is not None:
+        _write(report, out)
+    if json:
+        console.print_json(report.model_dump(mode="json"))
+        return
+    in_words()
+    if report.subject.stale:
+        console.paragraph(f"{report.subject.version} is stale: {report.subject.stale}.")
+    if out is not None:
+        console.say(f"\nWritten to {out}.")
+
+
 def _check_place(out: Path) -> None:
     """Before any work: a report that cannot be written is not worth making."""
     if out.suffix not in (".html", ".json"):
@@ -262,7 +260,7 @@ def _check_place(out: Path) -> None:
         raise UsageError(f"There is no folder {out.parent} to write {out.name} to.", hint="Create it first.")
 
 
-def _write(report: CaptionReport | CodesReport | VectorsReport, out: Path) -> None:
+def _write(report: _Report, out: Path) -> None:
     if out.suffix == ".html":
         from mmfeat.report.page import render
 
@@ -275,10 +273,8 @@ def _write(report: CaptionReport | CodesReport | VectorsReport, out: Path) -> No
         raise UsageError(f"Cannot write {out}: {error.strerror}.") from None
 
 
-def _print_report(report: CaptionReport, out: Path | None) -> None:
+def _print_report(report: CaptionReport) -> None:
     console.heading(f"{report.subject.version} by {report.subject.model}")
-    if report.subject.stale:
-        console.paragraph(f"These captions are stale: {report.subject.stale}.")
     c = report.coverage
     console.say(
         f"{c.items:,} items: {c.ok:,} ok, {c.missing:,} missing, {c.failed:,} failed, {c.absent:,} absent."
@@ -314,8 +310,6 @@ def _print_report(report: CaptionReport, out: Path | None) -> None:
     )
     console.heading("Measures")
     console.table(("measure", "value"), _measures(report))
-    if out is not None:
-        console.say(f"\nWritten to {out}.")
 
 
 def _measures(report: CaptionReport) -> list[tuple[str, str]]:
