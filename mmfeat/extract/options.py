@@ -121,6 +121,23 @@ def refuse_options(ask: Ask[Any], names: Sequence[str], goes_with: str, hint: st
         raise ask.error(f"{', '.join(map(repr, sorted(given)))} {go} with {goes_with}, not with {read}", hint)
 
 
+def refuse_options_of_others(ask: Ask[Any], of_pixels: Sequence[str]) -> None:
+    """ConfigError for an option of frames, pixels, sound or lists where none of these is read.
+
+    Args:
+        of_pixels: the options of pictures and clips.
+    """
+    read = {one.modality for one in ask.inputs}
+    if "video" not in read:
+        refuse_options(ask, FRAME_OPTIONS, "a clip")
+    if not read & {"image", "video"}:
+        refuse_options(ask, of_pixels, "pictures or a clip")
+    if "audio" not in read:
+        refuse_options(ask, SOUND_OPTIONS, "sound")
+    if not any(one.several and one.modality == "image" for one in ask.inputs):
+        refuse_options(ask, LIST_OPTIONS, "a list of pictures")
+
+
 def need_model(ask: Ask[Any], example: str) -> str:
     """The feature's ``model``; ConfigError, with ``example`` as a way out, where there is none."""
     model: str | None = ask.options.model

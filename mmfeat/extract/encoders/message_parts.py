@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
+from mmfeat.extract.base import Row
 from mmfeat.extract.clips import lengthened
 from mmfeat.schemas.media import Frames, Pictures
 from mmfeat.schemas.sound import Sound
+from mmfeat.schemas.spec import FeatureSpec
 
 #: A modality and its value: text ``str``, image uint8 ``[height, width, 3]``, video :class:`Frames`, audio
 #: float32 ``[samples]``.
@@ -31,6 +33,21 @@ def parts_of(modality: str, value: Any, videos: bool, merged: int = 1) -> Iterat
         yield from (("image", pixels) for pixels in value.pixels)
     elif value is not None:
         yield "text", value
+
+
+def parts_of_rows(
+    spec: FeatureSpec, rows: Sequence[Row], parts: Callable[[str, Any], Iterable[Part]]
+) -> list[list[Part]]:
+    """The message of each item: what each input gives, in the order of the feature's inputs.
+
+    Args:
+        parts: what an input of a modality gives.
+    """
+    inputs = spec.given
+    return [
+        [part for read, value in zip(inputs, row, strict=True) for part in parts(read.modality, value)]
+        for row in rows
+    ]
 
 
 def size_of(parts: Sequence[Part]) -> int:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads, Row
-from mmfeat.extract.encoders.message_parts import Part, parts_of
+from mmfeat.extract.encoders.message_parts import Part, parts_of, parts_of_rows
 from mmfeat.extract.encoders.mllm_folder import Outline, find, outline_of
 from mmfeat.extract.encoders.mllm_messages import Embedder
 from mmfeat.extract.encoders.mllm_options import MllmOptions, MllmSettings
@@ -95,15 +95,7 @@ class Mllm(Encoder):
 
     def run(self, rows: Sequence[Row]) -> Sequence[Any]:
         """See :meth:`Method.run`."""
-        inputs = self.spec.given
-        items = [
-            [
-                part
-                for read, value in zip(inputs, row, strict=True)
-                for part in self._parts(read.modality, value)
-            ]
-            for row in rows
-        ]
+        items = parts_of_rows(self.spec, rows, self._parts)
         return self._embedder.run(items, self._settings.instruction)
 
     def reading(self, spec: FeatureSpec) -> Self:

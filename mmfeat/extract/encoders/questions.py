@@ -16,11 +16,10 @@ from mmfeat.extract.encoders.vectors import VectorSettings, vector_spec
 from mmfeat.extract.options import (
     FRAME_OPTIONS,
     LIST_OPTIONS,
-    SOUND_OPTIONS,
     FrameOptions,
     SoundOptions,
     pixel_input,
-    refuse_options,
+    refuse_options_of_others,
     sound_input,
 )
 from mmfeat.extract.served.parts import data_url, input_audio, sanitised
@@ -189,15 +188,7 @@ def _refuse_strangers(ask: Ask[Any], form: Form, other_form: str) -> None:
 
 
 def _refuse_useless_options(ask: Ask[Any], form: Form) -> None:
-    read = {one.modality for one in ask.inputs}
-    if "video" not in read:
-        refuse_options(ask, FRAME_OPTIONS, "a clip")
-    if not read & {"image", "video"}:
-        refuse_options(ask, _OF_PIXELS, "pictures or a clip")
-    if "audio" not in read:
-        refuse_options(ask, SOUND_OPTIONS, "sound")
-    if not any(one.several and one.modality == "image" for one in ask.inputs):
-        refuse_options(ask, LIST_OPTIONS, "a list of pictures")
+    refuse_options_of_others(ask, _OF_PIXELS)
     pictures = ask.options.pictures
     if pictures in ("mean", "each") and (form.whole or len(ask.inputs) > 1):
         raise ask.error(

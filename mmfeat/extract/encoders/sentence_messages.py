@@ -13,7 +13,7 @@ import numpy as np
 from mmfeat.extract.base import Query, Row
 from mmfeat.extract.chat.loading import without_control
 from mmfeat.extract.clips import frame_rate, metadata
-from mmfeat.extract.encoders.message_parts import Part, parts_of, size_of
+from mmfeat.extract.encoders.message_parts import Part, parts_of, parts_of_rows, size_of
 from mmfeat.extract.encoders.pixels import to_vectors
 from mmfeat.extract.encoders.sentence_folder import Takes
 from mmfeat.extract.encoders.sentence_modalities import view_of
@@ -65,15 +65,7 @@ class Messages:
 
     def run(self, rows: Sequence[Row]) -> list[np.ndarray]:
         """See :meth:`Method.run`."""
-        inputs = self._spec.given
-        parts = [
-            [
-                part
-                for read, value in zip(inputs, row, strict=True)
-                for part in self._parts(read.modality, value)
-            ]
-            for row in rows
-        ]
+        parts = parts_of_rows(self._spec, rows, self._parts)
         return self._encoded(parts, self._item_prompt, "document")
 
     def query(self, modality: str) -> Query | None:

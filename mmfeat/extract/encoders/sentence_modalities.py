@@ -18,6 +18,7 @@ from mmfeat.extract.options import (
     SOUND_OPTIONS,
     pixel_input,
     refuse_options,
+    refuse_options_of_others,
     sound_input,
 )
 from mmfeat.extract.weights import folder_digest
@@ -107,17 +108,9 @@ def _refuse_strangers(ask: Ask[Any], model: str, takes: Takes) -> None:
 
 
 def _refuse_useless_options(ask: Ask[Any], takes: Takes, many: bool) -> None:
-    read = {one.modality for one in ask.inputs}
-    if "video" not in read:
-        refuse_options(ask, FRAME_OPTIONS, "a clip")
-    if not read & {"image", "video"}:
-        refuse_options(ask, _OF_PIXELS, "pictures or a clip")
-    if "audio" not in read:
-        refuse_options(ask, SOUND_OPTIONS, "sound")
-    if "text" not in read:
+    refuse_options_of_others(ask, _OF_PIXELS)
+    if not any(one.modality == "text" for one in ask.inputs):
         refuse_options(ask, ("max_tokens",), "a text")
-    if not any(one.several and one.modality == "image" for one in ask.inputs):
-        refuse_options(ask, LIST_OPTIONS, "a list of pictures")
     pictures = ask.options.pictures
     if takes.messages and pictures in ("mean", "each"):
         raise ask.error(
