@@ -8,7 +8,6 @@ where what was fitted went with forgotten items.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -32,13 +31,14 @@ from mmfeat.pipelines.codes import (
     numbering_order,
     told_apart,
 )
+from mmfeat.pipelines.fitting import feature_report, keep, lacking, made_alike, safetensors, saved
 from mmfeat.pipelines.run_report import FeatureReport
 from mmfeat.pipelines.sources import Sources, placed, rows_of
 from mmfeat.report.drift import Drift, drift_of
-from mmfeat.schemas.errors import MissingExtra, UsageError
-from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.featureset import ABSENT, FAILED, OK
 from mmfeat.schemas.spec import FeatureSpec, Quantization
-from mmfeat.store import ROLLED_BACK, FeatureVersion, Store
+from mmfeat.store import FeatureVersion, Store
 
 # Vectors that are read and given codes at a time.
 _BLOCK_ROWS = 65_536
@@ -84,33 +84,14 @@ class FittedReport:
     @property
     def feature(self) -> FeatureReport:
         """As a run reports it."""
-        spec, done = self.codes.spec, Counter(self.committed)
-        there = Counter(self.items)
-        return FeatureReport(
-            version=self.codes.version,
-            source=spec.source,
-            kind=spec.kind,
-            dims=spec.dims,
-            vectors=None,
-            up_to_date=sum(there.values()) - there[ABSENT] - sum(done.values()),
-            ok=done[OK],
-            missing=done[MISSING],
-            failed=done[FAILED],
-            seconds=round(self.seconds, 3),
-            runtimes=[],
-            reasons={},
-            # What failed is the source's failure, and is judged there.
-            failed_share=0.0,
-            estimate=None,
-            cost=None,
-            fitted={
-                "now": self.fitted,
-                "source": " + ".join(source.version for source in self.sources),
-                "quality": asdict(self.quality),
-                "drift": asdict(self.drift),
-                "kept": None if self.kept is None else asdict(self.kept),
-            },
-        )
+        fitted = {
+            "now": self.fitted,
+            "source": " + ".join(source.version for source in self.sources),
+            "quality": asdict(self.quality),
+            "drift": asdict(self.drift),
+            "kept": None if self.kept is None else asdict(self.kept),
+        }
+        return feature_report(self.codes, self.committed, self.items, self.seconds, fitted)
 
 
 def bring_up_to_date(
@@ -131,21 +112,21 @@ def bring_up_to_date(
     began = time.monotonic()
     _refuse_taken_name(store, recipe.name)
     rows = _Rows.of(store, recipe)
-    saved = None if refit else _saved(store, recipe, say)
+    known = None if refit else _known(store, recipe, say)
     kept, learnt = None, None
-    if saved is None:
+    if known is None:
         at = _sample(recipe, rows.ok)
         learnt = {rows.ids[i] for i in at}
         state, quality, kept = _fit(store, recipe, [rows.ids[i] for i in at], rows.vectors(at))
-        version = _keep(store, recipe, state, quality)
+        version = keep(store, recipe, state, asdict(quality))
     else:
-        state, quality = saved.state, saved.quality
-        version = _keep(store, recipe, state, quality) if saved.is_other_version else saved.version
+        state, quality = known.state, known.quality
+        version = keep(store, recipe, state, asdict(quality)) if known.is_other_version else known.version
     committed = _commit_lacking(store, version, rows, state, learnt)
     return FittedReport(
         codes=version,
         sources=rows.sources.versions,
-        fitted=saved is None,
+        fitted=known is None,
         committed=committed,
         items=dict(Counter(rows.status.tolist())),
         quality=quality,
@@ -199,7 +180,7 @@ class _Rows:
 
 
 @dataclass(frozen=True)
-class _Saved:
+class _Known:
     """What an earlier version was made with.
 
     Attributes:
@@ -213,20 +194,16 @@ class _Saved:
     is_other_version: bool
 
 
-def _saved(store: Store, recipe: FeatureSpec, say: Callable[[str], None]) -> _Saved | None:
+def _known(store: Store, recipe: FeatureSpec, say: Callable[[str], None]) -> _Known | None:
     """What was fitted by the same recipe: of the current version before that of newer ones."""
-    alike = [v for v in store.versions(recipe.name) if _same_recipe(v.spec, recipe)]
-    current = store.current().get(recipe.name)
-    alike.sort(
-        key=lambda v: (v.fingerprint == current, store.promotion.state_of(v) != ROLLED_BACK, v.created)
-    )
-    for version in reversed(alike):
+    alike = made_alike(store, recipe, lambda spec: _same_recipe(spec, recipe))
+    for version in alike:
         if (kept := store.codebooks(version.fingerprint)) is not None:
             quantization = version.spec.quantization
             assert quantization is not None, "codes have it"
-            return _Saved(version, kept[0], Quality(**kept[1]), quantization.data_digest is not None)
+            return _Known(version, kept[0], Quality(**kept[1]), quantization.data_digest is not None)
     if alike:
-        say(f"{recipe.name} is fitted anew: what {alike[-1].version} was made with went with forgotten items")
+        say(f"{recipe.name} is fitted anew: what {alike[0].version} was made with went with forgotten items")
     return None
 
 
@@ -269,18 +246,7 @@ def _fit(
     fresh = fit_quantizer(_quantizer(recipe), q, vectors)
     quantizer, codes, kept = called_as_before(store, recipe, ids, vectors, fresh)
     quality = measure(quantizer, vectors, codes)
-    arrays = {key: np.ascontiguousarray(array) for key, array in quantizer.state().items()}
-    state: bytes = _safetensors().save(arrays)
-    return state, quality, kept
-
-
-def _keep(store: Store, recipe: FeatureSpec, state: bytes, quality: Quality) -> FeatureVersion:
-    """Record the version that what was fitted makes."""
-    digest = f"sha256:{hashlib.sha256(state).hexdigest()}"
-    spec = recipe.model_copy(update={"weights": recipe.weights.model_copy(update={"digest": digest})})
-    # The codebooks first: a version that is recorded can always be applied.
-    store.put_codebooks(spec.fingerprint, state, asdict(quality))
-    return store.add_version(spec)
+    return saved(quantizer.state()), quality, kept
 
 
 def _commit_lacking(
@@ -291,18 +257,16 @@ def _commit_lacking(
     Args:
         learnt: the items that the codebooks were fitted to, where that was just now.
     """
-    had_status, had_contents = placed(store, version, rows.ids)
-    changed = (rows.status == OK) & (rows.contents != had_contents)
-    lacking = np.flatnonzero((rows.status != ABSENT) & ((rows.status != had_status) | changed))
-    if not len(lacking):
+    at, had_status = lacking(store, version, rows.sources, rows.contents)
+    if not len(at):
         return {}
-    ok = rows.status[lacking] == OK
-    codes, error = _codes(store, version, rows, lacking[ok], state)
-    told = _facts(store, version, [rows.ids[i] for i in lacking], ok, error, learnt)
-    table = _table(version.spec, rows, lacking, codes, told)
-    store.commit(version, table, replace=bool((had_status[lacking] != ABSENT).any()))
+    ok = rows.status[at] == OK
+    codes, error = _codes(store, version, rows, at[ok], state)
+    told = _facts(store, version, [rows.ids[i] for i in at], ok, error, learnt)
+    table = _table(version.spec, rows, at, codes, told)
+    store.commit(version, table, replace=bool((had_status[at] != ABSENT).any()))
     store.finish(version)
-    return dict(Counter(rows.status[lacking].tolist()))
+    return dict(Counter(rows.status[at].tolist()))
 
 
 def _codes(
@@ -312,7 +276,7 @@ def _codes(
     q = _quantization(version.spec)
     if not len(at):
         return np.zeros((0, version.spec.dims or 0), np.int32), np.zeros(0)
-    quantizer = load_quantizer(_quantizer(version.spec), q, _safetensors().load(state))
+    quantizer = load_quantizer(_quantizer(version.spec), q, safetensors().load(state))
     codes, error = np.zeros((len(at), quantizer.levels), np.int32), np.zeros(len(at))
     for start in range(0, len(at), _BLOCK_ROWS):
         part = slice(start, start + _BLOCK_ROWS)
@@ -349,27 +313,25 @@ def _facts(
     return told
 
 
-def _table(
-    spec: FeatureSpec, rows: _Rows, lacking: np.ndarray, codes: np.ndarray, told: list[str]
-) -> pa.Table:
+def _table(spec: FeatureSpec, rows: _Rows, at: np.ndarray, codes: np.ndarray, told: list[str]) -> pa.Table:
     """The rows at these positions; ``codes`` are of those that are ok."""
-    status, culprit = rows.status[lacking], rows.sources.culprit[lacking]
+    status, culprit = rows.status[at], rows.sources.culprit[at]
     ok = status == OK
-    values = np.zeros((len(lacking), spec.dims or 0), np.int32)
+    values = np.zeros((len(at), spec.dims or 0), np.int32)
     values[ok] = codes
     filled: dict[str, Sequence[object]] = {
-        "item_id": [rows.ids[i] for i in lacking],
+        "item_id": [rows.ids[i] for i in at],
         "status": status.tolist(),
         "stage": ["" if there else "upstream" for there in ok],
         "reason": [
             f"{name} {what} for this item" if what == FAILED else ""
             for name, what in zip(culprit, status, strict=True)
         ],
-        "content_hash": [content for content, _ in rows.contents[lacking]],
-        "rules": [rule for _, rule in rows.contents[lacking]],
-        "stamp": [""] * len(lacking),
+        "content_hash": [content for content, _ in rows.contents[at]],
+        "rules": [rule for _, rule in rows.contents[at]],
+        "stamp": [""] * len(at),
         "facts": told,
-        "created": [datetime.now(UTC)] * len(lacking),
+        "created": [datetime.now(UTC)] * len(at),
     }
     return rows_of(spec, filled, values, ok)
 
@@ -384,11 +346,3 @@ def _quantizer(spec: FeatureSpec) -> type[Quantizer]:
     found = METHODS["quantizer"].get(spec.method)
     assert issubclass(found, Quantizer), f"{spec.method} is a quantizer"
     return found
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise MissingExtra("Quantizing", "quantize", "safetensors") from None
-    return safetensors.numpy

@@ -8,7 +8,6 @@ and where it went with forgotten items.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +19,13 @@ import numpy as np
 from mmfeat.export.interactions import TRAIN, SplitRule, build, split, with_items
 from mmfeat.extract.fitted.transforms.base import FitOptions, Transform, Vectors, in_blocks
 from mmfeat.extract.registry import METHODS
+from mmfeat.pipelines.fitting import feature_report, keep, lacking, made_alike, safetensors, saved
 from mmfeat.pipelines.run_report import FeatureReport
-from mmfeat.pipelines.sources import Sources, placed
-from mmfeat.schemas.errors import MissingExtra, UsageError
-from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
+from mmfeat.pipelines.sources import Sources
+from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.featureset import ABSENT, OK
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import ROLLED_BACK, FeatureVersion, Store
+from mmfeat.store import FeatureVersion, Store
 
 
 @dataclass(frozen=True)
@@ -57,26 +57,8 @@ class TransformReport:
     @property
     def feature(self) -> FeatureReport:
         """As a run reports it."""
-        spec, done, there = self.version.spec, Counter(self.committed), Counter(self.items)
-        return FeatureReport(
-            version=self.version.version,
-            source=spec.source,
-            kind=spec.kind,
-            dims=spec.dims,
-            vectors=None,
-            up_to_date=there.total() - there[ABSENT] - done.total(),
-            ok=done[OK],
-            missing=done[MISSING],
-            failed=done[FAILED],
-            seconds=round(self.seconds, 3),
-            runtimes=[],
-            reasons={},
-            # What failed is an input's failure, and is judged there.
-            failed_share=0.0,
-            estimate=None,
-            cost=None,
-            fitted={"now": self.fitted, "source": " + ".join(self.sources), "quality": self.facts},
-        )
+        fitted = {"now": self.fitted, "source": " + ".join(self.sources), "quality": self.facts}
+        return feature_report(self.version, self.committed, self.items, self.seconds, fitted)
 
 
 def bring_transform_up_to_date(
@@ -95,17 +77,17 @@ def bring_transform_up_to_date(
     """
     began = time.monotonic()
     sources = Sources.of(store, recipe)
-    alike = _alike(store, recipe)
-    saved = None if refit else _saved(store, alike)
-    transform, version = saved or _fit(store, recipe, sources)
-    if alike and saved is None and not refit and version.fingerprint != alike[0].fingerprint:
+    alike = made_alike(store, recipe, lambda spec: _recipe_of(spec) == recipe.fingerprint)
+    known = None if refit else _known(store, alike)
+    transform, version = known or _fit(store, recipe, sources)
+    if alike and known is None and not refit and version.fingerprint != alike[0].fingerprint:
         say(f"{recipe.name} is fitted anew: what {alike[0].version} was made with went with forgotten items")
-    if saved is None:
+    if known is None:
         say(f"{version.version} was fitted: {_in_words(transform.facts)}")
     return TransformReport(
         version=version,
         sources=tuple(one.version for one in sources.versions),
-        fitted=saved is None,
+        fitted=known is None,
         committed=_commit_lacking(store, version, transform, sources),
         items=dict(Counter(sources.status.tolist())),
         facts=transform.facts,
@@ -137,13 +119,7 @@ def _fit(store: Store, recipe: FeatureSpec, sources: Sources) -> tuple[Transform
     vectors = Vectors(len(at), _dims(sources), lambda some: sources.vectors(at[some]))
     transform = _class(recipe).fit(recipe, vectors)
     transform.facts["fitted_on"] = len(at)
-    arrays = {key: np.ascontiguousarray(array) for key, array in transform.state.items()}
-    state: bytes = _safetensors().save(arrays)
-    digest = f"sha256:{hashlib.sha256(state).hexdigest()}"
-    spec = recipe.model_copy(update={"weights": recipe.weights.model_copy(update={"digest": digest})})
-    # What was fitted first: a version that is recorded can always be applied.
-    store.put_codebooks(spec.fingerprint, state, transform.facts)
-    return transform, store.add_version(spec)
+    return transform, keep(store, recipe, saved(transform.state), transform.facts)
 
 
 def _fitted_on(store: Store, recipe: FeatureSpec, sources: Sources) -> np.ndarray:
@@ -175,21 +151,11 @@ def _trained(store: Store, rule: SplitRule, name: str) -> set[str]:
     return {ids[i] for i in np.unique(interactions.items[interactions.labels == TRAIN])}
 
 
-def _alike(store: Store, recipe: FeatureSpec) -> list[FeatureVersion]:
-    """The versions that the recipe made: the current one first, then newer ones before older."""
-    alike = [v for v in store.versions(recipe.name) if _recipe_of(v.spec) == recipe.fingerprint]
-    current = store.current().get(recipe.name)
-    alike.sort(
-        key=lambda v: (v.fingerprint == current, store.promotion.state_of(v) != ROLLED_BACK, v.created)
-    )
-    return alike[::-1]
-
-
-def _saved(store: Store, alike: Sequence[FeatureVersion]) -> tuple[Transform, FeatureVersion] | None:
+def _known(store: Store, alike: Sequence[FeatureVersion]) -> tuple[Transform, FeatureVersion] | None:
     """What was fitted for the first of the versions of which it is still there."""
     for version in alike:
         if (kept := store.codebooks(version.fingerprint)) is not None:
-            return _class(version.spec)(version.spec, _safetensors().load(kept[0]), kept[1]), version
+            return _class(version.spec)(version.spec, safetensors().load(kept[0]), kept[1]), version
     return None
 
 
@@ -202,19 +168,17 @@ def _commit_lacking(
     store: Store, version: FeatureVersion, transform: Transform, sources: Sources
 ) -> dict[str, int]:
     """Commit the rows that are not there or whose vectors changed, by status, some at a time."""
-    had_status, had_contents = placed(store, version, sources.ids)
-    changed = (sources.status == OK) & (sources.contents != had_contents)
-    lacking = np.flatnonzero((sources.status != ABSENT) & ((sources.status != had_status) | changed))
-    for at in in_blocks(lacking, _dims(sources)):
+    wanting, had_status = lacking(store, version, sources, sources.contents)
+    for at in in_blocks(wanting, _dims(sources)):
         ok = sources.status[at] == OK
         values = np.zeros((len(at), version.spec.dims or 0), version.spec.store_dtype)
         if ok.any():
             values[ok] = transform.apply(sources.vectors(at[ok]))
         rows = sources.rows(version.spec, at, values)
         store.commit(version, rows, replace=bool((had_status[at] != ABSENT).any()))
-    if len(lacking):
+    if len(wanting):
         store.finish(version)
-    return dict(Counter(sources.status[lacking].tolist()))
+    return dict(Counter(sources.status[wanting].tolist()))
 
 
 def _dims(sources: Sources) -> int:
@@ -225,11 +189,3 @@ def _class(spec: FeatureSpec) -> type[Transform]:
     found = METHODS["transform"].get(spec.method)
     assert issubclass(found, Transform), f"{spec.method} is a transform"
     return found
-
-
-def _safetensors() -> Any:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise MissingExtra("Transforming", "quantize", "safetensors") from None
-    return safetensors.numpy

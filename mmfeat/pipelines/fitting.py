@@ -1,0 +1,114 @@
+"""What codes and transforms do alike: which version is taken up again, how what was fitted is kept, and how a
+run reports it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from mmfeat.pipelines.run_report import FeatureReport
+from mmfeat.pipelines.sources import Sources, placed
+from mmfeat.schemas.errors import MissingExtra
+from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
+from mmfeat.schemas.spec import FeatureSpec
+from mmfeat.store import ROLLED_BACK, FeatureVersion, Store
+
+
+def made_alike(
+    store: Store, recipe: FeatureSpec, is_alike: Callable[[FeatureSpec], bool]
+) -> list[FeatureVersion]:
+    """The versions that a recipe made: the current one first, then newer ones before older, and last those
+    that were rolled back.
+
+    Args:
+        is_alike: whether a version's spec comes of the recipe.
+    """
+    alike = [version for version in store.versions(recipe.name) if is_alike(version.spec)]
+    current = store.current().get(recipe.name)
+    alike.sort(
+        key=lambda v: (v.fingerprint == current, store.promotion.state_of(v) != ROLLED_BACK, v.created)
+    )
+    return alike[::-1]
+
+
+def saved(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """What was fitted, as a safetensors file's bytes."""
+    state: bytes = safetensors().save({key: np.ascontiguousarray(array) for key, array in arrays.items()})
+    return state
+
+
+def keep(store: Store, recipe: FeatureSpec, state: bytes, facts: Mapping[str, Any]) -> FeatureVersion:
+    """Record the version that what was fitted makes: its weights are named by their digest.
+
+    Args:
+        facts: what was measured at the fit; plain JSON types.
+    """
+    digest = f"sha256:{hashlib.sha256(state).hexdigest()}"
+    spec = recipe.model_copy(update={"weights": recipe.weights.model_copy(update={"digest": digest})})
+    # What was fitted first: a version that is recorded can always be applied.
+    store.put_codebooks(spec.fingerprint, state, dict(facts))
+    return store.add_version(spec)
+
+
+def lacking(
+    store: Store, version: FeatureVersion, sources: Sources, contents: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Positions of the items whose row is not there or whose vectors changed, and ``[n]`` the status that all
+    items had.
+
+    Args:
+        contents: ``[n]`` what the vectors of each item were made from.
+    """
+    had_status, had_contents = placed(store, version, sources.ids)
+    changed = (sources.status == OK) & (contents != had_contents)
+    wanted = (sources.status != ABSENT) & ((sources.status != had_status) | changed)
+    return np.flatnonzero(wanted), had_status
+
+
+def feature_report(
+    version: FeatureVersion,
+    committed: Mapping[str, int],
+    items: Mapping[str, int],
+    seconds: float,
+    fitted: dict[str, Any],
+) -> FeatureReport:
+    """As a run reports a fitted feature.
+
+    Args:
+        committed: rows that were written, by status.
+        items: of the catalog, by status.
+        fitted: see :attr:`FeatureReport.fitted`.
+    """
+    spec, done, there = version.spec, Counter(committed), Counter(items)
+    return FeatureReport(
+        version=version.version,
+        source=spec.source,
+        kind=spec.kind,
+        dims=spec.dims,
+        vectors=None,
+        up_to_date=there.total() - there[ABSENT] - done.total(),
+        ok=done[OK],
+        missing=done[MISSING],
+        failed=done[FAILED],
+        seconds=round(seconds, 3),
+        runtimes=[],
+        reasons={},
+        # What failed is an input's failure, and is judged there.
+        failed_share=0.0,
+        estimate=None,
+        cost=None,
+        fitted=fitted,
+    )
+
+
+def safetensors() -> Any:
+    """The module ``safetensors.numpy``; MissingExtra where it is not installed."""
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise MissingExtra("Fitting codes or transforms", "quantize", "safetensors") from None
+    return safetensors.numpy
