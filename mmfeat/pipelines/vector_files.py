@@ -161,6 +161,8 @@ def _parquet(path: Path, feature: str | None) -> _Read:
     lists = [field.name for field in schema if _is_list(field.type)]
     name = _chosen(lists, feature, path, "column of vectors")
     table = pq.read_table(path, columns=[_ID_COLUMN, name])
+    if unnamed := table[_ID_COLUMN].null_count:
+        raise UsageError(f"{path} has {unnamed:,} rows without {_ID_COLUMN}.", hint="Say whose each row is.")
     table = table.filter(table[name].is_valid())
     column = table[name].combine_chunks()
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
@@ -169,13 +171,15 @@ def _parquet(path: Path, feature: str | None) -> _Read:
 
 
 def _json(path: Path, feature: str | None) -> _Read:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(found, dict) or not found:
+    # Pairs, since a dictionary would keep the last of an id's vectors.
+    found = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=tuple)
+    if not isinstance(found, tuple) or not found:
         raise UsageError(f"{path} does not give item ids their vectors.")
-    lengths = {len(one) if isinstance(one, list) else -1 for one in found.values()}
+    ids, vectors = zip(*found, strict=True)
+    lengths = {len(one) if isinstance(one, list) else -1 for one in vectors}
     if len(lengths) > 1 or -1 in lengths:
         raise UsageError(f"{path} holds something else than one vector of the same length per item.")
-    return np.array(list(found.values()), np.float32), list(found), None
+    return np.array(vectors, np.float32), list(ids), None
 
 
 def _export(folder: Path, feature: str | None) -> _Part:

@@ -153,6 +153,17 @@ def test_what_does_not_fit_is_said_and_nothing_is_written(uri, vectors, settings
     assert Store.open(uri).versions() == []
 
 
+def test_an_id_twice_and_a_row_without_one_are_refused_in_files_too(uri, tmp_path):
+    (tmp_path / "twice.json").write_text('{"30": [1, 2], "1": [3, 4], "30": [5, 6]}')
+    with pytest.raises(UsageError, match=r"several rows of 1 item \('30'\)"):
+        api.import_vectors("sasrec", tmp_path / "twice.json", store=uri)
+    rows = pa.table({"item_id": ["30", None], "vector": [[1.0, 2.0], [3.0, 4.0]]})
+    pq.write_table(rows, tmp_path / "unnamed.parquet")
+    with pytest.raises(UsageError, match="1 rows without item_id"):
+        api.import_vectors("sasrec", tmp_path / "unnamed.parquet", store=uri)
+    assert Store.open(uri).versions() == []
+
+
 def test_rows_that_are_no_vectors_make_their_items_missing_where_that_is_asked_for(uri):
     report = api.import_vectors("sasrec", bad(2, 0), store=uri, ids=IDS, empty="missing")
     assert (report.ok, report.missing, report.empty) == (3, 1, 1)
