@@ -3,6 +3,8 @@ command line run inside the test's process."""
 
 from __future__ import annotations
 
+import faulthandler
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,9 +25,35 @@ _LONG = (
 )  # fmt: skip
 
 
+#: The descriptor of standard error that no test captures.
+_STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep standard error before tests capture it."""
+    with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        config.stash[_STDERR] = os.dup(2)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Order the files; tests of a file stay as they are."""
     items.sort(key=lambda item: not item.nodeid.partition("::")[0].endswith(_LONG))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node, error) -> None:
+    """Say how a test process ended that died: nobody else knows whether it crashed or was killed."""
+    if error:
+        code = node.gateway._io.popen.wait(timeout=30)
+        node.config.get_terminal_writer().line(f"\n{node.gateway.id} ended with exit code {code}", red=True)
+
+
+@pytest.fixture(autouse=True)
+def fault_handler(pytestconfig) -> None:
+    """A crash says where it happened: Ray's native code takes Python's fault handler away as it ends."""
+    if (shown := pytestconfig.stash.get(_STDERR, None)) is not None:
+        faulthandler.disable()
+        faulthandler.enable(shown)
 
 
 @pytest.fixture(scope="session", autouse=True)
