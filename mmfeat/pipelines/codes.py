@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -95,11 +96,35 @@ def numbered(
     return result
 
 
+def with_last_as_before(
+    store: Store, version: FeatureVersion, ids: Sequence[str], nearest: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Codes in which items whose nearest codes are what they were have the last code that they had, whoever
+    else has it.
+
+    Rows of an earlier mmfeat do not tell what was nearest in the last level: there those before it decide.
+
+    Args:
+        ids: of the items, whose rows are about to be committed.
+        nearest: ``[n, levels]`` codes.
+
+    Returns:
+        ``[n, levels]`` codes, and ``[n]`` whether an item's are those that it had.
+    """
+    column = store.lookup(ids, [version.version], unknown="mask")[version.name]
+    before = column.matrix[:, : nearest.shape[1]]
+    known = {item_id: told["nearest"] for item_id, told in _told(store, version) if "nearest" in told}
+    last = [known.get(item_id, code) for item_id, code in zip(ids, nearest[:, -1].tolist(), strict=True)]
+    same = column.mask & (before[:, :-1] == nearest[:, :-1]).all(axis=1) & (nearest[:, -1] == last)
+    return np.where(same[:, None], before, nearest), same
+
+
 def told_apart(
     store: Store,
     version: FeatureVersion,
     ids: Sequence[str],
     codes: np.ndarray,
+    stays: np.ndarray,
     quantizer: Residual,
     vectors_at: Callable[[np.ndarray], np.ndarray],
 ) -> np.ndarray:
@@ -108,13 +133,14 @@ def told_apart(
 
     Args:
         ids: of the items, whose rows are about to be committed.
+        stays: ``[n]`` whether an item keeps its codes.
         vectors_at: gives the vectors of the items at some positions of ``ids``.
     """
     q = version.spec.quantization
     assert q is not None and q.sinkhorn_epsilon is not None, "the recipe asks for it"
-    taken = _taken(store, version, set(ids))
+    taken = _taken(store, version, set(ids)) | set(map(tuple, codes[stays].tolist()))
     shared = np.array([tuple(code) in taken for code in codes.tolist()], bool) | (group_sizes(codes) > 1)
-    at = np.flatnonzero(shared)
+    at = np.flatnonzero(shared & ~stays)
     if not len(at):
         return codes
     residuals, codebook = quantizer.last_level(vectors_at(at), codes[at])
@@ -155,21 +181,27 @@ def numbering_order(store: Store, quantization: Quantization, ids: Sequence[str]
 
 def learnt_from(store: Store, version: FeatureVersion) -> dict[str, bool]:
     """Of the items that have a row: whether the codebooks may have learnt from them."""
-    rows = store.facts(version)
-    pairs = zip(rows["item_id"].to_pylist(), rows["facts"].to_pylist(), strict=True)
-    return {item_id: json.loads(told)["fitted"] for item_id, told in pairs}
+    return {item_id: told["fitted"] for item_id, told in _told(store, version)}
 
 
-def facts(learnt: bool, since_fit: bool, error: float | None) -> str:
+def facts(learnt: bool, since_fit: bool, error: float | None, nearest: int | None) -> str:
     """What a row of codes tells beside them, as JSON.
 
     Args:
         learnt: whether the codebooks may have learnt from the item: from this vector or a former one.
         since_fit: whether the vector came after the fit.
         error: squared error of the vector as its codes decode; None without codes.
+        nearest: the nearest code of the last level, where that level tells items apart; None elsewhere.
     """
-    told = {"fitted": learnt, "since_fit": since_fit, "error": error}
+    told = {"fitted": learnt, "since_fit": since_fit, "error": error, "nearest": nearest}
     return json.dumps({key: value for key, value in told.items() if value is not None})
+
+
+def _told(store: Store, version: FeatureVersion) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Item id and :func:`facts` of every row that has some."""
+    rows = store.facts(version)
+    for item_id, told in zip(rows["item_id"].to_pylist(), rows["facts"].to_pylist(), strict=True):
+        yield item_id, json.loads(told)
 
 
 def _before(store: Store, recipe: FeatureSpec) -> FeatureVersion | None:

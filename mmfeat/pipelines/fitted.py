@@ -30,6 +30,7 @@ from mmfeat.pipelines.codes import (
     numbered,
     numbering_order,
     told_apart,
+    with_last_as_before,
 )
 from mmfeat.pipelines.fitting import feature_report, keep, lacking, made_alike, safetensors, saved
 from mmfeat.pipelines.run_report import FeatureReport
@@ -261,21 +262,35 @@ def _commit_lacking(
     if not len(at):
         return {}
     ok = rows.status[at] == OK
-    codes, error = _codes(store, version, rows, at[ok], state)
-    told = _facts(store, version, [rows.ids[i] for i in at], ok, error, learnt)
-    table = _table(version.spec, rows, at, codes, told)
+    given = _codes(store, version, rows, at[ok], state)
+    told = _facts(store, version, [rows.ids[i] for i in at], ok, given, learnt)
+    table = _table(version.spec, rows, at, given.codes, told)
     store.commit(version, table, replace=bool((had_status[at] != ABSENT).any()))
     store.finish(version)
     return dict(Counter(rows.status[at].tolist()))
 
 
-def _codes(
-    store: Store, version: FeatureVersion, rows: _Rows, at: np.ndarray, state: bytes
-) -> tuple[np.ndarray, np.ndarray]:
-    """int32 ``[n, dims]`` codes of the items at these positions, and ``[n]`` what each loses."""
+@dataclass(frozen=True)
+class _Given:
+    """What items get.
+
+    Attributes:
+        codes: int32 ``[n, dims]``.
+        error: ``[n]`` what each loses.
+        nearest: ``[n]`` nearest codes of the last level, where that level tells items apart; else None.
+    """
+
+    codes: np.ndarray
+    error: np.ndarray
+    nearest: Sequence[int | None]
+
+
+def _codes(store: Store, version: FeatureVersion, rows: _Rows, at: np.ndarray, state: bytes) -> _Given:
+    """The codes of the items at these positions."""
     q = _quantization(version.spec)
+    nearest: list[int | None] = [None] * len(at)
     if not len(at):
-        return np.zeros((0, version.spec.dims or 0), np.int32), np.zeros(0)
+        return _Given(np.zeros((0, version.spec.dims or 0), np.int32), np.zeros(0), nearest)
     quantizer = load_quantizer(_quantizer(version.spec), q, safetensors().load(state))
     codes, error = np.zeros((len(at), quantizer.levels), np.int32), np.zeros(len(at))
     for start in range(0, len(at), _BLOCK_ROWS):
@@ -286,10 +301,12 @@ def _codes(
     ids = [rows.ids[i] for i in at]
     if q.sinkhorn_epsilon is not None:
         assert isinstance(quantizer, Residual), "others have no such option"
-        codes = told_apart(store, version, ids, codes, quantizer, lambda some: rows.vectors(at[some]))
+        nearest = codes[:, -1].tolist()
+        codes, stays = with_last_as_before(store, version, ids, codes)
+        codes = told_apart(store, version, ids, codes, stays, quantizer, lambda some: rows.vectors(at[some]))
     if q.collision_level:
         codes = numbered(store, version, ids, codes, numbering_order(store, q, ids))
-    return codes, error
+    return _Given(codes, error, nearest)
 
 
 def _facts(
@@ -297,19 +314,20 @@ def _facts(
     version: FeatureVersion,
     ids: list[str],
     ok: np.ndarray,
-    error: np.ndarray,
+    given: _Given,
     learnt: set[str] | None,
 ) -> list[str]:
     """What rows tell beside codes: see :func:`mmfeat.pipelines.codes.facts`."""
     known = learnt_from(store, version)
     # Codebooks whose rows were never committed may have learnt from any item there is.
     is_first = learnt is not None or not store.counts(version)
-    lost = iter(error.tolist())
+    of_codes = iter(zip(given.error.tolist(), given.nearest, strict=True))
     told = []
     for item_id, has_codes in zip(ids, ok.tolist(), strict=True):
         now = is_first if learnt is None else item_id in learnt
-        loss = float(f"{next(lost):.6g}") if has_codes else None
-        told.append(facts(now or known.get(item_id, False), not is_first, loss))
+        error, nearest = next(of_codes) if has_codes else (None, None)
+        loss = None if error is None else float(f"{error:.6g}")
+        told.append(facts(now or known.get(item_id, False), not is_first, loss, nearest))
     return told
 
 
