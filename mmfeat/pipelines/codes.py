@@ -28,8 +28,8 @@ class Kept:
     Attributes:
         version: ``name@fingerprint`` of the codes before.
         items: that had codes before and have some now.
-        share: of them, those that keep all their codes but for the collision level.
-        levels: the share that keeps each level's code.
+        share: of them, those that keep their whole code: every level, and the number of the collision level.
+        levels: the share that keeps each level's code; where both have a collision level, it is the last.
     """
 
     version: str
@@ -40,36 +40,82 @@ class Kept:
     def __str__(self) -> str:
         levels = ", ".join(f"{share:.1%}" for share in self.levels)
         return (
-            f"{self.share:.1%} of {self.items:,} items keep the codes of {self.version}; by level: {levels}"
+            f"{self.share:.1%} of {self.items:,} items keep their whole code of {self.version}; "
+            f"by level: {levels}"
         )
 
 
+@dataclass(frozen=True)
+class Former:
+    """The codes that items have of the version before.
+
+    Attributes:
+        version: ``name@fingerprint``.
+        there: ``[n]`` whether an item has some.
+        codes: ``[n, levels]``, the number of the collision level among them.
+    """
+
+    version: str
+    there: np.ndarray
+    codes: np.ndarray
+
+    @classmethod
+    def of(
+        cls, store: Store, spec: FeatureSpec, ids: Sequence[str], beside: FeatureVersion | None = None
+    ) -> Former | None:
+        """Of the version of the same shape that the name means, or of the newest one; None where no item
+        has any.
+
+        Args:
+            beside: a version that is not looked at.
+        """
+        alike = [v for v in store.versions(spec.name) if v != beside and _shape(v.spec) == _shape(spec)]
+        if not alike:
+            return None
+        current = store.current().get(spec.name)
+        version = max(alike, key=lambda v: (v.fingerprint == current, v.created))
+        column = store.lookup(ids, [version.version], unknown="mask")[version.name]
+        return cls(version.version, column.mask, column.matrix) if column.mask.any() else None
+
+    def at(self, positions: np.ndarray) -> Former:
+        """Those of some of the items."""
+        return Former(self.version, self.there[positions], self.codes[positions])
+
+    def kept(self, store: Store, version: FeatureVersion, ids: Sequence[str]) -> Kept | None:
+        """How many of them a version's rows of the same items have; None where no item has both."""
+        column = store.lookup(ids, [version.version], unknown="mask")[version.name]
+        both = self.there & column.mask
+        if not both.any():
+            return None
+        before, after = self.codes[both], column.matrix[both]
+        width = min(before.shape[1], after.shape[1])
+        share, levels = kept(before[:, :width], after[:, :width])
+        # A code with a number is not one without.
+        whole = share if before.shape[1] == after.shape[1] else 0.0
+        return Kept(self.version, len(before), whole, levels)
+
+
 def called_as_before(
-    store: Store, recipe: FeatureSpec, ids: Sequence[str], vectors: np.ndarray, quantizer: Quantizer
-) -> tuple[Quantizer, np.ndarray, Kept | None]:
+    quantizer: Quantizer, vectors: np.ndarray, former: Former | None
+) -> tuple[Quantizer, np.ndarray]:
     """A quantizer whose codes are called as items called them so far, where that can be.
 
     Args:
-        ids: of the items that it was fitted to; ``vectors`` are theirs.
+        vectors: that it was fitted to.
+        former: of the same items.
 
     Returns:
-        The quantizer, ``[n, levels]`` codes of the vectors, and how many codes stayed; None where no item
-        had any.
+        The quantizer, and ``[n, levels]`` codes of the vectors.
     """
     codes = quantizer.encode(vectors)
-    version = _before(store, recipe)
-    if version is None:
-        return quantizer, codes, None
-    column = store.lookup(ids, [version.version], unknown="mask")[version.name]
-    if not column.mask.any():
-        return quantizer, codes, None
-    before = column.matrix[column.mask][:, : codes.shape[1]]
-    place = places(before, codes[column.mask], quantizer.codebook_size)
+    if former is None or not former.there.any():
+        return quantizer, codes
+    before = former.codes[former.there][:, : codes.shape[1]]
+    place = places(before, codes[former.there], quantizer.codebook_size)
     if (place != np.arange(quantizer.codebook_size)).any():
         quantizer = quantizer.reordered(np.argsort(place, axis=1))
         codes = quantizer.encode(vectors)
-    share, levels = kept(before, codes[column.mask])
-    return quantizer, codes, Kept(version.version, len(before), share, levels)
+    return quantizer, codes
 
 
 def numbered(
@@ -78,22 +124,41 @@ def numbered(
     """``[n, levels + 1]``: codes and the number that tells items apart whose codes are the same.
 
     A number is given out once. What is given out is kept by code, without the item, before the rows are
-    committed. An item whose codes are what they were keeps its number.
+    committed. An item whose codes are what they were keeps its number, that of the version before where this
+    one has given out none yet; other items get theirs after it.
 
     Args:
         ids: of the items, whose rows are about to be committed.
         order: the positions of the items in the order in which they are numbered.
     """
-    column = store.lookup(ids, [version.version], unknown="mask")[version.name]
-    same = column.mask & (column.matrix[:, :-1] == codes).all(axis=1)
     before = store.collision_numbers(version)
     if before is None:
         before = last_numbers(_stored(store, version))
-    new = order[~same[order]]
-    result = column.matrix.copy()
-    result[new] = number_collisions(codes[new], before)
-    store.put_collision_numbers(version, before, last_numbers(np.vstack([before, result[new]])))
+    result, stays = _with_numbers(store, version, ids, codes, is_first=not len(before))
+    new = order[~stays[order]]
+    given = np.vstack([before, result[stays]])
+    result[new] = number_collisions(codes[new], last_numbers(given))
+    store.put_collision_numbers(version, before, last_numbers(np.vstack([given, result[new]])))
     return result
+
+
+def _with_numbers(
+    store: Store, version: FeatureVersion, ids: Sequence[str], codes: np.ndarray, *, is_first: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """``[n, levels + 1]`` former codes, and ``[n]`` whether an item has such a number that it keeps.
+
+    Args:
+        is_first: whether the version has given out no number yet.
+    """
+    if not is_first:
+        column = store.lookup(ids, [version.version], unknown="mask")[version.name]
+        there, before = column.mask, column.matrix
+    else:
+        former = Former.of(store, version.spec, ids, beside=version)
+        if former is None or former.codes.shape[1] != version.spec.dims:
+            return np.zeros((len(ids), version.spec.dims or 0), np.int32), np.zeros(len(ids), bool)
+        there, before = former.there, former.codes
+    return before.copy(), there & (before[:, :-1] == codes).all(axis=1)
 
 
 def with_last_as_before(
@@ -202,14 +267,6 @@ def _told(store: Store, version: FeatureVersion) -> Iterator[tuple[str, dict[str
     rows = store.facts(version)
     for item_id, told in zip(rows["item_id"].to_pylist(), rows["facts"].to_pylist(), strict=True):
         yield item_id, json.loads(told)
-
-
-def _before(store: Store, recipe: FeatureSpec) -> FeatureVersion | None:
-    """The codes of the same shape that the name means, or the newest ones."""
-    alike = [v for v in store.versions(recipe.name) if _shape(v.spec) == _shape(recipe)]
-    current = store.current().get(recipe.name)
-    alike.sort(key=lambda v: (v.fingerprint == current, v.created))
-    return alike[-1] if alike else None
 
 
 def _shape(spec: FeatureSpec) -> tuple[int, int] | None:

@@ -23,6 +23,7 @@ from mmfeat.extract.fitted.codes.parallel import fit_quantizer, load_quantizer
 from mmfeat.extract.fitted.vectors import joined
 from mmfeat.extract.registry import METHODS
 from mmfeat.pipelines.codes import (
+    Former,
     Kept,
     called_as_before,
     facts,
@@ -58,7 +59,7 @@ class FittedReport:
         quality: what the codes lost, how evenly they were used and how often they collided (before the
             collision level), of the items that they were fitted to.
         drift: how far the items have moved away from these.
-        kept: how many codes stayed, where it was fitted anew; None where not.
+        kept: how many whole codes stayed, where it was fitted anew; None where not.
     """
 
     codes: FeatureVersion
@@ -114,11 +115,12 @@ def bring_up_to_date(
     _refuse_taken_name(store, recipe.name)
     rows = _Rows.of(store, recipe)
     known = None if refit else _known(store, recipe, say)
-    kept, learnt = None, None
+    former, learnt = None, None
     if known is None:
         at = _sample(recipe, rows.ok)
         learnt = {rows.ids[i] for i in at}
-        state, quality, kept = _fit(store, recipe, [rows.ids[i] for i in at], rows.vectors(at))
+        former = Former.of(store, recipe, rows.ids)
+        state, quality = _fit(recipe, rows.vectors(at), None if former is None else former.at(at))
         version = keep(store, recipe, state, asdict(quality))
     else:
         state, quality = known.state, known.quality
@@ -132,7 +134,7 @@ def bring_up_to_date(
         items=dict(Counter(rows.status.tolist())),
         quality=quality,
         drift=drift_of(store, version),
-        kept=kept,
+        kept=None if former is None else former.kept(store, version, rows.ids),
         seconds=time.monotonic() - began,
     )
 
@@ -239,15 +241,15 @@ def _sample(recipe: FeatureSpec, ok: np.ndarray) -> np.ndarray:
     return np.sort(drawn)
 
 
-def _fit(
-    store: Store, recipe: FeatureSpec, ids: list[str], vectors: np.ndarray
-) -> tuple[bytes, Quality, Kept | None]:
-    """Fit a quantizer: its state as a safetensors file's bytes, how good it is, and which codes stayed."""
-    q = _quantization(recipe)
-    fresh = fit_quantizer(_quantizer(recipe), q, vectors)
-    quantizer, codes, kept = called_as_before(store, recipe, ids, vectors, fresh)
-    quality = measure(quantizer, vectors, codes)
-    return saved(quantizer.state()), quality, kept
+def _fit(recipe: FeatureSpec, vectors: np.ndarray, former: Former | None) -> tuple[bytes, Quality]:
+    """Fit a quantizer: its state as a safetensors file's bytes, and how good it is.
+
+    Args:
+        former: the codes that the items of the vectors have so far.
+    """
+    fresh = fit_quantizer(_quantizer(recipe), _quantization(recipe), vectors)
+    quantizer, codes = called_as_before(fresh, vectors, former)
+    return saved(quantizer.state()), measure(quantizer, vectors, codes)
 
 
 def _commit_lacking(

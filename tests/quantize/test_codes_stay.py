@@ -252,24 +252,67 @@ def test_killed_at_any_write_it_goes_on_to_the_same_codes(tmp_path, started, mon
     assert coded.versions() == whole.versions()
 
 
-def test_a_refit_calls_its_codes_as_they_were_called_and_says_how_many_stay(tmp_path):
-    coded = Coded(tmp_path / "store", {f"item-{n:02}": n for n in range(60)}, codebook_size=6)
+REFITTED = {f"item-{n:02}": n % 40 for n in range(60)}
+
+
+def added_to(coded: Coded) -> None:
+    """Codes of another fit than the one before, whose numbers have gaps: items come and leave."""
+    for n in range(0, 60, 7):
+        coded.leave(f"item-{n:02}")
+    coded.prune()
+    coded.set({f"a-new-{n}": 100 + n for n in range(6)})
+
+
+def test_a_refit_calls_its_codes_as_they_were_called_and_says_how_many_stay_whole(tmp_path):
+    coded = Coded(tmp_path / "store", REFITTED, codebook_size=6)
     first = coded.code()
+    added_to(coded)
     before = coded.codes()
-    coded.set({f"new-{n}": 100 + n for n in range(3)})
     again = coded.code(refit=True)
     after = coded.codes()
     assert again.version != first.version
-    same = [after[i][:2] == before[i][:2] for i in before]
+    stays = {i for i in before if after[i][:2] == before[i][:2]}
+    assert {i: after[i] for i in stays} == {i: before[i] for i in stays}
+    assert len(set(after.values())) == len(after) > len(stays) > 10
     assert again.kept.version == first.version
-    assert (again.kept.items, again.kept.share) == (60, pytest.approx(np.mean(same)))
-    assert again.kept.levels[0] >= again.kept.share > 0.3
+    same = [after[i] == before[i] for i in before]
+    assert (again.kept.items, again.kept.share) == (len(before), pytest.approx(np.mean(same)))
+    by_level = np.mean([np.array(after[i]) == before[i] for i in before], axis=0)
+    assert again.kept.levels == pytest.approx(by_level.tolist())
+
+
+def test_a_fit_by_other_settings_that_was_killed_goes_on_with_the_numbers_of_the_codes_before(
+    tmp_path, monkeypatch
+):
+    coded = Coded(tmp_path / "store", REFITTED, codebook_size=6)
+    coded.code()
+    added_to(coded)
+    shutil.copytree(coded.uri, tmp_path / "twin")
+
+    def killed(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Store, "commit", killed)
+        coded.code(seed=1)
+    whole = Coded.__new__(Coded)
+    whole.store, whole.options = Store.open(str(tmp_path / "twin")), coded.options
+    assert [one.code(seed=1).fitted for one in (coded, whole)] == [False, True]
+    assert coded.codes() == whole.codes()
+    assert coded.versions() == whole.versions()
+
+
+def test_codes_that_get_a_collision_level_are_no_codes_that_stayed(tmp_path):
+    coded = Coded(tmp_path / "store", START, collision_level=False)
+    coded.code()
+    report = coded.code(collision_level=True)
+    assert (report.kept.share, report.kept.levels) == (0.0, [1.0, 1.0])
 
 
 def test_a_refit_to_the_same_vectors_keeps_every_code(coded):
     first = coded.code()
     again = coded.code(refit=True)
-    assert (again.version, again.kept.share, again.kept.levels) == (first.version, 1.0, [1.0, 1.0])
+    assert (again.version, again.kept.share, again.kept.levels) == (first.version, 1.0, [1.0, 1.0, 1.0])
 
 
 @settings(deadline=None)
