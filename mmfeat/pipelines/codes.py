@@ -231,11 +231,17 @@ def _taken(store: Store, version: FeatureVersion, replaced: set[str]) -> set[tup
     return taken
 
 
+def lacks_popularity(store: Store, quantization: Quantization) -> bool:
+    """Whether items are to be numbered by their interactions, and the store has none."""
+    if quantization.collisions != "popularity":
+        return False
+    interactions = store.interactions()
+    return interactions is None or not len(interactions)
+
+
 def numbering_order(store: Store, quantization: Quantization, ids: Sequence[str]) -> np.ndarray:
     """Positions of ``ids``, which are sorted, in the order in which colliding items are numbered."""
-    if quantization.collisions != "popularity":
-        return np.arange(len(ids))
-    interactions = store.interactions()
+    interactions = store.interactions() if quantization.collisions == "popularity" else None
     if interactions is None:
         return np.arange(len(ids))
     counts = pc.value_counts(interactions["item_id"].combine_chunks())

@@ -27,6 +27,7 @@ from mmfeat.pipelines.codes import (
     Kept,
     called_as_before,
     facts,
+    lacks_popularity,
     learnt_from,
     numbered,
     numbering_order,
@@ -109,12 +110,13 @@ def bring_up_to_date(
 
     Raises:
         UsageError: no item has a vector, or there are too few for the codebook; the name is that of
-            another kind of feature.
+            another kind of feature; items are to be numbered by interactions, and there are none.
     """
     began = time.monotonic()
     _refuse_taken_name(store, recipe.name)
     rows = _Rows.of(store, recipe)
     known = None if refit else _known(store, recipe, say)
+    _check_popularity(store, recipe, say, is_fit=known is None)
     former, learnt = None, None
     if known is None:
         at = _sample(recipe, rows.ok)
@@ -230,6 +232,20 @@ def _refuse_taken_name(store: Store, name: str) -> None:
         raise UsageError(
             f"{name!r} is the name of a {others[0].spec.kind} feature.", hint="Choose another name."
         )
+
+
+def _check_popularity(store: Store, recipe: FeatureSpec, say: Callable[[str], None], *, is_fit: bool) -> None:
+    """Numbers are given out once: an order that is not known at the fit is refused, and told of later."""
+    if not lacks_popularity(store, _quantization(recipe)):
+        return
+    what = f'{recipe.name} has collisions = "popularity", and the store has no interactions'
+    if is_fit:
+        raise UsageError(
+            f"{what}.",
+            hint="Add the dataset's interactions ([dataset.interactions]), or leave collisions out, so that "
+            "items are numbered by id.",
+        )
+    say(f"{what} any more: new items are numbered by id")
 
 
 def _sample(recipe: FeatureSpec, ok: np.ndarray) -> np.ndarray:

@@ -208,6 +208,21 @@ def test_colliding_items_are_numbered_by_their_popularity(tmp_path):
     coded.code()
     numbers = {item_id: code[-1] for item_id, code in coded.codes().items()}
     assert [numbers[f"item-{n}"] for n in (2, 3, 0, 1)] == [0, 1, 2, 3]
+    # What they are numbered by is gone: those that come are numbered by id, and that is said.
+    with coded.store.lease("test"):
+        coded.store.put_interactions(None)
+    coded.set({"new": 5})
+    report = coded.code()
+    assert (report.committed, coded.codes()["new"][-1]) == (1, 4)
+    assert "the store has no interactions any more" in report.notices[0]
+
+
+def test_an_order_by_interactions_that_there_are_not_is_refused_before_the_fit(tmp_path):
+    coded = Coded(tmp_path / "store", {f"item-{n}": n for n in range(4)}, collisions="popularity")
+    with pytest.raises(UsageError, match="the store has no interactions") as caught:
+        coded.code()
+    assert "leave collisions out" in caught.value.hint
+    assert coded.versions() == []
 
 
 SEVERAL = {"inputs": ["title_text", "other"], "quantizer": "residual_kmeans", "levels": 2, "codebook_size": 4}

@@ -62,6 +62,7 @@ class Quantizer(Fitted):
         """See :meth:`Fitted.resolve`."""
         widths = [cls.vectors_of(ask, one).dims or 0 for one in ask.inputs]
         _check_sources(ask, widths)
+        _check_collisions(ask)
         options = ask.options.model_dump()
         if len(widths) > 1:
             options["mode"] = options["mode"] or "concat"
@@ -174,6 +175,15 @@ def _check_sources(ask: Ask[QuantizerOptions], widths: Sequence[int]) -> None:
         raise ask.error(f"{len(options.weights)} weights are given for {len(widths)} features")
     if options.mode == "parallel" and getattr(options, "sinkhorn_epsilon", None) is not None:
         raise ask.error("codes of several features side by side have no last level of them all")
+
+
+def _check_collisions(ask: Ask[QuantizerOptions]) -> None:
+    """ConfigError for an order of numbers that nobody gets."""
+    if ask.options.collisions is not None and not ask.options.collision_level:
+        raise ask.error(
+            "collisions is the order in which a collision level numbers items, and there is no such level",
+            "Add collision_level = true, or leave collisions out.",
+        )
 
 
 def _blocks(n: int) -> list[slice]:
