@@ -155,9 +155,7 @@ class FeatureStore:
         """
         from mmfeat.store.codes import ids_of_code
 
-        found = ids_of_code(self._store, self._store.resolve(feature), code)
-        gone = set(self.gone)
-        return [item_id for item_id in found if item_id not in gone]
+        return ids_of_code(self._store, self._store.resolve(feature), code)
 
     def fields(
         self,

@@ -52,7 +52,8 @@ class GatesConfig(Frozen):
             the current version. Vectors of any model can be compared so.
         max_marked: largest share of a feature's texts that are marked as a refusal, a loop or a phantom.
         max_changed: largest share of items whose text or codes are not those of the current version.
-        max_drift: of codes, the largest error of vectors that came after the fit, over that of the fit.
+        max_drift: of codes, the largest error of vectors that came after the fit, over that of the fit. Only
+            of a job that makes codes.
         evidence: by feature, what the interactions must say of it; a table of its own in a job's file.
     """
 

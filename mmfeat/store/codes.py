@@ -15,7 +15,8 @@ from mmfeat.store.versions import FeatureVersion
 
 
 def ids_of_code(store: Store, version: FeatureVersion, code: Sequence[int]) -> list[str]:
-    """Ids, sorted, of the items whose codes begin with ``code``; see ``FeatureStore.ids_of_code``."""
+    """Ids, sorted, of the items that are not gone and whose codes begin with ``code``; see
+    ``FeatureStore.ids_of_code``."""
     levels = version.spec.dims
     if version.spec.form != "codes" or levels is None:
         raise UsageError(
@@ -28,4 +29,4 @@ def ids_of_code(store: Store, version: FeatureVersion, code: Sequence[int]) -> l
         ok = batch.filter(pc.equal(batch["status"], OK))
         begins = (matrix_of(ok["codes"])[:, : len(code)] == np.array(code)).all(axis=1)
         found += ok["item_id"].filter(begins).to_pylist()
-    return sorted(found)
+    return sorted(set(found).intersection(store.present_ids().to_pylist()))

@@ -186,6 +186,30 @@ def test_a_gate_on_the_drift_falls_short_once_new_items_are_far_from_what_was_fi
     assert [(gate.gate, gate.value) for gate in again.gates] == [("max_drift", drift["error"])]
 
 
+def test_a_gate_on_the_drift_says_that_codes_which_lose_nothing_have_none(uri):
+    exact, gates = {**CODES, "codebook_size": N}, {"max_drift": 1e9}
+    run(uri, TITLES, codes=exact, gates=gates)
+    with pytest.raises(GateFailed, match="the drift is not measurable, since codes lose nothing") as caught:
+        run(uri, {**TITLES, "new": "something else"}, codes=exact, gates=gates)
+    (gate,) = caught.value.report.gates
+    assert (gate.value, gate.passed) == (None, False)
+    drift = caught.value.report.features[1].fitted["drift"]
+    assert (drift["items"], drift["error"], drift["exact"]) == (1, None, True)
+
+
+def test_a_gate_on_the_drift_of_a_job_without_codes_is_refused_before_any_work(uri, tmp_path):
+    job = {
+        "store": {"uri": uri},
+        "dataset": {"name": "table", "root": str(write(tmp_path, TITLES))},
+        "features": {"title_text": {"source": "title", "encoder": "digest"}},
+        "gates": {"max_drift": 1.2},
+    }
+    with pytest.raises(ConfigError, match=r"\[gates\] max_drift: this job makes no codes") as caught:
+        run_job(parse_job(job, "job.toml"))
+    assert "Take max_drift out" in caught.value.hint
+    assert not Path(uri).exists()
+
+
 def test_what_was_fitted_to_a_forgotten_item_goes_with_it_and_the_next_run_fits_anew(uri):
     first = run(uri, TITLES)
     opened = mmfeat.open(uri)
@@ -220,6 +244,7 @@ def test_only_fitted_features_of_the_job_can_be_fitted_anew(uri, refit, said, hi
         ({"source": "title"}, "'title' is a column|cannot read 'title'"),
         ({"source": "title_text", "levles": 3}, "has no option 'levles'"),
         ({"source": "title_text", "levels": 0}, "levels: .*more than 0"),
+        ({"source": "title_text", "collisions": "popularity"}, "there is no such level"),
     ],
 )
 def test_codes_that_cannot_be_made_are_refused_before_any_work(uri, codes, said):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ import mmfeat
 from mmfeat.extract.fitted.codes.matching import kept, places
 from mmfeat.schemas.errors import UsageError
 from mmfeat.store import Store
+from mmfeat.store.codes import ids_of_code
 
 # More items than codes, so that most of them collide.
 START = {f"item-{n}": n for n in range(8)}
@@ -342,6 +345,33 @@ def test_drift_is_the_error_of_what_came_since_over_that_of_the_fit(coded):
     assert report.drift.error > 1
     assert coded.code().drift == report.drift
     assert len(report.drift.used) == len(report.drift.perplexity) == 2
+
+
+def test_items_that_left_have_no_part_in_the_drift_and_are_not_looked_up_by_code(coded):
+    coded.code()
+    coded.set({"new": 30, "far": 40})
+    before = coded.code().drift
+    coded.leave("far")
+    coded.leave("item-3")
+    drift = coded.code().drift
+    assert (before.items, drift.items) == (2, 1)
+    errors = {i: told["error"] for i, told in facts_of(coded).items() if told["since_fit"]}
+    assert drift.error == pytest.approx(errors["new"] / at_fit(coded))
+    codes = {i: code for i, code in coded.codes().items() if i in coded.contents}
+    assert drift.used == [len({code[level] for code in codes.values()}) / 2 for level in (0, 1)]
+    store = Store.open(coded.uri)
+    found = [i for first in (0, 1) for i in ids_of_code(store, store.resolve("codes"), [first])]
+    assert sorted(found) == sorted(coded.contents)
+
+
+def facts_of(coded: Coded) -> dict[str, dict[str, Any]]:
+    rows = coded.store.facts(Store.open(coded.uri).resolve("codes")).to_pylist()
+    return {row["item_id"]: json.loads(row["facts"]) for row in rows}
+
+
+def at_fit(coded: Coded) -> float:
+    """The mean error of the vectors of the fit."""
+    return float(coded.store.codebooks(Store.open(coded.uri).resolve("codes").fingerprint)[1]["error"])
 
 
 def test_a_code_is_looked_up_backwards_whole_or_as_a_branch(run, coded):

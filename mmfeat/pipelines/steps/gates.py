@@ -49,6 +49,12 @@ class Gates(Step[GatesConfig]):
         if self.config.evidence:
             need_evaluate(CHEAP)
             refuse_others("[gates]", list(self.config.evidence), specs)
+        if self.config.max_drift is not None and not any(spec.form == "codes" for spec in specs):
+            raise ConfigError(
+                "[gates] max_drift: this job makes no codes, and no other feature has a drift from its fit.",
+                hint="Take max_drift out of the job. min_neighbour_overlap compares vectors with the current "
+                "version's.",
+            )
         if self.config.captions is None:
             return
         from mmfeat.report.build import need_packages
@@ -96,7 +102,7 @@ class Gates(Step[GatesConfig]):
         if self.config.max_marked is not None and _is_marked(version.spec):
             yield _marked(store, version, place, self.config.max_marked)
         if self.config.max_drift is not None and version.spec.form == "codes":
-            yield _drifted(store, version, self.config.max_drift)
+            yield _drifted(store, version, place, self.config.max_drift)
         if self.config.captions is not None and version.spec.role == "caption":
             yield from self._captions(store, version, Path(self.config.captions))
         current = store.promotion.histories().get(version.name)
@@ -165,12 +171,16 @@ def _marked(store: Store, version: FeatureVersion, place: Place | None, most: fl
     return GateResult("max_marked", version.version, most, share, share <= most)
 
 
-def _drifted(store: Store, version: FeatureVersion, most: float) -> GateResult:
-    drift = drift_of(store, version)
+def _drifted(store: Store, version: FeatureVersion, place: Place | None, most: float) -> GateResult:
+    gate, drift = "max_drift", drift_of(store, version, place)
+    if drift.unknown:
+        what = "A smaller codebook_size can be measured" if drift.exact else "A refit measures it"
+        detail = f"the drift is {drift.unknown}. {what}, or take the gate out of the job"
+        return GateResult(gate, version.version, most, None, False, detail)
     if drift.error is None:
-        return GateResult("max_drift", version.version, most, None, True, str(drift))
+        return GateResult(gate, version.version, most, None, True, str(drift))
     detail = f"of {drift.items:,} vectors that came since the fit"
-    return GateResult("max_drift", version.version, most, drift.error, drift.error <= most, detail)
+    return GateResult(gate, version.version, most, drift.error, drift.error <= most, detail)
 
 
 def _both(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mmfeat.report.model import Branch, CodeLevel, CodesReport, Leaf
+from mmfeat.report.model import Branch, CodeDrift, CodeLevel, CodesReport, Leaf
 from mmfeat.report.page.document import drawn
 from mmfeat.report.page.gallery import card_of
 from mmfeat.report.page.parts import (
@@ -43,7 +43,8 @@ def _drift_in_words(report: CodesReport) -> str:
     drift = report.drift
     if not drift.items:
         return "No vector came since the codebooks were fitted."
-    error = "an unknown error" if drift.error is None else f"{drift.error:.2f} times the error of the fit"
+    times = None if drift.error is None else f"{drift.error:.2f} times the error of the fit"
+    error = times or "an error that cannot be compared with that of the fit"
     return f"{drift.items:,} vectors came since the codebooks were fitted, with {error}."
 
 
@@ -53,9 +54,15 @@ def _summary(report: CodesReport) -> Section:
         Fact("items with codes", f"{report.ok:,}", _others(report)),
         Fact("error", "unknown" if error is None else decimals(error), "0 is perfect, 1 the mean's"),
         Fact("collisions", percent(report.collisions.rate), f"at most {report.collisions.largest:,} alike"),
-        Fact("drift", "none" if drift.error is None else f"{drift.error:.2f} x", f"{drift.items:,} vectors"),
+        Fact("drift", _times(drift), f"{drift.items:,} vectors"),
     )
     return Section("summary", "Summary", "", (Facts(figures), _terms(report)))
+
+
+def _times(drift: CodeDrift) -> str:
+    if drift.error is None:
+        return "not measurable" if drift.items else "none"
+    return f"{drift.error:.2f} x"
 
 
 def _others(report: CodesReport) -> str:
