@@ -51,6 +51,38 @@ class Ragged:
 
 
 @dataclass(frozen=True)
+class Places:
+    """Where what is sought lies among the items that could be offered. Scores that are equal make no order:
+    every order of theirs is as likely.
+
+    Attributes:
+        above: float64 ``[values]``: how many items score higher.
+        equal: float64 ``[values]``: how many score the same, itself among them: 1 or more.
+    """
+
+    above: np.ndarray
+    equal: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.above)
+
+    @property
+    def ranks(self) -> np.ndarray:
+        """float64 ``[values]``: the mean rank, the first is 1."""
+        mean: np.ndarray = self.above + (self.equal + 1) / 2
+        return mean
+
+    def where(self, kept: np.ndarray) -> Places:
+        """Some of the values, by a mask or by positions."""
+        return Places(self.above[kept], self.equal[kept])
+
+    def split(self, count: int) -> list[Places]:
+        """As many pieces of one length."""
+        pieces = zip(np.split(self.above, count), np.split(self.equal, count), strict=True)
+        return [Places(*one) for one in pieces]
+
+
+@dataclass(frozen=True)
 class Cases:
     """What is judged, one row per user or per query item.
 

@@ -9,7 +9,7 @@ from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.cases import Cases, Ragged
 from mmfeat.evaluate.features import Feature
 from mmfeat.evaluate.protocols.profile import LAST
-from mmfeat.evaluate.spaces import ranks
+from mmfeat.evaluate.spaces import places
 from mmfeat.evaluate.statistics import difference
 
 _USERS, _DEPTH, _DRAW = 2_000, 50, 30
@@ -44,7 +44,7 @@ class LeakCheck:
         if len(self._held) < 2:
             return ""
         space = feature.space()
-        gains = [metrics.ndcg(ranks(space, one), one.sought, _DEPTH) for one in (self._before, self._held)]
+        gains = [metrics.ndcg(places(space, one), one.sought, _DEPTH) for one in (self._before, self._held)]
         found = difference(gains[0], gains[1], self._seed)
         before, held = (float(one.mean()) for one in gains)
         if found.p >= _P or held < _TIMES * before:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from mmfeat.evaluate.cases import Cases, Ragged
+from mmfeat.evaluate.cases import Cases, Places, Ragged
 
 # Scores of a block: 64 MiB.
 _ROWS, _ITEMS = 1024, 16_384
@@ -33,8 +33,9 @@ class Space(ABC):
         """float32: the score of each item for its row, ``owners[k]``."""
 
     @abstractmethod
-    def above(self, rows: Any, bounds: np.ndarray) -> np.ndarray:
-        """Among all items, how many score higher than each bound; an equal one counts as half.
+    def counts(self, rows: Any, bounds: np.ndarray) -> np.ndarray:
+        """float64 ``[2, rows, m]``: among all items, how many score higher than each bound, and how many as
+        high or higher.
 
         Args:
             bounds: ``[rows, m]``; NaN where a row has fewer.
@@ -69,14 +70,14 @@ class Dense(Space):
             found[part] = np.einsum("kd,kd->k", rows[owners[part]], self.vectors[items[part]])
         return found
 
-    def above(self, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-        """See :meth:`Space.above`."""
-        found = np.zeros(bounds.shape, np.float64)
+    def counts(self, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.counts`."""
+        found = np.zeros((2, *bounds.shape))
         for at in range(0, len(rows), _ROWS):
             mine = slice(at, at + _ROWS)
             for start in range(0, self.n_items, _ITEMS):
                 block = rows[mine] @ self.vectors[start : start + _ITEMS].T
-                found[mine] += count_above(block, bounds[mine], self._slack)
+                found[:, mine] += counts_of(block, bounds[mine], self._slack)
         return found
 
 
@@ -109,13 +110,13 @@ class Sparse(Space):
             found[part] = np.asarray(product.sum(axis=1)).ravel()
         return found
 
-    def above(self, rows: Any, bounds: np.ndarray) -> np.ndarray:
-        """See :meth:`Space.above`: all scores of few rows at a time."""
-        found = np.zeros(bounds.shape, np.float64)
+    def counts(self, rows: Any, bounds: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.counts`: all scores of few rows at a time."""
+        found = np.zeros((2, *bounds.shape))
         step = max(1, _ROWS * _ITEMS // max(self.n_items, 1))
         for at in range(0, rows.shape[0], step):
             block = (rows[at : at + step] @ self._across).toarray()
-            found[at : at + step] += count_above(block, bounds[at : at + step], np.float32(_SLACK))
+            found[:, at : at + step] += counts_of(block, bounds[at : at + step], np.float32(_SLACK))
         return found
 
 
@@ -140,53 +141,53 @@ class Ordered(Space):
         found: np.ndarray = self._strength[items]
         return found
 
-    def above(self, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
-        """See :meth:`Space.above`."""
-        not_above = np.searchsorted(self._sorted, bounds, side="right")
-        below = np.searchsorted(self._sorted, bounds, side="left")
-        return self.n_items - (not_above + below) / 2
+    def counts(self, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.counts`."""
+        below = [np.searchsorted(self._sorted, bounds, side=side) for side in ("right", "left")]
+        return self.n_items - np.stack(below).astype(np.float64)
 
 
-def count_above(block: np.ndarray, bounds: np.ndarray, slack: np.float32) -> np.ndarray:
-    """How many of each row's scores are above each of its bounds; an equal one counts as half.
+def counts_of(block: np.ndarray, bounds: np.ndarray, slack: np.float32) -> np.ndarray:
+    """How many of each row's scores are higher than each of its bounds, and how many as high or higher.
 
     Args:
         block: float32 ``[rows, n]``; bounds: ``[rows, m]``, NaN where a row has fewer.
+
+    Returns:
+        float64 ``[2, rows, m]``.
     """
-    found = np.zeros(bounds.shape, np.float64)
+    found = np.zeros((2, *bounds.shape))
     lower, upper = bounds.astype(np.float32) - slack, bounds.astype(np.float32) + slack
     # Row by row: a row stays in the processor's cache for all of its bounds.
     for row, k in zip(*np.nonzero(~np.isnan(bounds)), strict=True):
         scores = block[row]
-        found[row, k] = np.count_nonzero(scores > upper[row, k]) + np.count_nonzero(scores >= lower[row, k])
-    return found / 2
+        found[0, row, k] = np.count_nonzero(scores > upper[row, k])
+        found[1, row, k] = np.count_nonzero(scores >= lower[row, k])
+    return found
 
 
-def ranks(space: Space, cases: Cases) -> np.ndarray:
-    """The rank of every item that is sought among all items but those that are excluded, the first is 1.
+def places(space: Space, cases: Cases) -> Places:
+    """Where every item that is sought lies among all items but those that are excluded.
 
-    Items with equal scores share the mean of their ranks: an order that a space does not make is no merit of
-    it.
-
-    Returns:
-        float64, one per value of ``cases.sought``.
+    Of equal scores it tells how many there are: an order that a space does not make is no merit of it, and
+    :mod:`mmfeat.evaluate.metrics` takes all orders as equally likely.
     """
-    return ranks_of(space, space.questions(cases.known), cases.sought, cases.excluded)
+    return places_of(space, space.questions(cases.known), cases.sought, cases.excluded)
 
 
-def ranks_of(space: Space, rows: Any, sought: Ragged, excluded: Ragged) -> np.ndarray:
-    """As :func:`ranks`, for questions that are there already."""
+def places_of(space: Space, rows: Any, sought: Ragged, excluded: Ragged) -> Places:
+    """As :func:`places`, for questions that are there already."""
     owners = sought.owners
     slots = np.arange(len(owners)) - np.repeat(sought.starts[:-1], sought.counts)
     bounds = np.full((len(sought), int(sought.counts.max(initial=0))), np.nan)
     bounds[owners, slots] = space.scores(rows, owners, sought.values)
-    higher = space.above(rows, bounds)
+    found = space.counts(rows, bounds)
     left_out = excluded.owners
     unasked = space.scores(rows, left_out, excluded.values)
     for k in range(bounds.shape[1]):
         bound = bounds[left_out, k]
-        taken = ((unasked > bound + _SLACK) + (unasked >= bound - _SLACK).astype(float)) / 2
-        higher[:, k] -= np.bincount(left_out, np.where(np.isnan(bound), 0, taken), len(sought))
-    # Itself is among those that are equal to it, as a half.
-    found: np.ndarray = np.maximum(higher[owners, slots] + 0.5, 1)
-    return found
+        # A comparison with NaN, where a row has fewer bounds, is false.
+        for side, taken in enumerate((unasked > bound + _SLACK, unasked >= bound - _SLACK)):
+            found[side, :, k] -= np.bincount(left_out, taken, len(sought))
+    above, not_below = found[:, owners, slots]
+    return Places(above, np.maximum(not_below - above, 1))

@@ -8,7 +8,7 @@ import numpy as np
 
 from mmfeat.evaluate import metrics
 from mmfeat.evaluate.base import Values
-from mmfeat.evaluate.cases import Cases, Ragged
+from mmfeat.evaluate.cases import Cases, Places, Ragged
 from mmfeat.evaluate.protocols.ranking import Ranking
 
 # Of a user's history, so many of the last items are taken together with what was held out.
@@ -41,7 +41,7 @@ class ItemItem(Ranking):
         itself = Ragged(queries, np.arange(len(queries) + 1))
         return Cases(itself, sought, itself).take(chosen)
 
-    def measure(self, found: np.ndarray, sought: Ragged) -> Values:
+    def measure(self, found: Places, sought: Ragged) -> Values:
         """See :meth:`Ranking.measure`."""
         return {f"recall@{k}": metrics.recall(found, sought, k) for k in DEPTHS}
 

@@ -12,7 +12,7 @@ from mmfeat.evaluate.base import Measured, Protocol, Task, Values
 from mmfeat.evaluate.cases import Ragged
 from mmfeat.evaluate.features import Feature
 from mmfeat.evaluate.matrices import balanced, user_factors
-from mmfeat.evaluate.spaces import Dense, ranks_of
+from mmfeat.evaluate.spaces import Dense, places_of
 from mmfeat.evaluate.splits import draw_items
 
 #: Share of the items that the probe learns nothing from, and is judged by.
@@ -101,7 +101,7 @@ class Probe(Protocol):
         """Metrics of some users with these factors of the held-out items."""
         rows, sought = self.rows[cases], self.sought.take(cases)
         nobody = Ragged(np.empty(0, np.int64), np.zeros(len(cases) + 1, np.int64))
-        found = ranks_of(
+        found = places_of(
             Dense(_scaled(given, np.linalg.norm(given, axis=1).max(initial=0))), rows, sought, nobody
         )
         correlation = np.full(len(cases), np.nan)
@@ -166,10 +166,25 @@ def _scaled(values: np.ndarray, by: np.ndarray) -> np.ndarray:
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's, of each row; equal values are ranked in their order. NaN where there are fewer than 3."""
-    if a.shape[1] < 3:
+    """Spearman's, of each row, on average over all orders of values that are equal: 0 where all are. NaN
+    where there are fewer than 3."""
+    n = a.shape[1]
+    if n < 3:
         return np.full(len(a), np.nan)
-    ranked = [np.argsort(np.argsort(one, axis=1), axis=1).astype(np.float64) for one in (a, b)]
-    x, y = (one - one.mean(axis=1, keepdims=True) for one in ranked)
-    found: np.ndarray = (x * y).sum(axis=1) / np.sqrt((x**2).sum(axis=1) * (y**2).sum(axis=1))
+    x, y = (_mean_ranks(one) - (n - 1) / 2 for one in (a, b))
+    found: np.ndarray = (x * y).sum(axis=1) / (n * (n * n - 1) / 12)
     return found
+
+
+def _mean_ranks(values: np.ndarray) -> np.ndarray:
+    """float64, of each row from 0 on; equal ones have the mean of theirs."""
+    order = np.argsort(values, axis=1)
+    ascending = np.take_along_axis(values, order, axis=1)
+    slack = 2e-6 * np.abs(values).max(axis=1, keepdims=True)
+    starts = np.ones(values.shape, bool)
+    starts[:, 1:] = np.diff(ascending, axis=1) > slack
+    group = np.cumsum(starts) - 1
+    mean = np.bincount(group, np.tile(np.arange(values.shape[1]), len(values))) / np.bincount(group)
+    ranks = np.empty(values.shape)
+    np.put_along_axis(ranks, order, mean[group].reshape(values.shape), axis=1)
+    return ranks

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import numpy as np
-
 from mmfeat.evaluate import metrics
 from mmfeat.evaluate.base import Values
-from mmfeat.evaluate.cases import Cases, Ragged
+from mmfeat.evaluate.cases import Cases, Places, Ragged
 from mmfeat.evaluate.protocols.ranking import Ranking
 
 #: Items at the end of a user's history that make the profile.
@@ -31,6 +29,6 @@ class Profile(Ranking):
         sought = Ragged(split.test.items, split.test.starts).take(users)
         return Cases(history.last(LAST), sought, history)
 
-    def measure(self, found: np.ndarray, sought: Ragged) -> Values:
+    def measure(self, found: Places, sought: Ragged) -> Values:
         """See :meth:`Ranking.measure`."""
         return metrics.at(found, sought, DEPTHS)

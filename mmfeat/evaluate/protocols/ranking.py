@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from mmfeat.evaluate.base import Measured, Protocol, Task, Values
-from mmfeat.evaluate.cases import Cases, Ragged
+from mmfeat.evaluate.cases import Cases, Places, Ragged
 from mmfeat.evaluate.features import Feature
 from mmfeat.evaluate.matrices import taken_by
-from mmfeat.evaluate.spaces import Ordered, Space, Sparse, ranks
+from mmfeat.evaluate.spaces import Ordered, Space, Sparse, places
 
 SHUFFLED, RANDOM, SAMPLE = range(3)
 
@@ -30,8 +30,8 @@ class Ranking(Protocol):
         """What is asked."""
 
     @abstractmethod
-    def measure(self, found: np.ndarray, sought: Ragged) -> Values:
-        """The metrics of the ranks of what was sought."""
+    def measure(self, found: Places, sought: Ragged) -> Values:
+        """The metrics by the places of what was sought."""
 
     def judge(self, feature: Feature) -> Measured:
         """See :meth:`Protocol.judge`.
@@ -40,14 +40,14 @@ class Ranking(Protocol):
         questions are about others. So all shuffles are asked in one pass over the places.
         """
         space, few = feature.space(), self.asked.take(self.sample)
-        found = ranks(space, self.asked)
+        found = places(space, self.asked)
         shuffled = self._shuffled(space, few)
         random = feature.random(self.task.rng(RANDOM)).space()
         return Measured(
             self.measure(found, self.asked.sought),
             self.sample,
             shuffled,
-            self.measure(ranks(random, few), few.sought),
+            self.measure(places(random, few), few.sought),
             self.sliced(found),
         )
 
@@ -59,10 +59,10 @@ class Ranking(Protocol):
             "item-kNN": Sparse(taken_by(train)),
         }
         return {
-            name: self.measure(ranks(space, self.asked), self.asked.sought) for name, space in spaces.items()
+            name: self.measure(places(space, self.asked), self.asked.sought) for name, space in spaces.items()
         }
 
-    def sliced(self, found: np.ndarray) -> dict[str, np.ndarray]:
+    def sliced(self, found: Places) -> dict[str, np.ndarray]:
         """The main metric by what lies in a slice of what is sought."""
         sought = self.asked.sought
         values: dict[str, np.ndarray] = {}
@@ -71,14 +71,16 @@ class Ranking(Protocol):
             if mine.any():
                 owners = np.unique(sought.owners[mine], return_inverse=True)[1]
                 part = Ragged.grouped(owners, sought.values[mine], int(owners.max()) + 1)
-                values[name] = self.measure(found[mine], part)[self.main]
+                values[name] = self.measure(found.where(mine), part)[self.main]
         return values
 
     def _shuffled(self, space: Space, few: Cases) -> list[Values]:
         rng, n = self.task.rng(SHUFFLED), self.task.log.n_items
         orders = [rng.permutation(n) for _ in range(self.task.shuffles)]
-        found = ranks(space, Cases(*(_moved(part, orders) for part in (few.known, few.sought, few.excluded))))
-        return [self.measure(one, few.sought) for one in np.split(found, len(orders))]
+        found = places(
+            space, Cases(*(_moved(part, orders) for part in (few.known, few.sought, few.excluded)))
+        )
+        return [self.measure(one, few.sought) for one in found.split(len(orders))]
 
 
 def _moved(part: Ragged, orders: Sequence[np.ndarray]) -> Ragged:

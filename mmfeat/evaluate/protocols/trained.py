@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from mmfeat.evaluate.base import Measured, Task, Values
+from mmfeat.evaluate.cases import Places
 from mmfeat.evaluate.features import Feature
 from mmfeat.evaluate.log import Log
 from mmfeat.evaluate.protocols.profile import Profile
 from mmfeat.evaluate.protocols.ranking import RANDOM, SHUFFLED
-from mmfeat.evaluate.spaces import Dense, ranks_of
+from mmfeat.evaluate.spaces import Dense, places_of
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +55,9 @@ class Trained(Profile):
     def judge(self, feature: Feature) -> Measured:
         """See :meth:`Protocol.judge`."""
         control, sought = self.task.rng(SHUFFLED), self.asked.sought
-        own = self._ranks(feature.vectors, self.task.ids)
-        shuffled = self._ranks(feature.shuffled(control).vectors, self.task.ids)
-        random = self._ranks(feature.random(self.task.rng(RANDOM)).vectors, self.task.ids)
+        own = self._places(feature.vectors, self.task.ids)
+        shuffled = self._places(feature.shuffled(control).vectors, self.task.ids)
+        random = self._places(feature.random(self.task.rng(RANDOM)).vectors, self.task.ids)
         return Measured(
             self.measure(own, sought),
             self.sample,
@@ -68,9 +69,9 @@ class Trained(Profile):
     def baselines(self) -> dict[str, Values]:
         """See :meth:`Protocol.baselines`; ``item ids`` is the same model with a vector of its own for every
         item and no feature."""
-        return {**super().baselines(), "item ids": self.measure(self._ranks(None, True), self.asked.sought)}
+        return {**super().baselines(), "item ids": self.measure(self._places(None, True), self.asked.sought)}
 
-    def _ranks(self, vectors: np.ndarray | None, ids: bool) -> np.ndarray:
+    def _places(self, vectors: np.ndarray | None, ids: bool) -> Places:
         """Of what is sought, by a model that is trained on these vectors."""
         import torch
 
@@ -86,7 +87,7 @@ class Trained(Profile):
             with torch.inference_mode():
                 places = np.concatenate([_places(items, part) for part in _parts(self.task.log.n_items)])
                 rows = np.concatenate([self._asked(items, users, part) for part in _parts(len(self.asked))])
-        return ranks_of(Dense(places), rows, self.asked.sought, self.asked.excluded)
+        return places_of(Dense(places), rows, self.asked.sought, self.asked.excluded)
 
     def _asked(self, items: Any, users: Any, cases: np.ndarray) -> np.ndarray:
         past = self.asked.excluded
