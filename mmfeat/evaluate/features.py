@@ -9,8 +9,11 @@ import numpy as np
 from mmfeat.evaluate.spaces import Dense, Space, Sparse
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.featureset import FeatureColumn
+from mmfeat.schemas.spec import FeatureSpec
 
 _ROWS = 16_384
+# Quantizers whose levels are of different parts of a vector.
+_PRODUCT = ("pq", "opq")
 
 
 @dataclass(frozen=True)
@@ -20,12 +23,15 @@ class Feature:
     Attributes:
         version: ``name@fingerprint``.
         vectors: float32 ``[items, dims]`` of length 1 (0 where a vector is zero); None of codes.
-        codes: int ``[items, levels]``, coarse to fine; None of vectors.
+        codes: int ``[items, levels]``; None of vectors.
+        runs: how many levels after each other are coarse to fine; a level that belongs to no run is not
+            compared. All are one run where it is empty.
     """
 
     version: str
     vectors: np.ndarray | None = None
     codes: np.ndarray | None = None
+    runs: tuple[int, ...] = ()
 
     @property
     def name(self) -> str:
@@ -33,9 +39,10 @@ class Feature:
         return self.version.partition("@")[0]
 
     def space(self) -> Space:
-        """Where items are near each other: by cosine, or by how many codes from the first on are the same."""
+        """Where items are near each other: by cosine, or by how many codes are the same: of each run from its
+        first one on."""
         if self.codes is not None:
-            return Sparse(_prefixes(self.codes))
+            return Sparse(_prefixes(self.codes, self.runs or self.codes.shape[1:]))
         assert self.vectors is not None, "a feature has vectors or codes"
         return Dense(self.vectors)
 
@@ -70,7 +77,7 @@ def feature_of(version: str, column: FeatureColumn) -> Feature:
     """
     form = column.spec.form
     if form == "codes":
-        return Feature(version, codes=column.matrix.astype(np.int64))
+        return Feature(version, codes=column.matrix.astype(np.int64), runs=_runs(column.spec))
     if form == "vector":
         vectors = unit(column.matrix.astype(np.float32))
         return Feature(version, vectors if vectors.ndim == 2 else unit(vectors.mean(axis=1)))
@@ -93,15 +100,30 @@ def unit(vectors: np.ndarray) -> np.ndarray:
     return vectors
 
 
-def _prefixes(codes: np.ndarray) -> object:
-    """``[items, prefixes]``, CSR: 1 over the root of the levels at each prefix of an item's codes, so that
-    the product of two items is the share of levels up to the first at which they differ."""
+def _runs(spec: FeatureSpec) -> tuple[int, ...]:
+    """See :attr:`Feature.runs`: each part of a product quantizer has codes of its own, and so has each source
+    of codes that are made side by side. A collision level, which numbers items whose codes are all the same,
+    then says nothing by itself. Imported codes are taken to be coarse to fine."""
+    q = spec.quantization
+    if q is None:
+        return ()
+    if spec.method in _PRODUCT:
+        return (1,) * q.code_levels
+    return (q.levels,) * len(q.parts) if q.parts else ()
+
+
+def _prefixes(codes: np.ndarray, runs: tuple[int, ...]) -> object:
+    """``[items, prefixes]``, CSR: 1 over the root of the levels at each prefix of an item's codes in a run,
+    so that the product of two items is the share of levels up to the first of their run that differs."""
     from scipy.sparse import csr_matrix
 
-    n, levels = codes.shape
+    n, levels = len(codes), sum(runs)
+    firsts = set(np.cumsum((0, *runs)).tolist())
     columns = np.empty((n, levels), np.int64)
     prefix, known = np.zeros(n, np.int64), 0
     for level in range(levels):
+        if level in firsts:
+            prefix = np.zeros(n, np.int64)
         pairs = np.stack([prefix, codes[:, level]], axis=1)
         prefix = np.unique(pairs, axis=0, return_inverse=True)[1].reshape(-1)
         columns[:, level] = known + prefix

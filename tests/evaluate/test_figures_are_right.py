@@ -13,17 +13,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.stats import ttest_rel
+from storing import vector_spec
 from taste import world
 
 from mmfeat.evaluate import metrics, statistics
 from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.cases import Cases, Places, Ragged
-from mmfeat.evaluate.features import Feature, unit
+from mmfeat.evaluate.features import Feature, feature_of, unit
 from mmfeat.evaluate.log import log_of
 from mmfeat.evaluate.run import judge
 from mmfeat.evaluate.spaces import Dense, Ordered, Sparse, places
 from mmfeat.evaluate.splits import split
 from mmfeat.schemas.evaluation import CHEAP
+from mmfeat.schemas.featureset import FeatureColumn
+from mmfeat.schemas.outputs import CodesOut
+from mmfeat.schemas.spec import Quantization
 
 DEPTHS = (1, 3, 10)
 
@@ -170,6 +174,35 @@ def test_codes_are_near_by_how_many_of_the_first_are_the_same():
     rows = space.questions(ragged([[0]]))
     scores = space.scores(rows, np.zeros(4, int), np.arange(4))
     assert scores == pytest.approx([1, 2 / 3, 1 / 3, 0])
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "expected"),
+    [
+        # Codes of the first item are 1 2 1 2; its collision number, 7, is that of the third one too.
+        ("rkmeans", {}, [1, 1 / 5, 0, 2 / 5]),
+        ("pq", {}, [1, 3 / 4, 2 / 4, 3 / 4]),
+        ("opq", {}, [1, 3 / 4, 2 / 4, 3 / 4]),
+        # The second half is of another source, whose first level is no finer than the first source's last.
+        ("rkmeans", {"levels": 2, "parts": (8, 8), "mode": "parallel"}, [1, 3 / 4, 0, 2 / 4]),
+        ("pq", {"levels": 2, "parts": (8, 8), "mode": "parallel"}, [1, 3 / 4, 2 / 4, 3 / 4]),
+    ],
+)
+def test_codes_without_an_order_of_levels_are_near_by_how_many_are_the_same(method, more, expected):
+    codes = np.array([[1, 2, 1, 2, 7], [1, 3, 1, 2, 8], [2, 2, 3, 2, 7], [1, 2, 2, 2, 9]])
+    told = {"levels": 4, "codebook_size": 16, "seed": 0, "collision_level": True} | more
+    spec = vector_spec("codes").model_copy(
+        update={
+            "method": method,
+            "output": CodesOut(levels=5, codebook_size=16),
+            "options": {"quantization": Quantization(**told).model_dump(mode="json")},
+        }
+    )
+    column = FeatureColumn(spec, codes, np.ones(4, bool), np.array(["ok"] * 4), np.array([""] * 4))
+    space = feature_of("codes@0", column).space()
+    rows = space.questions(ragged([[0]]))
+    scores = space.scores(rows, np.zeros(4, int), np.arange(4))
+    assert scores == pytest.approx(expected)
 
 
 def test_metrics_are_those_of_torchmetrics():
