@@ -26,6 +26,7 @@ from mmfeat.evaluate.verdict import (
     estimated,
     findings_of,
     verdict_of,
+    with_lacking,
 )
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.evaluation import EvaluateConfig
@@ -56,7 +57,7 @@ def evaluate(store: Store, config: EvaluateConfig, progress: Progress = quiet) -
     began = time.monotonic()
     need_packages(config.protocols)
     versions = versions_of(store, config.features)
-    ids, left_out = _shared_ids(store, versions)
+    ids, left_out, lacking = _shared_ids(store, versions)
     interactions = store.interactions()
     if interactions is None or not len(interactions):
         raise UsageError(
@@ -80,7 +81,7 @@ def evaluate(store: Store, config: EvaluateConfig, progress: Progress = quiet) -
         users=log.n_users,
         interactions=len(log),
         judged=len(parts.judged),
-        features=asked.verdicts(),
+        features=[with_lacking(one, lacking[one.version], len(ids)) for one in asked.verdicts()],
         baselines=asked.baselines,
         comparisons=(made := comparisons_of(asked.measured, asked.protocols, config.seed)),
         agreement=agreement_of(made),
@@ -189,21 +190,24 @@ def _until_stopped() -> Iterator[list[bool]]:
         stopped.append(True)
 
 
-def _shared_ids(store: Store, versions: Sequence[FeatureVersion]) -> tuple[list[str], int]:
-    """Items that are there and have a value in all versions, in the catalog's order; how many lack one."""
+def _shared_ids(store: Store, versions: Sequence[FeatureVersion]) -> tuple[list[str], int, dict[str, int]]:
+    """Items that are there and have a value in all versions, in the catalog's order; how many lack one; and
+    how many lack that of each version."""
     present = store.present_ids()
-    kept = present
+    kept, lacking = present, {}
     for version in versions:
         rows = store.ledger(version).select(["item_id", "status"])
         known = rows["item_id"].filter(pc.equal(rows["status"], OK))
         kept = kept.filter(pc.is_in(kept, value_set=known.combine_chunks()))
+        has_value = pc.is_in(present, value_set=known.combine_chunks())
+        lacking[version.version] = len(present) - (pc.sum(has_value).as_py() or 0)
     if len(kept) < LEAST_ITEMS:
         raise UsageError(
             f"Only {len(kept)} items have a value in all of {', '.join(v.version for v in versions)}.",
             hint="Evaluate fewer features at once, or extract what is missing: `mmfeat status`.",
         )
     ids: list[str] = kept.to_pylist()
-    return ids, len(present) - len(kept)
+    return ids, len(present) - len(kept), lacking
 
 
 def _rows_of(store: Store, ids: Sequence[str]) -> pa.Table:

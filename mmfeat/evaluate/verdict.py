@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
 from typing import Any
 
@@ -59,12 +59,14 @@ class FeatureVerdict:
         verdict: in words.
         findings: by protocol, those that it was judged by.
         leak: why it seems to know what was held out; empty where it does not.
+        lacking: items without a value of it: nothing is said of these.
     """
 
     version: str
     verdict: str
     findings: dict[str, Finding]
     leak: str = ""
+    lacking: int = 0
 
 
 @dataclass(frozen=True)
@@ -184,6 +186,14 @@ def verdict_of(
     else:
         words = "Trained protocols alone do not tell whether it knows taste."
     return " ".join([words, *(_told(name, one, baselines.get(name, {})) for name, one in findings.items())])
+
+
+def with_lacking(verdict: FeatureVerdict, lacking: int, judged: int) -> FeatureVerdict:
+    """The verdict with how many items it says nothing of, where there are any."""
+    if not lacking:
+        return verdict
+    words = f"It has no value for {lacking:,} items, and is judged by {judged:,} others."
+    return replace(verdict, verdict=f"{verdict.verdict} {words}", lacking=lacking)
 
 
 def _told(name: str, one: Finding, baselines: Mapping[str, Mapping[str, Estimate]]) -> str:

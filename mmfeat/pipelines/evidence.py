@@ -14,7 +14,7 @@ from mmfeat.schemas.evaluation import EvaluateConfig
 from mmfeat.store import FeatureVersion, Store
 
 #: Raised where the protocols give other figures than before.
-FORMAT = 1
+FORMAT = 2
 
 _EVALUATION = TypeAdapter(Evaluation)
 # What decides a row's value, beside the version.

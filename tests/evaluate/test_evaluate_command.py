@@ -143,3 +143,6 @@ def test_items_without_a_value_in_one_of_the_features_are_left_out_of_all(tmp_pa
     found = mmfeat.open(store.uri).evaluate(protocols=("probe",))
     assert (found.items, found.left_out) == (143, 7)
     assert "7 items without a value in all features are left out" in found.notes
+    told = {one.version.partition("@")[0]: (one.lacking, one.verdict) for one in found.features}
+    assert told["part"][0] == 7 and "no value for 7 items, and is judged by 143 others" in told["part"][1]
+    assert told["sound"][0] == 0 and "no value" not in told["sound"][1]

@@ -14,6 +14,7 @@ from mmfeat.evaluate import run as evaluation
 from mmfeat.pipelines import evidence as kept
 from mmfeat.pipelines.steps.base import RunContext
 from mmfeat.pipelines.steps.evaluate import Evaluate
+from mmfeat.pipelines.steps.evidence_gates import judge_evidence
 from mmfeat.pipelines.steps.gates import Gates
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.evaluation import EvaluateConfig
@@ -135,6 +136,34 @@ def test_a_gate_that_cannot_be_measured_falls_short_and_says_why(judged):
         found = Gates(context.job.steps["gates"]).judge_evidence(context, versions[0])
     assert [one.passed for one in found] == [False] * 4
     assert "holds no interactions" in found[0].detail
+
+
+@pytest.mark.parametrize(
+    ("items", "threshold", "measured"),
+    [(51, 0.9, False), (52, 0.99, True), (150, 0.3, False), (150, 0.34, True)],
+)
+def test_a_recall_that_a_random_order_of_so_few_items_has_is_not_measurable(
+    judged, liked, items, threshold, measured
+):
+    with judged.lease("test"):
+        # The others have no vector: they leave the evaluation, and are told of.
+        lacking = [None] * (len(liked.ids) - items)
+        spec = vector_spec("item", dims=16, dtype="float32", method_version=3)
+        version = judged.add_version(spec)
+        values = [*liked.vectors["sound"][:items], *lacking]
+        judged.commit(version, make_rows(spec, liked.ids, values), replace=False)
+        context = context_of(judged, [version])
+        (found,) = judge_evidence(context, version, EvidenceGates(min_recall_at_50=threshold))
+    if measured:
+        assert found.value is not None and found.passed == (found.value >= threshold)
+    else:
+        assert found.value is None and not found.passed
+        chance = min(1, 50 / (items - 1))
+        assert (
+            f"not measurable: a random order of {items} items has a recall@50 of {chance:.3f}" in found.detail
+        )
+    left_out = len(liked.ids) - items
+    assert (f"{items} items, {left_out} left out for want of a value" in found.detail) == bool(left_out)
 
 
 def test_the_step_puts_the_verdict_into_the_report(judged):

@@ -57,8 +57,11 @@ def _judged(found: Evaluation, version: FeatureVersion, gates: EvidenceGates) ->
         value: float | None = finding.metrics[metric].mean
         if name == "min_lift_over_shuffled":
             value = finding.lift.low
-        if value is None:
-            yield _unmeasured(name, version, threshold, "shuffled rows find nothing to compare with")
+        if name == "min_recall_at_50" and (trivial := _anything_passes(found, threshold)):
+            yield _unmeasured(name, version, threshold, f"{trivial}; {_told(found)}")
+        elif value is None:
+            why = f"shuffled rows find nothing to compare with; {_told(found)}"
+            yield _unmeasured(name, version, threshold, why)
         else:
             yield GateResult(name, version.version, threshold, value, value >= threshold, _told(found))
 
@@ -74,14 +77,31 @@ def _drop(found: Evaluation, version: FeatureVersion, most: float) -> Iterator[G
         )
 
 
+def _anything_passes(found: Evaluation, threshold: float) -> str:
+    """Why a recall at 50 of these items cannot fall short of the threshold, or not of a chance one; empty
+    where it can. A random order has 50 of the others among the first 50."""
+    others = found.items - 1
+    chance = min(1.0, _DEPTH / others)
+    if others > _DEPTH and not chance >= threshold > 0:
+        return ""
+    return (
+        f"not measurable: a random order of {found.items:,} items has a recall@{_DEPTH} of {chance:.3f}, and "
+        f"{threshold} takes more than {max(_DEPTH, int(_DEPTH / threshold) if threshold else 0) + 1:,} items"
+    )
+
+
 def _told(found: Evaluation) -> str:
-    return f"{found.judged:,} users, {found.items:,} items"
+    """How many users and items were judged, and how many items were not."""
+    judged = f"{found.judged:,} users, {found.items:,} items"
+    return f"{judged}, {found.left_out:,} left out for want of a value" if found.left_out else judged
 
 
 def _unmeasured(name: str, version: FeatureVersion, threshold: float, why: str) -> GateResult:
     return GateResult(name, version.version, threshold, None, False, why.rstrip("."))
 
 
+# Of `min_recall_at_50`.
+_DEPTH = 50
 _OF = {
     "min_probe_auc": ("probe", "auc"),
     "min_lift_over_shuffled": ("profile", "ndcg@50"),
