@@ -16,11 +16,11 @@ import numpy as np
 from mmfeat.extract.fitted.transforms.base import in_blocks
 from mmfeat.pipelines.record import recorded
 from mmfeat.pipelines.sources import placed, rows_of
-from mmfeat.pipelines.steps.gates import Gates
+from mmfeat.pipelines.steps.gates import Gates, fell_short
 from mmfeat.pipelines.steps.promote import made_stale, make_current
 from mmfeat.pipelines.vector_files import VectorFile, read_vectors
 from mmfeat.schemas.catalog import columns_of
-from mmfeat.schemas.errors import GateFailed, StoreError, UsageError
+from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset import ABSENT, MISSING, OK
 from mmfeat.schemas.inputs import VECTOR, Input
 from mmfeat.schemas.notebook import ShortRepr
@@ -101,7 +101,7 @@ def import_vectors(
     Raises:
         UsageError: the file cannot be read, does not fit the store, or a row of it is no vector; nothing was
             written.
-        GateFailed: a gate fell short: the version is there and is not current.
+        GateFailed: a gate fell short: the version is there, and current only if it was so before.
     """
     opened = store if isinstance(store, Store) else Store.open(store)
     run_id, began = uuid.uuid4().hex[:12], datetime.now(UTC)
@@ -138,15 +138,11 @@ def import_vectors(
                 promoted=bool(promoted),
                 gates=results,
                 seconds=(datetime.now(UTC) - began).total_seconds(),
-                notices=(*notices, *(made_stale(opened) if promoted else ())),
+                notices=(*_of_the_file(file), *notices, *(made_stale(opened) if promoted else ())),
             )
             recording.report = report.to_dict()
     if short:
-        raise GateFailed(
-            f"{'; '.join(map(str, short))}. {version.version} stays a candidate.",
-            hint=f"Its rows are there; `mmfeat promote {version.version}` makes it current all the same.",
-            report=report,
-        )
+        raise fell_short(short, opened, [version], report)
     return report
 
 
@@ -220,6 +216,13 @@ def _empty(file: VectorFile, rows: Sequence[int]) -> dict[int, str]:
         found |= dict.fromkeys(at[~np.isfinite(block).all(axis=1)].tolist(), "NaN or infinity")
         found |= dict.fromkeys(at[(block == 0).all(axis=1)].tolist(), "rows of zeros")
     return found
+
+
+def _of_the_file(file: VectorFile) -> list[str]:
+    """What a person should know of what a file holds."""
+    if not file.filled:
+        return []
+    return [f"{file.filled:,} rows of {file.named} were filled in when it was exported and are left out"]
 
 
 def _names(ids: Sequence[str]) -> str:

@@ -22,6 +22,7 @@ from mmfeat.export.manifest import MANIFEST, read_manifest, read_map
 from mmfeat.export.verify import verify
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.featureset.arrow import array_matrix
+from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.schemas.validation import listed, near
 
 #: A rule's name to the item of row ``r``; None of a row that is no item's.
@@ -46,6 +47,7 @@ class VectorFile:
         ids: ``[n]``, the item of each row; as they are in the file, unchecked.
         digest: ``sha256:...`` of the file.
         chosen: which part of the file it is; None where it has one.
+        filled: how many items of an export are left out, since it filled their rows in.
     """
 
     named: str
@@ -53,6 +55,7 @@ class VectorFile:
     ids: list[str]
     digest: str
     chosen: str | None = None
+    filled: int = 0
 
 
 def read_vectors(
@@ -93,7 +96,8 @@ def read_vectors(
     kept = [k for k, item_id in enumerate(own) if item_id is not None]
     if len(kept) < len(own):
         matrix = matrix[kept]
-    return VectorFile(named, matrix, [i for i in own if i is not None], part.digest, part.chosen)
+    owners = [item_id for item_id in own if item_id is not None]
+    return VectorFile(named, matrix, owners, part.digest, part.chosen, part.filled)
 
 
 @dataclass(frozen=True)
@@ -102,6 +106,7 @@ class _Part:
     digest: str
     ids: list[str] | None = None
     chosen: str | None = None
+    filled: int = 0
 
 
 def _array(matrix: np.ndarray) -> _Part:
@@ -183,22 +188,49 @@ def _json(path: Path, feature: str | None) -> _Read:
 
 
 def _export(folder: Path, feature: str | None) -> _Part:
-    """A folder that mmfeat exported, in whatever format, by its own loading rule."""
+    """A folder that mmfeat exported, in whatever format, by its own loading rule.
+
+    Rows that the export filled in (``--missing mean`` or ``zero``) are nobody's vectors and are left out.
+    """
     document = read_manifest(folder)
     if problems := verify(folder).problems:
         raise UsageError(
             f"{folder} is not as it was exported: {problems[0].message}.", hint="Export it again."
         )
-    of_one_vector = [
-        role for role, entry in document["features"].items() if len(entry["exported"]["shape"]) == 1
-    ]
-    name = _chosen(of_one_vector, feature, folder, "feature of one vector per item")
+    name = _chosen(_vectors_in(document), feature, folder, "feature of one vector per item")
+    filled = _filled_in(document, name, folder)
     entries = registry.get(document["format"]).read_back(folder, read_map(folder), document)
     found = {entry.item_id: np.array(entry.value) for entry in entries if entry.role == name}
-    if not found:
+    own = {item_id: vector for item_id, vector in found.items() if item_id not in filled}
+    if not own:
         raise UsageError(f"{folder} holds no vector of {name}.")
-    matrix = np.stack(list(found.values()))
-    return _Part(matrix, f"sha256:{digest(folder / MANIFEST)}", list(found), name)
+    return _Part(
+        np.stack(list(own.values())),
+        f"sha256:{digest(folder / MANIFEST)}",
+        list(own),
+        name,
+        len(found) - len(own),
+    )
+
+
+def _vectors_in(document: dict[str, Any]) -> list[str]:
+    """The roles of an export that hold one vector per item; codes are numbers in a row too, and are none."""
+    return [
+        role
+        for role, entry in document["features"].items()
+        if len(entry["exported"]["shape"]) == 1 and FeatureSpec.model_validate(entry["spec"]).form != "codes"
+    ]
+
+
+def _filled_in(document: dict[str, Any], role: str, folder: Path) -> set[str]:
+    """The items that an export filled in a vector for; UsageError where its manifest does not say."""
+    try:
+        return set(document["missing"]["items"].get(role, ()))
+    except (KeyError, TypeError, AttributeError):
+        raise UsageError(
+            f"{folder / MANIFEST} does not say which vectors the export filled in.",
+            hint="Export it again, or import the file of vectors itself with its ids.",
+        ) from None
 
 
 def _chosen(names: Sequence[str], feature: str | None, path: Path, what: str) -> str:

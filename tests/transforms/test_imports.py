@@ -96,6 +96,35 @@ def test_what_mmfeat_exports_it_imports_again(uri, tmp_path, format):
     assert all(np.allclose(found(again)[i], BY_ID[i], atol=1e-6) for i in IDS)
 
 
+@pytest.mark.parametrize("policy", ["mean", "zero"])
+def test_rows_that_an_export_filled_in_are_missing_when_it_is_imported(uri, tmp_path, policy):
+    api.import_vectors("sasrec", X[:3], store=uri, ids=IDS[:3])
+    mmfeat.open(uri).export("npy", tmp_path / "out", features=["sasrec"], missing=policy)
+    report = api.import_vectors("again", tmp_path / "out", store=uri)
+    assert (report.vectors, report.ok, report.missing) == (3, 3, 1)
+    assert any("1 rows of" in notice and "filled in" in notice for notice in report.notices)
+    assert same(uri, {i: BY_ID[i] for i in IDS[:3]}, "again")
+
+
+def test_an_export_that_does_not_say_what_it_filled_in_is_refused(uri, tmp_path):
+    api.import_vectors("sasrec", X, store=uri, ids=IDS)
+    mmfeat.open(uri).export("npy", tmp_path / "out", features=["sasrec"])
+    manifest = tmp_path / "out" / "manifest.json"
+    document = json.loads(manifest.read_text())
+    del document["missing"]
+    manifest.write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="does not say which vectors the export filled in"):
+        api.import_vectors("again", tmp_path / "out", store=uri)
+
+
+def test_codes_of_an_export_are_not_taken_for_vectors(uri, tmp_path):
+    api.import_vectors("sasrec", X, store=uri, ids=IDS)
+    api.quantize("sasrec", store=uri, levels=1, codebook_size=2)
+    mmfeat.open(uri).export("parquet", tmp_path / "out", features=["sasrec_codes"])
+    with pytest.raises(UsageError, match="has no single feature of one vector per item"):
+        api.import_vectors("again", tmp_path / "out", store=uri)
+
+
 @pytest.mark.parametrize(
     ("rule", "ids"),
     [
@@ -212,6 +241,17 @@ def test_a_gate_that_falls_short_keeps_the_version_a_candidate(uri):
     with pytest.raises(GateFailed, match="min_coverage"):
         api.import_vectors("sasrec", X[:1], store=uri, ids=IDS[:1], min_coverage=0.5, empty="missing")
     assert same(uri, BY_ID)
+
+
+def test_a_gate_that_falls_short_of_a_current_version_says_that_it_stays_current(uri):
+    first = api.import_vectors("sasrec", X, store=uri, ids=IDS)
+    put_items(uri, [*IDS, *"abcdefgh"])
+    with pytest.raises(GateFailed, match=rf"{first.version}: stays current, as before") as failed:
+        api.import_vectors("sasrec", X, store=uri, ids=IDS, min_coverage=0.5)
+    assert "candidate" not in str(failed.value) and "mmfeat rollback" in failed.value.hint
+    assert Store.open(uri).resolve("sasrec").version == first.version
+    with pytest.raises(GateFailed, match="stays a candidate"):
+        api.import_vectors("sasrec", X + 1, store=uri, ids=IDS, min_coverage=0.5)
 
 
 def test_a_job_fuses_imported_vectors_with_its_own(tmp_path):

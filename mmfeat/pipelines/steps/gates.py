@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -25,11 +25,19 @@ from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.operations import GateResult, GatesConfig
 from mmfeat.schemas.sound import SILENCE
 from mmfeat.schemas.spec import FeatureSpec
-from mmfeat.store import FeatureVersion, Place, Store
+from mmfeat.store import ROLLED_BACK, FeatureVersion, Place, Store
 from mmfeat.store.diff import cosines
 
 # Drift is a mean: more items than these change its third digit and take minutes of a large store.
 SAMPLE = 10_000
+# What is said of a version that a gate keeps in its state.
+_STAYS = {
+    "current": "current, as before",
+    "candidate": "a candidate",
+    "previous": "what a rollback goes to",
+    "old": "an old version",
+    ROLLED_BACK: "rolled back",
+}
 _NEIGHBOURS_OF = 1_000
 _NEIGHBOURS = 10
 _SEED = 0
@@ -75,7 +83,7 @@ class Gates(Step[GatesConfig]):
         report = replace(context.so_far, gates=gates)
         yield report
         if short := [gate for gate in report.gates if not gate.passed]:
-            raise _fell_short(short, report)
+            raise fell_short(short, context.store, context.versions, report)
 
     def judge(
         self, store: Store, versions: Sequence[FeatureVersion], place: Place | None = None
@@ -134,11 +142,24 @@ class Gates(Step[GatesConfig]):
             yield _changed(*_both(store, old, new, place), new, most)
 
 
-def _fell_short(short: Sequence[GateResult], report: RunReport) -> GateFailed:
+def fell_short(
+    short: Sequence[GateResult], store: Store, versions: Sequence[FeatureVersion], report: Any
+) -> GateFailed:
+    """The end of a run whose gates fell short: all of its versions stay what they are.
+
+    Args:
+        report: what the run did.
+    """
+    named: dict[str, list[str]] = {}
+    for version in versions:
+        named.setdefault(store.promotion.state_of(version), []).append(version.version)
+    stay = "; ".join(f"{', '.join(names)}: stays {_STAYS[state]}" for state, names in named.items())
+    way = "`mmfeat promote NAME@FINGERPRINT` makes a version current all the same"
+    if named.keys() == {"current"}:
+        way = "`mmfeat rollback NAME` makes the version current that was so before it, if there was one"
     return GateFailed(
-        f"{'; '.join(map(str, short))}. The versions of this job stay candidates.",
-        hint="All rows are committed, and what was current still is. `mmfeat promote NAME@FINGERPRINT` "
-        "makes a version current all the same.",
+        f"{'; '.join(map(str, short))}. No version became current; {stay}.",
+        hint=f"All rows are committed, and what was current still is. {way}.",
         report=report,
     )
 
