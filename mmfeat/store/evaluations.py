@@ -5,6 +5,9 @@ They hold means over users and nothing of an item. The newest one of each subjec
 
 from __future__ import annotations
 
+import json
+from collections.abc import Collection
+
 import pyarrow as pa
 
 from mmfeat.store.database import Database, quoted
@@ -28,6 +31,18 @@ def get(database: Database, subject: str, digest: str) -> str | None:
     with database.errors("read evaluations"):
         found = table.to_table(filter=f"subject = {quoted(subject)}").to_pylist()
     return found[0]["evaluation"] if found and found[0]["digest"] == digest else None
+
+
+def remove_others(database: Database, versions: Collection[str]) -> None:
+    """Forget those of other versions than these (``name@fingerprint``), which are no more.
+
+    Nobody asks for them again: whatever is made later has another fingerprint, or other rows.
+    """
+    for row in database.read_small(TABLE, EVALUATIONS_SCHEMA).to_pylist():
+        judged = {feature["version"] for feature in json.loads(row["evaluation"])["features"]}
+        if not judged <= set(versions):
+            database.delete(TABLE, f"subject = {quoted(row['subject'])}")
+    database.tidy(TABLE)
 
 
 def clear(database: Database) -> None:

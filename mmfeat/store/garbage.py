@@ -12,7 +12,7 @@ from lance import LanceDataset
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.schemas.server import ANSWERS_FOLDER
-from mmfeat.store import canaries, codebooks, collisions, digests, folders
+from mmfeat.store import canaries, codebooks, collisions, digests, evaluations, folders
 from mmfeat.store.database import Database, clean_up, is_full
 from mmfeat.store.promotion import Promotion
 from mmfeat.store.snapshots import Snapshots
@@ -157,6 +157,7 @@ class Retaining:
                 self._remove_table(one.folder.removesuffix(".lance"))
             elif one.folder:
                 folders.remove(self._database, one.folder)
+        evaluations.remove_others(self._database, {version.version for version in self._versions.list()})
 
     def _remove(self, version: FeatureVersion) -> None:
         """First the record, so that no reader finds a version whose table is gone."""

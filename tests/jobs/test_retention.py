@@ -69,6 +69,19 @@ def test_a_removed_version_is_no_longer_one_to_roll_back_to(store: Store):
     assert first.version not in [v.version for v in store.versions()]
 
 
+def test_what_evaluations_found_of_a_version_goes_with_it_and_the_rest_stays(store: Store):
+    first, second = editions(store, 2)
+    for versions in ([first], [first, second], [second]):
+        found = json.dumps({"features": [{"version": version.version} for version in versions]})
+        store.put_evaluation(str(len(versions)) + versions[0].version, "digest", found)
+    store.retaining.collect(store.retaining.survey(Retention(2)))
+    assert store.evaluation(f"1{first.version}", "digest") is not None
+    store.retaining.collect(store.retaining.survey(Retention(1)))
+    assert store.evaluation(f"1{first.version}", "digest") is None
+    assert store.evaluation(f"2{first.version}", "digest") is None
+    assert store.evaluation(f"1{second.version}", "digest") is not None
+
+
 def test_what_a_snapshot_holds_stays_until_the_snapshot_goes(store: Store):
     first, _second = editions(store, 2)
     store.create_snapshot("then")
