@@ -27,7 +27,7 @@ from mmfeat.schemas.notebook import ShortRepr
 from mmfeat.schemas.operations import GateResult, GatesConfig
 from mmfeat.schemas.outputs import VectorOut
 from mmfeat.schemas.spec import IMPORTED, FeatureSpec, Weights, canonical_json
-from mmfeat.schemas.validation import validated
+from mmfeat.schemas.validation import near, validated
 from mmfeat.store import FeatureVersion, Store
 
 _NAMED = 5
@@ -105,6 +105,8 @@ def import_vectors(
     """
     opened = store if isinstance(store, Store) else Store.open(store)
     run_id, began = uuid.uuid4().hex[:12], datetime.now(UTC)
+    _refuse_other("unknown", unknown, ("error", "skip"))
+    _refuse_other("empty", empty, ("error", "missing"))
     judged = Gates(validated(GatesConfig, gates, "the gates of this import"))
     file = read_vectors(vectors, ids, rows, feature)
     with opened.lease(owner=f"import {name} {run_id}"):
@@ -189,6 +191,8 @@ def _fitting(store: Store, file: VectorFile, unknown: str, empty: str) -> _Fitti
             f"{file.named} has no vector of an item of {store.uri}.", hint="Does it use the same item ids?"
         )
     bad = _empty(file, list(taken.values()))
+    if len(bad) == len(taken) and empty == "missing":
+        raise UsageError(f"{file.named} holds nothing but rows of zeros, or with NaN or infinity.")
     lost = [item_id for item_id, row in taken.items() if row in bad]
     if lost and empty == "error":
         held = sorted({bad[taken[item_id]] for item_id in lost})
@@ -225,6 +229,11 @@ def _of_the_file(file: VectorFile) -> list[str]:
     return [f"{file.filled:,} rows of {file.named} were filled in when it was exported and are left out"]
 
 
+def _refuse_other(setting: str, word: str, words: tuple[str, ...]) -> None:
+    if word not in words:
+        raise UsageError(f"{setting} is {word!r}.", hint=f"{near(word, words)}Write {' or '.join(words)}.")
+
+
 def _names(ids: Sequence[str]) -> str:
     shown = ", ".join(map(repr, ids[:_NAMED]))
     more = f" and {len(ids) - _NAMED:,} more" if len(ids) > _NAMED else ""
@@ -247,7 +256,7 @@ def _spec(
             "method": IMPORTED,
             "model": model or IMPORTED,
             "weights": Weights(origin="imported", ref="file", digest=file.digest, location=place),
-            "options": {**whose, "feature": file.chosen},
+            "options": {**whose, "feature": file.chosen, "scaled": file.quantized or None},
         },
         "this import",
     )

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -35,6 +35,8 @@ ROW_RULES: dict[str, Callable[[int], str | None]] = {
     "microlens": lambda row: str(row + 1),
 }
 _ID_COLUMN = "item_id"
+# What NumPy and JSON's reader say of files that are damaged, empty, or nested without end.
+_DAMAGE = (OSError, ValueError, EOFError, OverflowError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class VectorFile:
         digest: ``sha256:...`` of the file.
         chosen: which part of the file it is; None where it has one.
         filled: how many items of an export are left out, since it filled their rows in.
+        quantized: whether it holds whole numbers of an export, which ``matrix`` has in their scales.
     """
 
     named: str
@@ -56,6 +59,7 @@ class VectorFile:
     digest: str
     chosen: str | None = None
     filled: int = 0
+    quantized: bool = False
 
 
 def read_vectors(
@@ -84,6 +88,11 @@ def read_vectors(
             f"There is no rule {rows!r} for rows.",
             hint=f"{near(rows, ROW_RULES)}There are: {', '.join(ROW_RULES)}.",
         )
+    if not isinstance(vectors, np.ndarray | str | Path):
+        raise UsageError(
+            f"Vectors are a file or a NumPy array, and a {type(vectors).__name__} is neither.",
+            hint="np.asarray(...) makes an array of most things.",
+        )
     named = "the array" if isinstance(vectors, np.ndarray) else str(vectors)
     part = _array(vectors) if isinstance(vectors, np.ndarray) else _file(Path(vectors), feature)
     matrix = _checked(part.matrix, named)
@@ -97,7 +106,7 @@ def read_vectors(
     if len(kept) < len(own):
         matrix = matrix[kept]
     owners = [item_id for item_id in own if item_id is not None]
-    return VectorFile(named, matrix, owners, part.digest, part.chosen, part.filled)
+    return VectorFile(named, matrix, owners, part.digest, part.chosen, part.filled, part.quantized)
 
 
 @dataclass(frozen=True)
@@ -107,9 +116,15 @@ class _Part:
     ids: list[str] | None = None
     chosen: str | None = None
     filled: int = 0
+    quantized: bool = False
 
 
 def _array(matrix: np.ndarray) -> _Part:
+    if isinstance(matrix, np.ma.MaskedArray):
+        raise UsageError(
+            "The array is masked, and what its mask hides is no vector.",
+            hint="array.filled(np.nan) says so in the array itself; then give empty='missing'.",
+        )
     found = hashlib.sha256(f"{matrix.dtype.str}{matrix.shape}".encode())
     found.update(np.ascontiguousarray(matrix).data)
     return _Part(matrix, f"sha256:{found.hexdigest()}")
@@ -117,6 +132,8 @@ def _array(matrix: np.ndarray) -> _Part:
 
 def _file(path: Path, feature: str | None) -> _Part:
     readers = {".npy": _npy, ".safetensors": _safetensors, ".parquet": _parquet, ".json": _json}
+    if not path.exists():
+        raise UsageError(f"There is no file {path}.", hint="Check the path.")
     if path.is_dir():
         return _export(path, feature)
     read = readers.get(path.suffix)
@@ -128,18 +145,29 @@ def _file(path: Path, feature: str | None) -> _Part:
     try:
         matrix, ids, chosen = read(path, feature)
         return _Part(matrix, f"sha256:{digest(path)}", ids, chosen)
-    except FileNotFoundError:
-        raise UsageError(f"There is no file {path}.", hint="Check the path.") from None
     # Each library says in its own way that a file is damaged.
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise UsageError(f"Cannot read {path}: {error}.") from None
+    except (*_DAMAGE, pa.ArrowException) as error:
+        raise UsageError(f"Cannot read {path}: {str(error).rstrip('.')}.") from None
 
 
 _Read = tuple[Any, list[str] | None, str | None]
 
 
 def _npy(path: Path, feature: str | None) -> _Read:
-    return np.load(path, mmap_mode="r", allow_pickle=False), None, None
+    return _read_npy(path, mmap_mode="r"), None, None
+
+
+def _read_npy(path: Path, mmap_mode: Literal["r"] | None = None) -> np.ndarray:
+    """One array; ValueError for anything else, such as objects: no pickle is ever read."""
+    try:
+        found = np.load(path, mmap_mode=mmap_mode, allow_pickle=False)
+    except ValueError as error:
+        if "pickle" in str(error) or "Python objects" in str(error):
+            raise ValueError("it holds Python objects, and no pickle is read") from None
+        raise
+    if not isinstance(found, np.ndarray):
+        raise ValueError("it holds an archive, and no array")
+    return found
 
 
 def _safetensors(path: Path, feature: str | None) -> _Read:
@@ -151,9 +179,26 @@ def _safetensors(path: Path, feature: str | None) -> _Read:
         with safe_open(path, framework="numpy") as file:
             tensors = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
             name = _chosen([n for n, shape in tensors.items() if len(shape) == 2], feature, path, "tensor")
+            if file.get_slice(name).get_dtype() == "BF16":
+                return _bfloat16(path, name), None, name
             return file.get_tensor(name), None, name
     except SafetensorError as error:
         raise ValueError(error) from None
+    # NumPy has no such numbers.
+    except (TypeError, AttributeError):
+        raise UsageError(
+            f"{path} holds {name} as numbers that NumPy does not know.", hint="Save it as float32 or float16."
+        ) from None
+
+
+def _bfloat16(path: Path, name: str) -> np.ndarray:
+    """A tensor of bfloat16 as float32, whose upper half of bits it is."""
+    from safetensors import deserialize
+
+    tensors = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+    stored = next(tensor for key, tensor in tensors if key == name)
+    upper = np.frombuffer(stored["data"], "<u2").astype(np.uint32)
+    return (upper << 16).view(np.float32).reshape(stored["shape"])
 
 
 def _parquet(path: Path, feature: str | None) -> _Read:
@@ -204,13 +249,29 @@ def _export(folder: Path, feature: str | None) -> _Part:
     own = {item_id: vector for item_id, vector in found.items() if item_id not in filled}
     if not own:
         raise UsageError(f"{folder} holds no vector of {name}.")
+    entry, matrix = document["features"][name], np.stack(list(own.values()))
+    quantized = bool(entry["steps"]) and entry["steps"][-1]["op"] == "quantize"
+    if quantized:
+        matrix = _scaled(matrix, list(own), folder, entry)
     return _Part(
-        np.stack(list(own.values())),
+        matrix,
         f"sha256:{digest(folder / MANIFEST)}",
         list(own),
         name,
-        len(found) - len(own),
+        filled=len(found) - len(own),
+        quantized=quantized,
     )
+
+
+def _scaled(matrix: np.ndarray, ids: list[str], folder: Path, entry: dict[str, Any]) -> np.ndarray:
+    """Whole numbers of an export times the scales that stand beside them."""
+    with np.load(folder / entry["fitted"][-1], allow_pickle=False) as fitted:
+        scales = fitted["scale"]
+    if len(scales) > 1:
+        row_of = {item_id: row for row, item_id in enumerate(read_map(folder).ids)}
+        scales = scales[[row_of[item_id] for item_id in ids]]
+    exact: np.ndarray = matrix.astype(np.float32) * scales[:, None]
+    return exact
 
 
 def _vectors_in(document: dict[str, Any]) -> list[str]:
@@ -250,6 +311,8 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _of_one_length(column: pa.Array, path: Path, name: str) -> pa.Array:
     lengths = np.unique(column.value_lengths().to_numpy(zero_copy_only=False))
+    if not len(lengths):
+        raise UsageError(f"{path} has no vector in {name}.")
     if len(lengths) != 1:
         raise UsageError(f"{path}: the vectors of {name} have different lengths: {lengths[:5].tolist()}.")
     return pa.FixedSizeListArray.from_arrays(column.flatten(), int(lengths[0]))
@@ -261,7 +324,11 @@ def _checked(matrix: np.ndarray, named: str) -> np.ndarray:
         raise UsageError(f"{named} has the shape {shape}, and not one vector per row.")
     if not np.issubdtype(matrix.dtype, np.number) or np.iscomplexobj(matrix):
         raise UsageError(f"{named} holds {matrix.dtype}, and no numbers.")
-    return matrix if matrix.dtype == np.float16 else matrix.astype(np.float32, copy=False)
+    if matrix.dtype == np.float16:
+        return matrix
+    # What float32 cannot hold is infinite, and such rows are found later.
+    with np.errstate(over="ignore"):
+        return matrix.astype(np.float32, copy=False)
 
 
 def _ids(
@@ -285,16 +352,17 @@ def _ids(
 def _read_ids(path: Path) -> Iterator[str]:
     try:
         if path.suffix == ".npy":
-            found = np.load(path, allow_pickle=False).reshape(-1).tolist()
+            found = _read_npy(path).reshape(-1).tolist()
         elif path.suffix == ".txt":
-            found = path.read_text(encoding="utf-8").splitlines()
+            # Not splitlines, which also ends a line at signs that an id may hold.
+            found = path.read_text(encoding="utf-8-sig").removesuffix("\n").split("\n")
         else:
             found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"There is no file {path}.", hint="Check the path.") from None
-    except (OSError, ValueError) as error:
-        raise UsageError(f"Cannot read {path}: {error}.") from None
-    if not isinstance(found, list) or not all(isinstance(one, str | int) for one in found):
+    except _DAMAGE as error:
+        raise UsageError(f"Cannot read {path}: {str(error).rstrip('.')}.") from None
+    if not isinstance(found, list) or not all(type(one) in (str, int) for one in found):
         raise UsageError(
             f"{path} is no list of item ids.", hint='Write ["4", "11", ...] in the order of the rows.'
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from typer.testing import CliRunner
 import mmfeat
 from mmfeat import api
 from mmfeat.cli import app
+from mmfeat.export.request import Shaping
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.errors import GateFailed, UsageError
 from mmfeat.store import Store
@@ -106,6 +108,17 @@ def test_rows_that_an_export_filled_in_are_missing_when_it_is_imported(uri, tmp_
     assert same(uri, {i: BY_ID[i] for i in IDS[:3]}, "again")
 
 
+def test_whole_numbers_of_an_export_come_back_in_their_scales(uri, tmp_path):
+    api.import_vectors("sasrec", X, store=uri, ids=IDS)
+    shaping = Shaping(quantize=["sasrec"])
+    mmfeat.open(uri).export("npy", tmp_path / "out", features=["sasrec"], shaping=shaping)
+    api.import_vectors("again", tmp_path / "out", store=uri)
+    back = found(uri, "again")
+    assert all(np.allclose(back[i], BY_ID[i], atol=np.abs(X).max() / 127) for i in IDS)
+    assert Store.open(uri).resolve("again").spec.options["scaled"]
+    assert "scaled" not in Store.open(uri).resolve("sasrec").spec.options
+
+
 def test_an_export_that_does_not_say_what_it_filled_in_is_refused(uri, tmp_path):
     api.import_vectors("sasrec", X, store=uri, ids=IDS)
     mmfeat.open(uri).export("npy", tmp_path / "out", features=["sasrec"])
@@ -172,8 +185,16 @@ def bad(row: int, value: float) -> np.ndarray:
         (X, {"rows": "micro-lens"}, "no rule 'micro-lens'"),
         (X, {"rows": "microlens", "ids": IDS}, "Both ids and a rule"),
         (X[0], {"ids": IDS}, "has the shape 6, and not one vector per row"),
+        (X.astype(object), {"ids": IDS}, "holds object, and no numbers"),
+        (X.astype(np.float64) * 1e300, {"ids": IDS}, "holds NaN or infinity for 4 items"),
+        (X * np.nan, {"ids": IDS, "empty": "missing"}, "nothing but rows of zeros, or with NaN"),
+        (X, {"ids": ["30", "1", "2", "77"], "unknown": "skipp"}, "unknown is 'skipp'. Did you mean 'skip'"),
+        (bad(1, np.nan), {"ids": IDS, "empty": "mising"}, "empty is 'mising'. Did you mean 'missing'"),
+        (np.ma.masked_array(X, X > 1), {"ids": IDS}, "The array is masked"),
+        (X.tolist(), {"ids": IDS}, "a list is neither"),
+        ("no folder", {}, "There is no file no folder"),
         ("nowhere.npy", {"ids": IDS}, "There is no file nowhere.npy"),
-        ("vectors.pkl", {"ids": IDS}, "of no kind that vectors are imported from"),
+        (Path(__file__), {"ids": IDS}, "of no kind that vectors are imported from"),
     ],
 )
 def test_what_does_not_fit_is_said_and_nothing_is_written(uri, vectors, settings, said):
@@ -191,6 +212,65 @@ def test_an_id_twice_and_a_row_without_one_are_refused_in_files_too(uri, tmp_pat
     with pytest.raises(UsageError, match="1 rows without item_id"):
         api.import_vectors("sasrec", tmp_path / "unnamed.parquet", store=uri)
     assert Store.open(uri).versions() == []
+
+
+class Bomb:
+    """What must not be read: a pickle of it makes a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_objects_are_never_unpickled(uri, tmp_path):
+    bomb = Bomb(tmp_path / "exploded")
+    np.save(tmp_path / "objects.npy", np.array([[bomb]], object), allow_pickle=True)
+    (tmp_path / "pickle.npy").write_bytes(pickle.dumps(bomb))
+    np.save(tmp_path / "ids.npy", np.array([bomb] * 4, object), allow_pickle=True)
+    for vectors, ids in (("objects.npy", IDS), ("pickle.npy", IDS), (X, tmp_path / "ids.npy")):
+        path = tmp_path / vectors if isinstance(vectors, str) else vectors
+        with pytest.raises(UsageError, match="Python objects, and no pickle is read"):
+            api.import_vectors("sasrec", path, store=uri, ids=ids)
+    assert not bomb.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("empty.npy", b""),
+        ("cut.npy", b"\x93NUMPY\x01\x00v\x00"),
+        ("empty.json", b""),
+        ("deep.json", b"[" * 100_000),
+        ("large.json", b'{"30": [' + b"9" * 400 + b"]}"),
+        ("empty.parquet", b""),
+        ("empty.safetensors", b""),
+    ],
+)
+def test_a_damaged_file_is_said_to_be_one(uri, tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=f"Cannot read .*{name}: .*[^.]\\.$"):
+        api.import_vectors("sasrec", tmp_path / name, store=uri, ids=IDS if name.endswith("npy") else None)
+
+
+@pytest.mark.parametrize("dtype", ["<f8", ">f4", ">f2", "<i4", "u1"])
+def test_whatever_numbers_a_file_holds_in_whatever_order_each_item_gets_its_own(uri, tmp_path, dtype):
+    vectors = np.asfortranarray(np.abs(X * 40).astype(dtype))
+    np.save(tmp_path / "v.npy", vectors)
+    (tmp_path / "ids.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(IDS).encode() + b"\r\n")
+    api.import_vectors("sasrec", tmp_path / "v.npy", store=uri, ids=tmp_path / "ids.txt")
+    assert same(uri, dict(zip(IDS, vectors.astype(np.float32), strict=True)))
+
+
+def test_bfloat16_is_read_as_it_is(uri, tmp_path):
+    upper = (X.view(np.uint32) >> 16).astype("<u2")
+    tensor = {"dtype": "BF16", "shape": X.shape, "data_offsets": [0, upper.nbytes]}
+    header = json.dumps({"item": tensor}).encode()
+    (tmp_path / "v.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + upper.tobytes())
+    api.import_vectors("sasrec", tmp_path / "v.safetensors", store=uri, ids=IDS)
+    kept = (upper.astype(np.uint32) << 16).view(np.float32)
+    assert same(uri, dict(zip(IDS, kept, strict=True))) and np.allclose(kept, X, rtol=0.01)
 
 
 def test_rows_that_are_no_vectors_make_their_items_missing_where_that_is_asked_for(uri):
