@@ -62,6 +62,14 @@ def captions(
         typer.Option(help="Second model that says which caption is better, these or the earlier ones."),
     ] = None,
     judge_captioner: Annotated[str, typer.Option(help="The captioner that runs the judge.")] = "transformers",
+    max_requests: Annotated[
+        int | None,
+        typer.Option(min=1, max=console.MOST, help="Ask second models on a server no more often than this."),
+    ] = None,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, max=console.MOST, help="Nor for more tokens, of prompts and answers together."),
+    ] = None,
     sample_seed: Annotated[
         int, typer.Option(min=0, max=console.MOST_SEED, help="Of everything drawn at random.")
     ] = 0,
@@ -69,9 +77,10 @@ def captions(
     snapshot: console.SnapshotName = None,
     json: console.Json = False,
 ) -> None:
-    """Measure whether captions can be trusted; exit code 3 when a gate fails."""
+    """Measure whether captions can be trusted; exit code 3 when a gate fails or a cap is reached."""
     from mmfeat.report.build import ReportOptions
     from mmfeat.report.second_model import SecondModel
+    from mmfeat.schemas.server import SpendingConfig
 
     if out is not None:
         _check_place(out)
@@ -84,6 +93,7 @@ def captions(
         reference=reference,
         claims=SecondModel(claims_captioner, claims_model) if claims_model else None,
         judge=SecondModel(judge_captioner, judge_model) if judge_model else None,
+        spending=SpendingConfig(max_requests=max_requests, max_tokens=max_tokens),
         seed=sample_seed,
     )
     report = api.open(store, snapshot).report_captions(options, _Notes())

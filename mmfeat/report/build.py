@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version as package_version
 from importlib.util import find_spec
@@ -35,7 +35,7 @@ from mmfeat.report.model import (
 from mmfeat.report.pictures import PictureVectors, Progress, grounding_feature, picture_vectors
 from mmfeat.report.references import measure_references
 from mmfeat.report.rules import Rules, read_gates
-from mmfeat.report.second_model import SecondModel
+from mmfeat.report.second_model import Answers, SecondModel
 from mmfeat.report.statistics import distribution
 from mmfeat.report.suspects import find_suspects
 from mmfeat.report.usefulness import measure_usefulness
@@ -44,6 +44,7 @@ from mmfeat.report.words import words_of
 from mmfeat.schemas.errors import MissingExtra
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.reasons import kind_of
+from mmfeat.schemas.server import SpendingConfig
 from mmfeat.store import FeatureVersion, Store, why_stale
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class ReportOptions:
         reference: ``title``, ``description`` or a text feature that holds what is right.
         claims: the second model of the claim check.
         judge: the second model that says which of two captions is better.
+        spending: caps on what second models on a server may be asked, both together.
         seed: of every sample.
     """
 
@@ -86,6 +88,7 @@ class ReportOptions:
     reference: str | None = None
     claims: SecondModel | None = None
     judge: SecondModel | None = None
+    spending: SpendingConfig = field(default_factory=SpendingConfig)
     seed: int = 0
 
 
@@ -114,8 +117,10 @@ def report_captions(
     Raises:
         UsageError, ConfigError: a feature, version, gate or language that there is not.
         MissingExtra: the packages of ``mmfeat[report]`` are not installed.
+        SpendingCap: a second model's server may be asked no more; what it answered is kept.
     """
     need_packages()
+    kept = Answers(store.uri, options.spending)
     rules = read_gates(options.gates, options.language)
     version = store.resolve(options.feature) if options.feature else the_captions(store)
     captions = read_captions(store, version)
@@ -128,12 +133,12 @@ def report_captions(
     )
     coverage, lengths = _coverage(captions), _lengths(captions)
     references = measure_references(store, captions, options.reference)
-    claims = check_claims(captions, options.claims, options.seed, progress)
+    claims = check_claims(captions, options.claims, kept, options.seed, progress)
     earlier = earlier_version(store, version, options.against)
     before = read_captions(store, earlier) if earlier else None
     measured = figures(coverage, lengths, suspects, variety, seen.grounding, usefulness, references, claims)
     items = _items(captions, suspects, seen.scores)
-    return CaptionReport(
+    report = CaptionReport(
         subject=_subject(store, captions, options),
         gates=check_gates(rules.gates, measured),
         coverage=coverage,
@@ -146,10 +151,12 @@ def report_captions(
         claims=claims,
         comparison=_comparison(before, captions, suspects, seen, rules.rules, language, options),
         evidence=evidence(captions, earlier),
-        judged=judge_pairs(before, captions, options.judge, options.seed, progress),
+        judged=judge_pairs(before, captions, options.judge, kept, options.seed, progress),
         gallery=make_gallery(captions, items, options.seed, progress),
         items=items,
     )
+    kept.forget()
+    return report
 
 
 def need_packages() -> None:

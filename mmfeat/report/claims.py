@@ -11,7 +11,7 @@ import numpy as np
 from mmfeat.report.captions import Captions
 from mmfeat.report.model import Absent, Claim, ClaimCheck
 from mmfeat.report.pictures import Progress
-from mmfeat.report.second_model import Asked, SecondModel
+from mmfeat.report.second_model import Answers, Asked, SecondModel
 from mmfeat.report.words import sentences_of
 from mmfeat.schemas.errors import ItemError
 
@@ -23,17 +23,21 @@ _NO = re.compile(r"^\W*(no|false|not)\b", re.IGNORECASE)
 
 
 def check_claims(
-    captions: Captions, asked: SecondModel | None, seed: int, progress: Progress
+    captions: Captions, asked: SecondModel | None, kept: Answers, seed: int, progress: Progress
 ) -> ClaimCheck | Absent:
     """Put every sentence of 100 captions (seeded) to the model, with the item's pictures.
 
+    Args:
+        kept: what it answered before, where it is on a server.
+
     Raises:
         ConfigError: no such captioner or model.
+        SpendingCap: its server may be asked no more.
         MmfeatError: its server gives no answer.
     """
     if asked is None:
         return Absent(absent="No second model was named (--claims-model).")
-    second = Asked(asked, captions, _PROMPT, ("description",))
+    second = Asked(asked, captions, _PROMPT, ("description",), kept)
     judged: list[Claim] = []
     failed = 0
     chosen = _sample(captions, seed)

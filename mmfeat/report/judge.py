@@ -15,7 +15,7 @@ from mmfeat.extract.base import Caption
 from mmfeat.report.captions import Captions
 from mmfeat.report.model import Absent, JudgedPair, Judgement, Unjudged
 from mmfeat.report.pictures import Progress
-from mmfeat.report.second_model import Asked, SecondModel
+from mmfeat.report.second_model import Answers, Asked, SecondModel
 from mmfeat.schemas.errors import ItemError
 
 _PROMPT = Path(__file__).parent / "compare-captions.toml"
@@ -34,15 +34,24 @@ Verdict = Literal["after", "before", "tie", "flip"]
 
 
 def judge_pairs(
-    before: Captions | None, after: Captions, second: SecondModel | None, seed: int, progress: Progress
+    before: Captions | None,
+    after: Captions,
+    second: SecondModel | None,
+    kept: Answers,
+    seed: int,
+    progress: Progress,
 ) -> Judgement | Absent:
     """Put the two captions of 100 items (seeded), and what they describe, to the model in both orders.
 
     An item is won where both orders agree; models prefer a place more often than people think (Zheng et al.,
     arXiv 2306.05685).
 
+    Args:
+        kept: what it answered before, where it is on a server.
+
     Raises:
         ConfigError: no such captioner or model.
+        SpendingCap: its server may be asked no more.
         MmfeatError: its server gives no answer.
     """
     if second is None:
@@ -56,7 +65,7 @@ def judge_pairs(
     if not differ:
         return Absent(absent=f"No item has another caption in {before.version.version}.")
     chosen = sorted(np.random.default_rng(seed).permutation(differ)[:_ITEMS].astype(int).tolist())
-    began, asked = time.monotonic(), Asked(second, after, _PROMPT, _NAMES)
+    began, asked = time.monotonic(), Asked(second, after, _PROMPT, _NAMES, kept)
     pairs: list[JudgedPair] = []
     unjudged: list[Unjudged] = []
     replies: list[Caption] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import chat_server
@@ -14,8 +15,10 @@ from PIL import Image
 from storing import make_rows, text_spec
 
 from mmfeat.extract.served import client
+from mmfeat.report import judge as judging
 from mmfeat.report.judge import choice_of, sign_test, verdict_of, wilson_interval
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
+from mmfeat.schemas.server import ANSWERS_FOLDER
 from mmfeat.store import Store
 
 #: What each item's captions make the fake say: of the earlier caption, and of the later one.
@@ -76,9 +79,11 @@ def store(tmp_path_factory) -> Store:
     return store
 
 
+JUDGE = ("report", "captions", "--judge-model", FakeJudge.name, "--judge-captioner", "openai")
+
+
 def judge(run, store, *further: str) -> tuple[int, dict[str, Any], str]:
-    asked = ("--judge-model", FakeJudge.name, "--judge-captioner", "openai", "--store", store.uri)
-    code, out, err = run("report", "captions", *asked, *further, "--json")
+    code, out, err = run(*JUDGE, "--store", store.uri, *further, "--json")
     return code, json.loads(out), err
 
 
@@ -136,12 +141,43 @@ def test_another_seed_is_no_other_judge_where_all_items_are_asked_about(run, sto
     assert {**first, "seconds": 0} == {**second, "seconds": 0}
 
 
+def test_a_report_that_was_cut_short_pays_for_no_question_twice(run, store, asked, monkeypatch):
+    def killed(item_id: str, answers: list[Any]) -> Any:
+        if item_id == "flips":
+            raise KeyboardInterrupt
+        return judged(item_id, answers)
+
+    judged = judging._judged
+    monkeypatch.setattr(judging, "_judged", killed)
+    code, _, _ = run(*JUDGE, "--store", store.uri)
+    assert code != 0 and 0 < len(asked.requests) < 12
+    monkeypatch.undo()
+    monkeypatch.setenv("OPENAI_BASE_URL", asked.url)
+    client.client_of.cache_clear()
+    _, told, _ = judge(run, store)
+    assert len(asked.requests) == len(set(asked.requests)) == 12
+    assert (told["judged"]["wins"], told["judged"]["prompt_tokens"]) == (2, 120)
+
+
+def test_a_cap_ends_the_report_and_a_new_allowance_goes_on_from_there(run, store, asked):
+    code, _, err = run(*JUDGE, "--max-requests", "5", "--store", store.uri)
+    assert code == 3 and len(asked.requests) == 5
+    assert "cap of 5 requests is reached" in err and "goes on from there" in err
+    assert judge(run, store, "--max-requests", "7")[1]["judged"]["wins"] == 2
+    assert len(asked.requests) == len(set(asked.requests)) == 12
+
+
+def test_answers_are_kept_until_the_report_is_made_and_no_longer(run, store, asked):
+    run(*JUDGE, "--max-requests", "5", "--store", store.uri)
+    folder = Path(store.uri) / ANSWERS_FOLDER
+    assert len(list(folder.rglob("*.json"))) == 5
+    judge(run, store)
+    assert not list(folder.rglob("*.json"))
+
+
 def test_a_server_that_lets_nobody_in_ends_the_report_and_says_why(run, store, asked, monkeypatch):
     monkeypatch.setattr(asked, "key", "secret")
-    code, _, err = run(
-        *("report", "captions", "--judge-model", FakeJudge.name, "--judge-captioner", "openai"),
-        *("--store", store.uri),
-    )
+    code, _, err = run(*JUDGE, "--store", store.uri)
     assert code != 0 and "does not let us in (401)" in err and "Traceback" not in err
 
 
