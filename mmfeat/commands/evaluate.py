@@ -95,7 +95,7 @@ def _print_figures(one: FeatureVerdict) -> None:
         if (p := finding.lift.p) is not None and finding.lift.effect is not None:
             console.say(
                 f"{name}: {finding.lift.effect:.1f} standard deviations of shuffled rows above them"
-                f" (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'})"
+                f" (p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}, {finding.lift.tested:,} shuffles)"
             )
 
 

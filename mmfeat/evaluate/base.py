@@ -11,6 +11,7 @@ import numpy as np
 
 from mmfeat.evaluate.features import Feature
 from mmfeat.evaluate.log import Log
+from mmfeat.evaluate.shuffles import UNTESTED, Chance
 from mmfeat.evaluate.splits import Split
 
 #: Values by metric, one per case; NaN where a case has none.
@@ -64,6 +65,7 @@ class Measured:
         shuffled: of these with rows of the feature at other items, one per shuffle.
         random: of these with rows that were drawn.
         slices: of the cases of each slice, the main metric.
+        chance: how often shuffled rows give as much of the main metric.
     """
 
     own: Values
@@ -71,6 +73,7 @@ class Measured:
     shuffled: list[Values]
     random: Values
     slices: Mapping[str, np.ndarray] = field(default_factory=dict)
+    chance: Chance = UNTESTED
 
 
 class Protocol(ABC):

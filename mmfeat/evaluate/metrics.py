@@ -84,6 +84,8 @@ def _first_is(places: Places, sought: Ragged, k: int) -> np.ndarray:
         hit = np.clip(alike / np.maximum(left, 1), 0, 1)
         rank = above + step
         rows = np.flatnonzero((rank < k) & (missed > 0))
+        if not len(rows):
+            break
         chances[rows, rank[rows].astype(np.int64)] = (missed * hit)[rows]
         missed = missed * (1 - hit)
     return chances

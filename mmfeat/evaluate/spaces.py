@@ -15,8 +15,8 @@ from mmfeat.evaluate.cases import Cases, Places, Ragged
 
 # Scores of a block: 64 MiB.
 _ROWS, _ITEMS = 1024, 16_384
-# Two ways to add up the same products in float32 differ by less, and equal scores are to stay equal.
-_SLACK = 2e-6
+#: Two ways to add up the same products in float32 differ by less, and equal scores are to stay equal.
+SLACK = 2e-6
 
 
 class Space(ABC):
@@ -31,6 +31,10 @@ class Space(ABC):
     @abstractmethod
     def scores(self, rows: Any, owners: np.ndarray, items: np.ndarray) -> np.ndarray:
         """float32: the score of each item for its row, ``owners[k]``."""
+
+    @abstractmethod
+    def block(self, rows: Any, items: np.ndarray) -> np.ndarray:
+        """float32 ``[rows, items]``: the score of each of some items for each row; an array of its own."""
 
     @abstractmethod
     def counts(self, rows: Any, bounds: np.ndarray) -> np.ndarray:
@@ -50,16 +54,12 @@ class Dense(Space):
         slack: scores that differ by no more are equal.
     """
 
-    def __init__(self, vectors: np.ndarray, slack: float = _SLACK) -> None:
+    def __init__(self, vectors: np.ndarray, slack: float = SLACK) -> None:
         self.vectors, self.n_items, self._slack = vectors, len(vectors), np.float32(slack)
 
     def questions(self, known: Ragged) -> np.ndarray:
         """See :meth:`Space.questions`: the mean of the known items' vectors."""
-        rows = np.zeros((len(known), self.vectors.shape[1]), np.float32)
-        for at in range(0, len(known), _ROWS):
-            part = known.take(np.arange(at, min(at + _ROWS, len(known))))
-            np.add.at(rows, at + part.owners, self.vectors[part.values])
-        rows /= np.maximum(known.counts, 1)[:, None].astype(np.float32)
+        rows: np.ndarray = _averaging(known, self.n_items) @ self.vectors
         return rows
 
     def scores(self, rows: np.ndarray, owners: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -68,6 +68,11 @@ class Dense(Space):
         for at in range(0, len(owners), _ITEMS):
             part = slice(at, at + _ITEMS)
             found[part] = np.einsum("kd,kd->k", rows[owners[part]], self.vectors[items[part]])
+        return found
+
+    def block(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.block`."""
+        found: np.ndarray = rows @ self.vectors[items].T
         return found
 
     def counts(self, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
@@ -95,11 +100,7 @@ class Sparse(Space):
 
     def questions(self, known: Ragged) -> Any:
         """See :meth:`Space.questions`: the mean of the known items' rows."""
-        from scipy.sparse import csr_matrix
-
-        weights = np.repeat(1 / np.maximum(known.counts, 1), known.counts).astype(np.float32)
-        chosen = csr_matrix((weights, known.values, known.starts), shape=(len(known), self.n_items))
-        return (chosen @ self.places).tocsr()
+        return (_averaging(known, self.n_items) @ self.places).tocsr()
 
     def scores(self, rows: Any, owners: np.ndarray, items: np.ndarray) -> np.ndarray:
         """See :meth:`Space.scores`."""
@@ -110,13 +111,18 @@ class Sparse(Space):
             found[part] = np.asarray(product.sum(axis=1)).ravel()
         return found
 
+    def block(self, rows: Any, items: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.block`."""
+        found: np.ndarray = (rows @ self.places[items].T).toarray()
+        return found
+
     def counts(self, rows: Any, bounds: np.ndarray) -> np.ndarray:
         """See :meth:`Space.counts`: all scores of few rows at a time."""
         found = np.zeros((2, *bounds.shape))
         step = max(1, _ROWS * _ITEMS // max(self.n_items, 1))
         for at in range(0, rows.shape[0], step):
             block = (rows[at : at + step] @ self._across).toarray()
-            found[:, at : at + step] += counts_of(block, bounds[at : at + step], np.float32(_SLACK))
+            found[:, at : at + step] += counts_of(block, bounds[at : at + step], np.float32(SLACK))
         return found
 
 
@@ -141,10 +147,22 @@ class Ordered(Space):
         found: np.ndarray = self._strength[items]
         return found
 
+    def block(self, rows: np.ndarray, items: np.ndarray) -> np.ndarray:
+        """See :meth:`Space.block`."""
+        return np.tile(self._strength[items], (len(rows), 1))
+
     def counts(self, rows: np.ndarray, bounds: np.ndarray) -> np.ndarray:
         """See :meth:`Space.counts`."""
         below = [np.searchsorted(self._sorted, bounds, side=side) for side in ("right", "left")]
         return self.n_items - np.stack(below).astype(np.float64)
+
+
+def _averaging(known: Ragged, n_items: int) -> Any:
+    """CSR ``[rows, items]``, whose product with the items' places is the mean of each row's known ones."""
+    from scipy.sparse import csr_matrix
+
+    weights = np.repeat(1 / np.maximum(known.counts, 1), known.counts).astype(np.float32)
+    return csr_matrix((weights, known.values, known.starts), shape=(len(known), n_items))
 
 
 def counts_of(block: np.ndarray, bounds: np.ndarray, slack: np.float32) -> np.ndarray:
@@ -187,7 +205,7 @@ def places_of(space: Space, rows: Any, sought: Ragged, excluded: Ragged) -> Plac
     for k in range(bounds.shape[1]):
         bound = bounds[left_out, k]
         # A comparison with NaN, where a row has fewer bounds, is false.
-        for side, taken in enumerate((unasked > bound + _SLACK, unasked >= bound - _SLACK)):
+        for side, taken in enumerate((unasked > bound + SLACK, unasked >= bound - SLACK)):
             found[side, :, k] -= np.bincount(left_out, taken, len(sought))
     above, not_below = found[:, owners, slots]
     return Places(above, np.maximum(not_below - above, 1))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from mmfeat.evaluate.shuffles import Chance
+
 #: An interval holds the true value in so many of a hundred cases; a test is wrong in the rest of them.
 LEVEL = 0.95
 ALPHA = 1 - LEVEL
@@ -34,7 +36,8 @@ class Difference:
     """Of two figures of the same users.
 
     Attributes:
-        p: of a paired t-test, two-sided: how often chance alone gives as much.
+        p: of a paired t-test, two-sided: how often chance alone gives as much; and no less than as many
+            differences that are not 0 allow, each of which chance could have turned round.
         effect: the mean over the standard deviation of a user's difference (Cohen's d of pairs); 0 where all
             users differ by the same.
     """
@@ -52,14 +55,16 @@ class Lift:
     """What vectors give more than the same ones in shuffled rows.
 
     Attributes:
-        p: of a one-sided t-test of the value among those of the shuffles: how often shuffled rows give as
-            much. It holds for one protocol. None of a single shuffle, which shows no spread.
+        p: how often shuffled rows give as much, of one protocol; None where that was not tested.
+        tested: shuffles of the test; untested: why there was none, empty where there was.
         effect: how many standard deviations of the shuffles the value lies above them; None of a single one.
         ratio: the value over the shuffles' mean; low, high: its interval over users. None where they gave
             nothing.
     """
 
     p: float | None
+    tested: int
+    untested: str
     effect: float | None
     ratio: float | None
     low: float | None
@@ -88,10 +93,12 @@ def difference(a: np.ndarray, b: np.ndarray, seed: int) -> Difference:
         return Difference(0.0, 0.0, 0.0, 1.0, 0.0, len(apart))
     mean, spread = float(apart.mean()), float(apart.std(ddof=1))
     low, high = _interval(_resampled([apart], seed)[0])
+    # Of all ways to turn round the differences, this one and its opposite.
+    least = min(1.0, 2.0 ** (1 - int(np.count_nonzero(apart))))
     if spread == 0:
-        return Difference(mean, low, high, 1.0 if mean == 0 else 0.0, 0.0, len(apart))
+        return Difference(mean, low, high, least, 0.0, len(apart))
     p = 2 * _beyond(abs(mean) / spread * np.sqrt(len(apart)), len(apart) - 1)
-    return Difference(mean, low, high, p, mean / spread, len(apart))
+    return Difference(mean, low, high, max(p, least), mean / spread, len(apart))
 
 
 def relative_drop(current: np.ndarray, new: np.ndarray, seed: int) -> float:
@@ -103,13 +110,14 @@ def relative_drop(current: np.ndarray, new: np.ndarray, seed: int) -> float:
     return float(np.quantile(lost, 1 - ALPHA / 2))
 
 
-def lift(real: np.ndarray, shuffled: Sequence[np.ndarray], seed: int) -> Lift:
+def lift(real: np.ndarray, shuffled: Sequence[np.ndarray], seed: int, chance: Chance) -> Lift:
     """``real`` against the same cases with shuffled rows.
 
     Rows that have nothing to do with the interactions are one more shuffle. So the value is held against the
     spread of whole shuffles, and not against that of users: what one shuffle gives different users hangs
-        together.
+    together.
     """
+    tested = (chance.p, chance.shuffles, chance.why)
     means = np.array([np.nanmean(one) for one in shuffled])
     mine = float(np.nanmean(real))
     over = mean_of(shuffled)
@@ -121,14 +129,11 @@ def lift(real: np.ndarray, shuffled: Sequence[np.ndarray], seed: int) -> Lift:
         ratio = mine / float(means.mean())
         low, high = (float(x) for x in np.nanquantile(ratios, (ALPHA / 2, 1 - ALPHA / 2)))
     if len(means) < 2:
-        return Lift(None, None, ratio, low, high)
+        return Lift(*tested, None, ratio, low, high)
     spread = float(means.std(ddof=1))
     if spread == 0:
-        same = mine <= means.mean()
-        return Lift(1.0 if same else 0.0, 0.0 if same else None, ratio, low, high)
-    above = (mine - float(means.mean())) / spread
-    p = _beyond(above / np.sqrt(1 + 1 / len(means)), len(means) - 1)
-    return Lift(p, above, ratio, low, high)
+        return Lift(*tested, 0.0 if mine <= means.mean() else None, ratio, low, high)
+    return Lift(*tested, (mine - float(means.mean())) / spread, ratio, low, high)
 
 
 def mean_of(values: Sequence[np.ndarray]) -> np.ndarray:

@@ -36,7 +36,7 @@ class Finding:
         shuffled: of its rows at other items; random: of vectors or codes of the same shape that were drawn.
         lift: what the feature gives more than its shuffled rows, by the main metric.
         holds: whether that is more than chance gives, of all protocols that were asked (Holm); None where
-            one shuffle cannot tell.
+            that was not tested.
         slices: the main metric by what kind of item was to be found.
     """
 
@@ -149,7 +149,7 @@ def findings_of(
     lifts = {}
     for name, one in measured.items():
         main = protocols[name].main
-        lifts[name] = lift(one.own[main][one.sample], [s[main] for s in one.shuffled], seed)
+        lifts[name] = lift(one.own[main][one.sample], [s[main] for s in one.shuffled], seed, one.chance)
     tested = {name: one.p for name, one in lifts.items() if one.p is not None}
     adjusted = dict(zip(tested, holm(list(tested.values())), strict=True))
     found = {}
@@ -184,7 +184,7 @@ def verdict_of(
     elif silent:
         words = "It tells no more of taste than its own rows at other items."
     else:
-        words = "Trained protocols alone do not tell whether it knows taste."
+        words = "Whether it knows taste was not tested."
     return " ".join([words, *(_told(name, one, baselines.get(name, {})) for name, one in findings.items())])
 
 
@@ -201,6 +201,8 @@ def _told(name: str, one: Finding, baselines: Mapping[str, Mapping[str, Estimate
         return f"{name} could not be measured."
     own, shuffled = one.metrics[one.main], one.shuffled[one.main]
     words = f"{name}: {one.main} {own.mean:.4f} [{own.low:.4f}, {own.high:.4f}], {shuffled.mean:.4f} shuffled"
+    if one.lift.untested:
+        words += f", not tested: {one.lift.untested}"
     if one.lift.ratio is not None and one.main != "auc":
         words += f" ({one.lift.ratio:.1f} times that)"
     beside = [

@@ -46,17 +46,28 @@ def test_every_modality_is_found_over_twenty_seeds(liked):
         check_found(liked, seed)
 
 
-def alarms(trials: range) -> int:
+#: 60 users took 3 of 600 items each: hits are rare.
+SPARSE = {"items": 600, "users": 60, "length": 3}
+
+
+def alarms(trials: range, **sizes: int) -> int:
     """In how many worlds without taste a feature is said to know it."""
-    return sum(
-        any(one.holds for one in asked(world(None, seed), ("sound",), seed).verdicts()[0].findings.values())
-        for seed in trials
-    )
+    found = (asked(world(None, seed, **sizes), ("sound",), seed).verdicts()[0] for seed in trials)
+    return sum(any(one.holds for one in verdict.findings.values()) for verdict in found)
 
 
 def test_interactions_that_do_not_hang_on_content_raise_no_more_alarms_than_the_test_allows():
     # Of 30 trials at 5 % more than 5 are alarms once in 300 times.
     assert alarms(range(30)) <= 5
+
+
+def test_where_hits_are_rare_there_are_no_more_alarms_than_the_test_allows():
+    assert alarms(range(30), **SPARSE) <= 5
+
+
+@pytest.mark.slow
+def test_of_two_hundred_sparse_worlds_without_taste_at_most_sixteen_raise_an_alarm():
+    assert alarms(range(200), **SPARSE) <= 16
 
 
 @pytest.mark.slow

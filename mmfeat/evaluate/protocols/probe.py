@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import count
 from typing import ClassVar
 
 import numpy as np
 
 from mmfeat.evaluate import metrics
 from mmfeat.evaluate.base import Measured, Protocol, Task, Values
-from mmfeat.evaluate.cases import Ragged
+from mmfeat.evaluate.cases import Places, Ragged
 from mmfeat.evaluate.features import Feature
 from mmfeat.evaluate.matrices import balanced, user_factors
+from mmfeat.evaluate.shuffles import CASES, Chance, chance
 from mmfeat.evaluate.spaces import Dense, places_of
 from mmfeat.evaluate.splits import draw_items
 
@@ -22,7 +24,9 @@ FACTORS = 32
 _MOST_LEARNED = 100_000
 _PENALTIES = 10.0 ** np.arange(-4, 4)
 _CORRELATED_USERS, _CORRELATED_ITEMS = 500, 1_000
-_HIDE, _FACTOR, _LEARN, _CONTROL, _RANDOM = range(20, 25)
+_HIDE, _FACTOR, _LEARN, _CONTROL, _RANDOM, _TESTED = range(20, 26)
+# Scores that are ranked at a time.
+_BLOCK = 1 << 22
 
 
 class Probe(Protocol):
@@ -83,12 +87,14 @@ class Probe(Protocol):
             shuffled.append(self._measure(given[rng.permutation(len(held))], self.sample))
         random = feature.random(self.task.rng(_RANDOM)).vectors
         assert random is not None
-        given = _Ridge.of(random[self.learned]).predict(self.targets, random[self.held])
+        drawn = _Ridge.of(random[self.learned]).predict(self.targets, random[self.held])
+        given = own.predict(self.targets, held)
         return Measured(
-            self._measure(own.predict(self.targets, held), everybody),
+            self._measure(given, everybody),
             self.sample,
             shuffled,
-            self._measure(given, self.sample),
+            self._measure(drawn, self.sample),
+            chance=self._chance(given),
         )
 
     def baselines(self) -> dict[str, Values]:
@@ -96,6 +102,25 @@ class Probe(Protocol):
         taken.
         """
         return {}
+
+    def _chance(self, given: np.ndarray) -> Chance:
+        """The test of the AUC. Rows are shuffled among the held-out items alone, so that what was learned and
+        every user's ranking of the rows stay as they are."""
+        few = self.sample[:CASES]
+        sought, n = self.sought.take(few), len(self.held)
+        ranks = np.empty((len(few), n), np.float32)
+        step = max(1, _BLOCK // max(n, 1))
+        for at in range(0, len(few), step):
+            ranks[at : at + step] = _mean_ranks(-(self.rows[few[at : at + step]] @ given.T))
+
+        def values(order: np.ndarray) -> np.ndarray:
+            above = ranks[sought.owners, order[sought.values]].astype(np.float64)
+            places = Places(above, np.ones(len(above)))
+            return metrics.auc(places, sought, np.full(len(few), n))
+
+        rng = self.task.rng(_TESTED)
+        shuffled = (float(np.nanmean(values(rng.permutation(n)))) for _ in count())
+        return chance(values(np.arange(n)), shuffled, self.cases)
 
     def _measure(self, given: np.ndarray, cases: np.ndarray) -> Values:
         """Metrics of some users with these factors of the held-out items."""

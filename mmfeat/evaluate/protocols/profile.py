@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
+
 from mmfeat.evaluate import metrics
 from mmfeat.evaluate.base import Values
 from mmfeat.evaluate.cases import Cases, Places, Ragged
@@ -32,3 +34,7 @@ class Profile(Ranking):
     def measure(self, found: Places, sought: Ragged) -> Values:
         """See :meth:`Ranking.measure`."""
         return metrics.at(found, sought, DEPTHS)
+
+    def measure_main(self, found: Places, sought: Ragged) -> np.ndarray:
+        """See :meth:`Ranking.measure_main`."""
+        return metrics.ndcg(found, sought, max(DEPTHS))

@@ -11,9 +11,10 @@ from mmfeat.evaluate.base import Measured, Protocol, Task, Values
 from mmfeat.evaluate.cases import Cases, Places, Ragged
 from mmfeat.evaluate.features import Feature
 from mmfeat.evaluate.matrices import taken_by
+from mmfeat.evaluate.shuffles import Trial, chance
 from mmfeat.evaluate.spaces import Ordered, Space, Sparse, places
 
-SHUFFLED, RANDOM, SAMPLE = range(3)
+SHUFFLED, RANDOM, SAMPLE, TRIAL, TESTED = range(5)
 
 
 class Ranking(Protocol):
@@ -24,6 +25,12 @@ class Ranking(Protocol):
         self.asked = self.make_cases()
         size = min(task.control, len(self.asked))
         self.sample = np.sort(task.rng(SAMPLE).permutation(len(self.asked))[:size])
+        self.trial = Trial(
+            self.asked,
+            task.log.n_items,
+            task.rng(TRIAL),
+            self.measure_main,
+        )
 
     @abstractmethod
     def make_cases(self) -> Cases:
@@ -32,6 +39,10 @@ class Ranking(Protocol):
     @abstractmethod
     def measure(self, found: Places, sought: Ragged) -> Values:
         """The metrics by the places of what was sought."""
+
+    def measure_main(self, found: Places, sought: Ragged) -> np.ndarray:
+        """The main metric alone, which is asked a thousand times."""
+        return self.measure(found, sought)[self.main]
 
     def judge(self, feature: Feature) -> Measured:
         """See :meth:`Protocol.judge`.
@@ -49,6 +60,7 @@ class Ranking(Protocol):
             shuffled,
             self.measure(places(random, few), few.sought),
             self.sliced(found),
+            chance(self.trial.values(space), self.trial.shuffled(space, self.task.rng(TESTED)), self.cases),
         )
 
     def baselines(self) -> dict[str, Values]:

@@ -18,6 +18,7 @@ from mmfeat.evaluate.features import Feature
 from mmfeat.evaluate.log import Log
 from mmfeat.evaluate.protocols.profile import Profile
 from mmfeat.evaluate.protocols.ranking import RANDOM, SHUFFLED
+from mmfeat.evaluate.shuffles import Chance
 from mmfeat.evaluate.spaces import Dense, places_of
 
 if TYPE_CHECKING:
@@ -64,6 +65,7 @@ class Trained(Profile):
             [self.measure(shuffled, sought)],
             self.measure(random, sought),
             self.sliced(own),
+            Chance(None, 0, "one shuffle shows no spread"),
         )
 
     def baselines(self) -> dict[str, Values]:
