@@ -85,6 +85,8 @@ def _print_record(record: dict[str, Any]) -> None:
     features = (record["report"] or {}).get("features")
     if features is None:
         console.say("features: " + ", ".join(record["versions"]))
+        if record.get("kind") == "import" and record["report"]:
+            console.say(_imported(record["report"]))
         return
     rows = [(f["version"], *(f[name] for name in _COUNTS), f"{f['seconds']:.1f}") for f in features]
     columns = ("feature", "up to date", *_COUNTS[1:], "model s")
@@ -92,6 +94,16 @@ def _print_record(record: dict[str, Any]) -> None:
     for feature in features:
         for reason, count in feature["reasons"].items():
             console.say(f"  {feature['version']}: {count:,} x {reason}")
+
+
+def _imported(report: dict[str, Any]) -> str:
+    """What an import did, in a line."""
+    left_out = report["skipped"] + report["empty"]
+    return (
+        f"imported: {report['vectors']:,} vectors of {report['dims']} dims ({report['digest']}); "
+        f"{report['ok']:,} items have one, {report['missing']:,} have none, {left_out:,} rows were left out, "
+        f"{report['committed']:,} rows committed"
+    )
 
 
 def _totals(record: dict[str, Any]) -> list[int | None]:

@@ -94,8 +94,8 @@ def import_vectors(
         vectors, ids, rows, feature: see :func:`mmfeat.pipelines.vector_files.read_vectors`.
         model: what made the vectors, for people; part of what names the version.
         unknown: what to do with ids that the store does not know: refuse the file, or leave their rows out.
-        empty: what to do with rows of zeros, or with NaN or infinity: refuse the file, or make their items
-            ``missing``.
+        empty: what to do with rows of zeros, with NaN or infinity, or of numbers whose squares float32 cannot
+            hold: refuse the file, or make their items ``missing``.
         gates: what must hold before it becomes current, as in ``[gates]`` of a job: ``min_coverage``, ...
 
     Raises:
@@ -192,7 +192,7 @@ def _fitting(store: Store, file: VectorFile, unknown: str, empty: str) -> _Fitti
         )
     bad = _empty(file, list(taken.values()))
     if len(bad) == len(taken) and empty == "missing":
-        raise UsageError(f"{file.named} holds nothing but rows of zeros, or with NaN or infinity.")
+        raise UsageError(f"{file.named} holds nothing but rows that are no vectors.")
     lost = [item_id for item_id, row in taken.items() if row in bad]
     if lost and empty == "error":
         held = sorted({bad[taken[item_id]] for item_id in lost})
@@ -216,7 +216,12 @@ def _empty(file: VectorFile, rows: Sequence[int]) -> dict[int, str]:
     """Rows that are no vectors, and what they hold."""
     found: dict[int, str] = {}
     for at in in_blocks(np.array(rows, np.int64), file.matrix.shape[1]):
-        block = np.asarray(file.matrix[at])
+        block = np.asarray(file.matrix[at], np.float32)
+        # As a cosine has it: squares that float32 does not hold are infinite or nothing.
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = np.square(block).sum(axis=1)
+        found |= dict.fromkeys(at[~np.isfinite(squares)].tolist(), "numbers too large for a length")
+        found |= dict.fromkeys(at[squares == 0].tolist(), "numbers too small for a length")
         found |= dict.fromkeys(at[~np.isfinite(block).all(axis=1)].tolist(), "NaN or infinity")
         found |= dict.fromkeys(at[(block == 0).all(axis=1)].tolist(), "rows of zeros")
     return found

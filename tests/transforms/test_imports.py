@@ -187,7 +187,9 @@ def bad(row: int, value: float) -> np.ndarray:
         (X[0], {"ids": IDS}, "has the shape 6, and not one vector per row"),
         (X.astype(object), {"ids": IDS}, "holds object, and no numbers"),
         (X.astype(np.float64) * 1e300, {"ids": IDS}, "holds NaN or infinity for 4 items"),
-        (X * np.nan, {"ids": IDS, "empty": "missing"}, "nothing but rows of zeros, or with NaN"),
+        (X * np.nan, {"ids": IDS, "empty": "missing"}, "nothing but rows that are no vectors"),
+        (bad(1, 1e30), {"ids": IDS}, "holds numbers too large for a length for 1 item"),
+        (bad(1, 1e-30), {"ids": IDS}, "holds numbers too small for a length for 1 item"),
         (X, {"ids": ["30", "1", "2", "77"], "unknown": "skipp"}, "unknown is 'skipp'. Did you mean 'skip'"),
         (bad(1, np.nan), {"ids": IDS, "empty": "mising"}, "empty is 'mising'. Did you mean 'missing'"),
         (np.ma.masked_array(X, X > 1), {"ids": IDS}, "The array is masked"),
@@ -352,5 +354,7 @@ def test_the_command_says_what_it_did(uri, tmp_path):
     result = CliRunner().invoke(app, ["import", "sasrec", *said])
     assert result.exit_code == 0, result.output
     assert "4 vectors of 6 dims" in result.output and "4 of 4 items have one" in result.output
+    shown = CliRunner().invoke(app, ["runs", "show", "--store", uri]).output
+    assert "imported: 4 vectors of 6 dims (sha256:" in shown and "4 rows committed" in shown
     again = CliRunner().invoke(app, ["import", "sasrec", *said, "--json"])
     assert json.loads(again.output)["committed"] == 0

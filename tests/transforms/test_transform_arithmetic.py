@@ -97,6 +97,13 @@ def test_a_direction_without_variance_is_refused_or_regularised():
     assert np.abs(made(table, [flat])).max() < 10
 
 
+@pytest.mark.parametrize("table", [TABLES["pca"], TABLES["whiten"]])
+@pytest.mark.parametrize("value", [0.0, 0.1, 1e4])
+def test_vectors_that_agree_have_no_components(table, value):
+    with pytest.raises(UsageError, match="all vectors of x are the same"):
+        fitted(table, [np.full((N, DIMS), value, np.float32)])
+
+
 def test_exports_project_join_and_cut_by_the_same_arithmetic():
     theirs = project(SET, "x", 5)["x"].matrix
     assert np.array_equal(made(TABLES["pca"]), theirs)

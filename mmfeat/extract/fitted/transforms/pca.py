@@ -10,7 +10,7 @@ from pydantic import Field
 
 from mmfeat.extract.base import Ask
 from mmfeat.extract.fitted.transforms.base import FitOptions, Transform, Vectors
-from mmfeat.extract.fitted.vectors import nearest_kept, principal, projected
+from mmfeat.extract.fitted.vectors import Principal, nearest_kept, principal, projected
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.spec import FeatureSpec, ModelCard
@@ -44,10 +44,8 @@ class Pca(Transform):
 
     @classmethod
     def fit(cls, spec: FeatureSpec, vectors: Vectors) -> Self:
-        """See :meth:`Transform.fit`: UsageError for fewer items than components."""
-        dims = spec.dims or 0
-        _refuse_few(spec, vectors, dims)
-        found = principal(vectors.of(0), dims)
+        """See :meth:`Transform.fit`: UsageError for fewer items than components, or vectors that agree."""
+        found = _principal(spec, vectors)
         state = {"mean": found.mean, "components": found.components}
         made = cls(spec, state, {"variance_kept": float(found.kept.sum(dtype=np.float64))})
         (sample,) = vectors.sample()
@@ -105,12 +103,11 @@ class Whiten(Transform):
         """See :meth:`Transform.fit`.
 
         Raises:
-            UsageError: fewer items than components, or, without regularisation, a direction in which no two
-                items differ.
+            UsageError: fewer items than components, vectors that agree, or, without regularisation, a
+                direction in which no two items differ.
         """
         dims = spec.dims or 0
-        _refuse_few(spec, vectors, dims)
-        found = principal(vectors.of(0), dims)
+        found = _principal(spec, vectors)
         added = spec.settings(WhitenOptions).regularization * found.average
         variances = found.variances.astype(np.float64) + added
         # float32 vectors that agree differ by their rounding.
@@ -133,9 +130,19 @@ class Whiten(Transform):
         return np.asarray((found * self.state["scale"]).astype(np.float32))
 
 
-def _refuse_few(spec: FeatureSpec, vectors: Vectors, dims: int) -> None:
+def _principal(spec: FeatureSpec, vectors: Vectors) -> Principal:
+    """The components of the vectors that a transform is fitted to; UsageError where there are none."""
+    dims = spec.dims or 0
     if dims > vectors.n:
         raise UsageError(
             f"{spec.name}: {vectors.n:,} items with {spec.source} are too few for {dims} components.",
             hint="Keep fewer dims, or fit on more items.",
         )
+    found = principal(vectors.of(0), dims)
+    # float32 vectors that agree differ by their rounding.
+    if found.average <= 1e-13 * float(np.square(found.mean, dtype=np.float64).mean()):
+        raise UsageError(
+            f"{spec.name}: all vectors of {spec.source} are the same, and have no components.",
+            hint=f"`mmfeat report vectors {spec.source}` shows what they are.",
+        )
+    return found
