@@ -15,14 +15,20 @@ from mmfeat.evaluate.statistics import difference
 _USERS, _DEPTH, _DRAW = 2_000, 50, 30
 # The last item is not much easier to foretell than the one before it: content does not change with time.
 _TIMES, _P = 1.5, 1e-3
+_LEAST = 10
 
 
 class LeakCheck:
     """Foretells what was held out, and the last item before it, for the same users.
 
     Content tells both alike. Vectors that were made with the held-out interactions tell those much better.
-    What was
-    made from all interactions, earlier ones too, is not caught: it tells both well.
+    What was made from all interactions, earlier ones too, is not caught: it tells both well.
+
+    Where whole items are held out, many users have the same one to find, and hang together. So items are
+    counted there, each with the mean of its users.
+
+    Attributes:
+        unmade: why there is no check; empty where there is one.
     """
 
     def __init__(self, task: Task) -> None:
@@ -38,19 +44,30 @@ class LeakCheck:
         earlier = Ragged(np.delete(history.values, ends), history.starts - np.arange(len(history.starts)))
         self._held = Cases(history.last(LAST), first, history)
         self._before = Cases(earlier.last(LAST), Ragged(before, first.starts), earlier)
+        each = first.values if split.rule == "cold" else np.arange(len(users))
+        self._groups = np.unique(each, return_inverse=True)[1]
+        self._unit = "held-out items" if split.rule == "cold" else "users"
+        count = int(self._groups.max(initial=-1)) + 1
+        self.unmade = (
+            f"it takes {_LEAST} {self._unit} of users with two items before, and there are {count}"
+            if count < _LEAST
+            else ""
+        )
 
     def __call__(self, feature: Feature) -> str:
         """Why a feature seems to know what was held out; empty where it does not."""
-        if len(self._held) < 2:
+        if self.unmade:
             return ""
         space = feature.space()
         gains = [metrics.ndcg(places(space, one), one.sought, _DEPTH) for one in (self._before, self._held)]
-        found = difference(gains[0], gains[1], self._seed)
-        before, held = (float(one.mean()) for one in gains)
+        counts = np.bincount(self._groups)
+        means = [np.bincount(self._groups, one) / counts for one in gains]
+        found = difference(means[0], means[1], self._seed)
+        before, held = (float(one.mean()) for one in means)
         if found.p >= _P or held < _TIMES * before:
             return ""
         return (
             f"It foretells what was held out (ndcg@{_DEPTH} {held:.4f}) much better than what the same "
-            f"{found.cases:,} users took just before (ndcg@{_DEPTH} {before:.4f}): it seems to be made from "
-            "the held-out interactions."
+            f"users took just before (ndcg@{_DEPTH} {before:.4f}; {found.cases:,} {self._unit}): it seems "
+            "to be made from the held-out interactions."
         )

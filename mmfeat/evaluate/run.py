@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from mmfeat.evaluate.base import Measured, Progress, Protocol, Task
 from mmfeat.evaluate.features import Feature, feature_of
+from mmfeat.evaluate.fitted import fitted_note, held_out
 from mmfeat.evaluate.leak import LeakCheck
 from mmfeat.evaluate.log import log_of
 from mmfeat.evaluate.registry import PROTOCOLS
@@ -26,7 +27,7 @@ from mmfeat.evaluate.verdict import (
     estimated,
     findings_of,
     verdict_of,
-    with_lacking,
+    with_facts,
 )
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.evaluation import EvaluateConfig
@@ -81,7 +82,15 @@ def evaluate(store: Store, config: EvaluateConfig, progress: Progress = quiet) -
         users=log.n_users,
         interactions=len(log),
         judged=len(parts.judged),
-        features=[with_lacking(one, lacking[one.version], len(ids)) for one in asked.verdicts()],
+        features=[
+            with_facts(
+                one,
+                lacking[one.version],
+                len(ids),
+                fitted_note(store, version, ids, held_out(parts)),
+            )
+            for one, version in zip(asked.verdicts(), versions, strict=True)
+        ],
         baselines=asked.baselines,
         comparisons=(made := comparisons_of(asked.measured, asked.protocols, config.seed)),
         agreement=agreement_of(made),
@@ -144,13 +153,15 @@ class Judging:
         self.baselines: dict[str, dict[str, dict[str, Estimate]]] = {}
         self.interrupted = False
         self._leaks: dict[str, str] = {}
+        #: Why there was no check for leaks; empty where there was.
+        self.unchecked = ""
 
     def all(self, kinds: Mapping[str, type[Protocol]]) -> None:
         """Ask them."""
-        if self._task.split.rule != "cold":
-            self._progress("looking for leaks")
-            check = LeakCheck(self._task)
-            self._leaks = {feature.version: check(feature) for feature in self._features}
+        self._progress("looking for leaks")
+        check = LeakCheck(self._task)
+        self.unchecked = check.unmade
+        self._leaks = {feature.version: check(feature) for feature in self._features}
         for name in sorted(kinds, key=lambda name: kinds[name].cost):
             self._ask(name, kinds[name])
 
@@ -224,6 +235,8 @@ def _notes(config: EvaluateConfig, task: Task, left_out: int, asked: Judging) ->
     notes = []
     if left_out:
         notes.append(f"{left_out:,} items without a value in all features are left out")
+    if asked.unchecked:
+        notes.append(f"no check for leaks was made: {asked.unchecked}")
     if len(task.split.judged) > config.users:
         notes.append(
             f"{config.users:,} of {len(task.split.judged):,} users were drawn by seed {config.seed}, and as "

@@ -60,6 +60,7 @@ class FeatureVerdict:
         findings: by protocol, those that it was judged by.
         leak: why it seems to know what was held out; empty where it does not.
         lacking: items without a value of it: nothing is said of these.
+        fitted: how many held-out items it was fitted to, in words; empty where it was to none.
     """
 
     version: str
@@ -67,6 +68,7 @@ class FeatureVerdict:
     findings: dict[str, Finding]
     leak: str = ""
     lacking: int = 0
+    fitted: str = ""
 
 
 @dataclass(frozen=True)
@@ -188,12 +190,14 @@ def verdict_of(
     return " ".join([words, *(_told(name, one, baselines.get(name, {})) for name, one in findings.items())])
 
 
-def with_lacking(verdict: FeatureVerdict, lacking: int, judged: int) -> FeatureVerdict:
-    """The verdict with how many items it says nothing of, where there are any."""
-    if not lacking:
-        return verdict
-    words = f"It has no value for {lacking:,} items, and is judged by {judged:,} others."
-    return replace(verdict, verdict=f"{verdict.verdict} {words}", lacking=lacking)
+def with_facts(verdict: FeatureVerdict, lacking: int, judged: int, fitted: str) -> FeatureVerdict:
+    """The verdict with how many items it says nothing of, and what it was fitted to."""
+    words = [verdict.verdict]
+    if lacking:
+        words.append(f"It has no value for {lacking:,} items, and is judged by {judged:,} others.")
+    if fitted:
+        words.append(fitted)
+    return replace(verdict, verdict=" ".join(words), lacking=lacking, fitted=fitted)
 
 
 def _told(name: str, one: Finding, baselines: Mapping[str, Mapping[str, Estimate]]) -> str:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interaction_rows import interactions_of
-from taste import World, world
+from storing import make_rows, vector_spec
+from taste import World, stored, world
 
 from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.features import Feature, unit
+from mmfeat.evaluate.fitted import held_out
 from mmfeat.evaluate.leak import LeakCheck
 from mmfeat.evaluate.log import Log, log_of
 from mmfeat.evaluate.protocols.probe import Probe
 from mmfeat.evaluate.protocols.profile import Profile
+from mmfeat.evaluate.run import evaluate
 from mmfeat.evaluate.splits import SPLITS, Split, split
 from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.evaluation import EvaluateConfig
+from mmfeat.schemas.outputs import CodesOut
 
 
 @pytest.fixture(scope="module")
@@ -107,13 +115,50 @@ def made_from(log: Log, made: Split) -> np.ndarray:
     return unit((vectors[:, -60:] * np.sqrt(np.maximum(values[-60:], 0))).astype(np.float32))
 
 
+@pytest.mark.parametrize(("rule", "items"), [("last", 150), ("cold", 400)])
 @pytest.mark.parametrize("seed", range(3))
-def test_a_feature_that_was_made_from_what_was_held_out_is_caught_and_content_is_not(seed):
-    made = world("title", seed)
+def test_a_feature_that_was_made_from_what_was_held_out_is_caught_and_content_is_not(seed, rule, items):
+    made = world("title", seed, items=items)
     log = log_of(made.table(), made.ids)
-    task = Task(log, split(log, "last", seed), {}, seed)
+    task = Task(log, split(log, rule, seed), {}, seed)
     check = LeakCheck(task)
+    assert check.unmade == ""
     planted = check(Feature("leak@0", made_from(log, task.split)))
     assert "seems to be made from the held-out interactions" in planted
     for vectors in made.vectors.values():
         assert check(Feature("content@0", unit(vectors.copy()))) == ""
+
+
+def test_of_too_few_held_out_items_no_check_is_made_and_the_output_says_so(tmp_path):
+    made = world("title", 0, items=80)
+    store = stored(made, str(tmp_path / "features"), {"title": made.vectors["title"]})
+    found = evaluate(store, EvaluateConfig(protocols=("profile",), split="cold"))
+    why = "it takes 10 held-out items of users with two items before, and there are 8"
+    assert f"no check for leaks was made: {why}" in found.notes
+
+
+def test_a_verdict_tells_how_many_held_out_items_the_feature_was_fitted_to(tmp_path):
+    made = world("title", 0)
+    store = stored(made, str(tmp_path / "features"), {"title": made.vectors["title"]})
+    log = log_of(made.table(), made.ids)
+    held = set(np.flatnonzero(held_out(split(log, "cold", 0))).tolist())
+    assert len(held) == 15
+    codes = vector_spec("codes")
+    codes = codes.model_copy(
+        update={
+            "output": CodesOut(levels=2, codebook_size=4),
+            "weights": codes.weights.model_copy(update={"origin": "fitted"}),
+        }
+    )
+    # The codebooks never learnt from the first 40 items.
+    told = [json.dumps({"fitted": k >= 40}) for k in range(150)]
+    seen = len([k for k in held if k >= 40])
+    rows = make_rows(codes, made.ids, list(np.zeros((150, 2), np.int32)))
+    rows = rows.set_column(rows.schema.get_field_index("facts"), rows.schema.field("facts"), pa.array(told))
+    with store.lease("test"):
+        store.commit(store.add_version(codes), rows, replace=False)
+    found = evaluate(store, EvaluateConfig(protocols=("profile",), split="cold"))
+    verdicts = {one.version.partition("@")[0]: one for one in found.features}
+    words = f"It was fitted to 110 items, {seen} of which are held out here."
+    assert verdicts["codes"].fitted == words and words in verdicts["codes"].verdict
+    assert verdicts["title"].fitted == ""
