@@ -15,7 +15,7 @@ from taste import World, stored, world
 
 from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.features import Feature, unit
-from mmfeat.evaluate.fitted import held_out
+from mmfeat.evaluate.fitted import fitted_note, held_out
 from mmfeat.evaluate.leak import LeakCheck
 from mmfeat.evaluate.log import Log, log_of
 from mmfeat.evaluate.protocols.probe import Probe
@@ -162,3 +162,26 @@ def test_a_verdict_tells_how_many_held_out_items_the_feature_was_fitted_to(tmp_p
     words = f"It was fitted to 110 items, {seen} of which are held out here."
     assert verdicts["codes"].fitted == words and words in verdicts["codes"].verdict
     assert verdicts["title"].fitted == ""
+
+
+def test_a_verdict_tells_what_a_transform_was_fitted_to(tmp_path):
+    made = world("title", 0)
+    store = stored(made, str(tmp_path / "features"), {"title": made.vectors["title"]})
+    log = log_of(made.table(), made.ids)
+    parts = split(log, "cold", 0)
+    spec = vector_spec("pca")
+    fitted = spec.weights.model_copy(update={"origin": "fitted"})
+    plain = spec.model_copy(update={"weights": fitted})
+    trained = plain.model_copy(update={"options": {"fit_on": "train", "split": "leave-one-out"}})
+    with store.lease("test"):
+        versions = [store.add_version(one) for one in (plain, trained)]
+        for version, count in zip(versions, (150, 135), strict=True):
+            store.put_codebooks(version.fingerprint, b"", {"fitted_on": count})
+    notes = [fitted_note(store, version, made.ids, held_out(parts)) for version in versions]
+    assert notes == [
+        "It was fitted to all items that had vectors then (150 items); 15 are held out here.",
+        "It was fitted to 135 items, those for training by its own split, leave-one-out; 15 are held out here, "
+        "and it may have seen some of these.",
+    ]
+    # Nothing to tell where every item is learned from.
+    assert fitted_note(store, versions[0], made.ids, np.zeros(150, bool)) == ""
