@@ -180,8 +180,8 @@ def test_a_verdict_tells_what_a_transform_was_fitted_to(tmp_path):
     notes = [fitted_note(store, version, made.ids, held_out(parts)) for version in versions]
     assert notes == [
         "It was fitted to all items that had vectors then (150 items); 15 are held out here.",
-        "It was fitted to 135 items, those for training by its own split, leave-one-out; 15 are held out here, "
-        "and it may have seen some of these.",
+        "It was fitted to 135 items, those for training by its own split, leave-one-out; 15 are held out "
+        "here, and it may have seen some of these.",
     ]
     # Nothing to tell where every item is learned from.
     assert fitted_note(store, versions[0], made.ids, np.zeros(150, bool)) == ""
