@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +141,7 @@ def run(
 
 
 def quantize(
-    feature: str,
+    feature: str | Sequence[str],
     *,
     store: str = DEFAULT_STORE,
     name: str | None = None,
@@ -149,7 +149,7 @@ def quantize(
     refit: bool = False,
     **options: Any,
 ) -> QuantizeReport:
-    """Turn a vector feature of ``store`` into semantic ids, a feature of its own.
+    """Turn a vector feature of ``store``, or several together, into semantic ids, a feature of its own.
 
     See :func:`mmfeat.pipelines.quantize.quantize` for the arguments.
     """

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mmfeat import api, console
+from mmfeat.schemas.errors import UsageError
 
 if TYPE_CHECKING:
     from mmfeat.pipelines.quantize import QuantizeReport
 
 
 def quantize(
-    feature: Annotated[str, typer.Argument(help="Vector feature or version.")],
+    features: Annotated[
+        list[str], typer.Argument(help="Vector feature or version; several become codes together.")
+    ],
     name: Annotated[str | None, typer.Option(help="Name of the codes [default: FEATURE_codes].")] = None,
     method: Annotated[
         str,
@@ -32,26 +35,59 @@ def quantize(
     collision_level: Annotated[
         bool, typer.Option("--collision-level", help="Add a last code that makes every item's codes unique.")
     ] = False,
+    collisions: Annotated[
+        str | None,
+        typer.Option(help="popularity: the last code numbers items by interactions [default: by id]."),
+    ] = None,
+    sinkhorn_epsilon: Annotated[
+        float | None,
+        typer.Option(help="The last level tells items apart by LC-Rec's rule: 0.003 there [default: off]."),
+    ] = None,
+    fit_sample: Annotated[
+        int | None,
+        typer.Option(min=1, max=console.MOST, help="Fit to so many vectors at most [default: all]."),
+    ] = None,
+    mode: Annotated[
+        str | None,
+        typer.Option(help="Of several features: concat, or parallel codes of each [default: concat]."),
+    ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="Of several features, by comma: 1,0.5 [default: all 1].")
+    ] = None,
     refit: Annotated[
         bool, typer.Option("--refit", help="Fit new codebooks, which makes a new version of the codes.")
     ] = False,
     store: console.StoreUri = api.DEFAULT_STORE,
     json: console.Json = False,
 ) -> None:
-    """Turn a vector feature into semantic ids: a few discrete codes per item."""
+    """Turn vector features into semantic ids: a few discrete codes per item."""
     given = {
         "levels": levels,
         "codebook_size": codebook_size,
         "seed": seed,
         "collision_level": collision_level or None,
+        "collisions": collisions,
+        "sinkhorn_epsilon": sinkhorn_epsilon,
+        "fit_sample": fit_sample,
+        "mode": mode,
+        "weights": None if weights is None else _numbers(weights),
     }
     # What was not said is left to the defaults of the quantizer's own options.
     options = {key: value for key, value in given.items() if value is not None}
-    report = api.quantize(feature, store=store, name=name, method=method, refit=refit, **options)
+    report = api.quantize(features, store=store, name=name, method=method, refit=refit, **options)
     if json:
         console.print_json(report.to_dict())
     else:
         _print_report(report)
+
+
+def _numbers(by_comma: str) -> list[float]:
+    try:
+        return [float(number) for number in by_comma.split(",")]
+    except ValueError:
+        raise UsageError(
+            f"--weights {by_comma!r} are no numbers.", hint="Write one for each feature, by comma: 1,0.5."
+        ) from None
 
 
 def _print_report(report: QuantizeReport) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,7 @@ from mmfeat.report.drift import Drift
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.job import parse_features
 from mmfeat.schemas.notebook import ShortRepr
+from mmfeat.schemas.validation import listed
 from mmfeat.store import Store, why_stale
 
 
@@ -26,7 +28,7 @@ class QuantizeReport(ShortRepr):
 
     Attributes:
         version: ``name@fingerprint`` of the codes.
-        source: ``name@fingerprint`` of the vectors.
+        source: ``name@fingerprint`` of the vectors; of several features with plus signs between them.
         levels: codes per item, without the collision level.
         fitted: whether a quantizer was fitted; False where the store had it.
         committed: rows that this call wrote; 0 where all were there.
@@ -67,25 +69,26 @@ class QuantizeReport(ShortRepr):
 
 def quantize(
     store: Store | str,
-    feature: str,
+    feature: str | Sequence[str],
     *,
     name: str | None = None,
     method: str = "residual_kmeans",
     refit: bool = False,
     **options: Any,
 ) -> QuantizeReport:
-    """Turn a vector feature into codes, a feature of its own. Safe to start again at any moment.
+    """Turn a vector feature, or several, into codes, a feature of its own. Safe to start again at any moment.
 
     The codebooks are fitted once; called again, it gives codes to items that are new or whose vectors
     changed, by the same codebooks. The codes become current, unless they were rolled back.
 
     Args:
-        feature: ``name`` or ``name@fingerprint``.
-        name: of the codes; ``FEATURE_codes`` when None.
+        feature: ``name`` or ``name@fingerprint``; several are made into codes together, as ``mode`` says.
+        name: of the codes; ``FEATURE_codes`` when None, with the names of several between underscores.
         method: ``residual_kmeans``, ``balanced_kmeans``, ``rqvae``, ``pq`` or ``opq``.
         refit: fit new codebooks, which makes a new version.
         options: the quantizer's: ``levels``, ``codebook_size``, ``seed``, ``collision_level``,
-            ``collisions``, ``sinkhorn_epsilon``, ``fit_sample``.
+            ``collisions``, ``sinkhorn_epsilon``, ``fit_sample``; of several features also
+            ``mode`` and ``weights``.
 
     Raises:
         ConfigError: an unknown method or option.
@@ -94,12 +97,14 @@ def quantize(
     """
     opened = store if isinstance(store, Store) else Store.open(store)
     run_id, began = uuid.uuid4().hex[:12], datetime.now(UTC)
-    with opened.lease(owner=f"quantize {feature} {run_id}"):
-        source = opened.resolve(feature)
-        chosen = name or f"{source.name}_codes"
-        table = {"source": source.name, "quantizer": method, **options}
+    asked = [feature] if isinstance(feature, str) else listed(feature, "feature")
+    with opened.lease(owner=f"quantize {' '.join(asked)} {run_id}"):
+        sources = [opened.resolve(one) for one in asked]
+        names = [source.name for source in sources]
+        chosen = name or f"{'_'.join(names)}_codes"
+        table = {"inputs": names, "quantizer": method, **options}
         config = parse_features({chosen: table}, "quantize")[chosen]
-        recipe = resolve_one(chosen, config, {source.name: source.spec})
+        recipe = resolve_one(chosen, config, {source.name: source.spec for source in sources})
         what = {
             "dataset": opened.dataset() or {},
             "versions": [recipe.name],
@@ -117,9 +122,9 @@ def quantize(
                 run_id=run_id,
                 store=opened.uri,
                 version=done.codes.version,
-                source=source.version,
+                source=" + ".join(source.version for source in sources),
                 method=method,
-                levels=quantization.levels,
+                levels=quantization.code_levels,
                 codebook_size=quantization.codebook_size,
                 seed=quantization.seed,
                 collision_level=quantization.collision_level,

@@ -6,10 +6,12 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
+from interaction_rows import interactions_of
 from typer.testing import CliRunner
 
 from mmfeat import api
 from mmfeat.cli import app
+from mmfeat.extract.registry import METHODS
 from mmfeat.pipelines.quantize import quantize
 from mmfeat.pipelines.record import runs
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
@@ -314,3 +316,47 @@ def test_the_command_refits_where_asked_and_leaves_other_settings_to_the_quantiz
     assert (anew["version"] == first["version"], anew["fitted"]) == (False, True)
     code, _, err = run("quantize", "clip", "--method", "residual_kmean", "--store", store.uri)
     assert (code, "Did you mean 'residual_kmeans'?" in err) == (2, True)
+
+
+def test_every_option_of_a_quantizer_is_one_of_the_command(run):
+    _, out, _ = run("quantize", "--help")
+    for method in METHODS["quantizer"].names():
+        for option in METHODS["quantizer"].get(method).Options.model_fields:
+            assert f"--{option.replace('_', '-')}" in out, (method, option)
+
+
+def test_the_command_makes_codes_of_several_features_with_the_settings_that_it_is_given(run, store, vectors):
+    put(store, vector_spec(name="text"), {i: row[::-1] for i, row in vectors.items()})
+    with store.lease("test"):
+        store.put_interactions(interactions_of([("u", IDS[0], 1)]))
+    words = ("--levels", "2", "--codebook-size", "8", "--store", store.uri, "--json")
+    several = ("--weights", "1,0.5", "--fit-sample", "40", "--sinkhorn-epsilon", "0.003")
+    numbers = ("--collision-level", "--collisions", "popularity")
+    code, out, err = run("quantize", "clip", "text", *several, *numbers, *words)
+    assert code == 0, err
+    told = json.loads(out)
+    assert told["version"].startswith("clip_text_codes@") and told["levels"] == 2
+    assert told["source"].startswith("clip@") and " + text@" in told["source"]
+    store.refresh()
+    asked = store.resolve("clip_text_codes").spec.quantization
+    assert (asked.mode, asked.weights, asked.fit_sample) == ("concat", (1.0, 0.5), 40)
+    assert (asked.sinkhorn_epsilon, asked.collisions) == (0.003, "popularity")
+    code, out, _ = run("quantize", "clip", "text", "--mode", "parallel", "--name", "side", *words)
+    assert (code, json.loads(out)["levels"]) == (0, 4)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("clip", "clip"), "inputs names 'clip' twice"),
+        (("clip", "--weights", "1,x"), "--weights '1,x' are no numbers"),
+        (("clip", "--weights", "1"), "mode and weights are of several features"),
+        (("clip", "--mode", "beside"), "mode: "),
+        (("clip", "--collisions", "popularity"), "there is no such level"),
+        (("clip", "--method", "pq", "--sinkhorn-epsilon", "0.003"), "has no option 'sinkhorn_epsilon'"),
+    ],
+)
+def test_the_command_refuses_settings_that_do_not_go_together(run, store, words, said):
+    code, _, err = run("quantize", *words, "--store", store.uri)
+    assert code == 2
+    assert said in " ".join(err.split())
