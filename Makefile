@@ -6,14 +6,16 @@ TARGETS := .venv-targets
 BENCH := .venv-bench
 PEERS := $(patsubst bench/peers/requirements/%.txt,$(BENCH)/%/.ready,$(wildcard bench/peers/requirements/*.txt))
 
+TEST := $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
+
 .PHONY: demo test test-all test-targets test-browser lint bench bench-quick bench-full bench-peers models clean
 
 demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
 
+# Now and then a test process dies that has had Ray in it. It says how, and what is left runs in new processes, once.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder \
-	  --max-worker-restart 0
+	$(TEST) || $(TEST) --after-death
 
 # Also the long forms of the same promises.
 test-all: $(VENV)/.dev

@@ -27,25 +27,60 @@ _LONG = (
 
 #: The descriptor of standard error that no test captures.
 _STDERR = pytest.StashKey[int]()
+#: In pytest's cache: what was done when a test process died, after a run in which no test failed.
+_DONE = "mmfeat/done_before_a_process_died"
+
+
+class _Ends:
+    """How tests and test processes end, of the run that hands tests out."""
+
+    def __init__(self, config: pytest.Config) -> None:
+        self.config = config
+        self.done: list[str] = []
+        self.failed: list[str] = []
+        self.died = 0
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        # What xdist reports of a test whose process died has this place in place of setup, call and teardown.
+        if report.failed and report.when != "???":
+            self.failed.append(report.nodeid)
+        elif report.when == "teardown":
+            self.done.append(report.nodeid)
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node, error) -> None:
+        """Say how a test process ended that died: nobody else knows whether it crashed or was killed."""
+        if error:
+            self.died += 1
+            code = node.gateway._io.popen.wait(timeout=30)
+            said = f"\n{node.gateway.id} ended with exit code {code}"
+            self.config.get_terminal_writer().line(said, red=True)
+
+    def pytest_sessionfinish(self) -> None:
+        self.config.cache.set(_DONE, self.done if self.died and not self.failed else [])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    left = "run what the last run left, in which a test process died and no test failed"
+    parser.addoption("--after-death", action="store_true", help=left)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Keep standard error before tests capture it."""
     with config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
         config.stash[_STDERR] = os.dup(2)
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_Ends(config))
+        if config.getoption("--after-death") and not config.cache.get(_DONE, []):
+            pytest.exit("No test process died in the last run, or a test failed in it.", returncode=1)
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Order the files; tests of a file stay as they are."""
     items.sort(key=lambda item: not item.nodeid.partition("::")[0].endswith(_LONG))
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node, error) -> None:
-    """Say how a test process ended that died: nobody else knows whether it crashed or was killed."""
-    if error:
-        code = node.gateway._io.popen.wait(timeout=30)
-        node.config.get_terminal_writer().line(f"\n{node.gateway.id} ended with exit code {code}", red=True)
+    if config.getoption("--after-death"):
+        done = {*config.cache.get(_DONE, [])}
+        items[:] = [item for item in items if item.nodeid not in done]
 
 
 @pytest.fixture(autouse=True)
