@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 # Pictures and texts whose saved time pays for converting a network, in the run that converts it
-# (docs/encoders.md).
+# (docs/trust.md).
 _PICTURES_PAY_BACK_FROM: dict[ComputeDtype, int] = {"float32": 1000, "bfloat16": 2000}
 _TEXTS_PAY_BACK_FROM: dict[ComputeDtype, int] = {"float32": 5000, "bfloat16": 15_000}
 
