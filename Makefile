@@ -8,7 +8,7 @@ PEERS := $(patsubst bench/peers/requirements/%.txt,$(BENCH)/%/.ready,$(wildcard 
 
 TEST := $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test test-all test-targets test-browser lint bench bench-quick bench-full bench-peers models clean
+.PHONY: demo test test-all test-targets test-browser lint docs bench bench-quick bench-full bench-peers models clean
 
 demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
@@ -35,6 +35,10 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# The documentation as a site, in site/. A broken link or anchor fails.
+docs: $(VENV)/.docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
+
 # mmfeat beside the machine's limits and the plain PyTorch loop, within 10 minutes.
 bench: $(VENV)/.bench
 	$(BIN)/python -m bench
@@ -57,7 +61,7 @@ models: $(VENV)/.dev
 	$(BIN)/python tests/models/train.py
 
 clean:
-	rm -rf $(VENV) $(TARGETS) $(BENCH) demo
+	rm -rf $(VENV) $(TARGETS) $(BENCH) demo site
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -76,6 +80,10 @@ $(VENV)/.dev: pyproject.toml constraints.txt $(VENV)/.extract
 
 $(VENV)/.bench: pyproject.toml constraints.txt $(VENV)/.dev
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[bench]"
+	@touch $@
+
+$(VENV)/.docs: pyproject.toml constraints.txt $(VENV)/.dev
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[docs]"
 	@touch $@
 
 $(VENV)/.browser: pyproject.toml constraints.txt $(VENV)/.dev
