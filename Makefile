@@ -35,8 +35,9 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The documentation as a site, in site/. A broken link or anchor fails.
+# docs/reference/ from the code, and the documentation as a site, in site/. A broken link or anchor fails.
 docs: $(VENV)/.docs
+	$(BIN)/python scripts/reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 # mmfeat beside the machine's limits and the plain PyTorch loop, within 10 minutes.

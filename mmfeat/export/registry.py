@@ -87,24 +87,24 @@ def _is_exporter(loaded: Any) -> bool:
     return isinstance(loaded, type) and issubclass(loaded, Exporter)
 
 
-_REGISTRY: Registry[type[Exporter]] = Registry(
+FORMATS: Registry[type[Exporter]] = Registry(
     "export format", _FORMATS, [ENTRY_POINT_GROUP], fits=_is_exporter
 )
 
 
 def names() -> list[str]:
     """Every format's name, sorted."""
-    return _REGISTRY.names()
+    return FORMATS.names()
 
 
 def get(name: str) -> Exporter:
     """The exporter called ``name``; UsageError with the nearest names where there is none."""
-    return _REGISTRY.get(name)()
+    return FORMATS.get(name)()
 
 
 def listing() -> list[FormatListing]:
     """What every format needs and for which systems it is. A broken third-party one is listed as such."""
-    return [_described(one) for one in _REGISTRY.listing()]
+    return [_described(one) for one in FORMATS.listing()]
 
 
 def _described(found: Listing[type[Exporter]]) -> FormatListing:

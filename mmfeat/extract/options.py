@@ -57,7 +57,24 @@ Place = Annotated[str | None, AfterValidator(_from_base)]
 
 
 class FrameOptions(Frozen):
-    """Which frames of a clip are taken, and of which clips; of no use for anything but clips."""
+    """Which frames of a clip are taken, and of which clips; of no use for anything but clips.
+
+    Attributes:
+        frames: how many frames, at most; 8 when None, 3 of each scene, or the number that a video model
+            takes.
+        sampling: ``uniform``: at the centres of as many equal spans. ``middle``: consecutive ones around the
+            middle. ``fps``: one every ``1 / fps`` seconds. ``keyframes``: of the keyframes, evenly chosen.
+            ``scenes``: of each scene. ``uniform`` when None.
+        fps: frames per second of ``sampling = "fps"``.
+        stride: with ``sampling = "middle"`` every so manieth frame; 1 when None.
+        scene_detector: PySceneDetect's detector; ``content`` when None.
+        scene_threshold: of the detector; 27 of ``content`` and 3 of ``adaptive`` when None.
+        min_scene_seconds: shorter scenes are joined to a neighbour; 1 when None.
+        max_scenes: above this the shortest scenes are joined to a neighbour; 16 when None.
+        cut: ``refuse`` clips that are cut short, or ``accept`` the frames that are there; ``refuse`` when
+            None.
+        reader: ``decord`` takes the frames that decord gives; PyAV reads when None.
+    """
 
     frames: int | None = Field(default=None, gt=0, le=4096)
     sampling: SamplingMode | None = None
@@ -72,7 +89,18 @@ class FrameOptions(Frozen):
 
 
 class PictureOptions(FrameOptions):
-    """How pictures are shown to an encoder, and which of a list; of no use where it reads none."""
+    """How pictures are shown to an encoder, and which of a list; of no use where it reads none.
+
+    Attributes:
+        crop: ``center``, ``squash`` (the aspect ratio is not kept) or ``pad``; the model's own when None.
+        jpeg: ``exact``, or ``scaled``: libjpeg decodes large JPEGs at a reduced scale, never below twice the
+            size needed; ``exact`` when None.
+        pictures: of a list the ``first`` one, the ``mean`` of the pictures' vectors, or a vector of ``each``;
+            ``first`` when None.
+        max_pictures: most pictures of a list that are read; 8 when None.
+        vector_per: a vector of each ``frame`` or ``scene`` of a clip; the mean of the frames' vectors when
+            None.
+    """
 
     crop: Literal["center", "squash", "pad"] | None = None
     jpeg: Literal["exact", "scaled"] | None = None
@@ -82,7 +110,15 @@ class PictureOptions(FrameOptions):
 
 
 class SoundOptions(Frozen):
-    """Which windows of a sound are taken; of no use where nothing is heard."""
+    """Which windows of a sound are taken; of no use where nothing is heard.
+
+    Attributes:
+        windows: ``first``: one from the start. ``uniform``: at the centres of as many equal spans. ``all``:
+            consecutive ones from the start. When None ``first`` in questions, messages and transcripts, else
+            ``uniform``.
+        window_seconds: length of a window; what the model hears at once when None.
+        max_windows: how many windows, of ``uniform`` and ``all``; 8 when None.
+    """
 
     windows: SoundWindows | None = None
     window_seconds: float | None = Field(default=None, gt=0, le=86_400)
@@ -90,7 +126,14 @@ class SoundOptions(Frozen):
 
 
 class VectorOptions(Frozen):
-    """What every encoder's vectors can be."""
+    """What every encoder's vectors can be.
+
+    Attributes:
+        normalize: whether each vector is divided by its length; the model's own way when None.
+        dtype: number type of weights and arithmetic; ``float32`` when None.
+        store_dtype: number type of stored vectors; ``int8`` goes with any number of vectors per item.
+            ``float32`` when None.
+    """
 
     normalize: bool | None = None
     dtype: ComputeDtype | None = None
@@ -98,7 +141,13 @@ class VectorOptions(Frozen):
 
 
 class WeightsOptions(Frozen):
-    """Which model, by the name of a hub, a folder or a library, and which weights of it."""
+    """Which model, by the name of a hub, a folder or a library, and which weights of it.
+
+    Attributes:
+        model: the model: a name on the hub or in the library, or a folder.
+        weights: which weights: a pretrained tag, ``package``, or ``random:SEED``.
+        revision: commit on the hub.
+    """
 
     model: Place = None
     weights: str | None = None

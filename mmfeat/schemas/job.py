@@ -25,7 +25,12 @@ _MOST_PROCESSES, _MOST_THREADS, _MOST_ROWS_AT_ONCE = 1 << 16, 1 << 12, 1 << 20
 
 
 class StoreConfig(Frozen):
-    """``[store]``: a local folder or an object-store URI."""
+    """``[store]``: a local folder or an object-store URI.
+
+    Attributes:
+        uri: the folder, or a URI such as ``s3://bucket/prefix``. A relative path starts from the file's
+            folder.
+    """
 
     uri: str
 
@@ -36,7 +41,11 @@ class DatasetConfig(Frozen):
     Attributes:
         id: what tells the dataset from others, whatever its root, its form and its items; the adapter and
             the items tell it where none is given.
-        interactions: a file of them, for adapters that know of none.
+        interactions: a file of interactions, for adapters that know of none.
+        name: the adapter, see ``mmfeat datasets list``.
+        root: folder or file that the adapter reads.
+        columns: columns that the adapter can't know of, by name.
+        options: the adapter's own options.
     """
 
     name: str

@@ -354,8 +354,9 @@ class FeatureConfig(Frozen):
     """One ``[features.NAME]`` table of a job file, as a person writes it.
 
     A table has ``source = "x"``, ``inputs = ["x", "y?"]`` or ``text = "{x}, {y?}"``, a key that names the
-    method (``encoder``, ``captioner``, ``transform``), and options. Options left out take the method's own
-    default; one that the method does not have is an error, never ignored.
+    method (``encoder``, ``captioner``, ``transcriber``, ``ocr``, ``quantizer`` or ``transform``), and
+    options. Options left out take the method's own default; one that the method does not have is an error,
+    never ignored.
 
     Attributes:
         inputs: what is read; a question mark at the end marks what an item may lack.

@@ -25,7 +25,13 @@ _LEAST_PROBABILITY = 0.02
 
 
 class ImageNetTagsOptions(FrameOptions):
-    """How many labels at most, and how pictures are decoded."""
+    """How many labels at most, and how pictures are decoded.
+
+    Attributes:
+        jpeg: ``exact``, or ``scaled``: libjpeg decodes large JPEGs at a reduced scale, never below twice the
+            size needed; ``exact`` when None.
+        top_k: most labels; 5 when None.
+    """
 
     jpeg: Literal["exact", "scaled"] | None = None
     top_k: int | None = Field(default=None, gt=0)

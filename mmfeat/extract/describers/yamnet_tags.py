@@ -26,7 +26,11 @@ _LEAST_SCORE = 0.1
 
 
 class YamnetTagsOptions(SoundOptions):
-    """How many classes at most, and which windows of a sound are heard."""
+    """How many classes at most, and which windows of a sound are heard.
+
+    Attributes:
+        top_k: most classes; 5 when None.
+    """
 
     top_k: int | None = Field(default=None, gt=0)
 

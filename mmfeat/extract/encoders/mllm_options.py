@@ -22,6 +22,17 @@ class MllmOptions(WeightsOptions, FrameOptions, SoundOptions, VectorOptions):
         layer: counted as transformers' ``hidden_states``; negative ones from the end.
         final_norm: whether the last layer is read behind the norm that follows it.
         shown_as: whether frames of a clip are shown as so many pictures or as one video.
+        pooling: ``last``: the last token's state. ``mean``: the mean of all tokens' states. ``eos``: the end
+            token is put behind the message and its state is read. ``last`` when None.
+        truncate_dim: keep so many of a vector's first numbers (Matryoshka models), and normalise those.
+        max_tokens: where each text is cut.
+        jpeg: ``exact``, or ``scaled``: libjpeg decodes large JPEGs at a reduced scale, never below twice the
+            size needed; ``exact`` when None.
+        max_side: most pixels of the longer side that go to the model's own processor; 2048 when None, and 768
+            of clips.
+        pictures: ``first`` picture of a list, or all of them ``together`` in one message; ``together`` when
+            None.
+        max_pictures: most pictures of a list that are read; 8 when None.
     """
 
     recipe: str | None = None

@@ -66,6 +66,10 @@ class OpenAIEncoderOptions(QuestionOptions):
 
     Attributes:
         server: whose form: ``openai`` (texts), ``vllm`` (messages) or ``sglang`` (a text and a picture).
+        model: what the server calls the model.
+        send_as: how pictures travel: ``png``, every pixel as it is, or ``jpeg`` of quality 95, in smaller
+            requests; ``png`` when None.
+        extra_body: further fields of a request; none that another option sets, and no key or password.
     """
 
     model: str | None = None

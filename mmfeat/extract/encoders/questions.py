@@ -42,6 +42,17 @@ class QuestionOptions(FrameOptions, SoundOptions):
         dims: how many numbers the model's vectors have.
         dimensions: how many the engine is asked to cut them to, in the place of ``dims``.
         prompt, query_prompt: put before items, and before what they are searched by.
+        revision: commit on the hub; of a server what stands behind the model's name, in your own words.
+        normalize: whether vectors get length 1; they are stored as they come when None.
+        store_dtype: number type of stored vectors; ``float32`` when None.
+        jpeg: ``exact``, or ``scaled``: libjpeg decodes large JPEGs at a reduced scale, never below twice the
+            size needed; ``exact`` when None.
+        max_side: most pixels of the longer side that go to the model's own processor; 2048 when None, and 768
+            of clips.
+        pictures: of a list the ``first`` one, all ``together`` in one message, the ``mean`` of the pictures'
+            vectors, or a vector of ``each``. When None ``together`` where the model takes messages, else
+            ``first``.
+        max_pictures: most pictures of a list that are read; 8 when None.
     """
 
     revision: str | None = None

@@ -24,6 +24,18 @@ class SentenceTransformersOptions(WeightsOptions, FrameOptions, SoundOptions, Ve
         prompt, prompt_name: what is put before items, or the name that the model has saved it by.
         query_prompt, query_prompt_name: the same of what is searched by.
         prefix: put before both.
+        truncate_dim: keep so many of a vector's first numbers (Matryoshka models), and normalise those.
+        max_tokens: where texts are cut; the model's own length when None.
+        hidden_states: a vector of every layer, the embeddings first.
+        pooling: of hidden states: ``cls`` or ``mean``.
+        jpeg: ``exact``, or ``scaled``: libjpeg decodes large JPEGs at a reduced scale, never below twice the
+            size needed; ``exact`` when None.
+        max_side: most pixels of the longer side that go to the model's own processor; 2048 when None, and 768
+            of clips.
+        pictures: of a list the ``first`` one, all ``together`` in one message, the ``mean`` of the pictures'
+            vectors, or a vector of ``each``. When None ``together`` where the model takes messages, else
+            ``first``.
+        max_pictures: most pictures of a list that are read; 8 when None.
     """
 
     truncate_dim: int | None = Field(default=None, gt=0)

@@ -44,7 +44,14 @@ _LAYERS = {"altclip_vision_model": {r"^encoder\.layer\.": "encoder.layers."}}
 
 
 class TransformersOptions(WeightsOptions, PictureOptions, VectorOptions):
-    """What is read of the model's tokens, and how pictures are shown to it."""
+    """What is read of the model's tokens, and how pictures are shown to it.
+
+    Attributes:
+        pooling: ``cls``, ``mean`` of the patches, or ``attention``, the model's own pooler; the model's own
+            way when None.
+        layer: hidden layer to read; negative counts from the end. The last when None.
+        hidden_states: a vector of every layer, the embeddings first.
+    """
 
     pooling: Pooling | None = None
     layer: int | None = None

@@ -43,7 +43,13 @@ _CLASS_TOKENS = 2
 
 
 class TransformersAudioOptions(WeightsOptions, SoundOptions, VectorOptions):
-    """What is read of the model's steps, and which windows of a sound it hears."""
+    """What is read of the model's steps, and which windows of a sound it hears.
+
+    Attributes:
+        pooling: ``cls``, ``mean`` of the sound's steps, or ``attention``, the model's own pooler; the model's
+            own way when None.
+        layer: hidden layer to read; negative counts from the end. The last when None.
+    """
 
     pooling: Pooling | None = None
     layer: int | None = None

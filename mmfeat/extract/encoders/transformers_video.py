@@ -44,7 +44,10 @@ class TransformersVideoOptions(WeightsOptions, FrameOptions, VectorOptions):
     """Which frames a clip has, how they are shown, and what is read of the model's tokens.
 
     Attributes:
-        trust_remote_code: see :mod:`mmfeat.extract.encoders.own_code`.
+        trust_remote_code: the commit, in 40 hex digits, whose code in the model's repository may be run; of a
+            folder the digest of its Python files. Without it no such code runs.
+        crop: ``center``, ``squash`` (the aspect ratio is not kept) or ``pad``; the model's own when None.
+        pooling: ``cls`` or ``mean`` of the tokens; the model's own way when None.
     """
 
     crop: Literal["center", "squash", "pad"] | None = None

@@ -41,6 +41,9 @@ class VllmEncoderOptions(QuestionOptions):
 
     Attributes:
         messages: whether it is asked in its chat template; by default where more than one text is read.
+        model: a name on the hub, or a folder.
+        dtype: number type of weights and arithmetic; ``bfloat16`` when None.
+        task: ``embed``: one vector. ``token_embed``: a vector of each token. ``embed`` when None.
     """
 
     model: Place = None

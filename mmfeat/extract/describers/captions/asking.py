@@ -57,6 +57,15 @@ class ChatOptions(FrameOptions, SoundOptions):
 
     Attributes:
         shown_as: whether frames of a clip are shown as so many pictures or as one video.
+        jpeg: ``exact``, or ``scaled``: libjpeg decodes large JPEGs at a reduced scale, never below twice the
+            size needed; ``exact`` when None.
+        max_side: no picture is larger, on its longer side, in pixels; 768 when None.
+        max_pictures: most pictures of a list that are read; 8 when None.
+        prompt: name of a prompt, or the path of a prompt's file; a default that fits what is read when None.
+        summary_prompt: prompt that sums up the texts of a clip's scenes.
+        max_new_tokens: most tokens of an answer; the prompt's own number when None.
+        temperature: 0 is greedy; 0 when None.
+        chat_template_kwargs: fields for the model's chat template, such as ``{ enable_thinking = false }``.
     """
 
     shown_as: Literal["frames", "video"] | None = Field(default=None, alias="as")

@@ -31,7 +31,15 @@ _OWN = "states"
 
 class DecoderStatesOptions(Frozen):
     """Which hidden states (0: the embeddings; negative: from the end), of which token, and how they are
-    stored."""
+    stored.
+
+    Attributes:
+        layers: hidden states of transformers' ``output_hidden_states``: 0 are the embeddings, negative
+            numbers count from the end; all when None.
+        pooling: ``last``: the token after which the answer begins. ``mean``: all tokens of the question.
+            ``last`` when None.
+        store_dtype: number type of stored vectors; ``float32`` when None.
+    """
 
     layers: tuple[int, ...] | None = Field(default=None, min_length=1)
     pooling: StatePooling | None = None

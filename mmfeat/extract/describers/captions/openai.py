@@ -46,7 +46,16 @@ _DECIDED = {
 
 class OpenAICaptionerOptions(ChatOptions):
     """What the server calls the model, what stands behind that name, how pictures travel, and what else a
-    request says."""
+    request says.
+
+    Attributes:
+        model: what the server calls the model.
+        revision: what stands behind the name, in your own words: no server tells it.
+        send_as: how pictures travel: ``png``, every pixel as it is, or ``jpeg`` of quality 95, in smaller
+            requests; ``png`` when None.
+        reasoning_effort: how much the model thinks, as the server knows it.
+        extra_body: further fields of a request; none that another option sets, and no key or password.
+    """
 
     model: str | None = None
     revision: str | None = None

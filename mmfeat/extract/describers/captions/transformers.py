@@ -35,7 +35,13 @@ if TYPE_CHECKING:
 
 
 class TransformersCaptionerOptions(WeightsOptions, ChatOptions):
-    """Which model, the number type it computes in, and whether sound is heard inside the video."""
+    """Which model, the number type it computes in, and whether sound is heard inside the video.
+
+    Attributes:
+        dtype: number type of weights and arithmetic; ``float32`` when None.
+        use_audio_in_video: of Qwen2.5-Omni and Qwen3-Omni with ``as = "video"``: sound is heard between the
+            frames, else after what is shown.
+    """
 
     dtype: ComputeDtype | None = None
     use_audio_in_video: bool | None = None

@@ -28,7 +28,13 @@ _EXAMPLE = "Qwen/Qwen2.5-VL-7B-Instruct"
 
 
 class VllmCaptionerOptions(ChatOptions):
-    """Which model, and the number type it computes in."""
+    """Which model, and the number type it computes in.
+
+    Attributes:
+        model: a name on the hub, or a folder.
+        revision: commit on the hub.
+        dtype: number type of weights and arithmetic; ``bfloat16`` when None.
+    """
 
     model: Place = None
     revision: str | None = None

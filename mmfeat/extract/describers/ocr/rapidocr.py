@@ -59,7 +59,18 @@ _HIGH = 0.8
 
 
 class RapidOcrOptions(FrameOptions):
-    """What is read of pictures and clips, and by which recognition model."""
+    """What is read of pictures and clips, and by which recognition model.
+
+    Attributes:
+        jpeg: ``exact``, or ``scaled``: libjpeg decodes large JPEGs at a reduced scale, never below twice the
+            size needed; ``exact`` when None.
+        max_side: no picture is larger, on its longer side, in pixels; 1280 when None. Small print wants more,
+            and costs more.
+        max_pictures: most pictures of a list that are read; 8 when None.
+        min_score: a line that the model is less sure of is left out; 0.5 when None.
+        language: refused unless the recognition model reads it.
+        model: another recognition model: the path of an ONNX file.
+    """
 
     jpeg: Literal["exact", "scaled"] | None = None
     max_side: int | None = Field(default=None, ge=64, le=8192)

@@ -45,7 +45,14 @@ _Span = tuple[int, int]
 
 
 class HearingOptions(SoundOptions):
-    """What is heard, and what is taken for speech."""
+    """What is heard, and what is taken for speech.
+
+    Attributes:
+        vad: whether the model hears only what the detector calls speech; true when None. Where somebody
+            speaks is measured in either case.
+        vad_threshold: from which probability a moment is speech; 0.5 when None.
+        vad_pad: seconds before and after speech that are heard with it; 0.4 when None.
+    """
 
     vad: bool | None = None
     vad_threshold: float | None = Field(default=None, gt=0, lt=1)

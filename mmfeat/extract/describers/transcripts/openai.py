@@ -41,7 +41,14 @@ _WHISPERS = ("no_speech_prob", "avg_logprob", "compression_ratio")
 
 
 class OpenAITranscriberOptions(HearingOptions):
-    """What the server calls the model, what stands behind that name, and the language that is spoken."""
+    """What the server calls the model, what stands behind that name, and the language that is spoken.
+
+    Attributes:
+        model: what the server calls the model.
+        revision: what stands behind the name, in your own words: no server tells it.
+        language: language that is spoken, such as ``en``; when None the model takes that of the item's first
+            words. To say it saves a pass of the encoder.
+    """
 
     model: str | None = None
     revision: str | None = None

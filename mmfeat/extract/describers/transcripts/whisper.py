@@ -53,7 +53,15 @@ _PACKAGED = Packaged(
 
 
 class WhisperOptions(WeightsOptions, HearingOptions):
-    """Which model, what it hears, and how it writes it down."""
+    """Which model, what it hears, and how it writes it down.
+
+    Attributes:
+        language: language that is spoken, such as ``en``; when None the model takes that of the item's first
+            words. To say it saves a pass of the encoder.
+        task: ``transcribe``, or ``translate`` into English; ``transcribe`` when None.
+        beam_size: beams of the search; 5 when None.
+        dtype: number type of weights and arithmetic; ``float32`` when None.
+    """
 
     language: str | None = Field(default=None, pattern=r"^[a-z]{2,3}$")
     task: Task | None = None

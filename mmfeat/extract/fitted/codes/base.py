@@ -22,7 +22,20 @@ BLOCK_ROWS = 16_384
 
 
 class QuantizerOptions(Frozen):
-    """How fine codes are."""
+    """How fine codes are.
+
+    Attributes:
+        levels: codes per item, coarse to fine.
+        codebook_size: different codes per level; at most as many as there are vectors.
+        seed: of everything that is drawn at random.
+        collision_level: one more code, 0, 1, 2, ..., so that no two items have the same codes.
+        collisions: ``popularity``: colliding items are numbered by their interactions, most first; by id when
+            None.
+        mode: of several inputs: ``concat`` makes one vector of them; ``parallel`` gives each ``levels`` codes
+            by codebooks of its own. ``concat`` when None.
+        weights: of the inputs of a concatenation, in their order; all 1 when None.
+        fit_sample: most vectors that are fitted to, drawn by the seed; all when None.
+    """
 
     levels: int = Field(default=3, gt=0)
     codebook_size: int = Field(default=256, gt=0)
@@ -35,7 +48,12 @@ class QuantizerOptions(Frozen):
 
 
 class ResidualOptions(QuantizerOptions):
-    """How fine codes are whose levels follow each other."""
+    """How fine codes are whose levels follow each other.
+
+    Attributes:
+        sinkhorn_epsilon: the last level tells colliding items apart, by LC-Rec's rule with this epsilon; off
+            when None.
+    """
 
     sinkhorn_epsilon: float | None = Field(default=None, gt=0, allow_inf_nan=False)
 

@@ -18,7 +18,12 @@ _RULES = {"maximum": scaled_to_maximum, "round": rounded, "truncate": truncated}
 
 
 class Int8Options(Frozen):
-    """By which rule: ``maximum``, ``round`` or ``truncate``."""
+    """By which rule: ``maximum``, ``round`` or ``truncate``.
+
+    Attributes:
+        rule: ``maximum`` makes the largest magnitude of a vector 127; ``round`` and ``truncate`` take 127
+            times the normalised vector.
+    """
 
     rule: Literal["maximum", "round", "truncate"] = "maximum"
 

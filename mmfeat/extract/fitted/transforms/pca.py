@@ -17,7 +17,11 @@ from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
 
 class PcaOptions(FitOptions):
-    """How many components stay."""
+    """How many components stay.
+
+    Attributes:
+        dims: components that stay.
+    """
 
     dims: int = Field(gt=0)
 

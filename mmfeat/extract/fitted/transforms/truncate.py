@@ -17,7 +17,11 @@ from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
 
 class TruncateOptions(Frozen):
-    """How much stays."""
+    """How much stays.
+
+    Attributes:
+        dims: how many of the first numbers stay; they are normalised again.
+    """
 
     dims: int = Field(gt=0)
 
