@@ -333,10 +333,15 @@ def _errors() -> Iterator[str]:
         ("exit code", "means"),
         [
             ("0", "done"),
-            ("1", "failed"),
-            ("2", "wrong use"),
-            ("3", "a gate fell short; what succeeded is committed, unless the error says otherwise"),
-            ("130", "stopped by Ctrl-C or SIGTERM; what was computed is committed"),
+            ("1", "failed: a store cannot be read or written, or a model cannot be loaded"),
+            ("2", "wrong use: an unknown name, a path that is not there, a setting that does not fit"),
+            (
+                "3",
+                "a gate fell short: `--max-failed`, one of `[gates]`, or a cap of `[spending]`; what "
+                "succeeded is committed. Or a store would lose more than `[run] max_lost`: nothing is written. "
+                "Or a model gives other values than before: no row of that version is written",
+            ),
+            ("130", "stopped by Ctrl-C or SIGTERM. What was computed is committed; the same command goes on"),
         ],
     )
     own = [one for one in vars(errors).values() if inspect.isclass(one) and one.__module__ == errors.__name__]
