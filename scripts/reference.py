@@ -338,8 +338,8 @@ def _errors() -> Iterator[str]:
             (
                 "3",
                 "a gate fell short: `--max-failed`, one of `[gates]`, or a cap of `[spending]`; what "
-                "succeeded is committed. Or a store would lose more than `[run] max_lost`: nothing is written. "
-                "Or a model gives other values than before: no row of that version is written",
+                "succeeded is committed. Or a store would lose more than `[run] max_lost`: nothing is "
+                "written. Or a model gives other values than before: no row of that version is written",
             ),
             ("130", "stopped by Ctrl-C or SIGTERM. What was computed is committed; the same command goes on"),
         ],
