@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from mmfeat.extract.base import Row
+from mmfeat.extract.modalities.decoders.views import resized_size
 from mmfeat.schemas.inputs import AudioPrepare, ImagePrepare, Input, PixelPrepare, VideoPrepare
 from mmfeat.schemas.media import Frames, Pictures, Scene
 from mmfeat.schemas.sound import Sound
@@ -74,8 +75,9 @@ def _frames(prepare: PixelPrepare, row: int) -> Frames:
             scenes = tuple(Scene(2.0 * k, 2.0 * (k + 1), n) for k, n in enumerate(counts))
     number = sum(counts)
     height, width = view.height, view.width
-    if view.mode == "bound":
+    if not view.is_fixed:
         height, width = min(height, 24 + 16 * row), min(width, 64 + 8 * row)
+        height, width = resized_size(height, width, view)
     times = tuple(2.0 * k + 2.0 * (n + 0.5) / count for k, count in enumerate(counts) for n in range(count))
     pixels = np.stack([_blocks(height, width, 100 * row + n) for n in range(number)])
     return Frames(pixels, times if isinstance(prepare, VideoPrepare) else (0.0,), scenes)

@@ -32,12 +32,18 @@ class PixelView(Frozen):
         ``pad``: resized to fit inside ``height x width``, centred on ``fill``.
         ``bound``: shrunk, never enlarged, so that its longer side is at most ``height``; the
         aspect ratio stays and so does a smaller image. For models with a processor of their own.
+        ``multiples`` and ``tiles``: what such processors do themselves, bit by bit: see
+        ``extract/modalities/decoders/model_sizes.py``. Sides become multiples of ``step``; ``multiples``
+        gives at least and at most ``pixels`` in all, ``tiles`` a longer side of ``resize``. A picture
+        has about ``height x width`` pixels at most.
     """
 
-    mode: Literal["shortest", "squash", "pad", "bound"]
+    mode: Literal["shortest", "squash", "pad", "bound", "multiples", "tiles"]
     height: int = Field(gt=0)
     width: int = Field(gt=0)
     resize: int | None = Field(default=None, gt=0)
+    step: int | None = Field(default=None, gt=0)
+    pixels: tuple[int, int] | None = None
     interpolation: Interpolation = "bicubic"
     fill: tuple[int, int, int] = (0, 0, 0)
     # Of an odd number of rows or columns to cut off, torchvision's crop leaves half above, rounded to
@@ -48,10 +54,19 @@ class PixelView(Frozen):
     jpeg: Literal["exact", "scaled"] = "exact"
 
     @model_validator(mode="after")
-    def _shortest_needs_resize(self) -> PixelView:
-        if (self.mode == "shortest") != (self.resize is not None):
-            raise ValueError("resize is given for mode 'shortest' and only there")
+    def _extras_go_with_mode(self) -> PixelView:
+        if (self.mode in ("shortest", "tiles")) != (self.resize is not None):
+            raise ValueError("resize is given for modes 'shortest' and 'tiles' and only there")
+        if (self.mode in ("multiples", "tiles")) != (self.step is not None):
+            raise ValueError("step is given for modes 'multiples' and 'tiles' and only there")
+        if (self.mode == "multiples") != (self.pixels is not None):
+            raise ValueError("pixels are given for mode 'multiples' and only there")
         return self
+
+    @property
+    def is_fixed(self) -> bool:
+        """Whether every picture gets the same size."""
+        return self.mode in ("shortest", "squash", "pad")
 
 
 class SceneCuts(Frozen):

@@ -12,13 +12,17 @@ import wave
 import numpy as np
 import pytest
 import sound_samples
+import synthetic
 from asking import items, spec
 from chat_server import at, completion, cut, error, hang, says, tiny_model
+from PIL import Image
+from transformers import Qwen2VLImageProcessor
 
 from mmfeat.extract.base import Caption, Placement, Row
 from mmfeat.extract.describers.captions import openai
 from mmfeat.extract.describers.captions.openai import OpenAICaptioner
 from mmfeat.extract.describers.captions.turns import Turn
+from mmfeat.extract.modalities.decoders.views import render_view
 from mmfeat.extract.registry import resolve_all
 from mmfeat.extract.served import client
 from mmfeat.extract.testing import check_method
@@ -289,6 +293,20 @@ def test_what_decides_values_decides_the_fingerprint_and_where_the_server_is_doe
                   {"max_side": 64}, {"send_as": "jpeg"}, {"prompt": "tags"}):  # fmt: skip
         assert spec(**other).fingerprint != plain.fingerprint, other
     assert plain.weights.location is None
+
+
+def test_a_server_is_sent_the_pixels_that_its_model_would_resize_to(server, captioner, tmp_path):
+    processor = Qwen2VLImageProcessor(size={"shortest_edge": 28 * 28, "longest_edge": 20 * 28 * 28})
+    processor.save_pretrained(tmp_path)
+    asked = spec(resize=str(tmp_path))
+    original = synthetic.render(synthetic.held_out(1)[0])[:80]
+    finished = render_view(original, asked.pixels.view)
+    captioner(spec_=asked, journal=None).caption([(Frames(finished[None], (0.0,)),)])
+    url = server.bodies[0]["messages"][0]["content"][0]["image_url"]["url"]
+    sent = Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
+    assert sent.size != original.shape[1::-1]
+    theirs, ours = (processor([one], return_tensors="pt") for one in (Image.fromarray(original), sent))
+    assert theirs["pixel_values"].equal(ours["pixel_values"])
 
 
 def test_an_items_text_can_end_no_turn(captioner):

@@ -38,7 +38,8 @@ _PLAIN_FRAMES = {
 _RESIZES_FLOATS = {"DINOv3ViTImageProcessor"}
 # Rescales to -1..1 before it normalises.
 _FROM_MINUS_ONE = {"VivitVideoProcessor"}
-_INTERPOLATIONS: dict[int, Any] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
+#: Filters by Pillow's number.
+INTERPOLATIONS: dict[int, Any] = {0: "nearest", 1: "lanczos", 2: "bilinear", 3: "bicubic"}
 # ConvNeXt's rule: from this size on images are squashed whole, below it the centre is cropped.
 _CONVNEXT_WHOLE = 384
 
@@ -75,9 +76,9 @@ def picture_prepare(processor: Any, crop: str | None) -> ImagePrepare | None:
     bits: inputs differ by 1 of 255, and vectors agreed at 0.9998 to 0.9999 alone. It is expressed where a
     ``crop`` of ours takes the place of its own.
     """
-    if _problem(processor, _PLAIN, 255) or (_kind(processor) in _RESIZES_FLOATS and crop is None):
+    if _problem(processor, _PLAIN, 255) or (kind_of(processor) in _RESIZES_FLOATS and crop is None):
         return None
-    view = _view(processor)
+    view = plain_view(processor)
     if view is None:
         return None
     mean, std = _deviation(processor)
@@ -90,8 +91,8 @@ def frames_prepare(processor: Any) -> PixelPrepare | None:
     Args:
         processor: of transformers, for clips or for pictures.
     """
-    kind = _kind(processor)
-    view = _view(processor)
+    kind = kind_of(processor)
+    view = plain_view(processor)
     from_minus_one = kind in _FROM_MINUS_ONE
     if view is None or _problem(processor, _PLAIN_FRAMES, 127.5 if from_minus_one else 255) is not None:
         return None
@@ -103,7 +104,8 @@ def frames_prepare(processor: Any) -> PixelPrepare | None:
     return PixelPrepare(view=view, mean=mean, std=std)
 
 
-def _kind(processor: Any) -> str:
+def kind_of(processor: Any) -> str:
+    """The class of a processor, whichever of transformers' variants of it is installed."""
     return type(processor).__name__.removesuffix("Fast").removesuffix("Pil")
 
 
@@ -117,22 +119,24 @@ def _deviation(processor: Any) -> tuple[Any, Any]:
 def _problem(processor: Any, plain: set[str], values: float) -> str | None:
     """What a processor does beside resizing, cropping, dividing by ``values`` and normalising; None for
     nothing else."""
-    if _kind(processor) not in plain:
+    if kind_of(processor) not in plain:
         return f"is a {type(processor).__name__}, which is not known to resize, crop and normalise alone"
     if not processor.do_resize:
         return "does not resize"
     if not processor.do_rescale or abs(processor.rescale_factor * values - 1) > 1e-6:
         return f"does not rescale by 1/255 (rescale_factor {processor.rescale_factor})"
-    if int(processor.resample) not in _INTERPOLATIONS:
+    if int(processor.resample) not in INTERPOLATIONS:
         return f"resizes with resample {processor.resample}"
     return None
 
 
-def _view(processor: Any) -> PixelView | None:
+def plain_view(processor: Any) -> PixelView | None:
+    """What a processor does that squashes, or resizes the shorter side and cuts out the centre; None of
+    others."""
     size = processor.size
     crop = processor.crop_size if getattr(processor, "do_center_crop", False) else None
     shown: dict[str, Any] = {
-        "interpolation": _INTERPOLATIONS[int(processor.resample)],
+        "interpolation": INTERPOLATIONS[int(processor.resample)],
         "crop_rounding": "down",
     }
     if type(processor).__name__.startswith("ConvNext"):

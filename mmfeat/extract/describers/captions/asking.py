@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, field_validator
@@ -10,6 +11,7 @@ from pydantic import Field, field_validator
 from mmfeat.extract.base import Ask, AskedInput
 from mmfeat.extract.chat.abilities import USUAL_SOUND
 from mmfeat.extract.describers.prompts import PromptFile, load_prompt
+from mmfeat.extract.encoders.model_views import model_view
 from mmfeat.extract.options import (
     FRAME_OPTIONS,
     SOUND_OPTIONS,
@@ -30,7 +32,7 @@ from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, Prompt, Sum
 OF_CLIPS = ("times", "scenes")
 
 _DEFAULT_MAX_SIDE = 768
-_OF_PICTURES = ("jpeg", "max_side", "max_pictures", "send_as")
+_OF_PICTURES = ("jpeg", "max_side", "max_pictures", "max_pixels", "resize", "send_as")
 
 # Arguments of a chat template that are the caller's own.
 _OF_THE_CALL = dict.fromkeys(
@@ -66,11 +68,13 @@ class ChatOptions(FrameOptions, SoundOptions):
         max_new_tokens: most tokens of an answer; the prompt's own number when None.
         temperature: 0 is greedy; 0 when None.
         chat_template_kwargs: fields for the model's chat template, such as ``{ enable_thinking = false }``.
+        max_pixels: fewer pixels than the model's processor allows, of a picture resized as it does.
     """
 
     shown_as: Literal["frames", "video"] | None = Field(default=None, alias="as")
     jpeg: Literal["exact", "scaled"] | None = None
     max_side: int | None = Field(default=None, gt=0)
+    max_pixels: int | None = Field(default=None, gt=0)
     max_pictures: int | None = Field(default=None, gt=0, le=MOST_PICTURES)
     prompt: Place = None
     summary_prompt: Place = None
@@ -132,11 +136,14 @@ def chat_spec(
     ask: Ask[Any],
     sent_as: PictureFormat | None = None,
     usual_sound: AudioPrepare = USUAL_SOUND,
+    processor: Path | None = None,
     **resolved: Any,
 ) -> FeatureSpec:
     """The spec of a feature that a chat model writes.
 
     Args:
+        processor: folder with the files of the processor whose resize the decode stage does; None where it
+            bounds pictures alone.
         sent_as: how pictures travel to it; None where it is in this process.
         usual_sound: the sample rate that it hears, and the windows that are taken unless a job says so.
         resolved: further fields of the spec: model and weights, and ``compute_dtype`` of the settings.
@@ -162,7 +169,7 @@ def chat_spec(
     )
     return ask.spec(
         inputs=(
-            *(_input(ask, one, sent_as, usual_sound) for one in ask.inputs),
+            *(_input(ask, one, sent_as, usual_sound, processor) for one in ask.inputs),
             *(one.prepared(named=True) for one in ask.named),
         ),
         output=TextOut(role="json" if final.reply_schema else "caption"),
@@ -172,14 +179,21 @@ def chat_spec(
 
 
 def _input(
-    ask: Ask[Any], read: AskedInput, sent_as: PictureFormat | None, usual_sound: AudioPrepare
+    ask: Ask[Any],
+    read: AskedInput,
+    sent_as: PictureFormat | None,
+    usual_sound: AudioPrepare,
+    processor: Path | None,
 ) -> Input:
     if read.modality == "audio":
         return sound_input(ask, read, usual_sound)
-    options = ask.options
-    side = options.max_side or _DEFAULT_MAX_SIDE
-    view = PixelView(mode="bound", height=side, width=side, jpeg=options.jpeg or "exact")
+    view = _bound_view(ask) if processor is None else model_view(ask, processor)
     return pixel_input(ask, read, view, sent_as=sent_as)
+
+
+def _bound_view(ask: Ask[Any]) -> PixelView:
+    side = ask.options.max_side or _DEFAULT_MAX_SIDE
+    return PixelView(mode="bound", height=side, width=side, jpeg=ask.options.jpeg or "exact")
 
 
 def _refuse_useless_options(ask: Ask[Any], inputs: _Inputs) -> None:
@@ -188,6 +202,7 @@ def _refuse_useless_options(ask: Ask[Any], inputs: _Inputs) -> None:
         refuse_options(ask, (*FRAME_OPTIONS, *_OF_PICTURES), "pictures or a clip")
     if inputs.heard is None:
         refuse_options(ask, SOUND_OPTIONS, "sound")
+    _refuse_sizes(ask)
     if options.shown_as is not None and not inputs.is_clip:
         raise ask.error("'as' goes with a clip, which nothing that is read is")
     by_scenes = inputs.is_clip and options.sampling == "scenes"
@@ -197,6 +212,21 @@ def _refuse_useless_options(ask: Ask[Any], inputs: _Inputs) -> None:
         raise ask.error(
             "a clip is described scene by scene from its frames alone, and inputs names sound",
             "Make another feature of the sound; a composed text can join both.",
+        )
+
+
+def _refuse_sizes(ask: Ask[Any]) -> None:
+    """ConfigError for options of a picture's size that do not go together."""
+    options = ask.options
+    if options.resize is None:
+        refuse_options(ask, ("max_pixels",), "resize")
+        return
+    if options.max_side is not None:
+        raise ask.error("'max_side' does not go with 'resize', by which the model says the size")
+    if options.shown_as == "video":
+        raise ask.error(
+            "'resize' goes with pictures, and as = \"video\" shows one video, which models resize otherwise",
+            "Leave as out, or resize.",
         )
 
 

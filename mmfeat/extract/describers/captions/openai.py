@@ -14,7 +14,8 @@ from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings,
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.completions import CHAT
 from mmfeat.extract.describers.captions.turns import Conversation, Turn
-from mmfeat.extract.options import need_model
+from mmfeat.extract.encoders.model_views import processor_folder
+from mmfeat.extract.options import Place, need_model
 from mmfeat.extract.served.client import Request, client_of
 from mmfeat.extract.served.parts import data_url, input_audio, pixel_digest, sanitised, sound_digest
 from mmfeat.extract.served.reply import Reply
@@ -50,6 +51,7 @@ class OpenAICaptionerOptions(ChatOptions):
 
     Attributes:
         model: what the server calls the model.
+        resize: hub id or folder of the model whose processor's resize is done before pictures travel.
         revision: what stands behind the name, in your own words: no server tells it.
         send_as: how pictures travel: ``png``, every pixel as it is, or ``jpeg`` of quality 95, in smaller
             requests; ``png`` when None.
@@ -58,6 +60,7 @@ class OpenAICaptionerOptions(ChatOptions):
     """
 
     model: str | None = None
+    resize: Place = None
     revision: str | None = None
     send_as: PictureFormat | None = None
     reasoning_effort: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,32}$")
@@ -111,7 +114,14 @@ class OpenAICaptioner(ChatCaptioner):
         model = need_model(ask, _EXAMPLE)
         refuse_video(ask)
         weights = Weights(origin="server", ref=model, revision=ask.options.revision)
-        spec = chat_spec(ask, sent_as=ask.options.send_as or _DEFAULT_FORMAT, model=model, weights=weights)
+        place = ask.options.resize
+        spec = chat_spec(
+            ask,
+            sent_as=ask.options.send_as or _DEFAULT_FORMAT,
+            processor=processor_folder(ask, place) if place else None,
+            model=model,
+            weights=weights,
+        )
         more = ask.options.model_dump(include={"reasoning_effort", "extra_body"}, exclude_none=True)
         return spec.with_options(**more)
 

@@ -39,11 +39,13 @@ class TransformersCaptionerOptions(WeightsOptions, ChatOptions):
 
     Attributes:
         dtype: number type of weights and arithmetic; ``float32`` when None.
+        resize: ``model``: the decode stage does the resize of the model's own processor.
         use_audio_in_video: of Qwen2.5-Omni and Qwen3-Omni with ``as = "video"``: sound is heard between the
             frames, else after what is shown.
     """
 
     dtype: ComputeDtype | None = None
+    resize: Literal["model"] | None = None
     use_audio_in_video: bool | None = None
 
 
@@ -94,6 +96,7 @@ class TransformersCaptioner(ChatCaptioner):
         spec = chat_spec(
             ask,
             usual_sound=hearing(ask, found.folder) if heard else USUAL_SOUND,
+            processor=found.folder if ask.options.resize else None,
             model=found.called(model),
             weights=found.weights,
             compute_dtype=ask.options.dtype or "float32",

@@ -34,11 +34,13 @@ class VllmCaptionerOptions(ChatOptions):
         model: a name on the hub, or a folder.
         revision: commit on the hub.
         dtype: number type of weights and arithmetic; ``bfloat16`` when None.
+        resize: ``model``: the decode stage does the resize of the model's own processor.
     """
 
     model: Place = None
     revision: str | None = None
     dtype: ComputeDtype | None = None
+    resize: Literal["model"] | None = None
 
 
 class VllmCaptioner(ChatCaptioner):
@@ -72,6 +74,7 @@ class VllmCaptioner(ChatCaptioner):
         return chat_spec(
             ask,
             sent_as="png",
+            processor=found.folder if ask.options.resize else None,
             model=found.called(model),
             weights=found.weights,
             compute_dtype=ask.options.dtype or "bfloat16",

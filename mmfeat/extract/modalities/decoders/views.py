@@ -3,7 +3,8 @@
 The reference is what the models' own libraries do to a Pillow image: ``Image.resize`` on uint8, then
 crop or pad. Bilinear and bicubic run in torch's antialiased uint8 kernel, which follows Pillow's and
 is about ten times as quick with AVX2. Its weights have 16 bits instead of Pillow's 22, so on noise
-about one value in 300 differs, by 1 or 2 of 255.
+about one value in 300 differs, by 1 or 2 of 255. It is also the kernel of torchvision's ``resize``, which
+transformers' processors call: what a view does as they do is the same to the bit.
 
 Rows are resized before columns, always, as every Pillow before 13 does; Pillow 13 chooses by the
 image's shape. A feature's values must not depend on which one is installed.
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mmfeat.extract.modalities.decoders.model_sizes import model_sizes
 from mmfeat.schemas.inputs import Interpolation, PixelView
 
 if TYPE_CHECKING:
@@ -35,9 +37,16 @@ def render_view(pixels: np.ndarray, view: PixelView, full_size: tuple[int, int] 
             where its pixels are no squares.
 
     Returns:
-        uint8 ``[height, width, 3]``, contiguous: of the view's size, or within it for ``bound``.
+        uint8 ``[height, width, 3]``, contiguous: of the view's size where that is fixed.
+
+    Raises:
+        ItemError: stage ``decode``: a model has no size for a picture of this shape.
     """
     height, width = full_size or pixels.shape[:2]
+    if view.step is not None:
+        for size in model_sizes(height, width, view):
+            pixels = _resize_at_once(pixels, size, view.interpolation)
+        return np.ascontiguousarray(pixels)
     size, frame = resized_size(height, width, view), (view.height, view.width)
     if view.mode == "shortest":
         if size[0] * size[1] > _MOST_RESIZED_PIXELS:
@@ -69,7 +78,12 @@ def resized_size(height: int, width: int, view: PixelView) -> tuple[int, int]:
 
     Rounding follows the upstream of each mode: torchvision's ``Resize(int)`` cuts off
     (``shortest``), open_clip's ``ResizeKeepRatio`` rounds (``pad``), and so does ``bound``.
+
+    Raises:
+        ItemError: see :func:`render_view`.
     """
+    if view.step is not None:
+        return model_sizes(height, width, view)[-1]
     if view.mode == "shortest":
         assert view.resize is not None, "checked by PixelView"
         long = int(view.resize * max(height, width) / min(height, width))
@@ -96,6 +110,13 @@ def _resize_once(pixels: np.ndarray, size: tuple[int, int], interpolation: Inter
         from PIL import Image
 
         return np.asarray(Image.fromarray(pixels).resize(size[::-1], _filter(interpolation)))
+    return _resize_at_once(pixels, size, interpolation)
+
+
+def _resize_at_once(pixels: np.ndarray, size: tuple[int, int], interpolation: Interpolation) -> np.ndarray:
+    """By torch's kernel, which has one for ``lanczos`` too: another than Pillow's."""
+    if pixels.shape[:2] == size:
+        return pixels
     import torch
 
     planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
