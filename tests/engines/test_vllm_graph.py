@@ -7,6 +7,7 @@ otherwise a stage as Ray Data's library makes them. What comes before and after 
 from __future__ import annotations
 
 import asyncio
+import base64
 import sys
 from collections import OrderedDict
 from pathlib import Path
@@ -113,6 +114,14 @@ def test_a_question_has_the_picture_the_prompt_and_how_to_decode():
     assert question["sampling_params"]["temperature"] == 0
     tags = VllmCaptioner(spec(prompt="tags"), Placement()).question(item)
     assert tags["sampling_params"]["structured_outputs"]["json"]["type"] == "object"
+
+
+def test_an_engine_gets_every_pixel_in_a_file_that_needs_no_unpacking():
+    ((frames,),) = items(1)
+    (turn,) = VllmCaptioner(spec(), Placement()).question((frames,))["messages"]
+    head, _, data = turn["content"][0]["image_url"]["url"].partition(",")
+    assert (head, base64.b64decode(data)[:2]) == ("data:image/bmp;base64", b"BM")
+    assert np.array_equal(chat_server.turn_of(turn).pictures[0], frames.pixels[0])
 
 
 def test_a_question_has_the_sound():

@@ -22,7 +22,7 @@ from mmfeat.extract.options import (
     refuse_options_of_others,
     sound_input,
 )
-from mmfeat.extract.served.parts import data_url, input_audio, sanitised
+from mmfeat.extract.served.parts import SentFormat, data_url, input_audio, sanitised
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import MOST_PICTURES, AudioPrepare, Input, PictureFormat, TextPrepare
 from mmfeat.schemas.media import Frames, Pictures
@@ -150,7 +150,7 @@ def questions(spec: FeatureSpec, form: Form, row: Row) -> list[list[Part]]:
     return [parts] if as_one else [[part] for part in parts]
 
 
-def messages(parts: Sequence[Part], prompt: str | None, sent_as: PictureFormat) -> list[dict[str, Any]]:
+def messages(parts: Sequence[Part], prompt: str | None, sent_as: SentFormat) -> list[dict[str, Any]]:
     """A question as a conversation: the prompt as the system's, the parts in their order as the user's.
 
     As Qwen3-VL-Embedding, GME and sentence-transformers (6.2) write messages.
@@ -160,7 +160,7 @@ def messages(parts: Sequence[Part], prompt: str | None, sent_as: PictureFormat) 
     return [*system, {"role": "user", "content": content}]
 
 
-def _content(kind: str, value: Any, sent_as: PictureFormat) -> dict[str, Any]:
+def _content(kind: str, value: Any, sent_as: SentFormat) -> dict[str, Any]:
     if kind == "text":
         # A chat template would take an item's own control words for its own.
         return {"type": "text", "text": sanitised(value)}

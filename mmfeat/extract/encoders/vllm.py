@@ -119,7 +119,7 @@ class VllmEncoder(Encoder):
         form = MESSAGES if settings.messages else TEXTS
         (parts,) = questions(self.spec, form, row)
         if settings.messages:
-            asked: dict[str, Any] = {"messages": messages(parts, prompt, "png")}
+            asked: dict[str, Any] = {"messages": messages(parts, prompt, "bmp")}
         else:
             asked = {"prompt": (prompt or "") + "".join(text for _, text in parts)}
         if settings.dimensions is not None:

@@ -17,7 +17,14 @@ from mmfeat.extract.describers.captions.turns import Conversation, Turn
 from mmfeat.extract.encoders.model_views import processor_folder
 from mmfeat.extract.options import Place, need_model
 from mmfeat.extract.served.client import Request, client_of
-from mmfeat.extract.served.parts import data_url, input_audio, pixel_digest, sanitised, sound_digest
+from mmfeat.extract.served.parts import (
+    SentFormat,
+    data_url,
+    input_audio,
+    pixel_digest,
+    sanitised,
+    sound_digest,
+)
 from mmfeat.extract.served.reply import Reply
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.fields import Fields, refuse_set_elsewhere
@@ -182,7 +189,7 @@ def refuse_video(ask: Ask[Any]) -> None:
         )
 
 
-def message(turn: Turn, sent_as: PictureFormat) -> dict[str, Any]:
+def message(turn: Turn, sent_as: SentFormat) -> dict[str, Any]:
     """A turn as chat completions write it, its pictures as data URLs and its sounds as WAV files."""
     if turn.pictures is None and turn.sound is None:
         return {"role": turn.role, "content": turn.text}

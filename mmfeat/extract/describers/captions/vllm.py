@@ -105,7 +105,7 @@ class VllmCaptioner(ChatCaptioner):
         }
         if (schema := self.settings.prompt.reply_schema) is not None:
             sampling["structured_outputs"] = {"json": json.loads(schema)}
-        return {"messages": [message(turn, "png") for turn in turns], "sampling_params": sampling}
+        return {"messages": [message(turn, "bmp") for turn in turns], "sampling_params": sampling}
 
     def value_of(self, answer: Mapping[str, Any]) -> Caption:
         """The caption in what the processor gave back: its question and text, their tokens and seconds.
