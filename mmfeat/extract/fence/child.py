@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator
+from functools import partial
 from io import BufferedRWPair
 from pathlib import Path
 from typing import Any
@@ -59,18 +60,19 @@ def _load_decoders() -> None:
     """Before the first item: loading them takes seconds and memory that are none of its own."""
     import av  # noqa: F401
     import simplejpeg  # noqa: F401
-    import torch  # noqa: F401
     from PIL import AvifImagePlugin
 
     from mmfeat.extract.modalities.decoders import image, sound, video  # noqa: F401
 
     # Items are decoded one per core; a thread per core for one picture is memory without gain.
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
+    # The library below numpy takes its memory with the first product that is large enough.
+    np.ones((256, 256)) @ np.ones((256, 256))
 
 
 def _answer(pipe: BufferedRWPair, request: MediaRequest, limits: MediaLimits) -> None:
     """A line of JSON, then the arrays that it announces."""
-    decoded = decode_media(request, limits, _bounded(limits))
+    decoded = decode_media(request, limits, partial(_bounded, limits))
     failure = decoded.failure
     parts = [_packed(one, value) for one, value in zip(request.wanted, decoded.values, strict=False)]
     facts = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from mmfeat.extract import modalities
 from mmfeat.extract.failures import as_item_error, ran_out_of_memory
+from mmfeat.extract.modalities.decoders.resize import TorchNeeded
 from mmfeat.extract.modalities.video import ClipDecoding
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import AudioPrepare, FrameSampling, Input, PixelView
@@ -109,15 +110,22 @@ class Decoded:
 
 
 def decode_media(
-    request: MediaRequest, limits: MediaLimits, bounds: AbstractContextManager[None] | None = None
+    request: MediaRequest,
+    limits: MediaLimits,
+    bounds: Callable[[], AbstractContextManager[None]] = nullcontext,
 ) -> Decoded:
     """Read and decode in the calling process; no error is raised, each becomes the item's failure.
 
     Args:
-        bounds: entered for the decoding alone.
+        bounds: makes what is entered for the decoding alone.
     """
     began = time.perf_counter()
-    decoded = _decoded_media(request, limits, bounds or nullcontext())
+    try:
+        decoded = _decoded_media(request, limits, bounds())
+    except TorchNeeded:
+        import torch  # noqa: F401
+
+        decoded = _decoded_media(request, limits, bounds())
     return replace(decoded, seconds=time.perf_counter() - began)
 
 

@@ -208,8 +208,13 @@ class DecoderProcess:
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
-                # It must find what this process finds, wherever Ray took that from.
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path)},  # noqa: PTH109
+                env={
+                    **os.environ,
+                    # It must find what this process finds, wherever Ray took that from.
+                    "PYTHONPATH": os.pathsep.join(p or os.getcwd() for p in sys.path),  # noqa: PTH109
+                    # An item is decoded on one core.
+                    "OPENBLAS_NUM_THREADS": "1",
+                },
             )
         with ours:
             self.pipe = ours.makefile("rwb")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mmfeat.extract.modalities.decoders.model_sizes import model_sizes
+from mmfeat.extract.modalities.decoders.resize import resized
 from mmfeat.schemas.inputs import Interpolation, PixelView
 
 if TYPE_CHECKING:
@@ -45,20 +46,20 @@ def render_view(pixels: np.ndarray, view: PixelView, full_size: tuple[int, int] 
     height, width = full_size or pixels.shape[:2]
     if view.step is not None:
         for size in model_sizes(height, width, view):
-            pixels = _resize_at_once(pixels, size, view.interpolation)
+            pixels = resized(pixels, size, view.interpolation)
         return np.ascontiguousarray(pixels)
     size, frame = resized_size(height, width, view), (view.height, view.width)
     if view.mode == "shortest":
         if size[0] * size[1] > _MOST_RESIZED_PIXELS:
-            resized = _resize_middle(pixels, size, view)
+            rendered = _resize_middle(pixels, size, view)
         else:
-            resized = _crop(_resize(pixels, size, view.interpolation), view)
-        resized = _pad(resized, frame, (0, 0, 0))
+            rendered = _crop(_resize(pixels, size, view.interpolation), view)
+        rendered = _pad(rendered, frame, (0, 0, 0))
     else:
-        resized = _resize(pixels, size, view.interpolation)
+        rendered = _resize(pixels, size, view.interpolation)
         if view.mode == "pad":
-            resized = _pad(resized, frame, view.fill)
-    return np.ascontiguousarray(resized)
+            rendered = _pad(rendered, frame, view.fill)
+    return np.ascontiguousarray(rendered)
 
 
 def fitted(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -110,18 +111,7 @@ def _resize_once(pixels: np.ndarray, size: tuple[int, int], interpolation: Inter
         from PIL import Image
 
         return np.asarray(Image.fromarray(pixels).resize(size[::-1], _filter(interpolation)))
-    return _resize_at_once(pixels, size, interpolation)
-
-
-def _resize_at_once(pixels: np.ndarray, size: tuple[int, int], interpolation: Interpolation) -> np.ndarray:
-    """By torch's kernel, which has one for ``lanczos`` too: another than Pillow's."""
-    if pixels.shape[:2] == size:
-        return pixels
-    import torch
-
-    planes = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
-    resized = torch.nn.functional.interpolate(planes, size, mode=interpolation, antialias=True)
-    return np.asarray(resized[0].permute(1, 2, 0).numpy())
+    return resized(pixels, size, interpolation)
 
 
 def _resize_middle(pixels: np.ndarray, size: tuple[int, int], view: PixelView) -> np.ndarray:
