@@ -27,7 +27,6 @@ from mmfeat.extract.base import (
     Transcriber,
 )
 from mmfeat.extract.fitted.base import Fitted
-from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.extract.proof import prove
 from mmfeat.schemas.catalog import NUMBER, USUAL_COLUMNS, Column, readable
 from mmfeat.schemas.composed import composed_text
@@ -158,9 +157,8 @@ def load_method(spec: FeatureSpec, place: Placement | None = None) -> Method:
             chance or on what else is in a batch.
     """
     method, where = class_of(spec), place or Placement()
-    with collected_afterwards():
-        loaded = method(spec, where)
-        prove(loaded, where)
+    loaded = method(spec, where)
+    prove(loaded, where)
     return loaded
 
 

@@ -25,7 +25,6 @@ import numpy as np
 
 from mmfeat.extract import modalities
 from mmfeat.extract.fence.decode import MediaRequest, Wanted, decode_media, packed
-from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.media import MediaLimits
 
@@ -37,10 +36,9 @@ def main() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGALRM})
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    with collected_afterwards():
-        _load_decoders()
-        # Nothing of it is garbage, and no collection needs to look through it while items are decoded.
-        gc.freeze()
+    _load_decoders()
+    # Nothing of it is garbage, and no collection needs to look through it while items are decoded.
+    gc.freeze()
     with (
         socket.socket(fileno=int(sys.argv[1])) as line,
         line.makefile("rwb") as pipe,

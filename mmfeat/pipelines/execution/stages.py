@@ -25,7 +25,6 @@ from mmfeat.extract.base import Caption, Method, Placement, Row, Usage
 from mmfeat.extract.canary import Canary, canary_of, changed, refusal
 from mmfeat.extract.fence.decode import Decoded, MediaRequest, Wanted, decode_media
 from mmfeat.extract.fence.process import decode_fenced_all, start_fence
-from mmfeat.extract.gc_pause import collected_afterwards
 from mmfeat.extract.registry import load_methods
 from mmfeat.pipelines.execution.batch import (
     DATA,
@@ -225,13 +224,12 @@ class Encode:
         self.new_canaries: dict[int, str] = {}
         self.refused: dict[int, NotAsked] = {}
         # Loaded at once: weights that are not there end the run, they do not fail items.
-        with collected_afterwards():
-            self.methods = load_methods(
-                self.specs,
-                self.numbers,
-                lambda number: Placement(device, threads, expected.get(number), sending),
-            )
-            self._take_canaries(canaries, device)
+        self.methods = load_methods(
+            self.specs,
+            self.numbers,
+            lambda number: Placement(device, threads, expected.get(number), sending),
+        )
+        self._take_canaries(canaries, device)
         self.new_notes = {number: list(method.notes) for number, method in self.methods.items()}
 
     def __call__(self, table: pa.Table) -> pa.Table:
