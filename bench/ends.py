@@ -27,7 +27,7 @@ PEERS_VENVS = HERE.parent / ".venv-bench"
 WITHOUT_OPENVINO = {"PYTHONPATH": str(HERE / "without_openvino")}
 PLAIN = "plain PyTorch loop"
 
-_RUN = "from mmfeat.cli import main; main()"
+RUN = "from mmfeat.cli import main; main()"
 _CLIP = {"encoder": "open_clip", "model": CLIP, "weights": "random:0"}
 _TITLES = {
     "source": "title", "encoder": "sentence_transformers", "model": "all-MiniLM-L6-v2", "weights": "package"
@@ -226,18 +226,18 @@ class Suite:
         return path
 
     def _run(self, job: Path, env: dict[str, str]) -> tuple[Measured, dict[str, Any]]:
-        run = measure([sys.executable, "-c", _RUN, "run", str(job), "--json"], env)
+        run = measure([sys.executable, "-c", RUN, "run", str(job), "--json"], env)
         return run, json.loads(run.output)
 
     def _load(self, part: str, folder: Path, job: Job) -> float:
         """Seconds to load the models as a long run does: networks are converted, and stay for the runs."""
         began = time.perf_counter()
         file = self._job_file(part, job, folder, self._store(part, job.name))
-        measure([sys.executable, "-c", _LOAD, str(file)], job.env)
+        measure([sys.executable, "-c", LOAD, str(file)], job.env)
         return round(time.perf_counter() - began, 1)
 
 
-_LOAD = """
+LOAD = """
 import sys, tomllib
 from mmfeat.extract.base import Placement
 from mmfeat.extract.registry import load_method, resolve_all

@@ -40,7 +40,7 @@ def model() -> Any:
     """The model in torch."""
     from sentence_transformers import SentenceTransformer
 
-    return SentenceTransformer(str(_folder()), device="cpu")
+    return SentenceTransformer(str(folder()), device="cpu")
 
 
 def convert(graphs: Path) -> None:
@@ -84,7 +84,7 @@ def _by_torch(mode: str, threads: int) -> Callable[[list[str]], object]:
 def _by_openvino(graphs: Path, mode: str, threads: int) -> Callable[[list[str]], object]:
     from tokenizers import Tokenizer
 
-    tokenizer = Tokenizer.from_file(str(_folder() / "tokenizer.json"))
+    tokenizer = Tokenizer.from_file(str(folder() / "tokenizer.json"))
     tokenizer.enable_truncation(_LONGEST)
     tokenizer.no_padding()
     request = infer_request(graphs / _GRAPH, mode, threads)
@@ -105,7 +105,8 @@ def _forward(request: Any, rows: list[list[int]]) -> np.ndarray:
     return outputs
 
 
-def _folder() -> Path:
+def folder() -> Path:
+    """Where the weights lie."""
     from mmfeat.extract.encoders.sentence_loading import PACKAGES
 
     return PACKAGES["all-MiniLM-L6-v2"].path("title_text").parent

@@ -215,17 +215,19 @@ def test_threads_are_those_that_were_asked_for(kept):
         torch.set_num_threads(before)
 
 
-def test_a_kept_network_is_loaded_without_torch_and_reports_to_nobody(kept):
+def test_a_kept_network_and_its_canary_need_no_torch_and_report_to_nobody(kept):
     load_method(resolve(**CLIP), Placement(expected=MANY))
     code = f"""
 import sys
 import numpy as np
-from mmfeat.extract.base import Placement
-from mmfeat.extract.registry import load_method, resolve_all
+from mmfeat.extract.registry import resolve_all
+from mmfeat.pipelines.execution.stages import Encode
 from mmfeat.schemas.spec import FeatureConfig
 spec = resolve_all({{"feature": FeatureConfig(source="cover", **{CLIP!r})}})[0]
 view = spec.pixels.view
-model = load_method(spec, Placement(threads=1, expected=1))
+stage = Encode([spec], [0], last=True, threads=1, expected={{0: 1}})
+assert list(stage.new_canaries) == [0]
+model = stage.methods[0]
 assert model.encode_images(np.zeros((2, view.height, view.width, 3), np.uint8)).shape == (2, 64)
 print(model.runtime.split()[0], *(m for m in ("torch", "open_clip") if m in sys.modules))
 print(*(m for m, module in sys.modules.items() if m.startswith("openvino_telemetry") and module))

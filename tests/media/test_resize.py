@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 
 from mmfeat.extract.canary import FILES
 from mmfeat.extract.fence.decode import MediaRequest, decode_media, picture_of
+from mmfeat.extract.fence.process import DecoderProcess
 from mmfeat.extract.modalities.decoders import resize
 from mmfeat.extract.modalities.decoders.resize import TorchNeeded, resized
 from mmfeat.schemas.inputs import PixelView
@@ -100,6 +103,17 @@ def test_sizes_of_covers_are_hardly_ever_left_to_torch(side):
         except TorchNeeded:
             left += 1
     assert left <= 5
+
+
+def test_a_decoding_process_makes_its_first_pictures_without_torch():
+    child = DecoderProcess()
+    child.wait_until_ready()
+    child.send(pickle.dumps((REQUEST, MediaLimits())))
+    found = child.answer(REQUEST).values[0]
+    libraries = Path(f"/proc/{child.process.pid}/maps").read_text(encoding="utf-8")
+    child.process.kill()
+    assert "simplejpeg" in libraries and "libtorch" not in libraries
+    np.testing.assert_array_equal(found.pixels, decode_media(REQUEST, MediaLimits()).values[0].pixels)
 
 
 def test_torch_is_imported_by_the_picture_from_which_on_it_pays_and_changes_none():
