@@ -38,6 +38,9 @@ _INNER = {
     "Store.search(among)",
 }
 
+# A string there is one feature.
+_ONE_OR_SEVERAL = {"quantize(feature)"}
+
 #: By function and parameter: the call with a string, of two letters that are ids of items.
 CALLS: dict[str, Any] = {
     "FeatureStore.lookup(ids)": lambda s: s.lookup("44"),
@@ -111,7 +114,7 @@ def _functions(place: ModuleType | type) -> Iterator[Any]:
 
 
 def test_every_list_of_names_of_the_public_api_is_tried():
-    assert set(walked()) - _INNER - set(CALLS) == set()
+    assert set(walked()) - _INNER - _ONE_OR_SEVERAL - set(CALLS) == set()
     assert len(CALLS) > 15
 
 

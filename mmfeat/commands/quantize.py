@@ -41,7 +41,12 @@ def quantize(
     ] = None,
     sinkhorn_epsilon: Annotated[
         float | None,
-        typer.Option(help="The last level tells items apart by LC-Rec's rule: 0.003 there [default: off]."),
+        typer.Option(
+            min=0,
+            max=console.MOST,
+            callback=console.no_nan,
+            help="The last level tells items apart by LC-Rec's rule: 0.003 there [default: off].",
+        ),
     ] = None,
     fit_sample: Annotated[
         int | None,
