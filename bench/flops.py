@@ -12,7 +12,7 @@ class ViT:
     Attributes:
         side, patch: pixels; extra: tokens beside the patches (class, registers).
         width, layers: of the transformer; mlp: width of its hidden layer as a multiple.
-        dims: of a projection of one token at the end, where there is one.
+        dims: of a projection of one token at the end, if there is one.
     """
 
     side: int

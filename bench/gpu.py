@@ -1,7 +1,7 @@
 """``python -m bench.gpu FOLDER``: mmfeat's stages on a GPU, without Ray.
 
 From JPEGs on disk to vectors beside the model alone, decoders, and captions by batch size. FOLDER holds
-``covers/*.jpg``; they are made where there are none. Weights are random and seeded, networks run in bfloat16.
+``covers/*.jpg``; they are made if there are none. Weights are random and seeded, networks run in bfloat16.
 Figures are printed as JSON. ``--device cpu --tiny`` runs the same code on small models anywhere.
 """
 

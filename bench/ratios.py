@@ -76,7 +76,7 @@ def best(
 def of_ceiling(rows: list[Row], row: Row) -> Ceiling | None:
     """The ceiling of an end-to-end row: the best exact decoders, each model's best mode of its precision.
 
-    None where a limit that it takes was not measured.
+    None if a limit that it takes was not measured.
     """
     precision = "16" if "bf16" in row["name"] else "32"
     counts = row.get("of", {})

@@ -38,7 +38,7 @@ from mmfeat.schemas.errors import MmfeatError, OutputError
 # What shells report for a program that Ctrl-C ended.
 _INTERRUPTED = 130
 
-# What the system says of a place where nothing can be written.
+# What the system says of a place if nothing can be written.
 _REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _ROOM = "Check free space and access rights; what was committed before is kept."
 

@@ -54,8 +54,8 @@ class Hits(Sequence[Hit]):
 
     Attributes:
         version: the feature version that was searched.
-        recall: share of the true ten nearest that such a search finds: 1 where every vector was compared;
-            None where it is unknown.
+        recall: share of the true ten nearest that such a search finds: 1 if every vector was compared;
+            None if it is unknown.
     """
 
     version: str

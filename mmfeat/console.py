@@ -65,7 +65,7 @@ def no_nan(value: float | None) -> float | None:
 
 
 def names(words: Sequence[str] | None) -> list[str] | None:
-    """What ``--features a,b --features c`` names, each once; None where the option was not given."""
+    """What ``--features a,b --features c`` names, each once; None if the option was not given."""
     if words is None:
         return None
     return list(dict.fromkeys(name for word in words for part in word.split(",") if (name := part.strip())))

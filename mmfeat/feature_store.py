@@ -171,7 +171,7 @@ class FeatureStore:
             unknown: an id that the catalog does not hold is an error that names it, or a row of nulls.
 
         Returns:
-            ``item_id`` and the columns, null where an item has no value.
+            ``item_id`` and the columns, null if an item has no value.
 
         Raises:
             UnknownItems: ids that the catalog does not hold.
@@ -195,7 +195,7 @@ class FeatureStore:
 
     @property
     def interactions(self) -> pa.Table | None:
-        """The dataset's interactions (``INTERACTIONS_SCHEMA``), None where it has none."""
+        """The dataset's interactions (``INTERACTIONS_SCHEMA``), None if it has none."""
         return self._store.interactions()
 
     def spec(self, feature: str) -> FeatureSpec:
@@ -315,7 +315,7 @@ class FeatureStore:
             return self._store.build_vector_index(self._store.resolve(feature), **target)
 
     def vector_index(self, feature: str) -> VectorIndex | None:
-        """The index that searches of ``feature`` use, and its recall; None where they are exact."""
+        """The index that searches of ``feature`` use, and its recall; None if they are exact."""
         return self._store.vector_index(self._store.resolve(feature))
 
     def create_snapshot(self, name: str) -> Snapshot:

@@ -13,8 +13,8 @@ from mmfeat.schemas.catalog import ITEM_ID, NUMBER, Column, columns_of, texts_of
 from mmfeat.schemas.errors import UnknownItems, UsageError
 from mmfeat.schemas.validation import listed, near
 
-#: The values of ``n`` items: texts, None where there is none; a list of texts of each, empty where there is
-#: none; or float64 ``[n]``, NaN where there is none.
+#: The values of ``n`` items: texts, None if there is none; a list of texts of each, empty if there is
+#: none; or float64 ``[n]``, NaN if there is none.
 Values = list[str | None] | list[list[str]] | np.ndarray
 
 
@@ -63,7 +63,7 @@ class Fields(Mapping[str, Values]):
         return found
 
     def table(self, names: Sequence[str], taken: Sequence[str]) -> pa.Table:
-        """The fields ``names``, one row per exported item, null where it has none.
+        """The fields ``names``, one row per exported item, null if it has none.
 
         Args:
             taken: names that the export's other columns have.
@@ -104,7 +104,7 @@ def lists_of(fields: Mapping[str, Values], name: str) -> list[list[str]]:
 
 
 def values_of(fields: Mapping[str, Values], name: str, items: int) -> list[Any]:
-    """What each of ``items`` items has in a field, None where it has nothing or there is no such field."""
+    """What each of ``items`` items has in a field, None if it has nothing or there is no such field."""
     values = fields.get(name, [None] * items)
     if isinstance(values, np.ndarray):
         return [None if np.isnan(value) else float(value) for value in values]

@@ -30,8 +30,8 @@ class FeatureStatus:
         ok, missing, failed: items by status; ``absent``: catalog items without a row. Those that left
             their dataset are not among them.
         gone: rows of items that did.
-        problem: why the rows cannot be read, and so not counted; empty where they can.
-        stale: which features it reads in another version than the current one; empty where none.
+        problem: why the rows cannot be read, and so not counted; empty if they can.
+        stale: which features it reads in another version than the current one; empty if none.
     """
 
     version: str
@@ -66,7 +66,7 @@ def status_of(
 
     Args:
         gone: those of them that are of items that left their dataset.
-        problem: why its rows cannot be counted; empty where they can.
+        problem: why its rows cannot be counted; empty if they can.
         current: name to the fingerprint that it means.
         n_items: in the catalog, without those that are gone.
         stale: see :attr:`FeatureStatus.stale`.

@@ -249,7 +249,7 @@ def with_text(picture: Image.Image, text: str) -> Image.Image:
 
 
 def sound_of(film: Path, item: Item) -> np.ndarray | None:
-    """float32 ``[samples]`` of the clip, one channel at ``SAMPLE_RATE``; None where it is mute."""
+    """float32 ``[samples]`` of the clip, one channel at ``SAMPLE_RATE``; None if it is mute."""
     assert item.clip is not None
     start, end = item.clip
     if item.said is not None:

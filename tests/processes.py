@@ -47,7 +47,7 @@ def descendants(root: int) -> list[int]:
 
 
 def command_of(pid: int) -> str:
-    """A process's command line; empty where it has ended, waited for or not."""
+    """A process's command line; empty if it has ended, waited for or not."""
     try:
         return Path(f"/proc/{pid}/cmdline").read_text()
     except OSError:

@@ -144,7 +144,7 @@ def test_a_fresh_environment_with_mmfeat_alone_reads_a_store(light_store, tmp_pa
     ["import mmfeat", "import mmfeat.cli", "import mmfeat; mmfeat.open(sys.argv[1]).lookup(['a'])"],
 )
 def test_nothing_heavy_is_imported_by_what_only_reads(light_store, program):
-    # pyarrow imports pandas by itself where it is installed.
+    # pyarrow imports pandas by itself if it is installed.
     heavy = [name for name in HEAVY if name != "pandas"]
     listing = f"import json, sys\n{program}\nprint(json.dumps([m for m in {heavy!r} if m in sys.modules]))"
     done = subprocess.run(

@@ -46,7 +46,7 @@ class Tiny(Encoder):
     ``WIDTH`` dimensions, and length 1. Of a picture four by four patches are its tokens.
 
     Attributes:
-        fault: what is wrong with the library that it stands for; empty where nothing is.
+        fault: what is wrong with the library that it stands for; empty if nothing is.
         engine_fault: what is wrong with the other engine alone, which many items are given to.
     """
 

@@ -37,7 +37,7 @@ def digest(folder: Path) -> str:
 
 def _numbers(name: str, value: np.ndarray) -> np.ndarray:
     """Of about the size that keeps a network's states at 1: by the number of inputs of a layer, and near 1
-    where states are scaled."""
+    if states are scaled."""
     if value.dtype != np.float32:
         return value
     # Numpy keeps this generator's numbers as they are for good.

@@ -95,7 +95,7 @@ def _print_neighbours(store: FeatureStore, query: str, titles: Mapping[str, str]
 
 
 def _write_pages(store: FeatureStore, out: Path) -> list[Path]:
-    """The report on each kind of text as a page; says what is lacking where none can be written."""
+    """The report on each kind of text as a page; says what is lacking if none can be written."""
     from mmfeat.report.build import ReportOptions
 
     pages = []

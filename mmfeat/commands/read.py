@@ -260,7 +260,7 @@ def _coded(
 
 
 def _told(fields: pa.Table) -> list[list[str]]:
-    """The rows of a table of fields as texts, empty where an item has none."""
+    """The rows of a table of fields as texts, empty if an item has none."""
     from mmfeat.schemas.catalog import columns_of, texts_of
     from mmfeat.schemas.templates import plain
 

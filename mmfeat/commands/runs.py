@@ -107,7 +107,7 @@ def _imported(report: dict[str, Any]) -> str:
 
 
 def _totals(record: dict[str, Any]) -> list[int | None]:
-    """Rows that the run committed: ok, missing and failed over all features; nothing where it did not say."""
+    """Rows that the run committed: ok, missing and failed over all features; nothing if it did not say."""
     features = (record["report"] or {}).get("features")
     return [sum(f[name] for f in features) if features is not None else None for name in _COUNTS[1:]]
 

@@ -247,7 +247,7 @@ def _is_url(text: str) -> bool:
 
 
 def _text(value: Any) -> str | None:
-    """A text, or the texts of a list one per line, with HTML's entities resolved; None where blank."""
+    """A text, or the texts of a list one per line, with HTML's entities resolved; None if blank."""
     parts = [html.unescape(part) for part in _listed(value) if isinstance(part, str)]
     text = "\n".join(part for part in parts if text_or_none(part))
     if _SURROGATE.search(text):
@@ -257,7 +257,7 @@ def _text(value: Any) -> str | None:
 
 
 def _texts(value: Any) -> tuple[str, ...] | None:
-    """The texts of a list, blank ones left out; None where none is left."""
+    """The texts of a list, blank ones left out; None if none is left."""
     return tuple(text for one in _listed(value) if (text := _text(one))) or None
 
 

@@ -49,7 +49,7 @@ class Dataset:
         root: the folder or file that was read.
         items: one row per item, ``item_id`` unique; the schema says what the columns are, see
             :func:`mmfeat.schemas.catalog.columns_of`.
-        interactions: INTERACTIONS_SCHEMA in the file's order, None where the dataset has none.
+        interactions: INTERACTIONS_SCHEMA in the file's order, None if the dataset has none.
         notes: what the adapter met while reading.
     """
 
@@ -70,7 +70,7 @@ def note_of(
 
 
 def refusals(notes: Iterable[Note]) -> str:
-    """What was refused, in sentences that each begin with a blank; empty where nothing was."""
+    """What was refused, in sentences that each begin with a blank; empty if nothing was."""
     refused = (note for note in notes if note.level == "error")
     return "".join(f" {note.count} {note.message}: {', '.join(note.examples)}." for note in refused)
 

@@ -16,7 +16,7 @@ from mmfeat.datasets.textfile import text_or_none
 
 # Python's own float also takes 1_000 and digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(?P<whole>[0-9]*)(?P<rest>\.[0-9]*)?(?P<power>[eE][+-]?[0-9]+)?")
-# What the writers of tables put where there is nothing.
+# What the writers of tables put if there is nothing.
 _NOTHING = frozenset(arrow_csv.ConvertOptions().null_values)
 
 
@@ -31,7 +31,7 @@ class CellTrouble(Exception):
 
 
 def number_in(value: Any) -> float | None:
-    """The number that a cell holds; None where it is null, NaN, blank or one of the marks for nothing.
+    """The number that a cell holds; None if it is null, NaN, blank or one of the marks for nothing.
 
     Raises:
         CellTrouble: it holds anything else that is no finite number, or a whole number that 64 bits of
@@ -74,7 +74,7 @@ def is_plain_number(text: str) -> bool:
 
 
 def _written(text: str) -> int | float | str | None:
-    """The number that a text writes; the text itself where it writes none."""
+    """The number that a text writes; the text itself if it writes none."""
     if text in _NOTHING:
         return None
     found = _NUMBER.fullmatch(text)
@@ -89,7 +89,7 @@ def is_plain(value: Any) -> bool:
 
 
 def listed(values: Iterable[str | int | None]) -> list[str] | None:
-    """The texts of a list, blank ones left out; None where none is left."""
+    """The texts of a list, blank ones left out; None if none is left."""
     return [str(value) for value in values if value is not None and text_or_none(str(value))] or None
 
 

@@ -53,7 +53,7 @@ class CheckReport(ShortRepr):
         dataset, root: the adapter's name and what it read.
         items: number of items.
         columns: one entry per column that any item has.
-        interactions, users: numbers of them; None where the dataset has no interactions.
+        interactions, users: numbers of them; None if the dataset has no interactions.
         notes: what the adapter met while reading, then what the check found.
     """
 

@@ -57,8 +57,8 @@ class Delimited:
         hint: what to do about a line that cannot be read.
 
     Attributes:
-        names: the columns', blanks around them taken off; empty where a column has none.
-        header_line: the physical line of the header's end; 0 where there is none.
+        names: the columns', blanks around them taken off; empty if a column has none.
+        header_line: the physical line of the header's end; 0 if there is none.
 
     Raises:
         DatasetError: there is no header; while iterating, a line is no row, or its quotes do not end.
@@ -133,7 +133,7 @@ class Delimited:
             yield line, row
 
     def place_of(self, name: str) -> int:
-        """Where a column stands in a row; DatasetError where there is none of that name, or several."""
+        """Where a column stands in a row; DatasetError if there is none of that name, or several."""
         if name not in self.names:
             there = ", ".join(filter(None, self.names))
             raise DatasetError(
@@ -313,7 +313,7 @@ def first_that_fails(texts: pa.ChunkedArray, kind: pa.DataType) -> int:
 
 
 def first_texts(table: pa.Table, item: str, text: str) -> dict[str, str | None]:
-    """Each item's text in its first row, None where blank; items in the order of the rows."""
+    """Each item's text in its first row, None if blank; items in the order of the rows."""
     first = table.group_by(item, use_threads=False).aggregate([(text, "first")])
     texts = first[f"{text}_first"].to_pylist()
     return dict(zip(first[item].to_pylist(), map(text_or_none, texts), strict=True))
@@ -413,7 +413,7 @@ def _read_at_once(path: Path, rows: Delimited, places: Mapping[str, int]) -> pa.
     """As :func:`_read_rows`, much faster, of a file in which each line is a row, quoted or not.
 
     Returns:
-        None where the file is not of that kind, or a line is no row: then the lines are read one by one,
+        None if the file is not of that kind, or a line is no row: then the lines are read one by one,
         which says where.
     """
     quoted = None if rows.spaced or not rows.delimiter.isascii() else _quoting(path, rows.delimiter)
@@ -437,7 +437,7 @@ def _read_at_once(path: Path, rows: Delimited, places: Mapping[str, int]) -> pa.
 
 
 def _quoting(path: Path, delimiter: str) -> bool | None:
-    """Whether a file has quotes; None where these are such that only the rows, one by one, tell the values:
+    """Whether a file has quotes; None if these are such that only the rows, one by one, tell the values:
     one that stands within a value without being doubled, is left open, or has a line break in it."""
     quoted = False
     try:
@@ -489,7 +489,7 @@ def _read_rows(rows: Delimited, places: Mapping[str, int]) -> pa.Table:
 def _typed(
     path: Path, rows: Delimited, name: str, texts: pa.ChunkedArray, kind: pa.DataType
 ) -> pa.ChunkedArray:
-    """Texts as numbers, null where there is none; DatasetError names the line of one that is no number."""
+    """Texts as numbers, null if there is none; DatasetError names the line of one that is no number."""
     trimmed = pc.utf8_trim_whitespace(texts)
     none = pc.is_in(trimmed, value_set=pa.array(arrow_csv.ConvertOptions().null_values))
     given = pc.if_else(none, pa.scalar(None, pa.string()), trimmed)

@@ -28,10 +28,10 @@ def embedded_column(
         path: absolute path of the table's file.
         kind: the type of the column ``name``.
         values: of the column; bytes that are there may be empty.
-        locate: the location of a file that a row names beside itself, or None where it is refused.
+        locate: the location of a file that a row names beside itself, or None if it is refused.
 
     Returns:
-        None where the column is not of a binary type, ``struct<bytes, path>`` or lists of either.
+        None if the column is not of a binary type, ``struct<bytes, path>`` or lists of either.
 
     Raises:
         DatasetError: the file is damaged.

@@ -41,7 +41,7 @@ def refuse_lacking(root: str, called: Mapping[str, str], found: Iterable[str], t
 
 
 def no_titles(root: str, further: Mapping[str, ColumnConfig]) -> Titles:
-    """What stands for the titles where there is no file of them; DatasetError where it is needed."""
+    """What stands for the titles if there is no file of them; DatasetError where it is needed."""
     if further:
         names = ",".join(config.source(name) for name, config in further.items())
         raise DatasetError(

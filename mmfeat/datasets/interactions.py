@@ -32,7 +32,7 @@ def read_interactions(
     Times may be in seconds or milliseconds: the largest one of the file says which.
 
     Args:
-        user, item, timestamp, rating: names of the columns; None where the file has no such thing.
+        user, item, timestamp, rating: names of the columns; None if the file has no such thing.
         names: the names of all columns, for a file without a header.
         delimiter: None to tell it from the header.
 
@@ -62,7 +62,7 @@ def interactions_table(
     """INTERACTIONS_SCHEMA table without the rows that lack a user or an item, and notes on ``name``.
 
     Args:
-        times, ratings, events: None where there are none.
+        times, ratings, events: None if there are none.
     """
     columns = [
         pa.nulls(len(users), field.type) if column is None else column

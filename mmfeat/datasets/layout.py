@@ -93,7 +93,7 @@ def media_parts(
 
 
 def column_of_folder(name: str, further: Mapping[str, str]) -> str | None:
-    """The column that the end of a folder's name says; None where it says none.
+    """The column that the end of a folder's name says; None if it says none.
 
     Args:
         further: columns beside the usual ones, to what their folders are called; they go before those,

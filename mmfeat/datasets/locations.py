@@ -33,7 +33,7 @@ class Locator:
         self._safe_folders: dict[str, bool] = {}
 
     def locate(self, value: str) -> str | None:
-        """The location that ``value`` names, None where it is refused. Whether it exists is not asked."""
+        """The location that ``value`` names, None if it is refused. Whether it exists is not asked."""
         scheme = _SCHEME.match(value)
         if scheme:
             if scheme[1].lower() in _SCHEMES:

@@ -47,7 +47,7 @@ class LogColumns:
         return {part: convert[part](part, self._table[name]) for part, name in self._chosen.items()}
 
     def _ids(self, part: Part, column: pa.ChunkedArray) -> pa.ChunkedArray:
-        """As written; empty where blank or null, which names nothing."""
+        """As written; empty if blank or null, which names nothing."""
         if not (_is_text(column.type) or pa.types.is_integer(column.type) or pa.types.is_null(column.type)):
             raise self._of_type(part, column.type, "neither text nor whole numbers")
         texts = pc.fill_null(column.cast(pa.string()), "")
@@ -117,14 +117,14 @@ def _or_none(part: Part) -> str:
 
 
 def _given(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Texts without blanks around them, null where they stand for no value."""
+    """Texts without blanks around them, null if they stand for no value."""
     trimmed = pc.utf8_trim_whitespace(column.cast(pa.string()))
     none = pc.is_in(trimmed, value_set=pa.array(arrow_csv.ConvertOptions().null_values))
     return pc.if_else(none, pa.scalar(None, pa.string()), trimmed)
 
 
 def _begins_with_number(texts: pa.ChunkedArray) -> bool:
-    """Whether the first text that there is can be a number; true where there is none."""
+    """Whether the first text that there is can be a number; true if there is none."""
     try:
         texts.drop_null().slice(0, 1).cast(pa.float64())
     except pa.ArrowInvalid:

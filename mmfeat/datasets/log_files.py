@@ -150,7 +150,7 @@ def _malformed(path: Path, line: int, why: str) -> DatasetError:
 
 
 def _json_type(records: Sequence[dict[str, Any]], name: str) -> pa.DataType | None:
-    """The type of a column's values; None where they are of several, or of one that has no use here."""
+    """The type of a column's values; None if they are of several, or of one that has no use here."""
     types = {type(value) for record in records if (value := record.get(name)) is not None}
     if not types:
         return pa.null()
@@ -161,7 +161,7 @@ def _json_type(records: Sequence[dict[str, Any]], name: str) -> pa.DataType | No
 
 
 def _json_at_once(path: Path, types: dict[str, pa.DataType | None]) -> pa.Table | None:
-    """Columns of JSON lines; None where a value is not of its column's type, or a line is no object: then
+    """Columns of JSON lines; None if a value is not of its column's type, or a line is no object: then
     the lines are read one by one, which says where."""
     if None in types.values():
         return None

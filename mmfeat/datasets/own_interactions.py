@@ -21,7 +21,7 @@ from mmfeat.schemas.errors import DatasetError
 from mmfeat.schemas.interactions import NEEDED, PARTS, InteractionsConfig, Part
 from mmfeat.schemas.validation import near
 
-# Column names that are looked for where none is given; case does not matter, the first one wins.
+# Column names that are looked for if none is given; case does not matter, the first one wins.
 _USUAL: dict[Part, tuple[str, ...]] = {
     "user": ("user_id", "user", "userid", "uid", "reviewerid", "visitor_id"),
     "item": ("item_id", "item", "itemid", "iid", "parent_asin", "asin", "product_id", "productid"),
@@ -49,7 +49,7 @@ class OwnInteractions:
 
 
 def with_interactions(dataset: Dataset, config: InteractionsConfig | None) -> Dataset:
-    """A dataset with the interactions of a person's own file; as it is where there is none.
+    """A dataset with the interactions of a person's own file; as it is if there is none.
 
     Raises:
         DatasetError: as :func:`read_own`.

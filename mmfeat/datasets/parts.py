@@ -25,7 +25,7 @@ def named_media(root: Path, name: str, column: Column) -> MediaFiles | None:
 
 
 def inner_folder(root: Path, name: str) -> Path | None:
-    """The folder ``root/name``; None where there is none.
+    """The folder ``root/name``; None if there is none.
 
     Raises:
         DatasetError: it is a link that leads out of the root.

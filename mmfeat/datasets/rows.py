@@ -35,14 +35,14 @@ class Columns:
     Attributes:
         names: every column that has a name, once each, in the file's order.
         texts: a column's name to its values, one per row, and the cells that hold something else: texts as
-            written, whole numbers in decimal, None where there is none or something else; ColumnError where
+            written, whole numbers in decimal, None if there is none or something else; ColumnError where
             no cell holds a text.
         cells: the same for a column whose rows may hold lists of such values; blank values of a
             list are left out. In CSV and TSV a list is a JSON array.
-        numbers: a column's name to the number in each row, None where there is none or something else;
+        numbers: a column's name to the number in each row, None if there is none or something else;
             ColumnError where no cell holds a number.
         kind: a column's name to ``number`` where it holds nothing else and no digits that a number would
-            lose (``007``), ``text`` where it holds texts or lists of them, None where it holds neither.
+            lose (``007``), ``text`` where it holds texts or lists of them, None if it holds neither.
         embedded: a column that holds whole files to their locations, one per row; None for other columns.
             A file that is named and not there goes through the function, which locates it.
         notes: what was odd while reading.
@@ -211,7 +211,7 @@ def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _each(values: Iterable[Any], read: Callable[[Any], Any]) -> tuple[list[Any], Troubles]:
-    """What ``read`` makes of each value, None where it makes nothing, and what those hold.
+    """What ``read`` makes of each value, None if it makes nothing, and what those hold.
 
     Raises:
         ColumnError: there are values, and it makes something of none.
@@ -373,7 +373,7 @@ def _labels(schema: pa.Schema) -> dict[str, list[str]]:
 
 
 def _labelled(numbers: Sequence[int | None], names: Sequence[str]) -> tuple[list[str | None], Troubles]:
-    """The names of classes, None where there is no class (-1), and the numbers of which there is none."""
+    """The names of classes, None if there is no class (-1), and the numbers of which there is none."""
     troubles = {
         row: f"holds the class {number}, and {len(names)} have a name"
         for row, number in enumerate(numbers)

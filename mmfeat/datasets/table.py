@@ -20,7 +20,7 @@ from mmfeat.schemas.interactions import InteractionsConfig
 from mmfeat.schemas.validation import near
 
 _WHAT = "a table file: .csv, .tsv, .jsonl, .ndjson or .parquet"
-# Column names that are looked for where none is given; case does not matter, the first one wins.
+# Column names that are looked for if none is given; case does not matter, the first one wins.
 _DEFAULTS = {
     "id": ("item_id", "id", "item", "itemid", "asin", "parent_asin"),
     "title": ("title", "name"),
@@ -65,7 +65,7 @@ def load(
 
     Args:
         root: the table file; items keep the order of its rows.
-        id, title, description, cover, video, audio: names of the columns; where not given, usual
+        id, title, description, cover, video, audio: names of the columns; if not given, usual
             names are looked for (``item_id`` or ``id``, ``title``, ``image``, ``image_url``, ...),
             but for those that ``columns`` reads.
         media_root: folder that paths start from and must not leave, symbolic links followed; the
@@ -314,7 +314,7 @@ def _blank_none(text: str | None) -> str | None:
 
 
 def _located(locator: Locator, cell: Value) -> Value:
-    """The locations that a cell names; None where none of them is taken."""
+    """The locations that a cell names; None if none of them is taken."""
     if isinstance(cell, list):
         return [place for value in cell if (place := locator.locate(value))] or None
     return locator.locate(cell) if isinstance(cell, str) else None

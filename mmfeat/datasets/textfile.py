@@ -33,5 +33,5 @@ def not_utf8(place: str | Path, line: int, byte: int) -> DatasetError:
 
 
 def text_or_none(text: str | None) -> str | None:
-    """The text as written; None where it is blank, for an item with a blank text has none."""
+    """The text as written; None if it is blank, for an item with a blank text has none."""
     return text if text and not text.isspace() else None

@@ -29,7 +29,7 @@ class Titles:
     """A titles file as read.
 
     Attributes:
-        texts: item id to title, None where the title is blank, in the file's order.
+        texts: item id to title, None if the title is blank, in the file's order.
         further: the columns beside the title that were asked for.
         cells: name of such a column to item id to what it holds.
         repeated: ids on several lines with the same title.
@@ -153,7 +153,7 @@ def parse_titles(text: str, path: PurePath, further: Mapping[str, ColumnConfig] 
 
 
 def _header(text: str, path: PurePath) -> Delimited | None:
-    """The rows of a text that begins with a header; None where it has none."""
+    """The rows of a text that begins with a header; None if it has none."""
     cells = first_cells(io.StringIO(text, newline=""))
     if not cells or cells[0].strip().lower() not in _ID_HEADERS:
         return None

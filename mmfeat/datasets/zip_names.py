@@ -67,7 +67,7 @@ def names_of(
         flat: whether a member's folders mean nothing, so that only its own name has to be told.
 
     Returns:
-        One name per member, None where it cannot be told. Its place in the archive is still
+        One name per member, None if it cannot be told. Its place in the archive is still
         ``ZipInfo.filename``.
     """
     names = [_said(info, flat) for info in members]
@@ -115,7 +115,7 @@ def _refusal(encoding: str | None) -> str:
 
 
 def _encoding(names: Sequence[bytes], ids: Collection[str]) -> str | None:
-    """What all of the names are written in; None where it does not show."""
+    """What all of the names are written in; None if it does not show."""
     readings = {
         encoding: texts for encoding in ("utf-8", *_WIDE, *_NARROW) if (texts := _read(names, encoding))
     }

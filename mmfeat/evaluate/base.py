@@ -14,7 +14,7 @@ from mmfeat.evaluate.log import Log
 from mmfeat.evaluate.shuffles import UNTESTED, Chance
 from mmfeat.evaluate.splits import Split
 
-#: Values by metric, one per case; NaN where a case has none.
+#: Values by metric, one per case; NaN if a case has none.
 Values = Mapping[str, np.ndarray]
 
 #: Told what is done, in words, before it is.

@@ -22,7 +22,7 @@ class Feature:
 
     Attributes:
         version: ``name@fingerprint``.
-        vectors: float32 ``[items, dims]`` of length 1 (0 where a vector is zero); None of codes.
+        vectors: float32 ``[items, dims]`` of length 1 (0 if a vector is zero); None of codes.
         codes: int ``[items, levels]``; None of vectors.
         runs: how many levels after each other are coarse to fine; a level that belongs to no run is not
             compared. All are one run where it is empty.

@@ -18,7 +18,7 @@ def held_out(split: Split) -> np.ndarray:
 
 
 def fitted_note(store: Store, version: FeatureVersion, ids: Sequence[str], held: np.ndarray) -> str:
-    """How many of the held-out items a version was fitted to, in words; empty where there are none, or where
+    """How many of the held-out items a version was fitted to, in words; empty if there are none, or where
     it was not fitted to the store's items.
 
     Args:

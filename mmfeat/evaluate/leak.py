@@ -28,7 +28,7 @@ class LeakCheck:
     counted there, each with the mean of its users.
 
     Attributes:
-        unmade: why there is no check; empty where there is one.
+        unmade: why there is no check; empty if there is one.
     """
 
     def __init__(self, task: Task) -> None:
@@ -55,7 +55,7 @@ class LeakCheck:
         )
 
     def __call__(self, feature: Feature) -> str:
-        """Why a feature seems to know what was held out; empty where it does not."""
+        """Why a feature seems to know what was held out; empty if it does not."""
         if self.unmade:
             return ""
         space = feature.space()

@@ -21,7 +21,7 @@ class Log:
     Attributes:
         users: int64 ``[n]``, ascending.
         items: int64 ``[n]``.
-        times: int64 ``[n]``, milliseconds; None where an interaction has none.
+        times: int64 ``[n]``, milliseconds; None if an interaction has none.
     """
 
     n_users: int

@@ -12,7 +12,7 @@ _MORE, _PASSES = 8, 4
 
 
 def matrix_of(log: Log) -> Any:
-    """scipy CSR float32 ``[users, items]``: 1 where a user took an item."""
+    """scipy CSR float32 ``[users, items]``: 1 if a user took an item."""
     from scipy.sparse import csr_matrix
 
     ones = np.ones(len(log), np.float32)

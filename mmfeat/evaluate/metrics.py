@@ -28,7 +28,7 @@ def recall(places: Places, sought: Ragged, k: int) -> np.ndarray:
 
 
 def mrr(places: Places, sought: Ragged, k: int) -> np.ndarray:
-    """One over the first one's rank; 0 where it is not among the first ``k``."""
+    """One over the first one's rank; 0 if it is not among the first ``k``."""
     found: np.ndarray = _first_is(places, sought, k) @ (1 / np.arange(1, k + 1))
     return found
 
@@ -51,7 +51,7 @@ def auc(places: Places, sought: Ragged, candidates: np.ndarray) -> np.ndarray:
     """Share of pairs of one that is sought and one that is not in which the first ranks higher.
 
     Args:
-        candidates: ``[cases]``, how many items were ranked; NaN where all of them are sought.
+        candidates: ``[cases]``, how many items were ranked; NaN if all of them are sought.
     """
     m = sought.counts
     above = _sums(places.ranks, sought) - m * (m + 1) / 2

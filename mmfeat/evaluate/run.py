@@ -114,7 +114,7 @@ def need_packages(protocols: Sequence[str]) -> None:
 
 
 def versions_of(store: Store, features: Sequence[str]) -> list[FeatureVersion]:
-    """The versions meant; every current one of vectors or codes where none is named.
+    """The versions meant; every current one of vectors or codes if none is named.
 
     Raises:
         UsageError: one holds texts, or there is none.
@@ -153,7 +153,7 @@ class Judging:
         self.baselines: dict[str, dict[str, dict[str, Estimate]]] = {}
         self.interrupted = False
         self._leaks: dict[str, str] = {}
-        #: Why there was no check for leaks; empty where there was.
+        #: Why there was no check for leaks; empty if there was.
         self.unchecked = ""
 
     def all(self, kinds: Mapping[str, type[Protocol]]) -> None:

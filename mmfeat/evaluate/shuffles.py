@@ -35,9 +35,9 @@ class Chance:
     """What a test of a feature against its shuffled rows found.
 
     Attributes:
-        p: how often shuffled rows give as much; None where that was not tested.
+        p: how often shuffled rows give as much; None if that was not tested.
         shuffles: of the test.
-        why: it was not tested; empty where it was.
+        why: it was not tested; empty if it was.
     """
 
     p: float | None

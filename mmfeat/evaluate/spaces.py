@@ -42,7 +42,7 @@ class Space(ABC):
         high or higher.
 
         Args:
-            bounds: ``[rows, m]``; NaN where a row has fewer.
+            bounds: ``[rows, m]``; NaN if a row has fewer.
         """
 
 
@@ -169,7 +169,7 @@ def counts_of(block: np.ndarray, bounds: np.ndarray, slack: np.float32) -> np.nd
     """How many of each row's scores are higher than each of its bounds, and how many as high or higher.
 
     Args:
-        block: float32 ``[rows, n]``; bounds: ``[rows, m]``, NaN where a row has fewer.
+        block: float32 ``[rows, n]``; bounds: ``[rows, m]``, NaN if a row has fewer.
 
     Returns:
         float64 ``[2, rows, m]``.

@@ -38,7 +38,7 @@ class Difference:
     Attributes:
         p: of a paired t-test, two-sided: how often chance alone gives as much; and no less than as many
             differences that are not 0 allow, each of which chance could have turned round.
-        effect: the mean over the standard deviation of a user's difference (Cohen's d of pairs); 0 where all
+        effect: the mean over the standard deviation of a user's difference (Cohen's d of pairs); 0 if all
             users differ by the same.
     """
 
@@ -55,10 +55,10 @@ class Lift:
     """What vectors give more than the same ones in shuffled rows.
 
     Attributes:
-        p: how often shuffled rows give as much, of one protocol; None where that was not tested.
-        tested: shuffles of the test; untested: why there was none, empty where there was.
+        p: how often shuffled rows give as much, of one protocol; None if that was not tested.
+        tested: shuffles of the test; untested: why there was none, empty if there was.
         effect: how many standard deviations of the shuffles the value lies above them; None of a single one.
-        ratio: the value over the shuffles' mean; low, high: its interval over users. None where they gave
+        ratio: the value over the shuffles' mean; low, high: its interval over users. None if they gave
             nothing.
     """
 
@@ -137,7 +137,7 @@ def lift(real: np.ndarray, shuffled: Sequence[np.ndarray], seed: int, chance: Ch
 
 
 def mean_of(values: Sequence[np.ndarray]) -> np.ndarray:
-    """The mean of each case over several measurements; NaN where none has a value."""
+    """The mean of each case over several measurements; NaN if none has a value."""
     table = np.stack(values)
     known = ~np.isnan(table)
     with np.errstate(invalid="ignore"):

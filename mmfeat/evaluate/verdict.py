@@ -35,7 +35,7 @@ class Finding:
         metrics: of the feature.
         shuffled: of its rows at other items; random: of vectors or codes of the same shape that were drawn.
         lift: what the feature gives more than its shuffled rows, by the main metric.
-        holds: whether that is more than chance gives, of all protocols that were asked (Holm); None where
+        holds: whether that is more than chance gives, of all protocols that were asked (Holm); None if
             that was not tested.
         slices: the main metric by what kind of item was to be found.
     """
@@ -58,9 +58,9 @@ class FeatureVerdict:
         version: ``name@fingerprint``.
         verdict: in words.
         findings: by protocol, those that it was judged by.
-        leak: why it seems to know what was held out; empty where it does not.
+        leak: why it seems to know what was held out; empty if it does not.
         lacking: items without a value of it: nothing is said of these.
-        fitted: how many held-out items it was fitted to, in words; empty where it was to none.
+        fitted: how many held-out items it was fitted to, in words; empty if it was to none.
     """
 
     version: str
@@ -92,7 +92,7 @@ class Comparison:
 
     @property
     def better(self) -> str | None:
-        """The version that is better by more than chance; None where neither is."""
+        """The version that is better by more than chance; None if neither is."""
         if self.p >= ALPHA:
             return None
         return self.second if self.difference.mean > 0 else self.first

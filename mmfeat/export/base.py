@@ -84,8 +84,8 @@ class Exporter(ABC):
         missing: answers to missing items that the target can take, the default one first. A role can
             have those of them that its kind allows (``POLICIES_OF``).
         refusals: why it can't take each of the others.
-        zero_rows: why the target can't read a row of zeros; empty where it can.
-        id_base: the first item's internal id; None where the target goes by the item's own id.
+        zero_rows: why the target can't read a row of zeros; empty if it can.
+        id_base: the first item's internal id; None if the target goes by the item's own id.
         user_base: the same for users.
         pad_row: whether row 0 of every matrix is a pad row of zeros, before the first item.
         further: whether it can hold fields of the items as further columns.

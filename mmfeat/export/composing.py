@@ -60,7 +60,7 @@ def compose(features: FeatureSet, items: pa.Table, template: str, into: str) -> 
 
 
 def _texts(features: FeatureSet, fields: Fields, name: str) -> list[str | None]:
-    """What each item has of a feature or a field; None where it has nothing, or blanks alone."""
+    """What each item has of a feature or a field; None if it has nothing, or blanks alone."""
     if name in features and features[name].spec.form == "text":
         texts = features[name].texts
     elif name in fields.columns:

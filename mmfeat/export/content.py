@@ -23,7 +23,7 @@ class ExportInput:
     Attributes:
         features: the features, in the order of the items.
         items: at least ``item_id``; ``title``, ``description`` and other fields where a target reads them.
-        interactions: ``INTERACTIONS_SCHEMA``; times, ratings and events may be left out. None where there
+        interactions: ``INTERACTIONS_SCHEMA``; times, ratings and events may be left out. None if there
             are none.
         dataset: name of the dataset, for the manifest.
         snapshot: name of the snapshot that was read, None for the current versions.
@@ -56,7 +56,7 @@ class ItemMap:
 
     Attributes:
         ids: item ids in row order.
-        internal: the target's integer of each; None where it goes by the item's own id.
+        internal: the target's integer of each; None if it goes by the item's own id.
     """
 
     ids: list[str]
@@ -132,14 +132,14 @@ class Rows:
         return np.ascontiguousarray(self.convert(rows))
 
     def texts(self, start: int = 0, stop: int | None = None) -> Iterator[str | None]:
-        """The texts of the items ``start:stop`` in order, None where there is none."""
+        """The texts of the items ``start:stop`` in order, None if there is none."""
         texts, own = self.column.texts, self.column.mask
         filled = self.fill if isinstance(self.fill, str) else None
         found = zip(self.index[start:stop], self.present[start:stop], strict=True)
         return ((texts[i] if own[i] else filled) if ok else None for i, ok in found)
 
     def tokens(self, start: int = 0, stop: int | None = None) -> Iterator[np.ndarray | None]:
-        """The ``[m, dims]`` of the items ``start:stop`` in order, None where there is none."""
+        """The ``[m, dims]`` of the items ``start:stop`` in order, None if there is none."""
         found = zip(self.index[start:stop], self.present[start:stop], strict=True)
         each = (self.column.tokens[i] if ok else None for i, ok in found)
         return (None if own is None else np.ascontiguousarray(self.convert(own)) for own in each)
@@ -184,9 +184,9 @@ class Interactions:
     Attributes:
         user_ids: raw user ids; a user's position is its row here, in order of first appearance.
         users, items: ``[m]`` int64 positions in ``user_ids`` and in the export's ids.
-        timestamps: ``[m]`` int64 milliseconds since 1970-01-01 UTC; None where times are not known.
-        labels: ``[m]`` int8, 0 train, 1 valid, 2 test; None where the target splits by itself.
-        ratings: ``[m]`` float64; None where not every interaction has one.
+        timestamps: ``[m]`` int64 milliseconds since 1970-01-01 UTC; None if times are not known.
+        labels: ``[m]`` int8, 0 train, 1 valid, 2 test; None if the target splits by itself.
+        ratings: ``[m]`` float64; None if not every interaction has one.
 
     Rows are ordered by user position and, within a user, in time (in the dataset's own order where
     times are equal or not known).
@@ -238,12 +238,12 @@ class Content:
             where loaders look for ``NAME.inter`` and the like.
         ids: item ids in row order.
         features: role (or the feature's name, for a format without roles) to rows.
-        titles, descriptions: per item, None where it has none.
+        titles, descriptions: per item, None if it has none.
         fields: a column of texts or numbers to the items' values in order, see
             :class:`~mmfeat.item_fields.Fields`.
         further: of a format that takes any features, the fields that were asked for as further columns, a
-            row per item; None where none was.
-        interactions: None where there are none or the target reads none.
+            row per item; None if none was.
+        interactions: None if there are none or the target reads none.
         options: the format's validated options.
     """
 

@@ -65,7 +65,7 @@ class NumberOptions(OwnIds):
 def bases(exporter: Exporter, options: BaseModel) -> tuple[int | None, int | None]:
     """First number of items and of users: the format's own, or those that ``ids=index`` gives them.
 
-    None where the target goes by raw ids.
+    None if the target goes by raw ids.
     """
     if isinstance(options, OwnIds) and options.ids == "index":
         return options.first, options.first

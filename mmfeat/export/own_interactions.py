@@ -23,8 +23,8 @@ class Taken:
     """The interactions that an export takes.
 
     Attributes:
-        table: INTERACTIONS_SCHEMA; None where there are none.
-        source: what the manifest says of the file that they are from; empty where there is none.
+        table: INTERACTIONS_SCHEMA; None if there are none.
+        source: what the manifest says of the file that they are from; empty if there is none.
     """
 
     table: pa.Table | None

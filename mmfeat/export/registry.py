@@ -98,7 +98,7 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Exporter:
-    """The exporter called ``name``; UsageError with the nearest names where there is none."""
+    """The exporter called ``name``; UsageError with the nearest names if there is none."""
     return FORMATS.get(name)()
 
 

@@ -133,7 +133,7 @@ def _guess(exporter: Exporter, features: FeatureSet, names: list[str]) -> dict[s
 
 
 def _fitting(role: Role, features: FeatureSet, names: Iterable[str]) -> list[str]:
-    """The features that a role could be, where none is named."""
+    """The features that a role could be, if none is named."""
     return [
         name
         for name in names

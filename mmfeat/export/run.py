@@ -33,7 +33,7 @@ class ExportReport(ShortRepr):
         left_out: items of the feature set that are not in the export, and those that are gone.
         interactions: how many were written and why others were not; None without interactions.
         files: every file's name and bytes, the manifest left out.
-        unrecorded: why the store could not note that the export was made; None where it did, or where
+        unrecorded: why the store could not note that the export was made; None if it did, or if
             there is no store.
     """
 

@@ -49,7 +49,7 @@ def shape(features: FeatureSet, items: pa.Table, request: Request) -> FeatureSet
 
 
 def unasked(names: Iterable[str], shaping: Shaping) -> list[str]:
-    """What is exported of the features ``names`` where none is asked for: joined ones replace their parts,
+    """What is exported of the features ``names`` if none is asked for: joined ones replace their parts,
     and composed texts stand beside theirs."""
     parts = {name_of(ref) for refs in shaping.join.values() for ref in refs}
     return [*(name for name in names if name not in parts), *shaping.join, *shaping.text]

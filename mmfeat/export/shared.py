@@ -28,7 +28,7 @@ class SharedIds:
     Attributes:
         of: the export, for a person: ``games (lc-rec)``.
         items: its items in the order of its rows.
-        users: its users in order; None where it has no interactions.
+        users: its users in order; None if it has no interactions.
         record: what the manifest says of it.
     """
 

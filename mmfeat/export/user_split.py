@@ -23,7 +23,7 @@ def draw(users: int) -> dict[str, list[int]]:
 
 
 def refuse_few(inter: Interactions) -> None:
-    """UsageError where there is no user for each part."""
+    """UsageError if there is no user for each part."""
     if len(inter.user_ids) < len(PARTS):
         raise UsageError(
             f"There are {len(inter.user_ids)} users, and training, validation and testing need one each.",

@@ -20,7 +20,7 @@ LEAST_COSINE = 0.99999
 
 
 def value_problem(spec: FeatureSpec, value: Any) -> str | None:
-    """Why a value is not one of a spec's; None where it is."""
+    """Why a value is not one of a spec's; None if it is."""
     if isinstance(value, Exception):
         return f"it fails: {said(value)}"
     return _text_problem(value) if spec.form == "text" else _vector_problem(spec, value)
@@ -29,7 +29,7 @@ def value_problem(spec: FeatureSpec, value: Any) -> str | None:
 def differences(
     spec: FeatureSpec, values: Sequence[Any], others: Sequence[Any], least_cosine: float = LEAST_COSINE
 ) -> list[str]:
-    """What differs between two lists of outcomes of the same rows, row by row; nothing where they agree.
+    """What differs between two lists of outcomes of the same rows, row by row; nothing if they agree.
 
     Args:
         values, others: a value or the exception that stands for it, per row.
@@ -42,7 +42,7 @@ def differences(
 
 
 def difference(spec: FeatureSpec, one: Any, other: Any, least_cosine: float = LEAST_COSINE) -> str | None:
-    """How two outcomes of one row differ; None where they agree.
+    """How two outcomes of one row differ; None if they agree.
 
     Vectors agree from a cosine on, and if their lengths differ by no more than such a turn would move
     them; texts that are the same, and their parts; failures of the same reason.

@@ -29,7 +29,7 @@ from mmfeat.schemas.spec import FeatureSpec, ModelCard
 
 #: One value per input that the spec gives, in its order: a text ``str``, a picture or clip
 #: :class:`~mmfeat.schemas.media.Frames`, several pictures :class:`~mmfeat.schemas.media.Pictures`, a sound
-#: :class:`~mmfeat.schemas.sound.Sound`; None where an item lacks an optional one.
+#: :class:`~mmfeat.schemas.sound.Sound`; None if an item lacks an optional one.
 Row = tuple[Any, ...]
 
 Options = TypeVar("Options", bound=Frozen)
@@ -42,11 +42,11 @@ class Placement:
     Attributes:
         device: ``cpu`` or ``cuda``.
         threads: compute threads that it may use; None for as many as its library takes.
-        expected: items that it will be given, by which it may choose its runtime; None where nobody can
+        expected: items that it will be given, by which it may choose its runtime; None if nobody can
             say.
         sending: how a model on a server is asked; None for the server that the environment names.
         beside: the loaded method of a feature whose pass gives this one's values too
-            (:meth:`Method.comes_with`), which is told so; None where there is none.
+            (:meth:`Method.comes_with`), which is told so; None if there is none.
     """
 
     device: str = "cpu"
@@ -109,7 +109,7 @@ class Ask(Generic[Options]):
         inputs: what the table says to read; checked against what the method reads.
         named: what the options' prompts name in braces.
         options: checked.
-        composed: how ``inputs``, which are one text then, are made of ``parts``; None where they are read.
+        composed: how ``inputs``, which are one text then, are made of ``parts``; None if they are read.
         parts: what the composed text names in braces.
     """
 
@@ -146,7 +146,7 @@ class Query:
     """How a feature is searched by something of one modality.
 
     Attributes:
-        prepare: how that is made ready; None where it is taken as it is.
+        prepare: how that is made ready; None if it is taken as it is.
         encode: values as a row has them to float32 ``[n, dims]``, or to ``[m, dims]`` each where items have
             any number of vectors per item.
     """
@@ -203,7 +203,7 @@ class Method(Resolvable):
     #: Where the model is: ``here`` in this process, on a ``server`` (all such methods of a run share one
     #: process), or in an ``engine`` that the executor runs.
     runs: ClassVar[Literal["here", "server", "engine"]] = "here"
-    #: What computes the values, with its version: ``torch 2.14.1``, ``openvino 2026.4.1``. None where it
+    #: What computes the values, with its version: ``torch 2.14.1``, ``openvino 2026.4.1``. None if it
     #: is not known.
     runtime: str | None = None
     #: What a person should know of how it was loaded, in sentences.
@@ -227,7 +227,7 @@ class Method(Resolvable):
     @classmethod
     def outdated(cls, spec: FeatureSpec) -> Callable[[str], bool] | None:
         """What tells that a stored text is one which is not stored any more since a fix of ours, so that its
-        item is to be computed again; None where no text is. A text that is stored now never is one."""
+        item is to be computed again; None if no text is. A text that is stored now never is one."""
         return None
 
     @classmethod
@@ -236,7 +236,7 @@ class Method(Resolvable):
         return False
 
     def spans(self, row: Row, value: np.ndarray) -> Spans | None:
-        """What each vector of a row's value was made from, for a feature of any number of them; None where
+        """What each vector of a row's value was made from, for a feature of any number of them; None if
         that is not said."""
         return None
 
@@ -257,11 +257,11 @@ class Method(Resolvable):
         return other
 
     def query(self, modality: str) -> Query | None:
-        """How the feature is searched by a ``text`` or an ``image``; None where it cannot be."""
+        """How the feature is searched by a ``text`` or an ``image``; None if it cannot be."""
         return None
 
     def sent(self) -> Usage | None:
-        """What was asked of a server since the last call; None where the model is in this process."""
+        """What was asked of a server since the last call; None if the model is in this process."""
         return None
 
 
@@ -485,7 +485,7 @@ class Captioner(Method):
         """
 
     def brief(self) -> Captioner:
-        """The same model that says less, for its proof; itself where it says little."""
+        """The same model that says less, for its proof; itself if it says little."""
         return self
 
     def run(self, rows: Sequence[Row]) -> list[Caption | ItemError]:

@@ -84,7 +84,7 @@ class Canary:
 
     @classmethod
     def from_json(cls, stored: str) -> Canary | None:
-        """What was stored; None where it is of other inputs."""
+        """What was stored; None if it is of other inputs."""
         found = json.loads(stored)
         if found["format"] != FORMAT:
             return None
@@ -98,7 +98,7 @@ class Change:
     Attributes:
         what: the first difference, in words.
         since: the date of the older ones.
-        made_by: what is another now, to its version then and now; None where there was or is none.
+        made_by: what is another now, to its version then and now; None if there was or is none.
     """
 
     what: str
@@ -126,7 +126,7 @@ class Change:
 
 
 def canary_of(method: Method, device: str) -> Canary | None:
-    """The canary of a method as it is now; None where it has none, or fails for all inputs.
+    """The canary of a method as it is now; None if it has none, or fails for all inputs.
 
     Args:
         device: on which the method was loaded.
@@ -149,7 +149,7 @@ def canary_of(method: Method, device: str) -> Canary | None:
 
 
 def changed(spec: FeatureSpec, then: Canary, now: Canary) -> Change | None:
-    """How a version's values differ between two moments; None where they are the same.
+    """How a version's values differ between two moments; None if they are the same.
 
     Vectors are from a cosine on, by the number type that the model computes in, as in its proof; texts if
     they are equal. A row that failed both times tells nothing.

@@ -36,6 +36,6 @@ def metadata(clip: Frames) -> dict[str, Any]:
 
 
 def frame_rate(clip: Frames) -> float:
-    """Frames a second, by the mean time from one to the next; 1 where there is but one."""
+    """Frames a second, by the mean time from one to the next; 1 if there is but one."""
     span = clip.times[-1] - clip.times[0]
     return (len(clip.times) - 1) / span if span > 0 else 1.0

@@ -10,7 +10,7 @@ from mmfeat.schemas.spec import FeatureSpec
 
 def download_bytes(spec: FeatureSpec) -> int | None:
     """Bytes of the files that loading a spec's model reads and that the hub's cache lacks; 0 of weights that
-    lie on this machine or on a server; None where the hub does not say."""
+    lie on this machine or on a server; None if the hub does not say."""
     weights = spec.weights
     if weights.origin != "hub":
         return 0

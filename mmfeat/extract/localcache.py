@@ -40,7 +40,7 @@ def place_of(kind: str, facts: dict[str, Any]) -> Path:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether nobody but this user could have written a file or folder; OSError where there is none.
+    """Whether nobody but this user could have written a file or folder; OSError if there is none.
 
     Whoever can write as this user could as well change the models.
     """

@@ -45,7 +45,7 @@ _Text = TypeVar("_Text", str, None)
 
 
 def _from_base(value: _Text, info: ValidationInfo) -> _Text | str:
-    """A path beside the job's file, where there is one of that name; else the value as it is."""
+    """A path beside the job's file, if there is one of that name; else the value as it is."""
     base: Path | None = (info.context or {}).get("base")
     if value is None or base is None or not (base / value).exists():
         return value
@@ -110,7 +110,7 @@ class PictureOptions(FrameOptions):
 
 
 class SoundOptions(Frozen):
-    """Which windows of a sound are taken; of no use where nothing is heard.
+    """Which windows of a sound are taken; of no use if nothing is heard.
 
     Attributes:
         windows: ``first``: one from the start. ``uniform``: at the centres of as many equal spans. ``all``:
@@ -171,7 +171,7 @@ def refuse_options(ask: Ask[Any], names: Sequence[str], goes_with: str, hint: st
 
 
 def refuse_options_of_others(ask: Ask[Any], of_pixels: Sequence[str]) -> None:
-    """ConfigError for an option of frames, pixels, sound or lists where none of these is read.
+    """ConfigError for an option of frames, pixels, sound or lists if none of these is read.
 
     Args:
         of_pixels: the options of pictures and clips.
@@ -188,7 +188,7 @@ def refuse_options_of_others(ask: Ask[Any], of_pixels: Sequence[str]) -> None:
 
 
 def need_model(ask: Ask[Any], example: str) -> str:
-    """The feature's ``model``; ConfigError, with ``example`` as a way out, where there is none."""
+    """The feature's ``model``; ConfigError, with ``example`` as a way out, if there is none."""
     model: str | None = ask.options.model
     if model is None:
         raise ask.error(f"{ask.kind} {ask.method!r} needs a model", f'For example: model = "{example}".')
@@ -243,7 +243,7 @@ def _clip_prepare(ask: Ask[Any], **prepared: Any) -> VideoPrepare:
 
 
 def _several(ask: Ask[Any], read: AskedInput) -> int | None:
-    """How many pictures of a list are read; None where the first one is read alone."""
+    """How many pictures of a list are read; None if the first one is read alone."""
     options = ask.options
     wanted = getattr(options, "pictures", "all")
     if not read.several:

@@ -80,7 +80,7 @@ def least_cosine(spec: FeatureSpec) -> float:
 
 
 def refusal(method: Method) -> ConfigError | None:
-    """Why a method is refused, whatever was proved before; None where it is not."""
+    """Why a method is refused, whatever was proved before; None if it is not."""
     try:
         if repeats(method):
             _proved(method)

@@ -115,7 +115,7 @@ class MethodListing:
 
     Attributes:
         kind: the key that names it in a feature's table.
-        example: the card of a well-known model of this method; None where there is none to show.
+        example: the card of a well-known model of this method; None if there is none to show.
         problem: why there is none.
     """
 
@@ -226,7 +226,7 @@ def resolve_all(
 
     Args:
         configs: feature name to what a person wrote; the order is kept where dependencies allow it.
-        columns: what the dataset has; the usual columns where nothing is known of it.
+        columns: what the dataset has; the usual columns if nothing is known of it.
         stored: features that the job's can read beside, and that it does not make: imported ones. A column or
             a feature of the job goes before one of the same name.
 
@@ -270,7 +270,7 @@ def resolve_with(
 
 
 def _columns(columns: Mapping[str, Column] | None) -> dict[str, Column]:
-    """What can be read of a dataset's columns; of the usual ones where nothing is known of it."""
+    """What can be read of a dataset's columns; of the usual ones if nothing is known of it."""
     return readable({c.name: c for c in USUAL_COLUMNS} if columns is None else dict(columns))
 
 

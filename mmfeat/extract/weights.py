@@ -158,7 +158,7 @@ def loading(spec: FeatureSpec) -> Iterator[None]:
 
 def missing_package(name: str, model: str, error: BaseException) -> ConfigError | None:
     """What to say of feature ``name`` where a model's library found that a package is not installed; None
-    where an error says nothing of the kind.
+    if an error says nothing of the kind.
 
     Libraries raise errors of several classes for it, one from another, and name the package in words.
     """

@@ -40,7 +40,7 @@ class CaptionEvidence:
         """What they say; or why they say nothing.
 
         Args:
-            earlier: the captions to compare with; None where there are none.
+            earlier: the captions to compare with; None if there are none.
 
         Raises:
             KeyboardInterrupt: it was stopped.

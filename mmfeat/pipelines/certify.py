@@ -55,12 +55,12 @@ class Verdict:
     """What came of one engine.
 
     Attributes:
-        runtime: what computed, with its version; None where it cannot compute the feature, and of a server,
+        runtime: what computed, with its version; None if it cannot compute the feature, and of a server,
             which does not tell.
         items: that were compared.
-        least, mean: cosine to the stored vectors; None where none was compared.
+        least, mean: cosine to the stored vectors; None if none was compared.
         kept: share of each item's nearest others among the sample that stay, the mean over items.
-        problem: why it may not write the version; None where it may. Lengths count as well as cosines.
+        problem: why it may not write the version; None if it may. Lengths count as well as cosines.
     """
 
     engine: str

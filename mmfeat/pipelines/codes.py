@@ -63,7 +63,7 @@ class Former:
     def of(
         cls, store: Store, spec: FeatureSpec, ids: Sequence[str], beside: FeatureVersion | None = None
     ) -> Former | None:
-        """Of the version of the same shape that the name means, or of the newest one; None where no item
+        """Of the version of the same shape that the name means, or of the newest one; None if no item
         has any.
 
         Args:
@@ -82,7 +82,7 @@ class Former:
         return Former(self.version, self.there[positions], self.codes[positions])
 
     def kept(self, store: Store, version: FeatureVersion, ids: Sequence[str]) -> Kept | None:
-        """How many of them a version's rows of the same items have; None where no item has both."""
+        """How many of them a version's rows of the same items have; None if no item has both."""
         column = store.lookup(ids, [version.version], unknown="mask")[version.name]
         both = self.there & column.mask
         if not both.any():

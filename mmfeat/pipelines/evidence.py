@@ -24,7 +24,7 @@ _ROW = ("item_id", "status", "content_hash", "rules")
 def evidence(
     store: Store, versions: Sequence[FeatureVersion], config: EvaluateConfig, say: Callable[[str], None]
 ) -> Evaluation:
-    """What is found of some versions: what is kept, where nothing changed that it was judged by.
+    """What is found of some versions: what is kept, if nothing changed that it was judged by.
 
     Args:
         store: open for writing.

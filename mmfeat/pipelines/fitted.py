@@ -54,13 +54,13 @@ class FittedReport:
     Attributes:
         codes: the version that is up to date now.
         sources: the versions that it was fitted to.
-        fitted: whether something was fitted; False where the store had it.
+        fitted: whether something was fitted; False if the store had it.
         committed: rows that were written, by status.
         items: of the catalog, by status; ``absent`` are those without a row in the source yet.
         quality: what the codes lost, how evenly they were used and how often they collided (before the
             collision level), of the items that they were fitted to.
         drift: how far the items have moved away from these.
-        kept: how many whole codes stayed, where it was fitted anew; None where not.
+        kept: how many whole codes stayed, where it was fitted anew; None if not.
     """
 
     codes: FeatureVersion

@@ -93,7 +93,7 @@ def forget(store: Store, ids: Sequence[str], reason: str, cache: Path | None = N
 
 
 def finish(store: Store, cache: Path | None) -> ForgetReport | None:
-    """Finish a removal that was cut short, under the caller's lease; None where there is none."""
+    """Finish a removal that was cut short, under the caller's lease; None if there is none."""
     pending = [tombstone for tombstone in store.forgetting.tombstones() if not tombstone.done]
     return _remove(store, pending[0].reason, cache, time.monotonic(), resumed=True) if pending else None
 

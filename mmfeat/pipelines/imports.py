@@ -42,7 +42,7 @@ class ImportReport(ShortRepr):
         version: ``name@fingerprint``.
         digest: of the file.
         vectors: in the file.
-        committed: rows that this call wrote; 0 where all were there.
+        committed: rows that this call wrote; 0 if all were there.
         ok, missing: items of the catalog with and without a vector of the file.
         skipped: rows of ids that the store does not know, which were left out as asked.
         empty: rows of zeros, or with NaN or infinity, whose items are ``missing`` as asked.
@@ -149,7 +149,7 @@ def import_vectors(
 
 
 def imported(uri: str) -> dict[str, FeatureSpec]:
-    """The current imported features of a store, which a job's can read; none where there is no store."""
+    """The current imported features of a store, which a job's can read; none if there is no store."""
     try:
         store = Store.open(uri)
     except StoreError:

@@ -30,8 +30,8 @@ class QuantizeReport(ShortRepr):
         version: ``name@fingerprint`` of the codes.
         source: ``name@fingerprint`` of the vectors; of several features with plus signs between them.
         levels: codes per item, without the collision level.
-        fitted: whether a quantizer was fitted; False where the store had it.
-        committed: rows that this call wrote; 0 where all were there.
+        fitted: whether a quantizer was fitted; False if the store had it.
+        committed: rows that this call wrote; 0 if all were there.
         ok, missing, failed: items of the catalog by status.
         absent: items without a row in the source yet: they get codes once they have one.
         quality: what the codes lose, how evenly they are used, how often they collide (before the

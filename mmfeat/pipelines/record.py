@@ -85,7 +85,7 @@ def recorded(
         kind: what was started, ``extract`` for one.
         began: when, UTC.
         what: further facts of the record, JSON types; secrets in them are left out.
-        makes_room: the work frees space: where there is none for a record now, it is written at the end.
+        makes_room: the work frees space: if there is none for a record now, it is written at the end.
 
     Yields:
         What takes the run's report and the lines of its log.

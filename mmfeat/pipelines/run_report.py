@@ -27,7 +27,7 @@ class FeatureReport:
         reasons: ``stage: reason`` of failed rows to how many, commonest first.
         failed_share: of all the dataset's items that have the source, committed now or before,
             the share whose row is ``failed``.
-        estimate: what all of this run's captions were to take, by the first of them; None where too few
+        estimate: what all of this run's captions were to take, by the first of them; None if too few
             were made to say.
         cost: what they took; None for what no language model wrote.
         needs: of a run that only estimates, what all that is lacking would take; None of any other.
@@ -68,8 +68,8 @@ class RunReport(ShortRepr):
         gone: items of the store that no dataset has any more, these among them.
         computed: contents that went through a model.
         copied: rows whose content was known from another item.
-        start_seconds: until the models' first results, start-up included; None where nothing ran.
-        rows_per_second: results per second after every worker's first ones; None where there were no more.
+        start_seconds: until the models' first results, start-up included; None if nothing ran.
+        rows_per_second: results per second after every worker's first ones; None if there were no more.
         seconds: of the whole run.
         gates: what came of ``[gates]``.
         promoted: versions that this run made current.

@@ -142,7 +142,7 @@ def _contents(status: np.ndarray, contents: np.ndarray, lacked: str) -> tuple[li
 
 
 def _joined(of_inputs: Sequence[Sequence[str | None]]) -> list[str | None]:
-    """What the inputs have of each item as one text, in their order; None where none has any."""
+    """What the inputs have of each item as one text, in their order; None if none has any."""
     return [
         None if all(part is None for part in parts) else "+".join(part or "" for part in parts)
         for parts in zip(*of_inputs, strict=True)

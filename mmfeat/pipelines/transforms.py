@@ -35,7 +35,7 @@ class TransformReport:
     Attributes:
         version: that is up to date now.
         sources: the versions that it reads.
-        fitted: whether it was fitted; False where the store had it.
+        fitted: whether it was fitted; False if the store had it.
         committed: rows that were written, by status.
         items: of the catalog, by status; ``absent`` are those without a row in an input yet.
         facts: what was measured when it was fitted.

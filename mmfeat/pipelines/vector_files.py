@@ -48,7 +48,7 @@ class VectorFile:
         matrix: float32 or float16 ``[n, dims]``.
         ids: ``[n]``, the item of each row; as they are in the file, unchecked.
         digest: ``sha256:...`` of the file.
-        chosen: which part of the file it is; None where it has one.
+        chosen: which part of the file it is; None if it has one.
         filled: how many items of an export are left out, since it filled their rows in.
         quantized: whether it holds whole numbers of an export, which ``matrix`` has in their scales.
     """

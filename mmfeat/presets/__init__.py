@@ -28,7 +28,7 @@ def load(name: str) -> dict[str, FeatureConfig]:
 
 
 def path_of(name: str) -> Path:
-    """The file of preset ``name``; ConfigError where there is none."""
+    """The file of preset ``name``; ConfigError if there is none."""
     known = names()
     if name not in known:
         raise ConfigError(

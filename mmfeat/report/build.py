@@ -111,7 +111,7 @@ def report_captions(
 
     Args:
         progress: told what was done, how many times, of how many.
-        evidence: holds captions against the interactions, and those they are compared with, where there
+        evidence: holds captions against the interactions, and those they are compared with, if there
             are any.
 
     Raises:

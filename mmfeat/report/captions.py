@@ -29,11 +29,11 @@ class Captions:
     Attributes:
         version: whose captions they are.
         source, modality: the media that they describe.
-        titles: empty where an item has none.
-        locations: of the media described, None where an item has none.
+        titles: empty if an item has none.
+        locations: of the media described, None if an item has none.
         texts: empty unless the status is ``ok``.
         stages, reasons: of failed items; empty otherwise.
-        contents: hash of what was described; None where there is no row.
+        contents: hash of what was described; None if there is no row.
         facts: what was recorded of each text.
         limits: by which the media described are read.
     """

@@ -101,7 +101,7 @@ def _subject(store: Store, version: FeatureVersion, seed: int) -> CodesSubject:
 
 
 def _fact(at_fit: dict[str, float] | None, name: str) -> float | None:
-    """A figure of the fit; None where its codebooks went with a forgotten item, or it is no number."""
+    """A figure of the fit; None if its codebooks went with a forgotten item, or it is no number."""
     value = None if at_fit is None else at_fit.get(name)
     return None if value is None or not np.isfinite(value) else float(value)
 

@@ -25,7 +25,7 @@ class Drift:
     Attributes:
         items: how many have codes of a vector that came after the fit.
         error: mean squared error of these vectors, over that of the vectors of the fit: 1 is no drift. None
-            where there are none, or where that of the fit is not known or next to nothing.
+            if there are none, or where that of the fit is not known or next to nothing.
         used: per level, the share of the codebook that some item has.
         perplexity: per level, how many codes would be in use if all were equally frequent.
         exact: whether codes lose next to nothing of the vectors of the fit, so that any error is a huge
@@ -40,7 +40,7 @@ class Drift:
 
     @property
     def unknown(self) -> str | None:
-        """Why there is no error though vectors came since the fit; None where there is one, or none came."""
+        """Why there is no error though vectors came since the fit; None if there is one, or none came."""
         if not self.items or self.error is not None:
             return None
         if self.exact:

@@ -26,7 +26,7 @@ class Scores:
     Attributes:
         at: positions in the catalog.
         own: ``[n]`` cosine of caption and own picture, of a clip the mean over its frames.
-        best: ``[n]`` the same by the best frame; None where no item is a clip.
+        best: ``[n]`` the same by the best frame; None if no item is a clip.
         shuffled: ``[n]`` cosine of the caption and another item's picture; ``shuffled_best`` so too.
         vectors: ``[n, dims]`` of the captions.
         ranks: ``[n]``, the own picture's place among all when looked for by the caption; 1 is best.

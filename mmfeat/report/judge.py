@@ -95,7 +95,7 @@ def judge_pairs(
 
 
 def choice_of(answer: str) -> Choice | None:
-    """Which caption an answer names; None where it names none plainly."""
+    """Which caption an answer names; None if it names none plainly."""
     found = _CHOICE.fullmatch(answer.strip())
     if found is None:
         return None

@@ -81,16 +81,16 @@ def marks_of_speech(text: str, speech_seconds: float | None) -> dict[str, str]:
     """The suspicions under which a transcript is stored, ``phantom`` and ``loop``, and what shows them.
 
     Args:
-        speech_seconds: in which somebody speaks, by a detector of voices; None where none listened.
+        speech_seconds: in which somebody speaks, by a detector of voices; None if none listened.
     """
     found = {"phantom": phantom_in(text, speech_seconds), "loop": loop_in_speech(text)}
     return {kind: shown for kind, shown in found.items() if shown}
 
 
 def phantom_in(text: str, speech_seconds: float | None) -> str:
-    """What shows that nobody said a transcript; empty where nothing does.
+    """What shows that nobody said a transcript; empty if nothing does.
 
-    A known phrase counts where there is no other sentence: at the end of a clip it may well be said.
+    A known phrase counts if there is no other sentence: at the end of a clip it may well be said.
     """
     words = words_in(text[:_JUDGED_CHARACTERS])
     if not words:
@@ -103,7 +103,7 @@ def phantom_in(text: str, speech_seconds: float | None) -> str:
 
 
 def loop_in_speech(text: str) -> str:
-    """How far zlib shrinks a transcript that says the same again and again; empty where it does not.
+    """How far zlib shrinks a transcript that says the same again and again; empty if it does not.
 
     People say things twice, and choruses do: the limit is Whisper's own (openai/whisper, transcribe.py).
     """
@@ -117,7 +117,7 @@ def _phantoms() -> frozenset[tuple[str, ...]]:
 
 
 def loop_in(words: Sequence[str], rules: Rules) -> str:
-    """Which phrase is said again and again, or how much of a text was said before in it; empty where nothing
+    """Which phrase is said again and again, or how much of a text was said before in it; empty if nothing
     is."""
     phrase, times = longest_loop(words, _LONGEST_PHRASE)
     if times >= 3 and times * len(phrase) >= rules.loop_words:

@@ -47,7 +47,7 @@ class Gate(_Frozen):
 
     Attributes:
         bound: ``at least`` or ``at most`` the threshold.
-        value: what was measured; None where it could not be, and then the gate fails.
+        value: what was measured; None if it could not be, and then the gate fails.
         detail: why it could not be measured, else empty.
     """
 
@@ -67,14 +67,14 @@ class Subject(_Frozen):
         source: what the captions describe: ``cover``, ``video``, ...
         medium: what that is, for people; a clip is its pictures.
         model: the captioner's model.
-        prompt: its name and version, None where there is none.
+        prompt: its name and version, None if there is none.
         spec: everything that decided the captions (:class:`~mmfeat.schemas.spec.FeatureSpec`).
         created: when the version was first written.
         reported: when this report was made.
-        language: the language the captions should be in, ISO 639-1; None where none was stated.
+        language: the language the captions should be in, ISO 639-1; None if none was stated.
         seed: of every sample.
         mmfeat: the version of mmfeat that made the report.
-        stale: which features the captions read in another version than the current one; empty where none.
+        stale: which features the captions read in another version than the current one; empty if none.
     """
 
     store: str
@@ -119,9 +119,9 @@ class Lengths(_Frozen):
 
     Attributes:
         words: words per caption.
-        tokens: generated tokens per caption; None where they were not recorded.
-        seconds: of the model per caption; None where they were not recorded.
-        prompt_tokens: tokens read per caption, pictures included; None where they were not recorded.
+        tokens: generated tokens per caption; None if they were not recorded.
+        seconds: of the model per caption; None if they were not recorded.
+        prompt_tokens: tokens read per caption, pictures included; None if they were not recorded.
         cut: captions cut at the token cap, of the ``finish_known`` whose end was recorded.
     """
 
@@ -298,7 +298,7 @@ class ClaimCheck(_Frozen):
     """Sentences of a seeded sample of captions, put to a second model with the item's pictures.
 
     Attributes:
-        supported: yes / (yes + no); None where no answer was clear.
+        supported: yes / (yes + no); None if no answer was clear.
         refuted: examples of claims answered with no.
     """
 
@@ -371,7 +371,7 @@ class EvidenceFigure(_Frozen):
         reads: what the vectors are of: these captions, those they are compared with, or titles.
         version: of the vectors, ``name@fingerprint``.
         shuffled: the same vectors at other items.
-        holds: whether that is more than chance gives; None where nobody can tell.
+        holds: whether that is more than chance gives; None if nobody can tell.
     """
 
     reads: Read
@@ -392,7 +392,7 @@ class EvidenceDifference(_Frozen):
         against: what the other vectors are of; ``version`` is theirs.
         p: of a paired t-test, by Holm's rule over all that were made.
         effect: Cohen's d of pairs.
-        better: whether the captions are; None where chance alone may be the difference.
+        better: whether the captions are; None if chance alone may be the difference.
     """
 
     against: Literal["before", "titles"]
@@ -456,12 +456,12 @@ class Judgement(_Frozen):
     """Pairs of captions of a seeded sample of items, put to a second model in both orders.
 
     Attributes:
-        model: the judge; ``own`` is the version that the same model wrote, empty where it wrote neither.
+        model: the judge; ``own`` is the version that the same model wrote, empty if it wrote neither.
         against: the version of the earlier captions.
         differ: items whose two captions are not the same, from which the sample was drawn.
         wins, losses: items of which both orders chose these captions, or the earlier ones.
         flips: items of which the choice changed with the order.
-        share: wins / (wins + losses), with a 95 % Wilson interval over items; None where all was undecided.
+        share: wins / (wins + losses), with a 95 % Wilson interval over items; None if all was undecided.
         p: of a two-sided sign test of wins and losses.
         always_first, always_second: of the flips, those that chose one place in both orders; ``bias_p`` of
             the sign test between them.
@@ -498,7 +498,7 @@ class Item(_Frozen):
         caption: empty unless the status is ``ok``.
         reason: of a failed item, with its stage.
         suspects: kinds, as in :attr:`Suspects.kind`.
-        finish_reason: ``stop``, ``length``, or None where it was not recorded.
+        finish_reason: ``stop``, ``length``, or None if it was not recorded.
         grounding: cosine of caption and picture (clips: mean of the frames); ``best_frame`` of clips.
         rank: place of the own picture when looked for by the caption; 1 is best.
     """
@@ -586,7 +586,7 @@ class CodesSubject(_Frozen):
         method, model: the quantizer, and levels x codebook size.
         collision_level: whether a last code tells items apart whose other codes are the same.
         seed: of the example items.
-        stale: which features the codes read in another version than the current one; empty where none.
+        stale: which features the codes read in another version than the current one; empty if none.
     """
 
     store: str
@@ -609,7 +609,7 @@ class CodeLevel(_Frozen):
     Attributes:
         used: the share of the codebook that some item has.
         perplexity: how many codes would be in use if all were equally frequent.
-        used_at_fit, perplexity_at_fit: None where the codebooks went with a forgotten item.
+        used_at_fit, perplexity_at_fit: None if the codebooks went with a forgotten item.
     """
 
     level: int
@@ -634,7 +634,7 @@ class CodeCollisions(_Frozen):
 
 
 class CodeDrift(_Frozen):
-    """Vectors that came since the fit, and their error over that of the fit; None where it is not known."""
+    """Vectors that came since the fit, and their error over that of the fit; None if it is not known."""
 
     items: int
     error: float | None
@@ -663,7 +663,7 @@ class CodesReport(ShortRepr, _Frozen):
 
     Attributes:
         ok, missing, failed, absent: items by the status of their codes.
-        relative_mse, cosine: what the codes lost of the vectors of the fit; None where the codebooks went
+        relative_mse, cosine: what the codes lost of the vectors of the fit; None if the codebooks went
             with a forgotten item.
     """
 

@@ -16,7 +16,7 @@ _SHOWN = ("image", "video")
 
 
 def titles_of(store: Store) -> dict[str, str]:
-    """The title of every item, empty where it has none."""
+    """The title of every item, empty if it has none."""
     items = store.present()
     pairs = zip(items["item_id"].to_pylist(), items["title"].to_pylist(), strict=True)
     return {item_id: title or "" for item_id, title in pairs}

@@ -74,7 +74,7 @@ class Column:
         return pa.field(self.name, kind, metadata={_MODALITY: self.modality.encode()})
 
 
-#: The columns that every catalog has, empty where a dataset has no such thing.
+#: The columns that every catalog has, empty if a dataset has no such thing.
 USUAL_COLUMNS = (
     Column("title", "text"),
     Column("description", "text"),
@@ -122,7 +122,7 @@ def texts_of(values: pa.Array | pa.ChunkedArray, column: Column) -> pa.Array | p
         values: ``[n]`` of ``column``.
 
     Returns:
-        ``[n]`` strings, null where the item has none.
+        ``[n]`` strings, null if the item has none.
     """
     if column.modality == NUMBER:
         return _number_texts(values)
@@ -155,7 +155,7 @@ def _number_texts(numbers: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedA
 
 
 def joined_lists(lists: pa.Array | pa.ChunkedArray) -> pa.Array | pa.ChunkedArray:
-    """``[n]`` each list of texts or locations as :func:`mmfeat.schemas.templates.listed` gives it; null where
+    """``[n]`` each list of texts or locations as :func:`mmfeat.schemas.templates.listed` gives it; null if
     it is null or empty."""
     if isinstance(lists, pa.ChunkedArray):
         return pa.chunked_array([joined_lists(chunk) for chunk in lists.chunks], pa.string())
@@ -175,9 +175,9 @@ INTERACTIONS_SCHEMA = pa.schema(
     [
         pa.field("user_id", pa.string(), nullable=False),
         pa.field("item_id", pa.string(), nullable=False),
-        # Milliseconds since 1970-01-01 UTC; null where the dataset gives an order but no time.
+        # Milliseconds since 1970-01-01 UTC; null if the dataset gives an order but no time.
         pa.field("timestamp", pa.int64()),
-        # As the dataset counts them, and what kind of interaction it is; null where it does not say.
+        # As the dataset counts them, and what kind of interaction it is; null if it does not say.
         pa.field("rating", pa.float64()),
         pa.field("event", pa.string()),
     ]
@@ -221,7 +221,7 @@ class CellPlace:
         table: absolute path; of an Arrow file it ends in ``.arrow``.
         column: its name.
         row: from 0, in the whole table.
-        at: which file of the list, from 0; None where the cell is no list.
+        at: which file of the list, from 0; None if the cell is no list.
     """
 
     table: str

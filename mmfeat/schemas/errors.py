@@ -101,7 +101,7 @@ class GateFailed(MmfeatError):
     """A threshold that the caller set was not met.
 
     Attributes:
-        report: what the work did all the same; None where it was stopped before its end.
+        report: what the work did all the same; None if it was stopped before its end.
     """
 
     exit_code = 3
@@ -131,7 +131,7 @@ class Interrupted(KeyboardInterrupt):
     """Ctrl-C or SIGTERM ended a run.
 
     Attributes:
-        report: what it committed; None where it was stopped before that is known.
+        report: what it committed; None if it was stopped before that is known.
     """
 
     def __init__(self, report: Any = None) -> None:

@@ -11,7 +11,7 @@ from mmfeat.schemas.redact import redact_values
 
 
 def _plain(fields: dict[str, Any] | None) -> dict[str, Any] | None:
-    """The fields; None where there are none, so that an empty table is no other spec than no table."""
+    """The fields; None if there are none, so that an empty table is no other spec than no table."""
     if not fields:
         return None
     _refuse_strange(fields)

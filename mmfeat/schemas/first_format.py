@@ -53,7 +53,7 @@ def read(data: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def identity(body: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the first format hashed of a spec; None where it could not express the spec.
+    """What the first format hashed of a spec; None if it could not express the spec.
 
     Args:
         body: today's identity, unset fields left out.
@@ -93,7 +93,7 @@ def _is_named_text(read: Mapping[str, Any]) -> bool:
 
 
 def _texts_of(options: Mapping[str, Any]) -> list[str] | None:
-    """The columns that prompts name, by alphabet; None where one is no text of the first format."""
+    """The columns that prompts name, by alphabet; None if one is no text of the first format."""
     prompts = [options.get("prompt"), options.get("summary", {}).get("prompt")]
     named = {name for prompt in prompts if prompt for name in names_of(prompt["text"])}
     texts = sorted(named - {"times", "scenes"})

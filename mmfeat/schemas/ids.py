@@ -47,7 +47,7 @@ class Places:
         self._hashes = hashes[self._order]
 
     def of(self, ids: pa.Array) -> np.ndarray:
-        """``[n]`` int64: the place of each of ``ids``, -1 where it has none."""
+        """``[n]`` int64: the place of each of ``ids``, -1 if it has none."""
         hashes = id_hashes(ids)
         place = np.full(len(ids), -1, dtype=np.int64)
         # In the order of their hashes, so that one search looks near where the last one did.

@@ -138,7 +138,7 @@ class TextPrepare(Frozen):
     """Text to tokens: ``prefix`` + text, cut at ``max_tokens`` (special tokens included).
 
     Attributes:
-        max_tokens: None where the method does not cut.
+        max_tokens: None if the method does not cut.
     """
 
     kind: Literal["text"] = "text"
@@ -151,7 +151,7 @@ class PixelPrepare(Frozen):
 
     Attributes:
         sent_as: how the view travels to a model on a server: ``png`` (every pixel as it is) or ``jpeg``
-            (quality 95, colours at full resolution); None where the model is in the same process.
+            (quality 95, colours at full resolution); None if the model is in the same process.
     """
 
     view: PixelView
@@ -169,7 +169,7 @@ class ImagePrepare(PixelPrepare):
     """One picture, or the first ones of a list, each in the view.
 
     Attributes:
-        several: how many pictures of a list are read at most; None where the first one is read alone.
+        several: how many pictures of a list are read at most; None if the first one is read alone.
     """
 
     kind: Literal["image"] = "image"
@@ -247,7 +247,7 @@ class AudioPrepare(Frozen):
 
     @property
     def window(self) -> int | None:
-        """Samples of a window; None where one window takes all."""
+        """Samples of a window; None if one window takes all."""
         return None if self.seconds is None else max(1, round(self.seconds * self.sample_rate))
 
 
@@ -260,7 +260,7 @@ class Input(Frozen):
     Attributes:
         source: a column, a column's track (``video.sound``), or a feature.
         modality: ``text``, ``image``, ``video``, ``audio``; ``vector`` of a feature's vectors.
-        prepare: how it is made ready for the method; None where the method takes it as it is.
+        prepare: how it is made ready for the method; None if the method takes it as it is.
         named: read because a prompt or a composed text names it in braces.
         optional: an item without it still has the feature.
         upstream: fingerprint of the feature that ``source`` names; None of a column.
@@ -292,6 +292,6 @@ class Input(Frozen):
 
 
 def column_of(key: str) -> tuple[str, int | None]:
-    """The column that a key names, and how many files of each list; None where the first one is read."""
+    """The column that a key names, and how many files of each list; None if the first one is read."""
     column, _, several = key.partition("[")
     return column, int(several.removesuffix("]")) if several else None

@@ -50,7 +50,7 @@ class InteractionsConfig(Frozen):
         return {"file": self.file, **{part: name for part in PARTS if (name := self.named(part)) is not None}}
 
     def named(self, part: Part) -> str | None:
-        """The column that is named for a part; None where none is."""
+        """The column that is named for a part; None if none is."""
         name: str | None = getattr(self, part)
         return name
 

@@ -40,7 +40,7 @@ class DatasetConfig(Frozen):
 
     Attributes:
         id: what tells the dataset from others, whatever its root, its form and its items; the adapter and
-            the items tell it where none is given.
+            the items tell it if none is given.
         interactions: a file of interactions, for adapters that know of none.
         name: the adapter, see ``mmfeat datasets list``.
         root: folder or file that the adapter reads.

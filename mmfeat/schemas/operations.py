@@ -130,7 +130,7 @@ class GateResult:
     Attributes:
         gate: its name in ``[gates]``, or ``captions.NAME`` for one of the caption report.
         version: ``name@fingerprint``.
-        value: None where it could not be measured; ``detail`` says why, and the gate fell short.
+        value: None if it could not be measured; ``detail`` says why, and the gate fell short.
         detail: further words, for people.
     """
 

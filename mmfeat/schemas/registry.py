@@ -23,8 +23,8 @@ class Listing(Generic[T]):
 
     Attributes:
         target: where it is: ``module:attribute``.
-        thing: what is registered; None where it cannot be loaded.
-        problem: why it cannot be loaded; empty where it can.
+        thing: what is registered; None if it cannot be loaded.
+        problem: why it cannot be loaded; empty if it can.
     """
 
     name: str
@@ -129,7 +129,7 @@ def _installed(group: str, path: tuple[tuple[str, float], ...]) -> EntryPoints:
 
 
 def _changed(folder: str) -> float:
-    """When something was installed in a folder last; 0 where there is none."""
+    """When something was installed in a folder last; 0 if there is none."""
     try:
         return Path(folder).stat().st_mtime
     except OSError:

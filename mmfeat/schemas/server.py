@@ -27,7 +27,7 @@ class ServerConfig(_Part):
         concurrency: requests under way at a time, over all features of the run.
         timeout: seconds for one request, from sending it to the last byte of its answer.
         wait_seconds: how long a server is waited for that is in trouble, since its last answer to anybody;
-            5 minutes when unset, or 10 seconds where nobody has ever answered there. Then the run stops.
+            5 minutes when unset, or 10 seconds if nobody has ever answered there. Then the run stops.
         vectors_per_request: texts that one request asks vectors for, at most, where its form has room for
             several.
     """
@@ -66,7 +66,7 @@ class SpendingConfig(_Part):
         return self.max_requests is not None or self.max_tokens is not None
 
     def money(self, prompt_tokens: int, new_tokens: int) -> float | None:
-        """What so many tokens cost; None where no price is given."""
+        """What so many tokens cost; None if no price is given."""
         if self.prompt_price is None and self.new_price is None:
             return None
         return ((self.prompt_price or 0) * prompt_tokens + (self.new_price or 0) * new_tokens) / 1e6

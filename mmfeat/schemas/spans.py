@@ -40,6 +40,6 @@ def plain(spans: Iterable[Spans | None]) -> list[list[dict[str, Any]] | None]:
 
 
 def read(facts: str | None) -> Spans | None:
-    """The spans in the JSON of a row's facts; None where it has none."""
+    """The spans in the JSON of a row's facts; None if it has none."""
     found = json.loads(facts or "{}").get(SPANS)
     return None if found is None else tuple(Span(**span) for span in found)

@@ -45,7 +45,7 @@ class Weights(Frozen):
             measuring speed only), ``fitted`` (to the vectors of the feature that is read) or ``imported``
             (the vectors themselves, which others made).
         ref: hub id, pretrained tag, package name, or ``seed=N`` for random and fitted weights.
-        revision: hub commit, where there is one.
+        revision: hub commit, if there is one.
         digest: ``sha256:...`` of a package's weight file, of the file of imported vectors, or of all files of
             a folder that loading it may read: a tokenizer decides values too.
         location: local path to load from. Not part of the fingerprint: the digest is.
@@ -102,10 +102,10 @@ class Quantization(Frozen):
         collisions: in which order colliding items are numbered: ``popularity`` (interactions, most first),
             or by id where None.
         sinkhorn_epsilon: of LC-Rec's rule, by which the last level tells items apart whose codes are the
-            same; None where it does not.
+            same; None if it does not.
         mode: how several sources become codes: ``concat`` (one vector of theirs, each normalised and times
-            its weight) or ``parallel`` (codebooks for each); None where one feature is read.
-        weights: of the sources of a concatenation; all 1 where None.
+            its weight) or ``parallel`` (codebooks for each); None if one feature is read.
+        weights: of the sources of a concatenation; all 1 if None.
         parts: dims of each source where each has codebooks of its own.
         fit_sample: vectors that the codebooks are fitted to at most, drawn by the seed; all where None.
         data_digest: of codes of the first format, ``sha256:...`` of the ids and vectors that the codebooks
@@ -143,7 +143,7 @@ class FeatureSpec(Frozen):
         method: registry name of the encoder, captioner, quantizer or transform; ``import`` of imported ones.
         method_version: raised whenever our code would give other values for the same settings.
         options: the method's resolved settings, plain JSON types; those that are not set are left out.
-        composed: how all the inputs become the one text that the method reads; None where it reads them.
+        composed: how all the inputs become the one text that the method reads; None if it reads them.
         ablates: fingerprint of the feature of which this one reads the inputs of one modality alone; not part
             of the fingerprint.
     """
@@ -235,13 +235,13 @@ class FeatureSpec(Frozen):
 
     @property
     def pixels(self) -> PixelPrepare | None:
-        """How the first picture or clip that is read is prepared; None where none is."""
+        """How the first picture or clip that is read is prepared; None if none is."""
         found = (one.prepare for one in self.inputs)
         return next((prepare for prepare in found if isinstance(prepare, PixelPrepare)), None)
 
     @property
     def prompt(self) -> Prompt | None:
-        """What a language model is asked; None where none is."""
+        """What a language model is asked; None if none is."""
         found = self.options.get("prompt")
         return None if found is None else Prompt.model_validate(found)
 
@@ -363,7 +363,7 @@ class FeatureConfig(Frozen):
         kind: the key that names the method.
         method: its registry name.
         options: the table's other keys, checked when the feature is resolved.
-        text: the recipe or template that makes one text of the inputs; None where they are read as they are.
+        text: the recipe or template that makes one text of the inputs; None if they are read as they are.
         ablate: whether there is a feature of the inputs of each modality alone beside it.
         base: the folder that relative paths of the options start from; None for the working directory.
     """

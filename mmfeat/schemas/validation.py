@@ -60,7 +60,7 @@ _MOST, _MOST_INTEGER = 1e15, 2**63 - 1
 
 
 def near(word: str, known: Iterable[str]) -> str:
-    """``Did you mean ...? `` for a misspelt name; empty where no known name is near."""
+    """``Did you mean ...? `` for a misspelt name; empty if no known name is near."""
     close = difflib.get_close_matches(word, list(known), n=3)
     return f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
 
@@ -207,7 +207,7 @@ def _place(error: Any, data: Any) -> list[Any]:
 
 
 def _takes(error: Any) -> str | None:
-    """What is taken where the error is; None where the error says it in its own words."""
+    """What is taken where the error is; None if the error says it in its own words."""
     kind, context = error["type"], error.get("ctx", {})
     if kind in _CHOICES:
         return str(context["expected"])

@@ -84,7 +84,7 @@ class Gate:
         await self._app(scope, _again(body, receive), send)
 
     def _refusal(self, path: str, headers: Headers) -> Response | None:
-        """What is answered to a request that is not let through; None where it is."""
+        """What is answered to a request that is not let through; None if it is."""
         is_open = path in _OPEN
         if self._keys and not is_open and not self._is_known(headers):
             given = "authorization" in headers
@@ -220,7 +220,7 @@ def _key(authorization: str) -> bytes:
 
 
 async def _body(headers: Headers, receive: Receive, most: int, held: Held) -> bytes | None:
-    """The whole body, or None where it has more than ``most`` bytes; Busy where it cannot be held."""
+    """The whole body, or None if it has more than ``most`` bytes; Busy where it cannot be held."""
     announced = headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most:
         return None

@@ -126,7 +126,7 @@ class LookupAnswer(BaseModel):
 
 
 class FieldsAnswer(BaseModel):
-    """What the catalog holds of items: texts, numbers and lists of texts, null where an item has none."""
+    """What the catalog holds of items: texts, numbers and lists of texts, null if an item has none."""
 
     ids: list[str]
     fields: dict[str, list[str | float | list[str] | None]] = Field(

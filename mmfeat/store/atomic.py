@@ -38,7 +38,7 @@ def refuse_without_atomic_commits(database: Database) -> None:
 
 
 def _commit(database: Database, name: str, version: int) -> bool:
-    """Write an empty table's version; False where the object store says that it is there already."""
+    """Write an empty table's version; False if the object store says that it is there already."""
     empty = lance.LanceOperation.Overwrite(_EMPTY, [])
     try:
         # Without retries an overwrite is put at this version or not at all, whatever else there is: Lance

@@ -62,7 +62,7 @@ class Owned:
     Attributes:
         ids: ``[n]`` of the items, in the catalog's order.
         numbers: ``[n]`` int32, the number of each item's dataset.
-        gone: ``[n]`` int64, since when its dataset has it no more, in microseconds since 1970 UTC; 0 where
+        gone: ``[n]`` int64, since when its dataset has it no more, in microseconds since 1970 UTC; 0 if
             it has it.
         datasets: number to what is known of it. Items of other numbers are of no dataset any more.
     """
@@ -152,7 +152,7 @@ def distinct_name(said: Said, other: Said) -> str:
 
 
 def _known(owned: Owned, at: np.ndarray, n_items: int, rewritten: np.ndarray, said: Said) -> int | None:
-    """The number of the dataset that this one is; None where it is none of the store's."""
+    """The number of the dataset that this one is; None if it is none of the store's."""
     shares = {
         number: share
         for number, other in owned.datasets.items()
@@ -164,7 +164,7 @@ def _known(owned: Owned, at: np.ndarray, n_items: int, rewritten: np.ndarray, sa
 def _alike(
     owned: Owned, number: int, at: np.ndarray, n_items: int, rewritten: np.ndarray, said: Said
 ) -> float | None:
-    """How sure it is that a dataset is ``number``, from 0 to 2; None where it is not."""
+    """How sure it is that a dataset is ``number``, from 0 to 2; None if it is not."""
     other = owned.datasets[number]
     if said.get("id") and other.get("id"):
         return 2.0 if said["id"] == other["id"] else None

@@ -21,7 +21,7 @@ def put(database: Database, fingerprint: str, canary: str) -> None:
 
 
 def get(database: Database, fingerprint: str) -> str | None:
-    """A version's canary; None where it has none, as in a store from before there were any."""
+    """A version's canary; None if it has none, as in a store from before there were any."""
     table = database.table(TABLE)
     if table is None:
         return None
@@ -33,6 +33,6 @@ def get(database: Database, fingerprint: str) -> str | None:
 def remove(database: Database, fingerprint: str) -> None:
     """Remove a version's canary, by its fingerprint or the first digits of it.
 
-    Does nothing where it has none.
+    Does nothing if it has none.
     """
     database.delete(TABLE, f"starts_with(fingerprint, {quoted(fingerprint)})")

@@ -160,7 +160,7 @@ class Catalog:
         return known, other, other & ~same
 
     def put_items(self, items: pa.Table, place: Place, whole_dataset: bool) -> None:
-        """Bring the catalog up to date with a dataset; writes nothing where it already is.
+        """Bring the catalog up to date with a dataset; writes nothing if it already is.
 
         Items that are known keep their place and take the new values, new ones follow in the
         dataset's order, and items that the dataset no longer names stay; of a whole dataset, they are
@@ -200,7 +200,7 @@ class Catalog:
         return None if table is None else (table.schema.metadata or {}).get(key)
 
     def interactions(self) -> pa.Table | None:
-        """The interactions of the store's datasets, INTERACTIONS_SCHEMA; None where they have none."""
+        """The interactions of the store's datasets, INTERACTIONS_SCHEMA; None if they have none."""
         datasets = self.datasets()
         if self._is_simple(INTERACTIONS) and (0 in datasets or not datasets):
             found = self._read_interactions()
@@ -222,7 +222,7 @@ class Catalog:
             return int(table.count_rows(f"{NUMBER.name} = {number}"))
 
     def put_interactions(self, interactions: pa.Table | None, place: Place) -> None:
-        """Replace the interactions of a dataset; writes nothing where they are the same."""
+        """Replace the interactions of a dataset; writes nothing if they are the same."""
         new = INTERACTIONS_SCHEMA.empty_table() if interactions is None else as_interactions(interactions)
         new = _conformed(new, INTERACTIONS_SCHEMA)
         if self._is_simple(INTERACTIONS) and set(place.datasets) <= {0}:
@@ -307,7 +307,7 @@ def _with_values(present: pa.Table, items: pa.Table, given: np.ndarray, new: np.
     """The catalog with the values of ``items``.
 
     Args:
-        given: of each present item, its row in ``items``, -1 where it has none.
+        given: of each present item, its row in ``items``, -1 if it has none.
         new: the rows of ``items`` that are not present.
     """
     if not len(present):
@@ -351,7 +351,7 @@ def _metadata(place: Place) -> dict[bytes, dict[str, Any]]:
 
 
 def _with_columns(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """The table with the columns of ``schema``; null where it has none of that name, modality and type."""
+    """The table with the columns of ``schema``; null if it has none of that name, modality and type."""
     columns, wanted = columns_of(table.schema), columns_of(schema)
     arrays = [
         table[field.name]

@@ -42,8 +42,8 @@ class Loss:
 
     Attributes:
         table: the list's table, or ``FOLDER``.
-        certain: False where only a copy is lost: the other one tells all.
-        unread: why the list could not be read just now, which is no loss; None where it could.
+        certain: False if only a copy is lost: the other one tells all.
+        unread: why the list could not be read just now, which is no loss; None if it could.
     """
 
     table: str
@@ -63,7 +63,7 @@ def begin(database: Database) -> None:
 
 
 def record(database: Database, names: Iterable[str]) -> None:
-    """Write down what the lists ``names`` are at, where a writer began with it; nothing where it is written.
+    """Write down what the lists ``names`` are at, where a writer began with it; nothing if it is written.
 
     A list that is not at what was written of it before is left out: that is a loss, for people to decide.
     """
@@ -163,7 +163,7 @@ def _write(database: Database, names: Iterable[str], accept: bool) -> None:
 
 
 def _read(database: Database, copy: str) -> dict[str, State] | None:
-    """What a copy says; None where it is gone or not what was written."""
+    """What a copy says; None if it is gone or not what was written."""
     try:
         text = folders.read(database, copy)
         states = {name: (int(version), str(digest)) for name, (version, digest) in json.loads(text or "")[0]}
@@ -209,7 +209,7 @@ def _say_so(database: Database) -> None:
 
 
 def _known_version(database: Database) -> int:
-    """That which the sums of files know the header to have had, 0 where they cannot be read."""
+    """That which the sums of files know the header to have had, 0 if they cannot be read."""
     try:
         return digests.last_version(database, HEADER)
     except StoreError as error:
@@ -221,7 +221,7 @@ def _known_version(database: Database) -> int:
 
 
 def _state(database: Database, name: str) -> State | None:
-    """What a list is at; None where there is none, or none that can be opened."""
+    """What a list is at; None if there is none, or none that can be opened."""
     try:
         table = database.table(name)
     except StoreError as error:

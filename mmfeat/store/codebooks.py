@@ -22,7 +22,7 @@ def put(database: Database, fingerprint: str, state: bytes, quality: dict[str, A
 
 
 def get(database: Database, fingerprint: str) -> tuple[bytes, dict[str, Any]] | None:
-    """``(state, quality)``, or None where there is none."""
+    """``(state, quality)``, or None if there is none."""
     table = database.table(TABLE)
     if table is None:
         return None
@@ -34,6 +34,6 @@ def get(database: Database, fingerprint: str) -> tuple[bytes, dict[str, Any]] | 
 def remove(database: Database, fingerprint: str) -> None:
     """Remove what was kept of a quantizer, by its fingerprint or the first digits of it.
 
-    Does nothing where nothing was kept.
+    Does nothing if nothing was kept.
     """
     database.delete(TABLE, f"starts_with(fingerprint, {quoted(fingerprint)})")

@@ -37,7 +37,7 @@ def put(database: Database, fingerprint: str, table: str, before: np.ndarray, la
 
 
 def get(database: Database, fingerprint: str, table: str) -> np.ndarray | None:
-    """int32 ``[m, levels + 1]``: codes, and the last number given out; None where nothing was kept."""
+    """int32 ``[m, levels + 1]``: codes, and the last number given out; None if nothing was kept."""
     kept = database.table(TABLE)
     if kept is None:
         return None
@@ -54,7 +54,7 @@ def get(database: Database, fingerprint: str, table: str) -> np.ndarray | None:
 def remove(database: Database, fingerprint: str) -> None:
     """Remove what was kept of a version, by its fingerprint or the first digits of it.
 
-    Does nothing where nothing was kept.
+    Does nothing if nothing was kept.
     """
     database.delete(TABLE, f"starts_with(fingerprint, {quoted(fingerprint)})")
 

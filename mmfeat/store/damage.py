@@ -43,7 +43,7 @@ class Damage:
     Attributes:
         table: the Lance table.
         what: what it holds, for people: ``feature clip@3fa9c1d2``.
-        items: how many rows are affected; None where that cannot be told.
+        items: how many rows are affected; None if that cannot be told.
         problem: what is wrong with it.
         mend: what can be done about it.
         repairable: whether :func:`repair` can do it.
@@ -157,7 +157,7 @@ def _restore(table: str) -> str:
 
 
 def _table(database: Database, name: str) -> lance.LanceDataset | StoreError | None:
-    """The table, None where there is none, or why it cannot be opened.
+    """The table, None if there is none, or why it cannot be opened.
 
     Raises:
         StoreError: it cannot be read now, which says nothing of it.
@@ -180,7 +180,7 @@ def _is_gone(database: Database, name: str) -> bool:
 def _damages(
     database: Database, name: str, what: str, mend: str, deep: bool, *, repairable: bool
 ) -> list[Damage]:
-    """What is wrong with a table; nothing where there is none."""
+    """What is wrong with a table; nothing if there is none."""
     try:
         table = _table(database, name)
         if table is None:
@@ -320,7 +320,7 @@ def _mend(database: Database, name: str) -> None:
 
 
 def _drop_newest_manifest(database: Database, name: str) -> bool:
-    """Let a table go back to the state before its newest; False where there is none before it."""
+    """Let a table go back to the state before its newest; False if there is none before it."""
     with database.errors(f"repair {name}"):
         system, path = fs.FileSystem.from_uri(_uri(database, name))
         folder = fs.FileSelector(f"{path}/_versions", allow_not_found=True)
@@ -342,7 +342,7 @@ def _uri(database: Database, name: str) -> str:
 
 
 def _listed(table: str, read: Callable[[], list[T]], found: list[Damage]) -> list[T]:
-    """What ``read`` gives; nothing where that is damaged, which is added to ``found``."""
+    """What ``read`` gives; nothing if that is damaged, which is added to ``found``."""
     try:
         return read()
     except StoreError as error:

@@ -107,7 +107,7 @@ class Database:
         return None if "://" in self.uri else Path(self.uri)
 
     def table(self, name: str) -> lance.LanceDataset | None:
-        """The table, or None where there is none."""
+        """The table, or None if there is none."""
         if was_forked():
             raise StoreError(
                 f"{self.uri} cannot be used here: this process was forked from one that had used Lance.",
@@ -127,7 +127,7 @@ class Database:
         return self._open[name]
 
     def read(self, name: str, schema: pa.Schema) -> pa.Table:
-        """All rows of a table, none where there is no table."""
+        """All rows of a table, none if there is no table."""
         table = self.table(name)
         if table is None:
             return schema.empty_table()
@@ -155,7 +155,7 @@ class Database:
         return rows
 
     def create(self, name: str, rows: pa.Table) -> lance.LanceDataset:
-        """The table; made with ``rows`` in it where there is none yet.
+        """The table; made with ``rows`` in it if there is none yet.
 
         Of several processes that create it at once exactly one does, the others get that one's.
         (``lance.write_dataset(mode="create")`` lets a later one empty the table of an earlier one.)
@@ -178,7 +178,7 @@ class Database:
         return table
 
     def append(self, name: str, rows: pa.Table) -> None:
-        """Add rows in one transaction; the table is made where there is none."""
+        """Add rows in one transaction; the table is made if there is none."""
         table = self.create(name, rows.schema.empty_table())
         with self.errors(f"write {name}"):
             table.insert(rows, mode="append")
@@ -298,7 +298,7 @@ def is_full(error: StoreError) -> bool:
 
 
 def _code_of(error: BaseException) -> int:
-    """The system's error number, 0 where it is not known."""
+    """The system's error number, 0 if it is not known."""
     if isinstance(error, OSError) and error.errno:
         return error.errno
     found = _CODE.search(str(error))

@@ -46,12 +46,12 @@ class FeatureDiff:
     """What changed in one feature, between the versions that its name alone means.
 
     Attributes:
-        before, after: ``name@fingerprint``; None where there is no such feature.
-        spec: field of the spec, with dots, to ``(before, after)``; empty where the specs are equal.
+        before, after: ``name@fingerprint``; None if there is no such feature.
+        spec: field of the spec, with dots, to ``(before, after)``; empty if the specs are equal.
         added, gone: items with a row only after, only before; sorted.
         changed: items whose content hash differs; sorted.
         status: ``failed -> ok`` and the like to the number of items.
-        drift: None where vectors cannot be compared; ``no_drift`` says why.
+        drift: None if vectors cannot be compared; ``no_drift`` says why.
     """
 
     name: str
@@ -106,7 +106,7 @@ def diff(before: Store, after: Store) -> StoreDiff:
 
 
 def spec_changes(before: FeatureSpec, after: FeatureSpec) -> dict[str, tuple[Any, Any]]:
-    """What decides values and differs, with dots; None where it is not set.
+    """What decides values and differs, with dots; None if it is not set.
 
     Options are called as in a job file, inputs by what they read: ``normalize``, ``output.dims``,
     ``inputs.cover.prepare.view.height``.
@@ -116,7 +116,7 @@ def spec_changes(before: FeatureSpec, after: FeatureSpec) -> dict[str, tuple[Any
 
 
 def cosines(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    """Row by row cosine of two ``[n, dims]`` arrays, float64 ``[n]``; NaN where a row is all zero."""
+    """Row by row cosine of two ``[n, dims]`` arrays, float64 ``[n]``; NaN if a row is all zero."""
     a, b = before.astype(np.float64), after.astype(np.float64)
     dots, squares = (a * b).sum(axis=1), (a * a).sum(axis=1) * (b * b).sum(axis=1)
     # Of equal rows this is exactly 1: the root of a square is its base.
@@ -164,7 +164,7 @@ def _ledger(store: Store, version: FeatureVersion | None) -> pa.Table:
 
 
 def _incomparable(old: FeatureSpec, new: FeatureSpec) -> str:
-    """Why two versions' values have no cosine; empty where they have one."""
+    """Why two versions' values have no cosine; empty if they have one."""
     for spec in (old, new):
         if spec.kind != "vector":
             return f"{spec.version} is of the kind {spec.kind}"

@@ -24,7 +24,7 @@ def put(database: Database, subject: str, digest: str, evaluation: str) -> None:
 
 
 def get(database: Database, subject: str, digest: str) -> str | None:
-    """What was found of a subject; None where nothing was, or of something else."""
+    """What was found of a subject; None if nothing was, or of something else."""
     table = database.table(TABLE)
     if table is None:
         return None

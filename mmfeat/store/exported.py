@@ -27,7 +27,7 @@ class Exported:
         path: absolute folder, on the machine ``host``.
         features: role to ``name@fingerprint``.
         created: UTC.
-        stale: when an item that it holds, or may hold, was forgotten, UTC; None where none was.
+        stale: when an item that it holds, or may hold, was forgotten, UTC; None if none was.
     """
 
     path: str

@@ -20,7 +20,7 @@ def names(database: Database, within: str = "") -> list[str]:
 
 
 def size(database: Database, name: str) -> int:
-    """Bytes of all files in a folder; 0 where there is none."""
+    """Bytes of all files in a folder; 0 if there is none."""
     with database.errors(f"look into {name}"):
         system, path = _place(database, name)
         found = system.get_file_info(fs.FileSelector(path, allow_not_found=True, recursive=True))
@@ -28,7 +28,7 @@ def size(database: Database, name: str) -> int:
 
 
 def remove(database: Database, name: str) -> None:
-    """Remove a folder and all in it; does nothing where there is none."""
+    """Remove a folder and all in it; does nothing if there is none."""
     with database.errors(f"remove {name}"):
         system, path = _place(database, name)
         if system.get_file_info(path).type != fs.FileType.NotFound:
@@ -36,7 +36,7 @@ def remove(database: Database, name: str) -> None:
 
 
 def read(database: Database, name: str) -> bytes | None:
-    """A small file's content; None where there is no such file."""
+    """A small file's content; None if there is no such file."""
     with database.errors(f"read {name}"):
         system, path = _place(database, name)
         try:

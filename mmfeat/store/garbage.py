@@ -210,7 +210,7 @@ class Retaining:
         return kept
 
     def _wanted(self, version: FeatureVersion, until: datetime, going: set[str]) -> str:
-        """Why a version stays whatever the number; empty where nothing wants it."""
+        """Why a version stays whatever the number; empty if nothing wants it."""
         pinning = [
             s.name for s in self._snapshots.list() if version.table in s.tables and s.name not in going
         ]

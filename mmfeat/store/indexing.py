@@ -108,7 +108,7 @@ def _vectors_in(table: lance.LanceDataset, column: str, rows: int) -> int:
 def _measured(
     table: lance.LanceDataset, sample: _Sample, partitions: int, target: float, rows: int
 ) -> VectorIndex:
-    """The cheapest settings that reach ``target``, or those that find most where none does."""
+    """The cheapest settings that reach ``target``, or those that find most if none does."""
 
     def with_recall(probes: int, refine: int) -> VectorIndex:
         recall = _recall(table, sample, VectorIndex(probes, refine))
@@ -213,7 +213,7 @@ def _found(table: lance.LanceDataset, query: np.ndarray, index: VectorIndex) -> 
 
 
 def _recall(table: lance.LanceDataset, sample: _Sample, index: VectorIndex) -> float:
-    """Share of the true nearest that searches find; 1 where there is none to find."""
+    """Share of the true nearest that searches find; 1 if there is none to find."""
     found = 0
     for item_id, query, least in zip(sample.ids, sample.queries, sample.least, strict=True):
         ids, scores = _found(table, query, index)

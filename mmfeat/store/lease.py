@@ -139,7 +139,7 @@ class FolderLease:
 
 
 def folder_owner(folder: Path) -> str | None:
-    """What the lease of a local store is held for; None where nobody holds it."""
+    """What the lease of a local store is held for; None if nobody holds it."""
     try:
         fd = os.open(folder / LOCK_FILE, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -178,7 +178,7 @@ def held_by(uri: str, holder: str) -> StoreError:
 
 
 def owner_of(holder: str) -> str:
-    """The owner in a description by :func:`describe_holder`; empty where there is none yet."""
+    """The owner in a description by :func:`describe_holder`; empty if there is none yet."""
     try:
         return str(json.loads(holder)["owner"])
     except (ValueError, KeyError, TypeError):

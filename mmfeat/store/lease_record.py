@@ -118,7 +118,7 @@ class RecordLease:
 
 
 def record_owner(uri: str) -> str | None:
-    """What the lease of a store on an object store is held for; None where nobody holds it."""
+    """What the lease of a store on an object store is held for; None if nobody holds it."""
     rows = Database(uri).read(_TABLE, _SCHEMA).to_pylist()
     return owner_of(rows[0]["holder"]) if rows and rows[0]["expires"] >= _now() else None
 

@@ -30,7 +30,7 @@ class Logs:
         self._database.tidy(TABLE)
 
     def remove_old(self) -> None:
-        """Remove lines that are older than ``KEEP_LOGS``; writes nothing where there are none."""
+        """Remove lines that are older than ``KEEP_LOGS``; writes nothing if there are none."""
         oldest = pc.min(self._database.read(TABLE, LOGS_SCHEMA)["time"]).as_py()
         until = datetime.now(UTC) - KEEP_LOGS
         if oldest is not None and oldest < until:

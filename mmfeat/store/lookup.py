@@ -30,7 +30,7 @@ def lookup(
     """Features of ``ids``; see :meth:`mmfeat.store.Store.lookup`.
 
     Args:
-        catalog_ids: tells which further ids are known; None where unknown ids are masked.
+        catalog_ids: tells which further ids are known; None if unknown ids are masked.
     """
     _refuse_two_of_a_name(versions)
     asked = _id_array(ids)

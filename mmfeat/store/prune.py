@@ -27,7 +27,7 @@ class Gone:
     Attributes:
         items: their ids, in the catalog's order.
         rows: version to how many rows it has of them; those without any are left out.
-        since: when the first of them was found to be gone, UTC; None where none is.
+        since: when the first of them was found to be gone, UTC; None if none is.
     """
 
     items: list[str]

@@ -102,7 +102,7 @@ def _rewrite_tagged(table: lance.LanceDataset, column: str, wheres: Sequence[str
 def _rewritten(
     table: lance.LanceDataset, at: tuple[str | None, int], column: str, wheres: Sequence[str]
 ) -> tuple[str, int] | None:
-    """A branch's version that is ``at`` without the rows; None where ``at`` has none of them."""
+    """A branch's version that is ``at`` without the rows; None if ``at`` has none of them."""
     origin, version = at
     if not _holds(table.checkout_version(at), column, wheres):
         return None

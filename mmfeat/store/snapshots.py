@@ -41,7 +41,7 @@ class Snapshot:
         items: number of items in its catalog.
         features: name to the ``name@fingerprint`` that the name alone means in it.
         tables: table to its Lance version, or to its branch and the version on it.
-        rewritten: when items were last forgotten that it held, UTC; None where none was.
+        rewritten: when items were last forgotten that it held, UTC; None if none was.
         forgotten: how many items of its catalog were.
     """
 
@@ -66,7 +66,7 @@ class Snapshots:
         return sorted(map(_loaded, rows), key=lambda s: (s.created, s.name))
 
     def get(self, name: str) -> Snapshot:
-        """The snapshot called ``name``; UsageError that says what there is where there is none."""
+        """The snapshot called ``name``; UsageError that says what there is if there is none."""
         found = {snapshot.name: snapshot for snapshot in self.list()}
         if name not in found:
             there = f"There are: {', '.join(found)}." if found else "There is none yet."

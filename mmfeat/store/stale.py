@@ -8,7 +8,7 @@ from mmfeat.store.versions import FeatureVersion
 
 
 def why_stale(version: FeatureVersion, versions: Iterable[FeatureVersion], current: Mapping[str, str]) -> str:
-    """Which features a version reads in another version than the current one; empty where none.
+    """Which features a version reads in another version than the current one; empty if none.
 
     A version that reads a stale fitted one is stale too: codes of a projection of older vectors.
 

@@ -99,7 +99,7 @@ class Store:
 
     @classmethod
     def open(cls, uri: str, create: bool = False) -> Store:
-        """Open a store, or with ``create`` make one where there is none.
+        """Open a store, or with ``create`` make one if there is none.
 
         Args:
             uri: local folder, ``file://`` or an object-store URI (``s3://bucket/prefix``) as Lance
@@ -218,14 +218,14 @@ class Store:
         lists.record(self._database)
 
     def writer(self) -> str | None:
-        """What the lease is held for just now, by whichever process; None where nobody writes."""
+        """What the lease is held for just now, by whichever process; None if nobody writes."""
         folder = self._database.folder
         return record_owner(self.uri) if folder is None else folder_owner(folder)
 
     # Feature versions
 
     def add_version(self, spec: FeatureSpec) -> FeatureVersion:
-        """Record a spec and make its table; does nothing where both are there."""
+        """Record a spec and make its table; does nothing if both are there."""
         self._check_lease()
         return self._versions.add(spec)
 
@@ -366,7 +366,7 @@ class Store:
         codebooks.put(self._database, fingerprint, state, quality)
 
     def codebooks(self, fingerprint: str) -> tuple[bytes, dict[str, Any]] | None:
-        """``(state, quality)`` of the codes with this fingerprint; None where there are none."""
+        """``(state, quality)`` of the codes with this fingerprint; None if there are none."""
         return codebooks.get(self._database, fingerprint)
 
     def put_collision_numbers(self, version: FeatureVersion, before: np.ndarray, last: np.ndarray) -> None:
@@ -375,7 +375,7 @@ class Store:
         collisions.put(self._database, version.fingerprint, version.table, before, last)
 
     def collision_numbers(self, version: FeatureVersion) -> np.ndarray | None:
-        """``[m, levels]``: codes, and the last number given out for each; None where nothing is kept."""
+        """``[m, levels]``: codes, and the last number given out for each; None if nothing is kept."""
         return collisions.get(self._database, version.fingerprint, version.table)
 
     # What models gave for known inputs
@@ -386,7 +386,7 @@ class Store:
         canaries.put(self._database, version.fingerprint, canary)
 
     def canary(self, version: FeatureVersion) -> str | None:
-        """What :meth:`put_canary` was given; None where nothing is kept of a version."""
+        """What :meth:`put_canary` was given; None if nothing is kept of a version."""
         return canaries.get(self._database, version.fingerprint)
 
     # What evaluations found
@@ -401,7 +401,7 @@ class Store:
         evaluations.put(self._database, subject, digest, evaluation)
 
     def evaluation(self, subject: str, digest: str) -> str | None:
-        """What :meth:`put_evaluation` was given; None where there is nothing by this digest."""
+        """What :meth:`put_evaluation` was given; None if there is nothing by this digest."""
         return evaluations.get(self._database, subject, digest)
 
     # Items, interactions, runs
@@ -493,7 +493,7 @@ class Store:
         self._catalog.put_items(items, place, whole)
 
     def interactions(self) -> pa.Table | None:
-        """The interactions (``INTERACTIONS_SCHEMA``) of the datasets, None where they have none."""
+        """The interactions (``INTERACTIONS_SCHEMA``) of the datasets, None if they have none."""
         return self._catalog.interactions()
 
     def count_interactions(self, place: Place) -> int:
@@ -501,7 +501,7 @@ class Store:
         return self._catalog.count_interactions(place.number)
 
     def put_interactions(self, interactions: pa.Table | None, place: Place | None = None) -> None:
-        """Replace the interactions of a dataset; writes nothing where they are the same.
+        """Replace the interactions of a dataset; writes nothing if they are the same.
 
         Args:
             place: where the dataset is; in that of the store's first one when None.
@@ -633,7 +633,7 @@ class Store:
         return build_vector_index(self._database, version, target_recall)
 
     def vector_index(self, version: FeatureVersion) -> VectorIndex | None:
-        """The index that searches use, and what was measured of it; None where they are exact."""
+        """The index that searches use, and what was measured of it; None if they are exact."""
         with self._database.errors(f"read {version.version}"):
             return index_of(rows.table_of(self._database, version))
 

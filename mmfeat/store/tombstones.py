@@ -27,7 +27,7 @@ class Tombstone:
 
     Attributes:
         created: UTC.
-        done: whether all that there was of it is removed; False where that was cut short.
+        done: whether all that there was of it is removed; False if that was cut short.
     """
 
     item_id: str

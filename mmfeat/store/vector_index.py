@@ -32,7 +32,7 @@ class VectorIndex:
         probes: partitions that a search for ten looks into.
         refine: how many times the items asked for are ranked again by their exact vectors.
         recall: share of the true ten nearest that a search finds, 0 to 1, as measured with a sample of the
-            store's own vectors; None where it is unknown: an earlier mmfeat built the index.
+            store's own vectors; None if it is unknown: an earlier mmfeat built the index.
         target_recall: what was asked for. ``recall`` is below it where no setting reaches it.
         rows: vectors that there were when it was measured.
     """
@@ -68,7 +68,7 @@ class VectorIndex:
 
 
 def index_of(table: lance.LanceDataset) -> VectorIndex | None:
-    """The table's vector index; None where it has none."""
+    """The table's vector index; None if it has none."""
     if all(index.name != NAME for index in table.describe_indices()):
         return None
     record = table.config().get(_RECORD)

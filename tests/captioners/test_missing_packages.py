@@ -47,7 +47,7 @@ def as_smolvlm(folder: Path) -> Path:
 
 
 def without(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a machine where nobody installed it."""
+    """As on a machine if nobody installed it."""
     from importlib import metadata
 
     from mmfeat.extract import weights

@@ -1,4 +1,4 @@
-"""Where one modality alone shows what users like, its vectors are found; where none does, nothing is."""
+"""Where one modality alone shows what users like, its vectors are found; if none does, nothing is."""
 
 from __future__ import annotations
 

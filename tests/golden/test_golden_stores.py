@@ -1,7 +1,7 @@
 """Stores of format 1, kept as bytes: they open, answer as they did, and go on.
 
 How the stores were written is in ``write_stores.py``; what they answered then in ``answers.json`` (statuses,
-texts, neighbours) and ``answers.npz`` (vectors, codes). Rows are read with Lance itself where their content
+texts, neighbours) and ``answers.npz`` (vectors, codes). Rows are read with Lance itself if their content
 hashes are looked at.
 
 Of what may get another name, ``standing`` of a feature's status and ``api.quantize`` are used. Should codes

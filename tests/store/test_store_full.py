@@ -1,4 +1,4 @@
-"""Commands on a disk that is full before they start, and exports to places where nothing can be written."""
+"""Commands on a disk that is full before they start, and exports to places if nothing can be written."""
 
 from __future__ import annotations
 

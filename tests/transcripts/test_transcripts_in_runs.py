@@ -1,4 +1,4 @@
-"""Transcripts of clips by a run: what is stored of speech, of silence and where there is no sound."""
+"""Transcripts of clips by a run: what is stored of speech, of silence and if there is no sound."""
 
 import json
 

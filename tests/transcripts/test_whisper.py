@@ -1,4 +1,4 @@
-"""What is said is written down, with its times; where nobody speaks, nothing is."""
+"""What is said is written down, with its times; if nobody speaks, nothing is."""
 
 import shutil
 import subprocess

@@ -185,14 +185,14 @@ class _Ridge:
 
 
 def _scaled(values: np.ndarray, by: np.ndarray) -> np.ndarray:
-    """Over a length, where there is one: equal scores are told by a fixed slack."""
+    """Over a length, if there is one: equal scores are told by a fixed slack."""
     scaled: np.ndarray = (values / np.where(by > 0, by, 1)).astype(np.float32)
     return scaled
 
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Spearman's, of each row, on average over all orders of values that are equal: 0 where all are. NaN
-    where there are fewer than 3."""
+    """Spearman's, of each row, on average over all orders of values that are equal: 0 if all are. NaN
+    if there are fewer than 3."""
     n = a.shape[1]
     if n < 3:
         return np.full(len(a), np.nan)

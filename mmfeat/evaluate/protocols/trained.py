@@ -51,7 +51,7 @@ class Trained(Profile):
     @abstractmethod
     def user_model(self) -> torch.nn.Module:
         """What makes ``[batch, DIMS]`` of a history's items ``[batch, HISTORY, DIMS]``, the last of them
-        last, and a mask ``[batch, HISTORY]`` that is true where there is one."""
+        last, and a mask ``[batch, HISTORY]`` that is true if there is one."""
 
     def judge(self, feature: Feature) -> Measured:
         """See :meth:`Protocol.judge`."""

@@ -50,7 +50,7 @@ class CLaMR(Exporter):
     """A Hugging Face ``DatasetDict`` with one split, for ``data_dir``: a row per video.
 
     Columns are ``video_id``, ``images`` (files of frames), ``ocr``, ``description``, ``title`` and ``asr``,
-    null where there is none, which ``MultimodalCollator`` (``src/multimodal_collator.py:71-98``) takes for a
+    null if there is none, which ``MultimodalCollator`` (``src/multimodal_collator.py:71-98``) takes for a
     modality that a video lacks. ``query`` and ``query_type`` are there and null: the collator leaves them out
     where a whole batch has none (lines 41-65).
     """

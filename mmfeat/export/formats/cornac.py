@@ -28,7 +28,7 @@ class Cornac(Exporter):
 
     ``FeatureModality.build`` moves every listed row to the place that Cornac gave the item, and leaves
     whatever was there for an item that is not listed; so all are. ``interactions.tsv`` has no header:
-    user, item, rating (1.0 where not all have one), milliseconds, for ``Reader().read(path, "UIRT",
+    user, item, rating (1.0 if not all have one), milliseconds, for ``Reader().read(path, "UIRT",
     sep="\\t")``; without the last column (``"UIR"``) where times are not known. Cornac splits by itself.
     """
 

@@ -19,7 +19,7 @@ _FOLDERS = {"image": "visual_features", "text": "textual_features", "audio": "au
 class Elliot(Exporter):
     """``{visual,textual,audio}_features/{item}.npy`` of shape ``[dims]``, and ``dataset.tsv``.
 
-    Items and users are integers from 0. ``dataset.tsv`` has no header: user, item, rating (1.0 where not
+    Items and users are integers from 0. ``dataset.tsv`` has no header: user, item, rating (1.0 if not
     all have one), milliseconds. With ``--split`` there are ``train.tsv``, ``val.tsv`` and
     ``test.tsv`` instead, for Elliot's ``strategy: fixed``.
     """

@@ -55,7 +55,7 @@ class Feast(Exporter):
     """``features.parquet``, ``features.py`` and ``feature_store.yaml``: what ``feast apply`` reads.
 
     One entity ``item`` (joined by ``item_id``) and one feature view ``item_features`` with an
-    ``Array(Float32)``, ``Array(Int32)`` (semantic ids) or ``String`` per feature, null where it is missing.
+    ``Array(Float32)``, ``Array(Int32)`` (semantic ids) or ``String`` per feature, null if it is missing.
     The event time of every row is 1970-01-01: what an item shows has no date.
     """
 

@@ -74,7 +74,7 @@ class FMRLRec(Exporter):
         refuse_short(content.interactions, MIN_TO_SPLIT, self.title)
 
     def converter(self, role: str, options: Any) -> Callable[[np.ndarray], np.ndarray]:
-        """Float32, of length 1 where that is asked for."""
+        """Float32, of length 1 if that is asked for."""
         convert = super().converter(role, options)
         return (lambda rows: normalized(convert(rows))) if options.normalize else convert
 

@@ -19,7 +19,7 @@ FILE = "data-00000-of-00001.arrow"
 class HuggingFace(Exporter):
     """What ``datasets.load_from_disk`` reads: an Arrow stream and two JSON files.
 
-    Columns are ``item_id`` and one per feature, null where it is missing, and the fields that ``--fields``
+    Columns are ``item_id`` and one per feature, null if it is missing, and the fields that ``--fields``
     names. Written without the library, which infers its own column types from the stream.
     """
 

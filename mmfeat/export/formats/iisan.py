@@ -20,7 +20,7 @@ class IISAN(Exporter):
 
     A row per hidden state, the embeddings first. ``Code_Cached`` has 13 states of 768 numbers (BERT-base
     and ViT-base) written into its padding; ``Code_Cached_Asym`` (IISAN-Versa) takes any size and is told
-    folders, prefixes and sizes. ``load_output`` finds a file by the item's own id and gives None where
+    folders, prefixes and sizes. ``load_output`` finds a file by the item's own id and gives None if
     there is none, which fails later, in training.
     """
 

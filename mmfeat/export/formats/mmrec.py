@@ -36,7 +36,7 @@ class MMRec(Exporter):
     """The dataset's folder (``data/NAME``) and its configuration.
 
     ``NAME.inter`` (tab-separated ``userID itemID rating timestamp x_label``; ``x_label`` 0, 1, 2 =
-    train, valid, test; each rating is 1.0 where not all have one; ``timestamp`` in milliseconds),
+    train, valid, test; each rating is 1.0 if not all have one; ``timestamp`` in milliseconds),
     ``image_feat.npy`` and ``text_feat.npy`` (float32 ``[items, dims]``, row = ``itemID``, from 0),
     ``i_id_mapping.csv``, ``u_id_mapping.csv``, ``missed_img_itemIDs.csv`` where images were filled
     in, and ``configs/dataset/NAME.yaml``, to be copied to MMRec's ``src/configs/dataset``.

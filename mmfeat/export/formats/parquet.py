@@ -17,7 +17,7 @@ FILE = "features.parquet"
 
 
 class Parquet(Exporter):
-    """``features.parquet``: ``item_id``, and a fixed-size list or string per feature, null where missing;
+    """``features.parquet``: ``item_id``, and a fixed-size list or string per feature, null if missing;
     of any number of vectors a list of fixed-size lists.
 
     ``--fields`` adds columns of the catalog: strings, doubles and lists of strings.

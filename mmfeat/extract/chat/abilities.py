@@ -9,7 +9,7 @@ from typing import Any
 from mmfeat.extract.base import Ask
 from mmfeat.schemas.inputs import AudioPrepare
 
-#: What is heard where neither a job nor the model's own files say more: 30 s are what Whisper's encoder
+#: What is heard if neither a job nor the model's own files say more: 30 s are what Whisper's encoder
 #: takes at once, which most audio language models begin with.
 USUAL_SOUND = AudioPrepare(sample_rate=16_000, seconds=30.0)
 #: The part that reads and writes text of models that speak too, which is all that a caption needs: the
@@ -96,7 +96,7 @@ def check_hears_videos(ask: Ask[Any], folder: Path) -> None:
 
 
 def model_type(folder: Path) -> str:
-    """The type of model that a folder's configuration names; empty where it names none."""
+    """The type of model that a folder's configuration names; empty if it names none."""
     return str(_read(folder, "config.json").get("model_type", ""))
 
 
@@ -108,7 +108,7 @@ def _has_video_processor(kind: str) -> bool:
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
-    """A JSON file of a model; empty where there is none, or none that is an object."""
+    """A JSON file of a model; empty if there is none, or none that is an object."""
     try:
         body = json.loads((folder / name).read_text())
     except (OSError, ValueError):

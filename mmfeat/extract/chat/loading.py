@@ -30,7 +30,7 @@ def load_processor(spec: FeatureSpec, folder: Path) -> Any:
 
 
 def any_processor(spec: FeatureSpec, folder: Path) -> Any:
-    """The processor of a folder, with a chat template or without; ConfigError where there is none."""
+    """The processor of a folder, with a chat template or without; ConfigError if there is none."""
     from transformers import AutoProcessor
 
     try:

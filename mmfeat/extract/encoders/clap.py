@@ -54,7 +54,7 @@ class Clap(Encoder):
     Fused models hear a window of any length, by default the first 60 s: one of more than 10 s is shown as
     its whole spectrogram shrunk to 10 s, and three crops of 10 s. Where these lie is drawn by a generator
     that starts anew for every window, so that a sound has the same vector every time. One that is not
-    longer is not fused: transformers alone calls one sound of a batch longer, drawn at random, where none
+    longer is not fused: transformers alone calls one sound of a batch longer, drawn at random, if none
     is, and so gives a short sound another vector in another batch.
 
     A vector is the mean of the windows' vectors, each of length 1, and has length 1 unless

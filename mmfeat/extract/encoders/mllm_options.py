@@ -54,7 +54,7 @@ class MllmSettings(Frozen):
     """What decides a vector beside the inputs: the options of a resolved spec.
 
     Attributes:
-        recipe: None where the folder's own chat template is followed.
+        recipe: None if the folder's own chat template is followed.
         layer: counted from the front.
         truncate_dim: how many of a vector's first numbers are kept; None for all of them.
         videos: whether a clip is one video; else its frames are so many pictures.

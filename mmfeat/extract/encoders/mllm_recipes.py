@@ -65,7 +65,7 @@ class Recipe:
         picture_tokens: fewest and most tokens of a picture; None for the processor's own bounds.
         frames: the sampling of a clip where the feature says nothing.
         plain_positions: whether every token, of a picture too, stands one place behind the one before.
-        differs: from the published code, in words; None where it does not.
+        differs: from the published code, in words; None if it does not.
     """
 
     write: Callable[[Message], str]

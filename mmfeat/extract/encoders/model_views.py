@@ -124,7 +124,7 @@ def _torchvision() -> tuple[int, ...]:
     return tuple(int(part) for part in version("torchvision").split(".")[:2])
 
 
-# The class of a processor to the view that it gives; None where its settings are not those that the family's
+# The class of a processor to the view that it gives; None if its settings are not those that the family's
 # models have.
 _FAMILIES: dict[str, Callable[[Any], PixelView | None]] = {
     "Qwen2VLImageProcessor": _multiples,

@@ -39,7 +39,7 @@ def digest_of_code(folder: Path) -> str:
 
 
 def trusted_code(ask: Ask[Any]) -> str | None:
-    """The option ``trust_remote_code``, None where it is not set.
+    """The option ``trust_remote_code``, None if it is not set.
 
     Raises:
         ConfigError: it names a branch, or anything else that may come to mean other code.

@@ -108,7 +108,7 @@ def checked(pixels: np.ndarray, spec: FeatureSpec) -> np.ndarray:
 
 
 def to_vectors(outputs: np.ndarray, spec: FeatureSpec) -> np.ndarray:
-    """A model's float32 ``[n, dims]`` or ``[n, vectors, dims]`` outputs, every vector of length 1 where the
+    """A model's float32 ``[n, dims]`` or ``[n, vectors, dims]`` outputs, every vector of length 1 if the
     spec says so."""
     if not spec.options.get("normalize"):
         return outputs

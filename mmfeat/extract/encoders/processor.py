@@ -70,7 +70,7 @@ def load_processor(name: str, model: str, folder: Path) -> Any:
 
 
 def picture_prepare(processor: Any, crop: str | None) -> ImagePrepare | None:
-    """What a processor does to a picture; None where no view of ours expresses it.
+    """What a processor does to a picture; None if no view of ours expresses it.
 
     DINOv3's resizes pixels as floats between 0 and 1, where all others, and we, resize and round them to 8
     bits: inputs differ by 1 of 255, and vectors agreed at 0.9998 to 0.9999 alone. It is expressed where a
@@ -86,7 +86,7 @@ def picture_prepare(processor: Any, crop: str | None) -> ImagePrepare | None:
 
 
 def frames_prepare(processor: Any) -> PixelPrepare | None:
-    """What a processor of clips does to each frame; None where no view of ours expresses it.
+    """What a processor of clips does to each frame; None if no view of ours expresses it.
 
     Args:
         processor: of transformers, for clips or for pictures.

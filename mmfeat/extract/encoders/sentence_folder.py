@@ -27,8 +27,8 @@ class Modules:
     Attributes:
         transformer: folder of the model that reads the tokens.
         normalize: whether vectors have length 1 in the end; not that of modules in between.
-        max_tokens: None where the model reads any number, or the folder does not say it (``says_tokens``).
-        room: the most tokens that the model has positions for; None where it has no such bound.
+        max_tokens: None if the model reads any number, or the folder does not say it (``says_tokens``).
+        room: the most tokens that the model has positions for; None if it has no such bound.
         truncate_dim: how many of a vector's first numbers the folder keeps; None for all of them.
         method_version: 2 where vectors get length 1 before other modules, which version 1 left out.
         vectors: hidden states, where they are what is wanted.
@@ -56,7 +56,7 @@ class Modules:
         """Read the files.
 
         Args:
-            width: of what a transformer gives that no pooling follows; None where one does.
+            width: of what a transformer gives that no pooling follows; None if one does.
 
         Raises:
             ConfigError: nothing says how long the vectors are.
@@ -154,7 +154,7 @@ class Takes:
 
 
 def kind_of(folder: Path) -> Literal["sparse", "cross", "many", "old many"] | None:
-    """What a model of sentence-transformers gives that is not one vector; None where it gives one.
+    """What a model of sentence-transformers gives that is not one vector; None if it gives one.
 
     The library would load many of them as if they gave one, pool their tokens and say nothing. ``old many``
     are multi-vector models in a layout that is older than the library's own.
@@ -192,12 +192,12 @@ def prompts_of(folder: Path) -> Prompts:
 
 
 def model_type(folder: Path) -> str:
-    """The type of model that a folder's configuration names; empty where it names none."""
+    """The type of model that a folder's configuration names; empty if it names none."""
     return str(_json(folder / "config.json").get("model_type", ""))
 
 
 def hears(folder: Path) -> dict[str, Any] | None:
-    """What a model's files say of the feature extractor that it hears by; None where they name none."""
+    """What a model's files say of the feature extractor that it hears by; None if they name none."""
     inside = _json(folder / "processor_config.json").get("feature_extractor") or {}
     files = (inside, _json(folder / "preprocessor_config.json"))
     return next((one for one in files if "sampling_rate" in one), None)
@@ -208,7 +208,7 @@ def _scores(config: dict[str, Any], built: Sequence[str]) -> bool:
 
 
 def _limit(tokens: Any) -> int | None:
-    """A number of tokens; None for what libraries write where there is no limit."""
+    """A number of tokens; None for what libraries write if there is no limit."""
     return int(tokens) if tokens is not None and 0 < tokens < _NO_LIMIT else None
 
 

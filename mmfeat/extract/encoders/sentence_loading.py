@@ -25,7 +25,7 @@ PACKAGES = {
 
 
 def find(ask: Ask[Any], model: str) -> Found:
-    """The weights of a feature; ConfigError where there are none such."""
+    """The weights of a feature; ConfigError if there are none such."""
     options = ask.options
     if options.weights is None:
         return find_weights(ask)
@@ -107,7 +107,7 @@ def _class_of(spec: FeatureSpec, folder: Path) -> Any:
 
 
 def _max_tokens(spec: FeatureSpec) -> int | None:
-    """Where the one text, or a message with a text in it, is cut; None where the model's own limit holds."""
+    """Where the one text, or a message with a text in it, is cut; None if the model's own limit holds."""
     found = (one.prepare for one in spec.given)
     return next((prepare.max_tokens for prepare in found if isinstance(prepare, TextPrepare)), None)
 

@@ -75,7 +75,7 @@ def view_of(modality: str, side: int | None = None, **decoding: Any) -> PixelVie
 
 def width_of(folder: Path) -> int | None:
     """How long the vectors are that a transformer gives, by the rule of sentence-transformers'
-    ``Transformer.get_embedding_dimension`` (6.2); None where its configuration does not say it."""
+    ``Transformer.get_embedding_dimension`` (6.2); None if its configuration does not say it."""
     facts = {"sentence_transformers": "width", "configuration": folder_digest(folder, (".json",))}
     width: int | None = remembered(facts, lambda: {"width": _width(folder)})["width"]
     return width

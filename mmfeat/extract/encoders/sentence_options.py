@@ -81,13 +81,13 @@ class AskedPrompts:
 
 
 def usual_query(saved: Prompts, item: str) -> str:
-    """What is put before a search where nothing is said of it: the model's own, unless items have another
+    """What is put before a search if nothing is said of it: the model's own, unless items have another
     than the model's."""
     return saved.query if item == saved.document else item
 
 
 def _said(ask: Ask[Any], saved: Prompts, keys: tuple[str, ...]) -> str | None:
-    """The prompt that one of these keys gives; None where none does."""
+    """The prompt that one of these keys gives; None if none does."""
     given = [key for key in keys if getattr(ask.options, key) is not None]
     if not given:
         return None

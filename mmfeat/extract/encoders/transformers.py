@@ -201,7 +201,7 @@ class _Outline:
         self.read = _Read(self.module.config, self.outputs, inputs)
 
     def layer(self, asked: int | None) -> int | None:
-        """A hidden state's index from the front; ConfigError where there is none."""
+        """A hidden state's index from the front; ConfigError if there is none."""
         if asked is None:
             return None
         count = len(self.outputs.hidden_states)
@@ -334,7 +334,7 @@ def _built(config: Any) -> Any:
 
 def _names(folder: str, config: Any) -> dict[str, str] | None:
     """What a file of a whole model calls the weights of its image tower, and what the tower by itself does;
-    None where nothing is renamed."""
+    None if nothing is renamed."""
     import torch
     from transformers import AutoConfig
 

@@ -150,7 +150,7 @@ class TransformersAudio(Encoder):
 
 
 # What a model hears of some windows: of (model, extractor, windows, rate, layer) the hidden state
-# [windows, steps, dims], and for each step 1.0 where it is pooled, else 0.0: [windows, steps].
+# [windows, steps, dims], and for each step 1.0 if it is pooled, else 0.0: [windows, steps].
 _Hear = Callable[[Any, Any, list[np.ndarray], int, int | None], "tuple[torch.Tensor, torch.Tensor]"]
 
 
@@ -160,7 +160,7 @@ class _Family:
 
     Attributes:
         pads: whether windows of several lengths go together, by extractor and configuration.
-        seconds: the most that is heard at a time, by extractor; None where there is no bound.
+        seconds: the most that is heard at a time, by extractor; None if there is no bound.
         layers, dims: the names of these in the configuration.
         tower: the part of a model that hears.
     """
@@ -294,7 +294,7 @@ def _outline(ask: Ask[TransformersAudioOptions], model: str, folder: Path) -> di
 
 
 def _layer(ask: Ask[TransformersAudioOptions], model: str, states: int) -> int | None:
-    """A hidden state's index from the front; ConfigError where there is none."""
+    """A hidden state's index from the front; ConfigError if there is none."""
     layer = ask.options.layer
     if layer is None:
         return None

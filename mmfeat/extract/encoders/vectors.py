@@ -18,11 +18,11 @@ class VectorSettings(Frozen):
     Attributes:
         time_pooling: how frames' vectors become a clip's, or a scene's.
         vector_per: what of a clip has a vector of its own: a ``frame`` or a ``scene``; None for the whole.
-        pooling, layer: what is read of a model's tokens; None where the model decides.
+        pooling, layer: what is read of a model's tokens; None if the model decides.
         truncate_dim: how many of a vector's first numbers are kept; None for all of them.
-        trusted_code: which code of the model's own computes them; None where a library's does.
-        takes: what the model takes, where a feature can read anything of it; None where its inputs say it.
-        item_prompt, query_prompt: what is put before items and before what they are searched by; None where
+        trusted_code: which code of the model's own computes them; None if a library's does.
+        takes: what the model takes, where a feature can read anything of it; None if its inputs say it.
+        item_prompt, query_prompt: what is put before items and before what they are searched by; None if
             the inputs or the model's files say it.
     """
 

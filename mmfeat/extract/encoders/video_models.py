@@ -25,10 +25,10 @@ class VideoModel:
     Attributes:
         pixels: the argument that takes float32 ``[n, frames, 3, height, width]``.
         frames: how many frames a clip of this configuration has.
-        read: ``read(model, {pixels: ...})`` gives ``[n, tokens, dims]``; where there are no ``poolings``, the
+        read: ``read(model, {pixels: ...})`` gives ``[n, tokens, dims]``; if there are no ``poolings``, the
             head's ``[n, dims]``.
         poolings: what can be made of the tokens, the usual one first. With ``cls`` the first token is CLS.
-        step: a multiple of which other numbers of frames may be; None where a clip has exactly ``frames``.
+        step: a multiple of which other numbers of frames may be; None if a clip has exactly ``frames``.
         read_text: ``read_text(model, tokens)`` gives ``[n, dims]`` beside the clips'; None without texts.
         pad: how the tokenizer pads texts, to ``length`` tokens at most.
         unused: parts of names of weights that nothing reads.

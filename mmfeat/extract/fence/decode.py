@@ -95,9 +95,9 @@ class Decoded:
     """What became of a request.
 
     Attributes:
-        content_hash, stamp: of the file; None where it could not be read.
-        values: per way that is wanted, in order; None where the file has no such thing, and an ItemError
-            where that failed by itself (a clip whose sound is damaged). Empty where all failed alike.
+        content_hash, stamp: of the file; None if it could not be read.
+        values: per way that is wanted, in order; None if the file has no such thing, and an ItemError
+            where that failed by itself (a clip whose sound is damaged). Empty if all failed alike.
         failure: why there are no values.
         seconds: that reading and decoding took. Not part of equality.
     """
@@ -159,7 +159,7 @@ def render(request: MediaRequest, data: bytes, limits: MediaLimits) -> tuple[Any
     """The values of everything that is wanted, in order, or what is wrong with those of one modality.
 
     Raises:
-        ItemError: of the stage ``decode``, where nothing could be decoded, all for one reason.
+        ItemError: of the stage ``decode``, if nothing could be decoded, all for one reason.
     """
     values: dict[Wanted, Any] = {}
     for name in dict.fromkeys(one.modality for one in request.wanted):

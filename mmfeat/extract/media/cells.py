@@ -47,7 +47,7 @@ class ParquetColumn:
         self._lock = threading.Lock()
 
     def file(self, row: int, at: int | None = None) -> bytes | None:
-        """The file in a row, or in the ``at``-th place of its list; None where there is none.
+        """The file in a row, or in the ``at``-th place of its list; None if there is none.
 
         Raises:
             IndexError: there is no such row.

@@ -84,7 +84,7 @@ class MediaModality(Modality):
             wanted: different decodings, as :meth:`decoding` gives them.
 
         Returns:
-            One value per decoding, None where the file has no such thing (a clip without sound), an ItemError
+            One value per decoding, None if the file has no such thing (a clip without sound), an ItemError
             where that decoding alone failed.
 
         Raises:

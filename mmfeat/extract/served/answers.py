@@ -164,7 +164,7 @@ def error_of(
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Seconds that ``Retry-After`` asks for, given as a number or as a date; None where it says nothing."""
+    """Seconds that ``Retry-After`` asks for, given as a number or as a date; None if it says nothing."""
     value = headers.get("retry-after", "").strip()
     try:
         seconds = float(value)
@@ -211,7 +211,7 @@ def refuse_other_bodies(body: str) -> None:
 
 
 def error_in(answer: Any, holds: str) -> Any:
-    """The error that an answer of status 200 is; None where it is none.
+    """The error that an answer of status 200 is; None if it is none.
 
     Args:
         holds: the field of an answer that is none.

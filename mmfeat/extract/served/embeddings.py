@@ -83,7 +83,7 @@ def vector_of(reply: Reply) -> np.ndarray:
 
 
 def vector_fault(vector: np.ndarray) -> str | None:
-    """Why a vector is none that can be stored, whatever engine gave it; None where it is one."""
+    """Why a vector is none that can be stored, whatever engine gave it; None if it is one."""
     if not len(vector):
         return "an empty vector"
     if not np.isfinite(vector).all():

@@ -30,7 +30,7 @@ class Journal:
         self._names: dict[str, set[str]] = {}
 
     def get(self, fingerprint: str, digest: str) -> dict[str, Any] | None:
-        """What :meth:`put` kept, or None where there is nothing (or half a file of a machine that died)."""
+        """What :meth:`put` kept, or None if there is nothing (or half a file of a machine that died)."""
         if digest not in self._listed(fingerprint):
             return None
         with self._errors("read"):

@@ -50,7 +50,7 @@ def samples_digest(samples: np.ndarray, sample_rate: int) -> str:
 
 
 def pixel_digest(pictures: np.ndarray | Sequence[np.ndarray] | None) -> str:
-    """SHA-256 of each picture's pixels; empty where there is none."""
+    """SHA-256 of each picture's pixels; empty if there is none."""
     if pictures is None:
         return ""
     if not isinstance(pictures, np.ndarray):

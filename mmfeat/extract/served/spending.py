@@ -50,7 +50,7 @@ class Meter:
         return tokens
 
     async def settle(self, tokens: int, used: Usage | None, feature: str) -> None:
-        """A request is over. ``tokens`` were held for it, ``used`` is what it cost: None where unknown."""
+        """A request is over. ``tokens`` were held for it, ``used`` is what it cost: None if unknown."""
         async with self._changed:
             self._reserved_requests -= 1
             self._reserved_tokens -= tokens

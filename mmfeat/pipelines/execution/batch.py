@@ -47,7 +47,7 @@ RESULTS_SCHEMA = pa.schema(
         pa.field("decode_seconds", pa.float64()),  # the row's share of what reading and decoding took
         pa.field("runtime", pa.string()),  # what computed it
         pa.field("note", pa.string()),  # what a person should know of how the model was loaded
-        pa.field("canary", pa.string()),  # of the model that this process loaded, where none was known
+        pa.field("canary", pa.string()),  # of the model that this process loaded, if none was known
         # Of a captioner. What was sent to a server is known of a batch, and is in the batch's first row.
         pa.field("requests", pa.int64()),
         pa.field("prompt_tokens", pa.int64()),
@@ -170,7 +170,7 @@ class Batch:
         return tuple(values), self.content_hash(row, spec)
 
     def content_hash(self, row: int, spec: FeatureSpec) -> str | None:
-        """Of what a feature reads of one row, in the order of its inputs; None where some is not there."""
+        """Of what a feature reads of one row, in the order of its inputs; None if some is not there."""
         parts = [self._hash(row, one) for one in spec.inputs]
         known = [part for part in parts if part is not None]
         return joint_hash(*known) if len(known) == len(parts) else None
@@ -189,7 +189,7 @@ class Batch:
         return total
 
     def text(self, row: int, upstream: int) -> str | None:
-        """The text that an upstream feature produced in this run; None where it is missing."""
+        """The text that an upstream feature produced in this run; None if it is missing."""
         value = self.results[upstream][row]
         if value.status == NOT_ASKED:
             raise NotReached(value)
@@ -230,7 +230,7 @@ class Batch:
         return pa.Table.from_pylist(rows, schema=RESULTS_SCHEMA)
 
     def _input(self, row: int, read: Input) -> Any:
-        """One value; None where the item lacks it."""
+        """One value; None if the item lacks it."""
         if _is_media(read):
             return self._decoded(row, read)
         number = self.by_name.get(read.source)
@@ -299,7 +299,7 @@ class NotThere(Exception):
     """Something that a feature must have is missing for this item, so the feature is too.
 
     Attributes:
-        content_hash: of what is there; None where the item has no such thing at all.
+        content_hash: of what is there; None if the item has no such thing at all.
     """
 
     def __init__(self, content_hash: str | None) -> None:

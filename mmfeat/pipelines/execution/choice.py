@@ -25,7 +25,7 @@ def choose(
     """The executor that the job names, or with ``auto`` the one that is done sooner.
 
     ``local`` is, where one process would do all of it in any case, so that Ray's start buys nothing:
-    where there is no more work than one worker's share (64 covers' worth; docs/scale.md). Clusters, GPUs
+    if there is no more work than one worker's share (64 covers' worth; docs/scale.md). Clusters, GPUs
     and engines are Ray's.
 
     Args:
@@ -53,7 +53,7 @@ def choose(
 
 
 def _only_ray(resources: Resources, specs: Sequence[FeatureSpec]) -> str:
-    """Why only Ray can run a job; empty where any executor can."""
+    """Why only Ray can run a job; empty if any executor can."""
     engines = [spec.version for spec in specs if class_of(spec).runs == "engine"]
     if engines:
         return f"{engines[0]} is computed by an engine in Ray"

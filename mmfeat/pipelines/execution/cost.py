@@ -29,7 +29,7 @@ class Cost:
         requests: questions asked for them; of a model on a server, what was sent to it.
         prompt_tokens, new_tokens: of these, without padding.
         seconds: that the model worked, summed over all processes.
-        money: in the currency of ``[spending]``'s prices; None where there are none. Tokens of sound count
+        money: in the currency of ``[spending]``'s prices; None if there are none. Tokens of sound count
             as prompt tokens, which is what servers' usage gives: a price of their own is not known here.
         what: ``captions`` or ``vectors``.
     """

@@ -31,11 +31,11 @@ class Needs:
         items: rows that the store would get, at most: some items may turn out to lack what is read.
         contents: what goes through the model for them; others have equal content.
         measured: contents that were computed to find out; they are stored.
-        seconds: of reading, decoding and the model for all contents, summed over processes; None where
+        seconds: of reading, decoding and the model for all contents, summed over processes; None if
             nothing was measured. Start-up is not counted.
         stored_bytes: of the values alone, uncompressed; None of texts that were not measured.
-        download_bytes: of weights that are to be downloaded, before the trial; None where that is not known.
-        money: in the currency of ``[spending]``'s prices; None where there are none or nothing is asked of
+        download_bytes: of weights that are to be downloaded, before the trial; None if that is not known.
+        money: in the currency of ``[spending]``'s prices; None if there are none or nothing is asked of
             a model that counts tokens.
     """
 

@@ -33,5 +33,5 @@ class Pace:
 
     @property
     def rows_per_second(self) -> float | None:
-        """After every worker's first results; None where there were no more."""
+        """After every worker's first results; None if there were no more."""
         return round(self._rows / (self._last - self._steady), 2) if self._rows else None

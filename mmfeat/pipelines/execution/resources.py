@@ -32,7 +32,7 @@ _ASKING_CPUS = 0.05
 class Pool:
     """One actor pool: which features it computes and what each of its processes gets.
 
-    ``threads`` is None where nothing is computed: the models are on a server.
+    ``threads`` is None if nothing is computed: the models are on a server.
     """
 
     numbers: tuple[int, ...]
@@ -48,7 +48,7 @@ class Layout:
     """Where everything runs.
 
     Attributes:
-        decode_cpus: of each decode task; None where the first pool decodes as well.
+        decode_cpus: of each decode task; None if the first pool decodes as well.
         pools: in order.
     """
 

@@ -27,5 +27,5 @@ class Runtimes:
                 yield note
 
     def of(self, feature: int) -> list[str]:
-        """By alphabet; none where nothing was computed."""
+        """By alphabet; none if nothing was computed."""
         return sorted(self._of.get(feature, ()))

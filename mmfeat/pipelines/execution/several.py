@@ -40,7 +40,7 @@ def together(files: Sequence[str], outcomes: Sequence[Decoded], planned: str | N
 
 
 def _or_failure(values: tuple[Any, ...]) -> Any:
-    """The values of one way, or one failure where there are none."""
+    """The values of one way, or one failure if there are none."""
     failures = [value for value in values if isinstance(value, ItemError)]
     return _for_all(failures) if len(failures) == len(values) else values
 

@@ -64,7 +64,7 @@ class Decode:
 
     Adds per media column its content hash, the stamp as read, the seconds that it took, and stage and reason
     where it failed; and per decoding ``k`` the decoded array ``data{k}`` and a JSON object ``facts{k}`` with
-    its shape and dtype, null where the item has no such thing.
+    its shape and dtype, null if the item has no such thing.
 
     Args:
         fenced: decode in a process of its own, which keeps the limits of time and memory and which

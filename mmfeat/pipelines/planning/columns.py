@@ -71,7 +71,7 @@ class Column:
         same: ``[n]`` bool, whether the row was made from what the item holds now.
         work: ``[n]`` int32, the work item that computes the item's value, -1 for none.
         done: ``[n]`` bool, whether there is nothing to do.
-        deferred: ``[n]`` bool, whether it waits for another feature's values; None where nothing does.
+        deferred: ``[n]`` bool, whether it waits for another feature's values; None if nothing does.
         rows: how many are committed, those of other items among them.
         moved: rows of media that are the same if the content is.
         other_rules: rows that were read by other rules than those of now: items and what the rows say.
@@ -183,7 +183,7 @@ def _unreadable(rows: pa.RecordBatch) -> np.ndarray:
 
 
 def texts_outdated(texts: pa.Array, outdated: Outdated) -> np.ndarray:
-    """``[n]`` bool: which texts are not stored any more; none where there is no text."""
+    """``[n]`` bool: which texts are not stored any more; none if there is no text."""
     return np.array([text is not None and outdated(text) for text in texts.to_pylist()], dtype=bool)
 
 

@@ -28,8 +28,8 @@ class Content:
 
     Attributes:
         present: ``[n]`` bool, whether the item has it.
-        payload: ``[n]``, a media location or a text; null where it is not present or not needed.
-        file_stamps: of media, ``[n]`` the stamp of a local file, null where there is none; None for texts.
+        payload: ``[n]``, a media location or a text; null if it is not present or not needed.
+        file_stamps: of media, ``[n]`` the stamp of a local file, null if there is none; None for texts.
         content: ``[n, 4]`` uint64, the hash of the content where it is known; zeros elsewhere.
         known: ``[n]`` bool, where it is.
         blank: of a feature's texts, ``[n]`` bool, whether it is blanks alone; None of columns.
@@ -82,7 +82,7 @@ class Part:
 
     Several inputs may be one column: a clip's frames and its sound.
 
-    A content that an item may lack has the hash of zeros where it does.
+    A content that an item may lack has the hash of zeros if it does.
 
     Attributes:
         column: the name of the column, or of the feature whose texts these are.
@@ -159,7 +159,7 @@ class Contents:
         return name in self._columns and not self._columns[name].is_media
 
     def stamps(self, names: Sequence[str], rows: np.ndarray) -> pa.StringArray:
-        """The stamps of columns that are read together, of the items at ``rows``; empty where none is of
+        """The stamps of columns that are read together, of the items at ``rows``; empty if none is of
         media."""
         return joint_stamps([self.of(name).stamps(rows) for name in names], len(rows))
 
@@ -221,7 +221,7 @@ def joint_stamps(stamps: Sequence[pa.Array], n: int) -> pa.StringArray:
 
 
 def split_stamps(stamps: pa.Array, parts: int) -> list[pa.Array]:
-    """What :func:`joint_stamps` joined; null where it was not so many."""
+    """What :func:`joint_stamps` joined; null if it was not so many."""
     if parts <= 1:
         return [stamps] * parts
     split = pc.split_pattern(stamps, BETWEEN_STAMPS)

@@ -106,7 +106,7 @@ def _edges_of_several(locations: str) -> int:
 
 
 def _edges(location: str) -> int:
-    """A hash of the first and last bytes of a local file; 0 where they can't be had cheaply."""
+    """A hash of the first and last bytes of a local file; 0 if they can't be had cheaply."""
     if "://" in location:
         return 0
     try:

@@ -90,7 +90,7 @@ class Finder:
         self._keys, self._rows = keys[self._order], rows
 
     def find(self, rows: np.ndarray) -> np.ndarray:
-        """``[m]`` int64: the position of an equal row, -1 where there is none.
+        """``[m]`` int64: the position of an equal row, -1 if there is none.
 
         Should two rows have one key, which is as likely as equal hashes of 64 bits, one is never found.
         """

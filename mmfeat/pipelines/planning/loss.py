@@ -56,7 +56,7 @@ class Loss:
 
 
 def lost_rows(contents: Contents, specs: Sequence[FeatureSpec], ledgers: Mapping[str, Ledger]) -> list[Loss]:
-    """Of each feature, the ``ok`` rows of items that now lack what it reads, where there are any.
+    """Of each feature, the ``ok`` rows of items that now lack what it reads, if there are any.
 
     An item lacks a column that is null, a file that is not there, and what is made of either.
 

@@ -568,7 +568,7 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 
 def _all_present(parts: Sequence[Part]) -> np.ndarray:
-    """``[n]`` bool: the items that have everything that must be there; something, where nothing must."""
+    """``[n]`` bool: the items that have everything that must be there; something, if nothing must."""
     if all(part.optional for part in parts):
         return np.asarray(np.logical_or.reduce([part.has_value() for part in parts]))
     return np.asarray(np.logical_and.reduce([part.present() for part in parts]))
@@ -603,7 +603,7 @@ def _first_of_parts(parts: Sequence[Part], items: np.ndarray, known: dict[_Key, 
 
 
 def _first_wanted(first: np.ndarray, wanted: Sequence[np.ndarray]) -> np.ndarray:
-    """For each position the first of the same content that a feature is wanted of, -1 where none is.
+    """For each position the first of the same content that a feature is wanted of, -1 if none is.
 
     Args:
         first: for each position, the first of the same content.

@@ -25,7 +25,7 @@ _FIRST = "1"
 
 
 def rules_of(spec: FeatureSpec) -> str | None:
-    """What rows of a feature that are made now say: the rule of each input, joined by ``+``; None where all
+    """What rows of a feature that are made now say: the rule of each input, joined by ``+``; None if all
     are the first ones, as in rows of the first format."""
     rules = [_rule(one.modality) for one in spec.inputs]
     return None if set(rules) == {_FIRST} else "+".join(rules)

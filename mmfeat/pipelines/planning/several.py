@@ -62,7 +62,7 @@ def joined_places(locations: pa.Array) -> pa.Array:
 
 
 def joined_stamps(locations: Sequence[str], stamps: Iterable[str | None]) -> str | None:
-    """The stamps of an item's files; None where no file has one. Of one without, its location stands."""
+    """The stamps of an item's files; None if no file has one. Of one without, its location stands."""
     known = list(stamps)
     if not any(known):
         return None
@@ -82,7 +82,7 @@ def stamps_of(joined: str | None, n: int) -> list[str | None]:
 
 
 def joined_hash(hashes: Iterable[str | None]) -> str | None:
-    """The content hash of an item's files; None where no file could be read."""
+    """The content hash of an item's files; None if no file could be read."""
     known = list(hashes)
     return text_hash("+".join(one or ABSENT for one in known)) if any(known) else None
 

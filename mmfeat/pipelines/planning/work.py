@@ -55,7 +55,7 @@ class _Group:
 
     Attributes:
         number_of: ``[n_items]`` int32, the number of each item's work item, -1 for none.
-        texts: of features that are read, the texts of items: ``[n_items]``, null where there is none.
+        texts: of features that are read, the texts of items: ``[n_items]``, null if there is none.
     """
 
     number_of: np.ndarray
@@ -77,7 +77,7 @@ class Work:
         self._count = 0
 
     def of(self, group: str, items: np.ndarray) -> np.ndarray:
-        """The numbers of the items' work items in a group; new ones where there are none."""
+        """The numbers of the items' work items in a group; new ones if there are none."""
         numbers = self._group(group).number_of
         new = items[numbers[items] < 0]
         numbers[new] = np.arange(self._count, self._count + len(new), dtype=np.int32)
@@ -234,7 +234,7 @@ _NONE = np.zeros(0, dtype=np.int64)
 
 
 def payload_of(work: pa.Table, name: str) -> pa.Array:
-    """The locations or texts that work items read of a column or a feature; nulls where none does."""
+    """The locations or texts that work items read of a column or a feature; nulls if none does."""
     column = PAYLOAD + name
     return whole(work[column]) if column in work.column_names else pa.nulls(len(work), pa.string())
 

@@ -104,10 +104,10 @@ class Step(ABC, Generic[C]):
         """
 
     def ended(self, context: RunContext | None, error: BaseException | None) -> list[str]:
-        """Called when the run has ended, with None where it succeeded; what went wrong in telling so.
+        """Called when the run has ended, with None if it succeeded; what went wrong in telling so.
 
         Args:
-            context: None where the run ended before it had a store.
+            context: None if the run ended before it had a store.
         """
         return []
 

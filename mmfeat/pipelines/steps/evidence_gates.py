@@ -79,7 +79,7 @@ def _drop(found: Evaluation, version: FeatureVersion, most: float) -> Iterator[G
 
 def _anything_passes(found: Evaluation, threshold: float) -> str:
     """Why a recall at 50 of these items cannot fall short of the threshold, or not of a chance one; empty
-    where it can. A random order has 50 of the others among the first 50."""
+    if it can. A random order has 50 of the others among the first 50."""
     others = found.items - 1
     chance = min(1.0, _DEPTH / others)
     if others > _DEPTH and not chance >= threshold > 0:

@@ -16,7 +16,7 @@ from mmfeat.store import Retention
 
 
 class Keep(Step[KeepConfig]):
-    """Removes old versions and snapshots; nothing where the job's versions did not become current."""
+    """Removes old versions and snapshots; nothing if the job's versions did not become current."""
 
     Config: ClassVar[type[BaseModel]] = KeepConfig
 

@@ -36,7 +36,7 @@ class Item:
         reason: why it is not ok.
         suspects: numbers of the kinds of suspect it is.
         words: length of the caption.
-        grounding: similarity of picture and caption; None where it was not scored.
+        grounding: similarity of picture and caption; None if it was not scored.
     """
 
     id: str

@@ -176,7 +176,7 @@ class Card:
         text: its caption, or the reason it has none.
         chips: what was found about it.
         pictures: its cover, or its frames in the order of time.
-        mp3: its sound, base64; empty where it has pictures.
+        mp3: its sound, base64; empty if it has pictures.
         absent: what stands there where there is neither.
         said: whether ``text`` is the caption.
     """

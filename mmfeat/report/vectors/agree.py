@@ -52,7 +52,7 @@ class Change:
     Attributes:
         moved: rows of ``both`` that kept the fewest neighbours.
         kept: ``[n]``, the share of its neighbours that each row kept.
-        cosines: ``[n]``, of the two vectors of each row; None where they have other lengths.
+        cosines: ``[n]``, of the two vectors of each row; None if they have other lengths.
     """
 
     against: str

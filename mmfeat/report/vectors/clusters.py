@@ -63,7 +63,7 @@ def _starts(vectors: np.ndarray, count: int, rng: np.random.Generator) -> np.nda
 def silhouette(vectors: np.ndarray, of: np.ndarray, centres: np.ndarray) -> float:
     """Mean of (b - a) / max(a, b) over rows: a is the cosine distance to the own centre, b to the next one.
 
-    0 where there is one centre.
+    0 if there is one centre.
     """
     if len(centres) < 2:
         return 0.0

@@ -29,7 +29,7 @@ def findings_of(
     hubness: Hubness,
     duplicates: Duplicates,
 ) -> tuple[str, ...]:
-    """Sentences, those that matter most first; none where nothing is unusual."""
+    """Sentences, those that matter most first; none if nothing is unusual."""
     pointless = counts.sampled - counts.directed
     lost = counted(pointless, "vector has", "vectors have")
     near = duplicates.near / counts.directed

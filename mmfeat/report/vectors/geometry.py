@@ -28,7 +28,7 @@ class Axes:
 
     @property
     def shares(self) -> np.ndarray:
-        """Of all variance; zeros where there is none."""
+        """Of all variance; zeros if there is none."""
         shares: np.ndarray = self.variances / (self.variances.sum() or 1.0)
         return shares
 
@@ -108,7 +108,7 @@ def occurrences(at: np.ndarray) -> np.ndarray:
 
 
 def skewness(values: np.ndarray) -> float:
-    """The third standardised moment; 0 where all values are equal."""
+    """The third standardised moment; 0 if all values are equal."""
     apart = values - values.mean()
     deviation = float(np.sqrt((apart**2).mean()))
     return float((apart**3).mean()) / deviation**3 if deviation else 0.0

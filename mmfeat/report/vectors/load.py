@@ -143,7 +143,7 @@ def _values(column: FeatureColumn) -> list[np.ndarray]:
 
 
 def _direction(values: np.ndarray) -> np.ndarray | None:
-    """Of length 1; None where the vectors have none."""
+    """Of length 1; None if the vectors have none."""
     if not np.isfinite(values).all():
         return None
     direction = unit(unit(values).mean(axis=0))

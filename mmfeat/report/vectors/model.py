@@ -24,7 +24,7 @@ class VectorsSubject(_Frozen):
         method, model: what made them.
         dims: length of a vector.
         seed: of everything drawn at random.
-        stale: which features the vectors read in another version than the current one; empty where none.
+        stale: which features the vectors read in another version than the current one; empty if none.
     """
 
     store: str
@@ -85,7 +85,7 @@ class Spread(_Frozen):
         components_90: principal components that hold 90 % of the variance.
         participation: (sum of eigenvalues)^2 / sum of their squares.
         effective_rank: e to the entropy of the eigenvalues' shares (Roy and Vetterli 2007).
-        two_nn: intrinsic dimension by the two nearest neighbours (Facco et al. 2017); None where too few
+        two_nn: intrinsic dimension by the two nearest neighbours (Facco et al. 2017); None if too few
             items have distinct vectors.
         pairs: cosines of as many pairs as items, drawn at random.
         nearest: cosine of each item with its nearest other.
@@ -182,7 +182,7 @@ class Cluster(_Frozen):
 
     Attributes:
         cohesion: mean cosine of its items to its centre.
-        other: cosine of its centre to the nearest other one; None where it is the only cluster.
+        other: cosine of its centre to the nearest other one; None if it is the only cluster.
         words: of titles, more frequent in it than elsewhere.
         some: the items nearest to its centre, with their cosine to it.
     """
@@ -213,9 +213,9 @@ class Colouring(_Frozen):
         name: of the field.
         ordered: whether the groups are parts of a scale.
         groups: their names.
-        of: per point its group; -1 where it has no value.
+        of: per point its group; -1 if it has no value.
         same: the share of an item's neighbours that are in its group, and ``chance`` what it would be by
-            chance; both None where they were not compared.
+            chance; both None if they were not compared.
     """
 
     name: str
@@ -278,7 +278,7 @@ class Moved(_Frozen):
     """An item whose neighbours are others than before.
 
     Attributes:
-        cosine: of its two vectors; None where they have other lengths.
+        cosine: of its two vectors; None if they have other lengths.
         kept: the share of its neighbours that stayed.
         before, now: its nearest by each version.
     """
@@ -299,7 +299,7 @@ class VectorDrift(_Frozen):
         against: ``name@fingerprint``, and the snapshot where it was read from one.
         gained, lost: items that have a vector only now, or had one only then.
         same: items of ``agreement.items`` with exactly the same direction.
-        cosine: of each item's two vectors; None where they have other lengths.
+        cosine: of each item's two vectors; None if they have other lengths.
         agreement: of the neighbours then and now.
         moved: items that kept the fewest neighbours.
     """

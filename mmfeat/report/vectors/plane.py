@@ -67,7 +67,7 @@ def _umap() -> type:
 
 @dataclass(frozen=True)
 class Field:
-    """A value per item: texts of groups, or numbers of a scale; None where there is none."""
+    """A value per item: texts of groups, or numbers of a scale; None if there is none."""
 
     name: str
     values: Sequence[str | float | None]
@@ -139,7 +139,7 @@ def coloured(field: Field, near: np.ndarray, shown: np.ndarray) -> Colouring:
 
 def same_group(of: np.ndarray, near: np.ndarray) -> tuple[float | None, float | None]:
     """The share of neighbours that are in an item's own group, and of all other items; items without a group
-    (-1) are left out. None where no two are left.
+    (-1) are left out. None if no two are left.
     """
     known = of >= 0
     pairs = known[:, None] & known[near]

@@ -52,7 +52,7 @@ class Ragged:
 
     Attributes:
         values: ``[total, dims]``, item after item.
-        offsets: int64 ``[n + 1]``: item ``k`` has ``values[offsets[k]:offsets[k + 1]]``, nothing where it has
+        offsets: int64 ``[n + 1]``: item ``k`` has ``values[offsets[k]:offsets[k + 1]]``, nothing if it has
             no value.
     """
 
@@ -69,16 +69,16 @@ class FeatureColumn:
         values: for a vector feature ``[n, dims]`` or, with several vectors per item,
             ``[n, m, dims]``; of the spec's store dtype unless a step changed it; where the mask is
             False NaN, or 0 for an integer dtype. For a text feature a list of ``n`` texts, None
-            where the mask is False. For a codes feature int32 ``[n, levels]``, -1 where the mask is
+            if the mask is False. For a codes feature int32 ``[n, levels]``, -1 if the mask is
             False. For a feature of ``tokens`` (any number of vectors per item) a list of ``n`` arrays
-            ``[m, dims]`` of the spec's value dtype, ``m`` of each item's own, None where the mask is False.
-        mask: ``[n]`` bool, True where the item has a value.
+            ``[m, dims]`` of the spec's value dtype, ``m`` of each item's own, None if the mask is False.
+        mask: ``[n]`` bool, True if the item has a value.
         status: ``[n]`` of ``ok``, ``missing``, ``failed`` or ``absent``.
         reason: ``[n]``, why a row failed, or by what an ok text is marked (a refusal, a loop); else empty.
         licence: licence of the weights that made the values, where it is known.
         steps: what was done to the values since, in order.
         spans: of a feature of ``tokens``, what each of an item's vectors was made from: a list of ``n``, None
-            where that was not recorded. None of any other feature.
+            if that was not recorded. None of any other feature.
     """
 
     spec: FeatureSpec

@@ -9,7 +9,7 @@ column             type and meaning
 ``<feature>``      ``fixed_size_list<float|halffloat|int8|...>[dims]`` for vectors,
                    ``fixed_size_list<fixed_size_list<...>[dims]>[m]`` for several vectors per
                    item, ``list<fixed_size_list<...>[dims]>`` for any number of vectors per item,
-                   ``string`` for texts; null where the item has no value
+                   ``string`` for texts; null if the item has no value
 ``<feature>.status``  ``ok``, ``missing``, ``failed`` or ``absent``
 ``<feature>.reason``  why it failed, else empty
 ``<feature>.spans``   ``list<struct<modality, start, end>>``: what each of any number of vectors was
@@ -136,7 +136,7 @@ def from_arrow(table: pa.Table) -> FeatureSet:
 
 
 def value_array(column: FeatureColumn) -> pa.Array:
-    """A column's values as one Arrow array, null where the mask is False."""
+    """A column's values as one Arrow array, null if the mask is False."""
     if column.spec.form == "tokens":
         own = [v if there else None for v, there in zip(column.tokens, column.mask, strict=True)]
         return token_array(own, column.spec.shape, str(column.spec.value_dtype))
@@ -146,7 +146,7 @@ def value_array(column: FeatureColumn) -> pa.Array:
 
 
 def vector_array(matrix: np.ndarray, mask: np.ndarray) -> pa.Array:
-    """``[n, dims]`` or ``[n, m, dims]`` as fixed-size lists, null where ``mask`` is False; no copy."""
+    """``[n, dims]`` or ``[n, m, dims]`` as fixed-size lists, null if ``mask`` is False; no copy."""
     array = pa.array(np.ascontiguousarray(matrix).reshape(-1))
     for axis in range(matrix.ndim - 1, 0, -1):
         outer = mask if axis == 1 and not mask.all() else None
@@ -169,7 +169,7 @@ def token_arrays(lists: pa.ListArray) -> list[np.ndarray]:
 def token_array(
     tokens: Sequence[np.ndarray | None], shape: tuple[int, ...], dtype: np.dtype[Any] | str
 ) -> pa.Array:
-    """``[m, dims]`` arrays as lists of fixed-size lists, null where an item has none.
+    """``[m, dims]`` arrays as lists of fixed-size lists, null if an item has none.
 
     Args:
         shape, dtype: of one vector.

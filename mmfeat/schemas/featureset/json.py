@@ -16,7 +16,7 @@ _ROWS = 256
 def to_json(features: FeatureSet) -> dict[str, Any]:
     """``{"ids": [...], "features": {name: {version, kind, status, reason, values}}}``.
 
-    ``values`` are lists of numbers (of token vectors lists of such lists), or texts, and None where the
+    ``values`` are lists of numbers (of token vectors lists of such lists), or texts, and None if the
     item has none. ``spans``, of token vectors of which it is known, say what each was made from.
     """
     rows = slice(None)

@@ -19,9 +19,9 @@ class ItemDataset(torch.utils.data.Dataset[dict[str, Any]]):
     """One item per row, in the set's order, in the types that ``DataLoader`` batches.
 
     An element holds ``item_id`` (str) and per feature its value: a tensor ``[dims]`` or
-    ``[vectors, dims]`` of the stored dtype (codes: int32), or a str. ``NAME.mask`` is False where the
+    ``[vectors, dims]`` of the stored dtype (codes: int32), or a str. ``NAME.mask`` is False if the
     item has none; the value is then NaN, -1 for codes, or an empty text. Of token vectors it is a tensor
-    ``[m, dims]`` (``[0, dims]`` where there is none), for which a ``DataLoader`` needs a ``collate_fn``:
+    ``[m, dims]`` (``[0, dims]`` if there is none), for which a ``DataLoader`` needs a ``collate_fn``:
     ``m`` differs from item to item.
     """
 
@@ -86,7 +86,7 @@ def nested(column: FeatureColumn) -> torch.Tensor:
 
 def padded(column: FeatureColumn) -> tuple[torch.Tensor, torch.Tensor]:
     """Token vectors ``[n, most, dims]`` with zeros behind those of each item, and bool ``[n, most]``, True
-    where there is a vector."""
+    if there is a vector."""
     own = column.ragged
     counts = np.diff(own.offsets)
     there = np.arange(max(counts, default=0)) < counts[:, None]

@@ -47,7 +47,7 @@ class Item:
         return self.media[0] if self.media else None
 
     def location(self, column: str, at: int) -> tuple[str, str] | None:
-        """``(modality, location)`` of one file of a column; None where it has no such file."""
+        """``(modality, location)`` of one file of a column; None if it has no such file."""
         found = next((media for media in self.media if media.column == column), None)
         if found is None or at >= len(found.locations):
             return None
@@ -83,7 +83,7 @@ def page(items: pa.Table, words: str, offset: int, limit: int) -> tuple[list[Ite
 
 
 def title_column(items: pa.Table) -> Column | None:
-    """The first text column in which any item has a text; None where there is none."""
+    """The first text column in which any item has a text; None if there is none."""
     texts = (column for column in columns_of(items.schema).values() if column.modality == "text")
     return next((column for column in texts if items[column.name].null_count < len(items)), None)
 

@@ -60,7 +60,7 @@ def _seen(model, pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _states(model, processor, texts: list[str], seen: torch.Tensor | None) -> torch.Tensor:
-    """The mean state of each message, of length 1: the text, then the picture where there is one."""
+    """The mean state of each message, of length 1: the text, then the picture if there is one."""
     image = "<fake_token_around_image><global-img>" + "<image>" * processor.image_seq_len
     shown = "" if seen is None else f"{image}<fake_token_around_image>"
     said = [f"<|im_start|>User: {text}{shown}<end_of_utterance>\nAssistant:" for text in texts]

@@ -41,7 +41,7 @@ class JointItem(Encoder):
         return np.stack([self._vector(row) for row in rows])
 
     def _vector(self, row: Row) -> np.ndarray:
-        """A row has one value per input of the spec, in order; None where the item lacks an optional one."""
+        """A row has one value per input of the spec, in order; None if the item lacks an optional one."""
         vector = np.zeros(COLOURS + WORDS, np.float32)
         for value in row:
             if isinstance(value, Frames):

@@ -93,9 +93,9 @@ class ChatSettings(Frozen):
     """What decides an answer beside what is shown and heard: the options of a resolved spec.
 
     Attributes:
-        summary: how the captions of a clip's scenes become one text; None where it is asked as a whole.
+        summary: how the captions of a clip's scenes become one text; None if it is asked as a whole.
         chat_template_kwargs: what the model's chat template is told, such as not to open any reasoning.
-        shown_as: ``video`` where a clip's frames are one video; None where they are so many pictures.
+        shown_as: ``video`` where a clip's frames are one video; None if they are so many pictures.
     """
 
     prompt: Prompt
@@ -142,9 +142,9 @@ def chat_spec(
     """The spec of a feature that a chat model writes.
 
     Args:
-        processor: folder with the files of the processor whose resize the decode stage does; None where it
+        processor: folder with the files of the processor whose resize the decode stage does; None if it
             bounds pictures alone.
-        sent_as: how pictures travel to it; None where it is in this process.
+        sent_as: how pictures travel to it; None if it is in this process.
         usual_sound: the sample rate that it hears, and the windows that are taken unless a job says so.
         resolved: further fields of the spec: model and weights, and ``compute_dtype`` of the settings.
 

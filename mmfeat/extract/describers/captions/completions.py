@@ -151,13 +151,13 @@ def _message_of(choice: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _finish_of(choice: Mapping[str, Any]) -> str:
-    """Why a choice ended, in lower case; empty where it does not say so."""
+    """Why a choice ended, in lower case; empty if it does not say so."""
     said = choice.get("finish_reason") or choice.get("finishReason") or choice.get("stop_reason") or ""
     return str(said).strip().lower().removeprefix("finishreason.") if isinstance(said, str) else ""
 
 
 def _text_of(content: Any) -> str | None:
-    """The text of a content: a text, or a list of parts; None where there is none."""
+    """The text of a content: a text, or a list of parts; None if there is none."""
     parts = list(_parts(content))
     texts = [text for kind, text in parts if kind == "text"]
     return "".join(texts) if texts else None

@@ -104,7 +104,7 @@ class DecoderStates(Encoder):
         return is_caption and _question(spec) == _question(other)
 
     def __init__(self, spec: FeatureSpec, place: Placement) -> None:
-        """Load the captioner's model, where none is there whose pass gives the states too."""
+        """Load the captioner's model, if none is there whose pass gives the states too."""
         self.spec = spec
         self.runtime = torch_runtime()
         self._wanted = PromptStates.model_validate(spec.options[_OWN])
@@ -196,7 +196,7 @@ def _configured(name: str, model: str, folder: Path) -> list[int]:
 
 
 def _layers(ask: Ask[DecoderStatesOptions], states: int) -> tuple[int, ...]:
-    """Numbers of hidden states from the front; ConfigError where there is none of a number, or it is named
+    """Numbers of hidden states from the front; ConfigError if there is none of a number, or it is named
     twice."""
     asked = ask.options.layers
     if asked is None:

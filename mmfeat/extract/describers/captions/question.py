@@ -58,7 +58,7 @@ class Questions(Calls):
 
 
 def no_place(questions: Questions, seen: Iterable[str]) -> str | None:
-    """What of ``video`` and ``audio`` the chat template has no place for; None where it has for all."""
+    """What of ``video`` and ``audio`` the chat template has no place for; None if it has for all."""
     blank = Turn("user", "x")
     pixels = np.zeros((1, 1, 1, 3), np.uint8)
     shown = {

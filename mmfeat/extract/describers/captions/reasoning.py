@@ -92,7 +92,7 @@ class Said:
     """A reply in its two parts.
 
     Attributes:
-        answer: stripped; the reply itself where it holds no reasoning.
+        answer: stripped; the reply itself if it holds no reasoning.
         reasoning: characters of what was thought, without the marks around it.
         is_open: whether the reply ends before the reasoning does.
     """
@@ -121,7 +121,7 @@ def shows_reasoning(text: str) -> bool:
 
 
 def opened_by(question: str) -> str:
-    """The mark at a question's end by which a chat template opens the reasoning; empty where it does not."""
+    """The mark at a question's end by which a chat template opens the reasoning; empty if it does not."""
     text = question.rstrip()
     marks = [mark for mark in _MARK.finditer(text) if mark.end() == len(text)]
     return marks[-1][0] if marks and marks[-1]["open"] else ""
@@ -176,7 +176,7 @@ class _Reading:
         parts: of the text that are no reasoning.
         reasoning: the characters of what is.
         found: whether there is any.
-        begin: where the reasoning that is still open at the end began; None where none is.
+        begin: where the reasoning that is still open at the end began; None if none is.
     """
 
     def __init__(self, text: str) -> None:
@@ -260,7 +260,7 @@ class _Reading:
         self._first = found.start() if found else len(self._text)
 
     def _end_of(self, mark: re.Match[str]) -> re.Match[str] | None:
-        """The mark that ends what another opens; None where none does."""
+        """The mark that ends what another opens; None if none does."""
         in_words = bool(mark["in_words"])
         at = bisect_left(self._starts[in_words], mark.end())
         return self._ends[in_words][at] if at < len(self._ends[in_words]) else None

@@ -54,7 +54,7 @@ class TransformersSettings(ChatSettings):
 
     Attributes:
         use_audio_in_video: sound is heard in between a video's frames, at the time that it has there; None
-            where it is heard after what is shown.
+            if it is heard after what is shown.
     """
 
     use_audio_in_video: Literal[True] | None = None

@@ -1,8 +1,8 @@
 """What is heard of a sound before any word of it: where somebody speaks, and the pieces that a model gets.
 
-A model of speech makes words up where nobody speaks. Silero's detector of voices, in the copy that
+A model of speech makes words up if nobody speaks. Silero's detector of voices, in the copy that
 faster-whisper brings, is therefore asked first, and only what it calls speech reaches the model: in pieces of
-30 s at most, which is what Whisper hears at once, each of them cut where nobody speaks.
+30 s at most, which is what Whisper hears at once, each of them cut if nobody speaks.
 """
 
 from __future__ import annotations
@@ -119,7 +119,7 @@ class Heard:
     """One item's sound.
 
     Attributes:
-        pieces: for the model, in order of time; none where nobody speaks.
+        pieces: for the model, in order of time; none if nobody speaks.
         seconds: that were listened to.
         speech_seconds: in which somebody speaks.
     """

@@ -1,4 +1,4 @@
-"""A transcript, and what is left out of it: words that a model makes up where nobody speaks."""
+"""A transcript, and what is left out of it: words that a model makes up if nobody speaks."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Said:
 
     Attributes:
         segments: their times from the piece's start.
-        language: in which it was said, as the model writes it; None where it does not say so.
+        language: in which it was said, as the model writes it; None if it does not say so.
         usage: what it cost of a server.
     """
 
@@ -68,7 +68,7 @@ class Said:
 
 @dataclass(frozen=True)
 class Transcript(Text):
-    """What was said in an item's sound; empty where nobody speaks.
+    """What was said in an item's sound; empty if nobody speaks.
 
     Attributes:
         segments: the text's parts, in order of time.

@@ -15,13 +15,13 @@ class Quality:
 
     Attributes:
         relative_mse: squared error of the decoded vectors over that of their mean: 0 is perfect, 1 is
-            no better than the mean. NaN where all vectors are the same.
+            no better than the mean. NaN if all vectors are the same.
         cosine: mean cosine between vectors and decoded vectors; a zero vector counts as 0.
         used: per level, the share of the codebook that some item has.
         perplexity: per level, ``exp`` of the entropy of its codes: how many codes would be in use if
             all were equally frequent.
         collision_rate: share of items whose codes another item has too.
-        largest_collision: the most items that share all codes; 1 where nobody does.
+        largest_collision: the most items that share all codes; 1 if nobody does.
         vectors: how many there were; None in what earlier versions of mmfeat kept.
         error: mean squared error of a decoded vector; None likewise.
     """

@@ -7,7 +7,7 @@ import numpy as np
 # LC-Rec's numbers (RUCAIBox/LC-Rec, index/main.py and index/generate_indices.py).
 _ITERATIONS = 50
 _ROUNDS = 20
-# Keeps the widest distance from being divided by nothing where all are the same.
+# Keeps the widest distance from being divided by nothing if all are the same.
 _LEAST_AMPLITUDE = 1e-5
 
 

@@ -51,7 +51,7 @@ class Vectors:
     Attributes:
         n: items.
         dims: numbers of an item's vectors together.
-        read: gives, of items by position, one float ``[m, dims]`` per input; NaN where an item lacks an
+        read: gives, of items by position, one float ``[m, dims]`` per input; NaN if an item lacks an
             optional one.
     """
 
@@ -110,7 +110,7 @@ class Transform(Fitted):
 
     @abstractmethod
     def apply(self, parts: Sequence[np.ndarray]) -> np.ndarray:
-        """``[n, dims]`` of one float ``[n, dims]`` per input; NaN where an item lacks an optional one."""
+        """``[n, dims]`` of one float ``[n, dims]`` per input; NaN if an item lacks an optional one."""
 
     @classmethod
     def resolved(

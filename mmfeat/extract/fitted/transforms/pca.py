@@ -135,7 +135,7 @@ class Whiten(Transform):
 
 
 def _principal(spec: FeatureSpec, vectors: Vectors) -> Principal:
-    """The components of the vectors that a transform is fitted to; UsageError where there are none."""
+    """The components of the vectors that a transform is fitted to; UsageError if there are none."""
     dims = spec.dims or 0
     if dims > vectors.n:
         raise UsageError(

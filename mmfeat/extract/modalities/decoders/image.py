@@ -90,7 +90,7 @@ def render_image(data: bytes, views: Sequence[PixelView], limits: MediaLimits) -
 def _rendered_without_metadata(
     data: bytes, views: Sequence[PixelView], limits: MediaLimits, error: ItemError
 ) -> list[Frames] | None:
-    """The views where it was the metadata alone that could not be read; None where it was not.
+    """The views where it was the metadata alone that could not be read; None if it was not.
 
     Args:
         error: what came of the whole file.
@@ -190,7 +190,7 @@ def _decode(data: bytes, header: Image.Image) -> np.ndarray:
 
 
 def _decode_plain_jpeg(data: bytes) -> np.ndarray | None:
-    """uint8 ``[height, width, 3]``; None where simplejpeg does not, so that Pillow does or says why."""
+    """uint8 ``[height, width, 3]``; None if simplejpeg does not, so that Pillow does or says why."""
     import simplejpeg
 
     try:
@@ -299,7 +299,7 @@ def _is_negative(image: Image.Image) -> bool:
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF says in a whole number; 1 where it says it otherwise or cannot be read.
+    """1 to 8, as EXIF says in a whole number; 1 if it says it otherwise or cannot be read.
 
     Browsers take an orientation of another type for none, and so does every scale here.
     """

@@ -88,7 +88,7 @@ def alpha_decoder(stream: VideoStream) -> VideoCodecContext | None:
 
 
 def pixel_aspect(stream: VideoStream) -> Fraction:
-    """Width of a track's pixels by their height; 1 where it is not said, or cannot be true."""
+    """Width of a track's pixels by their height; 1 if it is not said, or cannot be true."""
     said = stream.sample_aspect_ratio
     return said if said and _NARROWEST <= said <= _WIDEST else Fraction(1)
 
@@ -103,7 +103,7 @@ def shown(frame: VideoFrame) -> np.ndarray:
 
 
 def display_size(picture: np.ndarray, frame: VideoFrame, aspect: Fraction) -> tuple[int, int] | None:
-    """``(height, width)`` in squares of a picture that :func:`shown` gave; None where its pixels are ones."""
+    """``(height, width)`` in squares of a picture that :func:`shown` gave; None if its pixels are ones."""
     if aspect == 1:
         return None
     height, width = picture.shape[:2]

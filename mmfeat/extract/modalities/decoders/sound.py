@@ -80,7 +80,7 @@ def render_sound(data: bytes, wanted: Sequence[AudioPrepare], limits: MediaLimit
         wanted: a failure fails them all.
 
     Returns:
-        per preparation, in order, its sound; None where the file has no sound track.
+        per preparation, in order, its sound; None if the file has no sound track.
 
     Raises:
         ItemError: stage ``decode``: nothing that can be read, cut short before a wanted window is
@@ -113,7 +113,7 @@ def render_sound(data: bytes, wanted: Sequence[AudioPrepare], limits: MediaLimit
 
 @contextmanager
 def _opened(data: bytes, limits: MediaLimits) -> Iterator[_Track | None]:
-    """The sound track, from its start; None where there is none."""
+    """The sound track, from its start; None if there is none."""
     import av
 
     try:
@@ -170,7 +170,7 @@ class _Track:
     """A file's sound track and a decoder for it; to be decoded once.
 
     Attributes:
-        guess: what the file says of ``length``; empty where it says nothing.
+        guess: what the file says of ``length``; empty if it says nothing.
         length: of what was decoded so far.
         start: when the first sample sounds, seconds; known once there is one.
     """
@@ -310,7 +310,7 @@ def _picture_track(container: InputContainer) -> VideoStream | None:
 
 
 def _declared(container: InputContainer, stream: AudioStream, data: bytes) -> Fraction | None:
-    """Seconds that the file says its track has; None where it says nothing that can be relied on."""
+    """Seconds that the file says its track has; None if it says nothing that can be relied on."""
     kinds = _kinds(container)
     # A clip's tracks differ in length, and to one that starts late FFmpeg gives the length of the clip.
     if _picture_track(container) is not None:

@@ -46,7 +46,7 @@ def find(spec: FeatureSpec, original: Original | None, threads: int | None) -> O
         original: the network in torch, to convert it; None to convert nothing.
 
     Returns:
-        None where none is kept and none was to be made.
+        None if none is kept and none was to be made.
 
     Raises:
         NotConverted: it cannot be converted, or gives other values than torch does.
@@ -74,7 +74,7 @@ class _Entry:
     """A network of the cache.
 
     Attributes:
-        graph: a path, or what could not be kept; None where no dtype has one.
+        graph: a path, or what could not be kept; None if no dtype has one.
         reading: see :class:`~mmfeat.extract.runtimes.openvino.conversion.Original`.
         refused: for the dtypes that were tried: why it is not used, or None.
     """
@@ -105,7 +105,7 @@ def _place(spec: FeatureSpec) -> Path:
 
 
 def _read(place: Path) -> _Entry | None:
-    """What is kept; None where nothing is, or it is damaged or could have been written by somebody else.
+    """What is kept; None if nothing is, or it is damaged or could have been written by somebody else.
 
     The digests are there to tell a damaged file; against people there is the folder's owner.
     """
