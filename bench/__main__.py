@@ -21,16 +21,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from bench import limits, media, ratios
+from bench import captions, limits, media, ratios
 from bench.ends import Suite
-from bench.sizes import ENDS, FORMS, LIMITS, PEERS, Size
+from bench.sizes import CAPTIONS, ENDS, FORMS, LIMITS, PEERS, Size
 
 HERE = Path(__file__).parent
 DATA, OUT = HERE / "data", HERE / "out"
 RESULTS = OUT / "results.json"
 _PACKAGES = (
-    "mmfeat", "torch", "torchvision", "openvino", "open-clip-torch", "timm", "sentence-transformers", "ray",
-    "lancedb", "pylance", "av", "decord2", "simplejpeg", "pillow", "numpy",
+    "mmfeat", "torch", "torchvision", "openvino", "open-clip-torch", "timm", "transformers",
+    "sentence-transformers", "ray", "lancedb", "pylance", "av", "decord2", "simplejpeg", "pillow", "numpy",
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def main() -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--full", action="store_true", help="the long form, without the peers: --only peers")
     form.add_argument("--quick", action="store_true", help="about a minute: prints ratios")
-    parser.add_argument("--only", choices=LIMITS + ENDS + PEERS, action="append", metavar="PART")
+    parser.add_argument("--only", choices=LIMITS + ENDS + CAPTIONS + PEERS, action="append", metavar="PART")
     parser.add_argument("--rounds", type=int, metavar="N", help="instead of the form's own number")
     args = parser.parse_args()
     form_name = "full" if args.full else "quick" if args.quick else "short"
@@ -72,6 +72,7 @@ def _measured(size: Size, form: str, parts: list[str] | tuple[str, ...]) -> dict
         "titles model": lambda: limits.titles_model(graphs, size),
         "store": lambda: limits.store(size),
         "again": suite.again,
+        "captions": lambda: captions.rows(DATA, OUT / "work", size),
         "peers": suite.peers,
     }
     results = _found(form)

@@ -1,4 +1,4 @@
-"""Arithmetic of vision transformers by formula: multiply-adds of one picture."""
+"""Arithmetic of transformers by formula: multiply-adds of one picture, and of tokens of text."""
 
 from __future__ import annotations
 
@@ -40,6 +40,37 @@ class ViT:
     def flops(self) -> int:
         """Two per multiply-add."""
         return 2 * self.macs
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """The shape of a language model as Llama's is (arXiv 2302.13971, with shared keys: arXiv 2305.13245).
+
+    Attributes:
+        width, layers: of the transformer; hidden: width of its gated hidden layer.
+        keys: width of the keys of a token, and of its values.
+        vocabulary: tokens that its head chooses from.
+    """
+
+    width: int
+    layers: int
+    hidden: int
+    keys: int
+    vocabulary: int
+
+    def flops(self, tokens: int, seen: int) -> int:
+        """Two per multiply-add of matrix products: of ``tokens``, each of which attends to ``seen``.
+
+        Per layer and token: 2 width^2 for query and output, 2 width keys, 3 width hidden, and 2 width seen
+        for the scores and their sum. The head is of tokens that are chosen, see ``head_flops``.
+        """
+        per_token = self.width * (2 * self.width + 2 * self.keys + 3 * self.hidden + 2 * seen)
+        return 2 * tokens * self.layers * per_token
+
+    @property
+    def head_flops(self) -> int:
+        """Of choosing one token."""
+        return 2 * self.width * self.vocabulary
 
 
 VIT_B_32 = ViT(224, 32, 768, 12, dims=512)

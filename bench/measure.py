@@ -24,6 +24,8 @@ class Measured:
         driver_mb: peak of the command's own process.
         worker_mb: peak of the largest other process.
         total_mb: peak of all of them together.
+        cpu_seconds: of the command and of what it starts, by samples: each process's last quarter second may
+            be missing.
         shared_mb: peak of shared memory, all processes' maximum (Ray's object store lies there).
     """
 
@@ -32,6 +34,7 @@ class Measured:
     worker_mb: float
     total_mb: float
     shared_mb: float
+    cpu_seconds: float
     output: str
 
 
@@ -47,19 +50,22 @@ def measure(command: list[str], env: dict[str, str] | None = None) -> Measured:
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **(env or {})}
     )
     peaks = {"driver": 0.0, "worker": 0.0, "total": 0.0, "shared": 0.0}
-    watcher = threading.Thread(target=_watch, args=(process, peaks), daemon=True)
+    cpu: dict[int, float] = {}
+    watcher = threading.Thread(target=_watch, args=(process, peaks, cpu), daemon=True)
     watcher.start()
     out, err = process.communicate()
     seconds = time.perf_counter() - began
     watcher.join()
     if process.returncode:
         sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{out}{err}")
-    return Measured(seconds, *(round(peaks[k]) for k in ("driver", "worker", "total", "shared")), output=out)
+    memory = (round(peaks[k]) for k in ("driver", "worker", "total", "shared"))
+    return Measured(seconds, *memory, cpu_seconds=round(sum(cpu.values()), 1), output=out)
 
 
-def _watch(process: subprocess.Popen[str], peaks: dict[str, float]) -> None:
+def _watch(process: subprocess.Popen[str], peaks: dict[str, float], cpu: dict[int, float]) -> None:
     while process.poll() is None:
         family = _descendants(process.pid)
+        cpu.update({pid: seconds for pid in family if (seconds := _cpu_seconds(pid))})
         private = {pid: _status_mb(pid, "RssAnon") for pid in family}
         others = [mb for pid, mb in private.items() if pid != process.pid]
         peaks["driver"] = max(peaks["driver"], private.get(process.pid, 0.0))
@@ -82,6 +88,16 @@ def _descendants(root: int) -> list[int]:
     for pid in found:
         found += [child for child, parent in parents.items() if parent == pid]
     return found
+
+
+def _cpu_seconds(pid: int) -> float:
+    """Of a process and its threads so far; 0 where it ended meanwhile."""
+    try:
+        # Behind the name, which may hold anything, come 11 fields before these two.
+        user, system = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    except OSError:
+        return 0.0
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 def _status_mb(pid: int, field: str) -> float:

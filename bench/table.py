@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.__main__ import RESULTS
 from bench.ends import PLAIN
-from bench.ratios import Row, figure, items_rate, of_ceiling, spread, steady
+from bench.ratios import Row, best, figure, items_rate, of_ceiling, spread, steady
 from bench.sizes import ENDS, LIMITS
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -57,6 +57,7 @@ def tables(results: dict[str, Any]) -> str:
     parts += [_limit(part, rows) for part in LIMITS if _of(rows, part)]
     parts += [_end(part, results) for part in ENDS if part != "again" and _of(rows, part)]
     parts += [_again(_of(rows, "again"))] if _of(rows, "again") else []
+    parts += [_captions(results)] if _of(rows, "captions") else []
     parts += [_peers(results)] if _of(rows, "peers") else []
     return "\n\n".join(parts)
 
@@ -147,6 +148,37 @@ def _again(rows: list[Row]) -> str:
         same = [row for row in rows if row["name"] == name]
         body.append([name, str(same[0]["computed"]), spread([row["seconds"] for row in same])])
     return _table(["the same covers again, mmfeat bf16", "contents computed", "whole command, s"], body)
+
+
+def _captions(results: dict[str, Any]) -> str:
+    rows = _of(results["rows"], "captions")
+    asked = results["parts"]["captions"]["size"]["captions"]
+    header = [
+        f"{asked['number']} pictures, {asked['new_tokens']} tokens each", "captions/s, steady",
+        "x plain of that precision", "of the limit", "tokens/s", "whole command, s", "CPU s a caption",
+        "to first results, s", "most memory, MB", "the plain loop's texts",
+    ]  # fmt: skip
+    return _table(header, [_captioned(rows, row, asked) for row in rows if "rounds" in row])
+
+
+def _captioned(rows: list[Row], row: Row, asked: dict[str, Any]) -> list[str]:
+    precision, rate = row["precision"], steady(row)
+    alike = {"fp32": PLAIN, "bf16": f"{PLAIN}, bf16"}[precision]
+    plain = next((steady(other) for other in rows if other["name"] == alike), None)
+    limit = best(rows, "captions", f"limit {precision}")
+    rounds = row["rounds"]
+    return [
+        row["name"],
+        figure(rate) if rate else "-",
+        f"{rate / plain:.2f}" if rate and plain else "-",
+        f"{rate / limit:.2f}" if rate and limit else "-",
+        figure(rate * asked["new_tokens"]) if rate else "-",
+        spread([r["seconds"] for r in rounds]),
+        spread([r["cpu_seconds"] / asked["number"] for r in rounds]),
+        spread([r["start_seconds"] for r in rounds]),
+        f"{max(r['total_mb'] for r in rounds):,}",
+        f"{row['same_texts']:.0%}",
+    ]
 
 
 def _peers(results: dict[str, Any]) -> str:

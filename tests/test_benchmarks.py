@@ -134,3 +134,49 @@ def test_tables_show_what_was_measured_and_what_was_left_out() -> None:
     assert [cell.strip() for cell in line.split("|")[2:-1]] == [
         "16 (15-40)", "2.00", "0.64", "0.80", "20 (20-20)", "4 (4-4)", "1.00", "900", "0.999999, 0.999000"
     ]  # fmt: skip
+
+
+def test_the_formula_of_a_language_model_counts_what_torch_counts() -> None:
+    import torch
+    import transformers
+    from torch.utils.flop_counter import FlopCounterMode
+
+    shape = {
+        "hidden_size": 576,
+        "intermediate_size": 1536,
+        "num_attention_heads": 9,
+        "num_key_value_heads": 3,
+    }
+    config = transformers.LlamaConfig(vocab_size=264, num_hidden_layers=2, **shape)
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config).eval()
+        tokens = torch.zeros(1, 107, dtype=torch.int64)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(tokens, logits_to_keep=1)
+    decoder = flops.Decoder(width=576, layers=2, hidden=1536, keys=192, vocabulary=264)
+    assert decoder.flops(107, 107) + decoder.head_flops == pytest.approx(counter.get_total_flops(), rel=0.001)
+
+
+def test_captions_are_compared_with_the_plain_loop_of_their_precision() -> None:
+    def side(name: str, precision: str, rate: float, cpu: float) -> dict:
+        told = {"start_seconds": 9.0, "seconds": 40.0, "cpu_seconds": cpu, "total_mb": 1500}
+        rounds = [{"rows_per_second": rate, **told}]
+        return {
+            "part": "captions", "name": name, "precision": precision, "rounds": rounds, "same_texts": 1.0
+        }  # fmt: skip
+
+    rows = [
+        {"part": "captions", "name": "limit bf16", "setting": "1 x 2 threads", "case": "", "per_second": [2]},
+        side("plain PyTorch loop", "fp32", 0.5, 64),
+        side("plain PyTorch loop, bf16", "bf16", 0.8, 32),
+        side("mmfeat bf16", "bf16", 1.2, 24),
+    ]
+    results = {
+        "form": "full", "rows": rows,
+        "parts": {"captions": {"size": {"captions": {"number": 16, "new_tokens": 48}}}},
+        "machine": {"cpu": "some CPU", "cores": 2, "python": "3.11", "packages": {}},
+    }  # fmt: skip
+    line = next(line for line in table.tables(results).splitlines() if line.startswith("| mmfeat bf16 |"))
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [
+        "1.2", "1.50", "0.60", "57.6", "40", "1.5", "9", "1,500", "100%"
+    ]  # fmt: skip
