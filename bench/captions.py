@@ -14,7 +14,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ SIDE = 512
 _ASKED = "Describe this picture."
 _VISION = flops.ViT(SIDE, 16, 768, 12, extra=0)
 _LANGUAGE = flops.Decoder(width=576, layers=30, hidden=1536, keys=192, vocabulary=264)
+_QUESTION = 107
 _SHORT = {"float32": "fp32", "bfloat16": "bf16"}
 _PROMPT = f"""
 name = "bench"
@@ -68,9 +69,9 @@ SIDES = (
 def rows(data: Path, out: Path, size: Size) -> list[dict[str, Any]]:
     """Every side as a command, in turn, ``size.repeats`` times, and the limit of each precision."""
     asked = size.captions
-    folder = data / f"captioner-{asked.layers or 'whole'}"
+    folder = data / f"captioner-{asked.cut}"
     if not folder.exists():
-        write_model(folder, asked.layers)
+        write_model(folder, asked.cut)
     pictures = _pictures(out / "media" / "captions", asked.number)
     sides = [side for side in SIDES if asked.sides is None or side.name in asked.sides]
     found: dict[str, dict[str, Any]] = {
@@ -81,7 +82,7 @@ def rows(data: Path, out: Path, size: Size) -> list[dict[str, Any]]:
     # What mmfeat keeps on a machine is made once: proofs, and networks that it converts. A cut model stands
     # for no figure, and has no run of its own for that.
     for side in sides:
-        if side.batch is None and asked.layers is None:
+        if side.batch is None and asked.cut == 1:
             first_run = _run(side, folder, pictures, out, asked)
             found[side.name]["first_run"] = {k: v for k, v in first_run.items() if k != "texts"}
     for _ in range(size.repeats):
@@ -134,9 +135,7 @@ def _round(done: Any, told: dict[str, Any], texts: list[str]) -> dict[str, Any]:
 
 def _bounds(size: Size, dtypes: list[str]) -> list[dict[str, Any]]:
     """Captions a second if all arithmetic went at the speed of a large matrix product."""
-    if size.captions.layers is not None:
-        return []
-    tokens = flops_of_a_caption(size.captions.new_tokens)
+    each = flops_of_a_caption(size.captions)
     subjects = [
         Subject(
             "captions", f"limit {_SHORT[dtype]}", models.products,
@@ -145,19 +144,20 @@ def _bounds(size: Size, dtypes: list[str]) -> list[dict[str, Any]]:
         for dtype in dtypes
     ]  # fmt: skip
     found = interleaved(subjects, size.repeats, size.seconds)
-    return [row | {"per_second": [round(g * 1e9 / tokens, 3) for g in row["per_second"]]} for row in found]
+    return [row | {"per_second": [round(g * 1e9 / each, 3) for g in row["per_second"]]} for row in found]
 
 
-def flops_of_a_caption(new_tokens: int, asked: int = 107) -> int:
+def flops_of_a_caption(asked: Captions) -> int:
     """Of one picture, its question and the answer, whose last token does not go through the model."""
+    sight, language = (replace(part, layers=part.layers // asked.cut) for part in (_VISION, _LANGUAGE))
     # Sixteen patches become one token.
-    shown = _VISION.flops + 2 * 64 * 16 * _VISION.width * _LANGUAGE.width
-    written = _LANGUAGE.flops(new_tokens - 1, asked + new_tokens // 2) + new_tokens * _LANGUAGE.head_flops
-    return shown + _LANGUAGE.flops(asked, asked) + written
+    shown = sight.flops + 2 * 64 * 16 * sight.width * language.width
+    answer = language.flops(asked.new_tokens - 1, _QUESTION + asked.new_tokens // 2)
+    return shown + language.flops(_QUESTION, _QUESTION) + answer + asked.new_tokens * language.head_flops
 
 
-def write_model(folder: Path, layers: int | None = None) -> None:
-    """The model and its processor; ``layers`` of both towers, or all.
+def write_model(folder: Path, cut: int = 1) -> None:
+    """The model and its processor.
 
     The tests' tiny SmolVLM at its real size. What it writes are letters: no other token, the one that ends
     an answer among them, has weights in its head, so that each answer is as long as it may be.
@@ -171,8 +171,9 @@ def write_model(folder: Path, layers: int | None = None) -> None:
     waiting = folder.with_suffix(".part")
     tiny_listeners.smolvlm(waiting)
     config = transformers.SmolVLMConfig.from_pretrained(waiting)
-    for part, shape, most in ((config.text_config, _TEXT, 30), (config.vision_config, _SIGHT, 12)):
-        for name, value in {**shape, "num_hidden_layers": layers or most, "initializer_range": 0.02}.items():
+    for part, shape in ((config.text_config, _TEXT), (config.vision_config, _SIGHT)):
+        layers = shape["num_hidden_layers"] // cut
+        for name, value in {**shape, "num_hidden_layers": layers, "initializer_range": 0.02}.items():
             setattr(part, name, value)
     config.scale_factor = 4
     processor = transformers.AutoProcessor.from_pretrained(waiting)
@@ -189,12 +190,12 @@ def write_model(folder: Path, layers: int | None = None) -> None:
 
 
 _TEXT = {
-    "hidden_size": 576, "intermediate_size": 1536, "num_attention_heads": 9, "num_key_value_heads": 3,
-    "head_dim": 64,
+    "hidden_size": 576, "intermediate_size": 1536, "num_hidden_layers": 30, "num_attention_heads": 9,
+    "num_key_value_heads": 3, "head_dim": 64,
 }  # fmt: skip
 _SIGHT = {
-    "hidden_size": 768, "intermediate_size": 3072, "num_attention_heads": 12, "image_size": SIDE,
-    "patch_size": 16,
+    "hidden_size": 768, "intermediate_size": 3072, "num_hidden_layers": 12, "num_attention_heads": 12,
+    "image_size": SIDE, "patch_size": 16,
 }  # fmt: skip
 
 

@@ -17,13 +17,13 @@ class Captions:
     Attributes:
         number: pictures.
         new_tokens: of each caption.
-        layers: of both of the model's towers; None for all.
+        cut: the model has one layer of so many, of both of its towers.
         sides: those alone; None for all.
     """
 
     number: int
     new_tokens: int = 48
-    layers: int | None = None
+    cut: int = 1
     sides: tuple[str, ...] | None = None
 
 
@@ -79,7 +79,7 @@ SHORT = Size(
 QUICK = Size(
     pool=(128, 0, 0), covers=128, three=0, clips=(0, 0), titles=0, repeats=1, seconds=1,
     batches=(32,), single=False, peer_covers=(0, 0),
-    captions=Captions(16, new_tokens=8, layers=1, sides=("plain PyTorch loop", "mmfeat fp32")),
+    captions=Captions(16, new_tokens=8, cut=6, sides=("plain PyTorch loop", "mmfeat fp32")),
     parts=("decode", "model", "covers", *CAPTIONS),
     decoders=("torchvision", "mmfeat exact"), modes=("torch bf16",), jobs=("mmfeat bf16, torch",),
 )  # fmt: skip

@@ -198,6 +198,9 @@ class Method(Resolvable):
     #: Rows handed to the method at a time unless the job says otherwise; of pictures a CPU's core gets no
     #: more than it gains by (:mod:`mmfeat.pipelines.execution.calls`). Never changes values.
     batch_size: ClassVar[int] = 32
+    #: Pictures that one call on a CPU is worth having where a block has more than usual, if each row is of
+    #: one; 0 where more than usual gain nothing. Never changes values.
+    together: int = 0
     #: Whether a clip counts as one row of a call, however many pictures it has; a captioner's always does.
     whole_clips: ClassVar[bool] = False
     #: Where the model is: ``here`` in this process, on a ``server`` (all such methods of a run share one

@@ -17,6 +17,7 @@ from PIL import Image
 from mmfeat.extract.base import Caption, Placement, Row
 from mmfeat.extract.describers.captions.transformers import TransformersCaptioner
 from mmfeat.extract.registry import resolve_all
+from mmfeat.pipelines.execution.calls import Calls
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
 from mmfeat.schemas.media import Frames, Scene
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
@@ -237,6 +238,31 @@ def test_sampled_text_does_not_depend_on_the_batch_or_on_earlier_calls():
     together = model.caption(inputs)
     assert [model.caption([i])[0] for i in reversed(inputs)] == together[::-1]
     assert together != captioner().caption(inputs)
+
+
+def test_pictures_of_many_questions_go_through_the_vision_tower_in_parts(plain):
+    rows = [still(one) for one in synthetic.held_out(9)]
+    seen = []
+    first = plain._model.model.vision_model.encoder.layers[0]
+    watching = first.register_forward_pre_hook(
+        lambda _, given: seen.append((len(given[0]), given[0].is_contiguous()))
+    )
+    together = plain.caption(rows)
+    watching.remove()
+    assert seen == [(4, True), (4, True), (1, True)]
+    assert [said.text for said in together] == [said.text for said in in_batches(plain, rows, 1)]
+
+
+def test_more_questions_than_usual_go_together_on_a_cpu_if_no_picture_is_cut_into_tiles(plain, folder):
+    assert Calls().together(plain.spec, plain) == 32
+    assert Calls(wanted=5).together(plain.spec, plain) == 5
+    assert Calls("cuda").together(plain.spec, plain) == 8
+    pieces = {"do_image_splitting": True, "size": {"longest_edge": 1024}}
+    settings = json.loads((folder / "processor_config.json").read_text())
+    settings["image_processor"] |= {**pieces, "max_image_size": {"longest_edge": 512}}
+    (folder / "processor_config.json").write_text(json.dumps(settings))
+    cut = TransformersCaptioner(resolve(model=str(folder)), Placement())
+    assert Calls().together(cut.spec, cut) == 8
 
 
 def test_no_input_is_no_caption(plain):

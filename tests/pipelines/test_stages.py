@@ -76,10 +76,14 @@ class Faulty(_Plugin, Encoder):
 class Described(_Plugin, Captioner):
     """Says what it was given: stands in for a captioner, to see what reaches one."""
 
+    batch_size = 2
+    calls: ClassVar[list[int]] = []
+
     def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         self.spec = spec
 
     def caption(self, rows):
+        Described.calls.append(len(rows))
         return [self._described(values) for values in rows]
 
     def _described(self, values):
@@ -437,3 +441,17 @@ def test_whatever_inputs_are_at_fault_all_others_get_their_output(good):
     assert len(outputs) == len(good)
     for number, output in enumerate(outputs):
         assert output == number * 10 if good[number] else isinstance(output, ItemError)
+
+
+@pytest.mark.parametrize(("wanted", "sizes"), [(None, [5, 2]), (4, [4, 3])])
+def test_a_block_goes_to_a_model_on_a_cpu_in_calls_as_large_as_it_gains_by(
+    tmp_path, monkeypatch, wanted, sizes
+):
+    monkeypatch.setattr(Described, "together", 5)
+    monkeypatch.setattr(Described, "calls", [])
+    chosen = [described(cover())]
+    encode = Encode(chosen, [0], last=True, batch_size=wanted)
+    # What proves itself is over.
+    Described.calls.clear()
+    encode(Decode(chosen, MediaLimits())(work(tmp_path, [9] * 7)))
+    assert Described.calls == sizes

@@ -35,13 +35,25 @@ class Calls:
         """
         if method.runs == "server":
             return method.batch_size
-        each = sum(modalities.modality(one.modality).cost(one.prepare).pictures for one in _columns(spec))
+        each = _pictures(spec)
         if not each or spec.decoding is not None or method.whole_clips:
             return self.wanted or method.batch_size
         pictures = self.wanted or method.batch_size
         if self.device == "cpu" and not self.wanted:
             pictures = min(pictures, _PICTURES_PER_THREAD * (self.threads or 1))
         return max(1, pictures // each)
+
+    def together(self, spec: FeatureSpec, method: Method) -> int:
+        """Rows of one call where a block has more than :meth:`rows` of them."""
+        rows = self.rows(spec, method)
+        if self.device != "cpu" or self.wanted or not method.together:
+            return rows
+        return max(rows, method.together // max(1, _pictures(spec)))
+
+
+def _pictures(spec: FeatureSpec) -> int:
+    """That an item shows to a network."""
+    return sum(modalities.modality(one.modality).cost(one.prepare).pictures for one in _columns(spec))
 
 
 def _columns(spec: FeatureSpec) -> list[Input]:

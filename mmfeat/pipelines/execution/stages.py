@@ -328,7 +328,7 @@ class Encode:
         return outputs
 
     def _batch_size(self, number: int) -> int:
-        size = self.calls.rows(self.specs[number], self.methods[number])
+        size = self.calls.together(self.specs[number], self.methods[number])
         return min(size, self.fitting_batch.get(number, size))
 
 

@@ -16,12 +16,13 @@ from mmfeat.extract.base import Ask, Placement, Row
 from mmfeat.extract.chat.abilities import USUAL_SOUND, check_hears_videos, check_takes_video, hearing
 from mmfeat.extract.chat.loading import end_ids, load_model, load_processor, without_control
 from mmfeat.extract.chat.question import Question
+from mmfeat.extract.chat.sight import see_in_parts
 from mmfeat.extract.describers.captions import reasoning
 from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
 from mmfeat.extract.describers.captions.question import Questions, no_place
 from mmfeat.extract.describers.captions.states import PromptStates, first_pass
-from mmfeat.extract.describers.captions.turns import Conversation
+from mmfeat.extract.describers.captions.turns import Conversation, Turn
 from mmfeat.extract.options import WeightsOptions, need_model
 from mmfeat.extract.runtimes.choice import use_torch_threads
 from mmfeat.extract.served.reply import Reply
@@ -32,6 +33,13 @@ from mmfeat.schemas.spec import ComputeDtype, Decoding, FeatureSpec, ModelCard
 
 if TYPE_CHECKING:
     import torch
+
+
+# Questions of one picture that go through a model together on a CPU: a step of decoding reads all weights,
+# however many answers it goes on with.
+_WRITTEN_TOGETHER = 32
+# Numbers that a picture is to such a model: 512 x 512 pixels, and not many tiles of them.
+_SMALL_PICTURE = 3 * 512 * 512
 
 
 class TransformersCaptionerOptions(WeightsOptions, ChatOptions):
@@ -143,6 +151,9 @@ class TransformersCaptioner(ChatCaptioner):
         )
         self._check_places(settings)
         self._model = load_model(spec, folder).to(place.device).eval()
+        if place.device == "cpu":
+            see_in_parts(self._model)
+            self.together = self._worth_together()
         self._end_ids = end_ids(self._model, self._tokenizer)
         added = self._tokenizer.get_added_vocab()
         self._beside: dict[str, PromptStates] = {}
@@ -163,6 +174,16 @@ class TransformersCaptioner(ChatCaptioner):
             replies = self._timed([asked[n] for n in numbers], decoding)
             found.update(zip(numbers, replies, strict=True))
         return [found[n] for n in range(len(asked))]
+
+    def _worth_together(self) -> int:
+        """See :attr:`Method.together`: none more than usual of a model that cuts a picture into tiles."""
+        if "image" not in self.spec.modalities:
+            return 0
+        blank = np.zeros((1, 512, 512, 3), np.uint8)
+        with loading(self.spec):
+            shown = self._encode([self._questions.question((Turn("user", "x", blank),))])
+        numbers = sum(tensor.numel() for tensor in shown.values() if tensor.is_floating_point())
+        return _WRITTEN_TOGETHER if numbers <= _SMALL_PICTURE else 0
 
     def also_gives(self, fingerprint: str, wanted: PromptStates) -> None:
         """From now on every reply comes with states of its question, as the value of another feature."""
