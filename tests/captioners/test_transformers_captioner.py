@@ -257,6 +257,8 @@ def test_more_questions_than_usual_go_together_on_a_cpu_if_no_picture_is_cut_int
     assert Calls().together(plain.spec, plain) == 32
     assert Calls(wanted=5).together(plain.spec, plain) == 5
     assert Calls("cuda").together(plain.spec, plain) == 8
+    half = TransformersCaptioner(resolve(model=str(folder), dtype="bfloat16"), Placement())
+    assert Calls().together(half.spec, half) == 8
     pieces = {"do_image_splitting": True, "size": {"longest_edge": 1024}}
     settings = json.loads((folder / "processor_config.json").read_text())
     settings["image_processor"] |= {**pieces, "max_image_size": {"longest_edge": 512}}
