@@ -176,8 +176,10 @@ class TransformersCaptioner(ChatCaptioner):
         return [found[n] for n in range(len(asked))]
 
     def _worth_together(self) -> int:
-        """See :attr:`Method.together`: none more than usual of a model that cuts a picture into tiles, or of one
-        that computes in half precision, where rounding can change a text with the size of its batch."""
+        """See :attr:`Method.together`: no more than usual of a model that cuts a picture into tiles.
+
+        Nor in half precision, where rounding can change a text with the size of its batch.
+        """
         if "image" not in self.spec.modalities or self.spec.compute_dtype != "float32":
             return 0
         blank = np.zeros((1, 512, 512, 3), np.uint8)
