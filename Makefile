@@ -8,7 +8,7 @@ PEERS := $(patsubst bench/peers/requirements/%.txt,$(BENCH)/%/.ready,$(wildcard 
 
 TEST := $(BIN)/python -m pytest -m "not slow" --numprocesses 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0
 
-.PHONY: demo test test-all test-targets test-browser lint docs bench bench-quick bench-full bench-peers models clean
+.PHONY: demo test test-all test-targets test-browser lint wheel docs bench bench-quick bench-full bench-peers models clean
 
 demo: $(VENV)/.extract
 	$(BIN)/mmfeat demo --out demo
@@ -34,6 +34,12 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The wheel, built as a release is, then installed and used with the light core only.
+wheel: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python scripts/check_wheel.py dist
 
 # docs/reference/ from the code, and the documentation as a site, in site/. A broken link or anchor fails.
 docs: $(VENV)/.docs
@@ -62,7 +68,7 @@ models: $(VENV)/.dev
 	$(BIN)/python tests/models/train.py
 
 clean:
-	rm -rf $(VENV) $(TARGETS) $(BENCH) demo site
+	rm -rf $(VENV) $(TARGETS) $(BENCH) demo site dist
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
