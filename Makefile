@@ -33,6 +33,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/downstream
 	$(BIN)/lint-imports
 
 # The wheel, built as a release is, then installed and used with the light core only.
