@@ -107,6 +107,6 @@ def _forward(request: Any, rows: list[list[int]]) -> np.ndarray:
 
 def folder() -> Path:
     """Where the weights lie."""
-    from mmfeat.extract.encoders.sentence_loading import PACKAGES
+    from mmfeat.extract.encoders.sentence_transformers.loading import PACKAGES
 
     return PACKAGES["all-MiniLM-L6-v2"].path("title_text").parent

@@ -23,8 +23,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from mmfeat.extract.base import Placement, Row
-from mmfeat.extract.encoders.mllm import Mllm
-from mmfeat.extract.encoders.mllm_recipes import RECIPES
+from mmfeat.extract.encoders.mllm.encoder import Mllm
+from mmfeat.extract.encoders.mllm.recipes import RECIPES
 from mmfeat.extract.registry import load_method, load_methods, resolve_all
 from mmfeat.extract.testing import check_method
 from mmfeat.schemas.catalog import Column

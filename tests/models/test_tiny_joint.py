@@ -12,7 +12,7 @@ import synthetic
 import synthetic_goods
 
 from mmfeat.extract.base import Placement
-from mmfeat.extract.encoders.mllm import Mllm
+from mmfeat.extract.encoders.mllm.encoder import Mllm
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.media import Frames
 from mmfeat.schemas.spec import FeatureConfig

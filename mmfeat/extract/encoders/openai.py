@@ -24,7 +24,7 @@ from mmfeat.extract.encoders.questions import (
     question_spec,
     questions,
 )
-from mmfeat.extract.encoders.sentence_modalities import view_of
+from mmfeat.extract.encoders.sentence_transformers.modalities import view_of
 from mmfeat.extract.encoders.vectors import card_of, settings_of
 from mmfeat.extract.options import need_model
 from mmfeat.extract.served.client import Client, Request, client_of

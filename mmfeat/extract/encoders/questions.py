@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from mmfeat.extract.base import Ask, AskedInput, Row
-from mmfeat.extract.encoders.sentence_modalities import view_of
+from mmfeat.extract.encoders.sentence_transformers.modalities import view_of
 from mmfeat.extract.encoders.vectors import VectorSettings, vector_spec
 from mmfeat.extract.options import (
     FRAME_OPTIONS,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from mmfeat.extract.encoders.mllm_recipes import TokenPooling
+from mmfeat.extract.encoders.mllm.recipes import TokenPooling
 from mmfeat.extract.options import FrameOptions, SoundOptions, VectorOptions, WeightsOptions
 from mmfeat.schemas.frozen import Frozen
 from mmfeat.schemas.inputs import MOST_PICTURES

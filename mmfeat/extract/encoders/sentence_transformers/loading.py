@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.extract.base import Ask
-from mmfeat.extract.encoders.sentence_folder import kind_of
+from mmfeat.extract.encoders.sentence_transformers.folder import kind_of
 from mmfeat.extract.encoders.vectors import settings_of
 from mmfeat.extract.loaded import check_loaded, transformers_reports
 from mmfeat.extract.weights import Found, Packaged, find_weights, loadable_folder, loading

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from mmfeat.extract.base import Ask
-from mmfeat.extract.encoders.sentence_folder import Prompts
+from mmfeat.extract.encoders.sentence_transformers.folder import Prompts
 from mmfeat.extract.options import FrameOptions, SoundOptions, VectorOptions, WeightsOptions
 from mmfeat.schemas.inputs import MOST_PICTURES
 from mmfeat.schemas.spec import Pooling

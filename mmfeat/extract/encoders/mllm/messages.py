@@ -12,10 +12,10 @@ import numpy as np
 from mmfeat.extract.chat.loading import any_processor, load_model, without_control
 from mmfeat.extract.chat.question import Calls, Question
 from mmfeat.extract.encoders.message_parts import Part, size_of
-from mmfeat.extract.encoders.mllm_folder import gguf_of
-from mmfeat.extract.encoders.mllm_options import MllmSettings
-from mmfeat.extract.encoders.mllm_recipes import RECIPES, Message, Recipe, chat_message, plain_text
-from mmfeat.extract.encoders.mllm_states import States, decoder_of, plain_positions, pooled, without_head
+from mmfeat.extract.encoders.mllm.folder import gguf_of
+from mmfeat.extract.encoders.mllm.options import MllmSettings
+from mmfeat.extract.encoders.mllm.recipes import RECIPES, Message, Recipe, chat_message, plain_text
+from mmfeat.extract.encoders.mllm.states import States, decoder_of, plain_positions, pooled, without_head
 from mmfeat.extract.encoders.pixels import to_vectors
 from mmfeat.extract.weights import loadable_folder, loading
 from mmfeat.schemas.errors import ConfigError, ItemError

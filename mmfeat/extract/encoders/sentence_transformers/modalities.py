@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from mmfeat.extract.base import Ask, AskedInput
-from mmfeat.extract.encoders.sentence_folder import Takes, hears, model_type
-from mmfeat.extract.encoders.sentence_options import SentenceTransformersOptions
+from mmfeat.extract.encoders.sentence_transformers.folder import Takes, hears, model_type
+from mmfeat.extract.encoders.sentence_transformers.options import SentenceTransformersOptions
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.options import (
     DEFAULT_WINDOWS,

@@ -12,12 +12,16 @@ import numpy as np
 
 from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads, Row
 from mmfeat.extract.encoders.pixels import to_vectors
-from mmfeat.extract.encoders.sentence_folder import Modules, Takes, kind_of, prompts_of
-from mmfeat.extract.encoders.sentence_loading import find, folder_of, load, texts_prepare
-from mmfeat.extract.encoders.sentence_messages import Messages
-from mmfeat.extract.encoders.sentence_modalities import OF_MEDIA, media_inputs, width_of
-from mmfeat.extract.encoders.sentence_options import AskedPrompts, SentenceTransformersOptions, usual_query
-from mmfeat.extract.encoders.sentence_original import sentence_original
+from mmfeat.extract.encoders.sentence_transformers.folder import Modules, Takes, kind_of, prompts_of
+from mmfeat.extract.encoders.sentence_transformers.loading import find, folder_of, load, texts_prepare
+from mmfeat.extract.encoders.sentence_transformers.messages import Messages
+from mmfeat.extract.encoders.sentence_transformers.modalities import OF_MEDIA, media_inputs, width_of
+from mmfeat.extract.encoders.sentence_transformers.options import (
+    AskedPrompts,
+    SentenceTransformersOptions,
+    usual_query,
+)
+from mmfeat.extract.encoders.sentence_transformers.original import sentence_original
 from mmfeat.extract.encoders.tokens import ConvertedTexts
 from mmfeat.extract.encoders.vectors import card_of, settings_of, vector_spec
 from mmfeat.extract.options import need_model, refuse_options

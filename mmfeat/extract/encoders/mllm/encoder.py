@@ -11,12 +11,12 @@ import numpy as np
 
 from mmfeat.extract.base import Ask, Encoder, Placement, Query, Reads, Row
 from mmfeat.extract.encoders.message_parts import Part, parts_of, parts_of_rows
-from mmfeat.extract.encoders.mllm_folder import Outline, find, outline_of
-from mmfeat.extract.encoders.mllm_messages import Embedder
-from mmfeat.extract.encoders.mllm_options import MllmOptions, MllmSettings
-from mmfeat.extract.encoders.mllm_recipes import RECIPES, Recipe
-from mmfeat.extract.encoders.sentence_folder import Takes
-from mmfeat.extract.encoders.sentence_modalities import prepared_inputs, view_of
+from mmfeat.extract.encoders.mllm.folder import Outline, find, outline_of
+from mmfeat.extract.encoders.mllm.messages import Embedder
+from mmfeat.extract.encoders.mllm.options import MllmOptions, MllmSettings
+from mmfeat.extract.encoders.mllm.recipes import RECIPES, Recipe
+from mmfeat.extract.encoders.sentence_transformers.folder import Takes
+from mmfeat.extract.encoders.sentence_transformers.modalities import prepared_inputs, view_of
 from mmfeat.extract.encoders.vectors import card_of, output_of
 from mmfeat.extract.options import need_model
 from mmfeat.extract.runtimes.choice import torch_runtime, use_torch_threads

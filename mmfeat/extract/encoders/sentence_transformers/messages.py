@@ -15,8 +15,8 @@ from mmfeat.extract.chat.loading import without_control
 from mmfeat.extract.clips import frame_rate, metadata
 from mmfeat.extract.encoders.message_parts import Part, parts_of, parts_of_rows, size_of
 from mmfeat.extract.encoders.pixels import to_vectors
-from mmfeat.extract.encoders.sentence_folder import Takes
-from mmfeat.extract.encoders.sentence_modalities import view_of
+from mmfeat.extract.encoders.sentence_transformers.folder import Takes
+from mmfeat.extract.encoders.sentence_transformers.modalities import view_of
 from mmfeat.extract.encoders.vectors import settings_of
 from mmfeat.schemas.errors import ConfigError, MmfeatError
 from mmfeat.schemas.inputs import ImagePrepare, TextPrepare

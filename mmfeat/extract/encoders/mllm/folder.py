@@ -10,7 +10,7 @@ from typing import Any
 
 from mmfeat.extract.base import Ask
 from mmfeat.extract.chat.abilities import THINKERS, takes_video
-from mmfeat.extract.encoders.sentence_folder import Takes, hears
+from mmfeat.extract.encoders.sentence_transformers.folder import Takes, hears
 from mmfeat.extract.localcache import remembered
 from mmfeat.extract.weights import Found, Packaged, file_digest, find_weights, folder_digest
 from mmfeat.schemas.errors import ConfigError, MissingExtra
