@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from mmfeat.fork_proxy import ForkProxy, fork_safe
+from mmfeat.nearest import Nearest
 from mmfeat.queries import QueryEncoders
-from mmfeat.schemas.errors import StoreError, UsageError
+from mmfeat.schemas.errors import MissingExtra, StoreError, UsageError
 from mmfeat.schemas.featureset import FeatureSet
 from mmfeat.schemas.notebook import table
 from mmfeat.schemas.spec import FeatureSpec
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from mmfeat.pipelines.forget import ForgetReport, ForgottenReport
     from mmfeat.pipelines.lifecycle import Lifecycle
     from mmfeat.report.build import ReportOptions
-    from mmfeat.report.model import CaptionReport, CodesReport
+    from mmfeat.report.model import CaptionReport, CodesReport, Shown
     from mmfeat.report.pictures import Progress
     from mmfeat.report.vectors.build import VectorsOptions
     from mmfeat.report.vectors.model import VectorsReport
@@ -109,6 +111,18 @@ class FeatureStore:
         columns = ("version", "state", "kind", "dims", "source", "model", "ok", "missing", "failed", "absent")
         rows = [[getattr(feature, column) for column in columns] for feature in self.status()]
         return table(repr(self), columns, rows, f"{len(self.ids):,} items in the catalog.")
+
+    def __getitem__(self, feature: str) -> FeatureHandle:
+        """One feature: ``store["title_text"]``, in its current version, or ``store["title_text@..."]``.
+
+        Raises:
+            UnknownFeature: the store has no such feature.
+        """
+        return FeatureHandle(self, self.spec(feature))
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of all features that have a current version."""
+        return iter(dict.fromkeys(one.version.split("@")[0] for one in self.status() if one.current))
 
     @property
     def uri(self) -> str:
@@ -584,6 +598,29 @@ class FeatureStore:
             vector = self._query(version, text, image, item)
         return self._store.search(version, vector, k, () if item is None else (item,), exact, among)
 
+    def pictures(self, feature: str, ids: Sequence[str]) -> dict[str, Shown]:
+        """Small JPEGs that show items: of what ``feature`` reads, or else of the first column of media.
+
+        Args:
+            ids: item ids; one that the catalog does not hold has no picture.
+
+        Returns:
+            By id, up to four pictures of at most 160 pixels a side, or why there is none.
+
+        Raises:
+            MissingExtra: a package that reads pictures is not installed.
+        """
+        try:
+            for package in ("PIL", "simplejpeg", "av"):
+                import_module(package)
+        except ModuleNotFoundError as error:
+            raise MissingExtra("A picture of an item", "extract", error.name or package) from None
+        from mmfeat.report.shown import shower
+
+        asked = listed(ids, "item id")
+        show = shower(self._store, self._store.resolve(feature), asked)
+        return {item_id: show(item_id) for item_id in asked}
+
     def _counts(self, version: FeatureVersion) -> tuple[dict[str, int], str]:
         """Rows by status, and why they cannot be read: one damaged feature hides nothing of the others."""
         try:
@@ -610,3 +647,49 @@ class FeatureStore:
             why = f": {column.reason[0]}" if column.reason[0] else ""
             raise UsageError(f"Item {item!r} has no vector in {version.version} ({column.status[0]}{why}).")
         return np.asarray(column.tokens[0] if column.spec.form == "tokens" else column.matrix[0])
+
+
+class FeatureHandle:
+    """One version of a feature in an opened store: ``store["title_text"]``.
+
+    Attributes:
+        spec: what made it; ``spec.version`` is ``name@fingerprint``.
+    """
+
+    def __init__(self, store: FeatureStore, spec: FeatureSpec) -> None:
+        self._store = store
+        self.spec = spec
+
+    def __repr__(self) -> str:
+        return f"FeatureHandle({self.spec.version!r} in {self._store!r})"
+
+    def nearest(
+        self,
+        item: str | None = None,
+        k: int = 10,
+        *,
+        text: str | None = None,
+        image: str | Path | bytes | None = None,
+    ) -> Nearest:
+        """The ``k`` items whose vectors are nearest, for people to look at: ``nearest("11").show()``.
+
+        Args:
+            item: an item id, which is left out of the result; or
+            text, image: as :meth:`FeatureStore.search` takes them.
+
+        Raises:
+            UsageError: not exactly one query, or one that :meth:`FeatureStore.search` refuses.
+        """
+        store, version = self._store, self.spec.version
+        hits = store.search(version, item=item, text=text, image=image, k=k)
+        ids = [*([] if item is None else [item]), *(hit.item_id for hit in hits)]
+        fields = store.fields(ids, ["title"], unknown="mask")
+        return Nearest(
+            version=version,
+            asked=item if item is not None else text if text is not None else "a picture",
+            item=item,
+            hits=hits,
+            measure="maxsim" if self.spec.form == "tokens" else "cosine",
+            titles=dict(zip(ids, fields["title"].to_pylist(), strict=True)),
+            pictures=lambda: store.pictures(version, ids),
+        )

@@ -109,6 +109,25 @@ def test_every_report_shows_itself():
     assert "<table>" in run._repr_html_()
 
 
+def test_an_evaluation_shows_figures_beside_shuffled_rows_and_its_verdict_in_a_notebook():
+    from mmfeat.evaluate import Evaluation, FeatureVerdict, Finding
+    from mmfeat.evaluate.statistics import Estimate, Lift
+
+    def figures(mean: float) -> dict[str, Estimate]:
+        return {"auc": Estimate(mean, mean - 0.1, mean + 0.1, 30)}
+
+    lift = Lift(**{field.name: None for field in fields(Lift)})
+    measured = Finding("auc", "users", figures(0.75), figures(0.5), figures(0.51), lift, True)
+    unmeasured = Finding("ndcg", "users", {}, {}, {}, lift, None)
+    given = {field.name: 0 for field in fields(Evaluation)}
+    verdict = FeatureVerdict("title@1", f"It knows {MARKUP}.", {"probe": measured, "profile": unmeasured})
+    found = Evaluation(**{**given, "features": [verdict], "agreement": ["They agree."], "notes": []})
+    html = found._repr_html_()
+    for words in ("title@1", "0.7500", "[0.6500, 0.8500]", "0.5000", "yes", "It knows", "They agree"):
+        assert words in html
+    assert "could not be measured" in html and "<img" not in html
+
+
 @pytest.mark.parametrize("columns", [40, 80, 160])
 def test_a_narrow_terminal_breaks_no_version_and_no_number(store, columns):
     shown = on_a_terminal(["status", "--store", str(store)], columns)

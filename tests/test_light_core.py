@@ -60,6 +60,7 @@ store = mmfeat.open(sys.argv[1])
 found = store.lookup(["c", "a"])
 table = found.to_arrow()
 hits = store.search("clip_image", item="a", k=2)
+near = store["clip_image"].nearest("a", k=2)
 refused = []
 for way in (found.to_pandas, found.to_polars, found.to_torch, found["clip_image"].to_embedding):
     try:
@@ -69,6 +70,7 @@ for way in (found.to_pandas, found.to_polars, found.to_torch, found["clip_image"
 print(json.dumps({
     "ids": found.ids, "sum": float(found["clip_image"].matrix.astype(np.float64).sum()),
     "texts": found["caption"].texts, "rows": table.num_rows, "hits": [h.item_id for h in hits],
+    "near": repr(near), "near_html": near._repr_html_(),
     "snapshot": mmfeat.open(sys.argv[1], snapshot="s").ids, "refused": refused,
 }))
 """
@@ -108,6 +110,8 @@ def _check(told: dict[str, object], store: Path) -> None:
     assert told["texts"] == ["a blue star", "a red circle"]
     np.testing.assert_equal(told["sum"], float(expected["clip_image"].matrix.astype(np.float64).sum()))
     assert told["hits"] == [hit.item_id for hit in opened.search("clip_image", item="a", k=2)]
+    assert all(name in told["near"] and name in told["near_html"] for name in told["hits"])
+    assert "mmfeat[extract]" in told["near_html"] and "<img" not in told["near_html"]
     extras = ["frames", "frames", "extract", "extract"]
     assert told["refused"] == [
         ["MissingExtra", f'Install it with: pip install "mmfeat[{e}]"'] for e in extras

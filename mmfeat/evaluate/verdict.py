@@ -22,7 +22,7 @@ from mmfeat.evaluate.statistics import (
     mean_of,
     relative_drop,
 )
-from mmfeat.schemas.notebook import ShortRepr
+from mmfeat.schemas.notebook import ShortRepr, table
 
 
 @dataclass(frozen=True)
@@ -133,9 +133,31 @@ class Evaluation(ShortRepr):
         """Plain JSON types."""
         return asdict(self)
 
+    def _repr_html_(self) -> str:
+        """Per feature its main figures beside those of shuffled rows, and its verdict."""
+        columns = ("protocol", "metric", "value", "interval", "shuffled", "more than chance")
+        told = [
+            table(one.version, columns, [_row(*found) for found in one.findings.items()], one.verdict)
+            for one in self.features
+        ]
+        said = ". ".join([*self.agreement, *self.notes])
+        counts = [(self.items, self.users, self.interactions, self.judged, self.held_out)]
+        of_all = ("items", "users", "interactions", "users judged", "held out")
+        return "".join([table(f"Evaluation of {self.store}", of_all, counts, said), *told])
+
     def of(self, version: str) -> FeatureVerdict:
         """The verdict on a version."""
         return next(one for one in self.features if one.version == version)
+
+
+def _row(protocol: str, found: Finding) -> tuple[str, ...]:
+    """One protocol's main figure for a notebook's table."""
+    if found.main not in found.metrics:
+        return protocol, found.main, "could not be measured", "", "", ""
+    own, shuffled = found.metrics[found.main], found.shuffled[found.main]
+    chance = {True: "yes", False: "no", None: "not tested"}[found.holds]
+    interval = f"[{own.low:.4f}, {own.high:.4f}]"
+    return protocol, found.main, f"{own.mean:.4f}", interval, f"{shuffled.mean:.4f}", chance
 
 
 def estimated(values: Values, seed: int) -> dict[str, Estimate]:

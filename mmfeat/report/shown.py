@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmfeat.report.captions import locations_of
 from mmfeat.report.media import shown_of
@@ -22,12 +25,23 @@ def titles_of(store: Store) -> dict[str, str]:
     return {item_id: title or "" for item_id, title in pairs}
 
 
-def shower(store: Store, version: FeatureVersion) -> Callable[[str], Shown]:
-    """What shows an item: the picture or clip that its values were made of, or else its cover."""
+def shower(
+    store: Store, version: FeatureVersion, asked: Collection[str] | None = None
+) -> Callable[[str], Shown]:
+    """A function that shows an item by its id: the picture or clip that its values were made of.
+
+    Values of texts are shown by the first column of pictures, or else of clips, that any item has.
+
+    Args:
+        asked: ids of the items that it is called with; None for all.
+    """
     items = store.present()
+    if asked is not None:
+        items = items.filter(pc.is_in(items["item_id"], value_set=pa.array(asked, pa.string())))
     columns, limits = columns_of(items.schema), MediaLimits().with_buckets(store.media_buckets())
     ids = items["item_id"].to_pylist()
-    for name in (*_columns_read(store, version.spec), "cover", "video"):
+    drawn = [name for kind in _SHOWN for name, column in columns.items() if column.modality == kind]
+    for name in (*_columns_read(store, version.spec), *drawn):
         modality = columns[name].modality if name in columns else "none"
         places = dict(zip(ids, locations_of(items[name]), strict=True)) if modality in _SHOWN else {}
         if any(places.values()):

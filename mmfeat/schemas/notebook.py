@@ -16,8 +16,24 @@ _LONGEST = 120
 _NOTHING: tuple[object, ...] = (None, "", [], (), {})
 
 
+class Html(str):
+    """A cell that is HTML already: every text in it is escaped."""
+
+
+def picture(jpeg: str, about: str) -> Html:
+    """A cell with a small picture, which the page itself holds.
+
+    Args:
+        jpeg: the file in base64.
+        about: what it shows, for readers who do not see it.
+    """
+    return Html(
+        f'<img src="data:image/jpeg;base64,{_text(jpeg)}" alt="{_text(about)}" style="max-height: 80px">'
+    )
+
+
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], note: str = "") -> str:
-    """An HTML table under a title; every text in it is escaped."""
+    """An HTML table under a title; every text in it is escaped, but for cells of :class:`Html`."""
     below = f"<p>{_text(note)}</p>" if note else ""
     drawn = _drawn(columns, ([_cell(cell) for cell in row] for row in rows))
     return f"<p><strong>{_text(title)}</strong></p>{drawn}{below}"
@@ -68,6 +84,8 @@ def _facts(report: Any) -> dict[str, Any]:
 
 def _cell(value: object) -> str:
     """Several things of one kind are a table in their turn."""
+    if isinstance(value, Html):
+        return value
     if not isinstance(value, list | tuple) or not value or not _has_facts(value[0]):
         return _text(short(value))
     rows = [_facts(item) for item in value]
