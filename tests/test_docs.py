@@ -7,6 +7,8 @@ the README begins with runs in one of its own, as a user's does.
 
 from __future__ import annotations
 
+import ast
+import json
 import re
 import shlex
 import shutil
@@ -22,6 +24,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+NOTEBOOK = DOCS / "quickstart.ipynb"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
 # Its formats choose among the two features that it extracts.
@@ -63,6 +66,18 @@ def test_the_examples_of_a_page_run_one_after_the_other(page, run, tmp_path, ext
                     _run_line(words, run, tmp_path)
 
 
+def test_the_cells_of_the_notebook_run_one_after_the_other(monkeypatch, tmp_path, extracted):
+    shutil.copytree(extracted, tmp_path / "features")
+    monkeypatch.chdir(tmp_path)
+    program: dict[str, Any] = {"__name__": "__main__"}
+    shown = ""
+    for number, cell in enumerate(json.loads(NOTEBOOK.read_text())["cells"]):
+        if cell["cell_type"] == "code":
+            assert cell["outputs"] == [] and cell["execution_count"] is None
+            shown += _run_cell("".join(cell["source"]), f"cell {number} of {NOTEBOOK.name}", program)
+    assert "RunReport" in shown and "title_text@" in shown and "Evaluation of" in shown
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: p.name)
 def test_every_toml_block_is_toml(page):
     for kind, text in blocks(page):
@@ -74,6 +89,17 @@ def test_every_toml_block_is_toml(page):
 def test_every_link_inside_the_project_leads_somewhere(page):
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def _run_cell(source: str, name: str, program: dict[str, Any]) -> str:
+    """Run a cell as a notebook does; the HTML of what its last line gives, if that has any."""
+    *body, last = ast.parse(source).body
+    exec(compile(ast.Module(body, []), name, "exec"), program)
+    if not isinstance(last, ast.Expr):
+        exec(compile(ast.Module([last], []), name, "exec"), program)
+        return ""
+    given = eval(compile(ast.Expression(last.value), name, "eval"), program)
+    return str(given._repr_html_()) if hasattr(given, "_repr_html_") else ""
 
 
 def _run_line(words: list[str], run: Callable[..., tuple[int, str, str]], folder: Path) -> None:
