@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +15,8 @@ from cornac.models import AMR, VBPR
 from echo import assert_echo, expected, export_with_moved_rows, shifted, swapped
 
 from mmfeat.export import Request, export
+
+TUTORIAL = Path(__file__).parents[2] / "docs" / "tutorial.md"
 
 
 def load(folder):
@@ -52,3 +56,16 @@ def test_moved_rows_are_found_out(tmp_path, sample_for, ids, move):
     export_with_moved_rows(sample_for("cornac"), "cornac", tmp_path / "sample", move)
     with pytest.raises(AssertionError, match="item of"):
         assert_echo(by_item(load(tmp_path / "sample")), expected("cornac", ids))
+
+
+def test_the_program_of_the_tutorial_trains_on_both_exports_and_finds_equal_ones_equal(
+    tmp_path, sample_for, monkeypatch, capsys
+):
+    for name in ("titles", "shuffled"):
+        export(sample_for("cornac"), Request("cornac", tmp_path / "exports" / name))
+    monkeypatch.chdir(tmp_path)
+    [program] = re.findall(r"^```py\n(.*?)^```$", TUTORIAL.read_text(), re.MULTILINE | re.DOTALL)
+    exec(compile(program, "train.py", "exec"), {"__name__": "__main__"})
+    *_, titles, shuffled, _, last = capsys.readouterr().out.strip().splitlines()
+    assert titles.split()[1:] == shuffled.split()[1:]
+    assert last == "titles better than shuffled in 0 of 5 splits"
