@@ -19,3 +19,7 @@ def chromium() -> Iterator[playwright.Browser]:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--pictures", help="folder that the pictures of the README are written to")
