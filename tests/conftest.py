@@ -57,7 +57,8 @@ class _Ends:
             self.config.get_terminal_writer().line(said, red=True)
 
     def pytest_sessionfinish(self) -> None:
-        self.config.cache.set(_DONE, self.done if self.died and not self.failed else [])
+        if self.config.pluginmanager.hasplugin("cacheprovider"):
+            self.config.cache.set(_DONE, self.done if self.died and not self.failed else [])
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
