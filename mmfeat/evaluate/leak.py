@@ -16,13 +16,17 @@ _USERS, _DEPTH, _DRAW = 2_000, 50, 30
 # The last item is not much easier to foretell than the one before it: content does not change with time.
 _TIMES, _P = 1.5, 1e-3
 _LEAST = 10
+# Of shorter histories all may be items that everybody is offered first, and tell nothing of taste.
+_HISTORY = 3
 
 
 class LeakCheck:
-    """Foretells what was held out, and the last item before it, for the same users.
+    """Foretells what was held out, and the last item before it, for the same users by the same items: those
+    that came before both.
 
     Content tells both alike. Vectors that were made with the held-out interactions tell those much better.
-    What was made from all interactions, earlier ones too, is not caught: it tells both well.
+    What was made from all interactions, earlier ones too, is not caught: it tells both well. Nor is what was
+    made of pairs alone that follow each other directly, as the item just before is not asked by.
 
     Where whole items are held out, many users have the same one to find, and hang together. So items are
     counted there, each with the mean of its users.
@@ -34,22 +38,24 @@ class LeakCheck:
     def __init__(self, task: Task) -> None:
         self._seed = task.seed
         split = task.split
-        users = split.judged[np.diff(split.train.starts)[split.judged] > 1]
+        users = split.judged[np.diff(split.train.starts)[split.judged] >= _HISTORY]
         users = np.sort(task.rng(_DRAW).permutation(users)[:_USERS])
         history = Ragged(split.train.items, split.train.starts).take(users)
         held = Ragged(split.test.items, split.test.starts).take(users)
         first = Ragged(held.values[held.starts[:-1]], np.arange(len(users) + 1))
         ends = history.starts[1:] - 1
-        before = history.values[ends]
+        before = Ragged(history.values[ends], first.starts)
         earlier = Ragged(np.delete(history.values, ends), history.starts - np.arange(len(history.starts)))
-        self._held = Cases(history.last(LAST), first, history)
-        self._before = Cases(earlier.last(LAST), Ragged(before, first.starts), earlier)
+        profile = earlier.last(LAST)
+        # One item more that may be answered cannot make half as well again of the same content.
+        self._held = Cases(profile, first, history)
+        self._before = Cases(profile, before, earlier)
         each = first.values if split.rule == "cold" else np.arange(len(users))
         self._groups = np.unique(each, return_inverse=True)[1]
-        self._unit = "held-out items" if split.rule == "cold" else "users"
+        self._unit, of = ("held-out items", " of users") if split.rule == "cold" else ("users", "")
         count = int(self._groups.max(initial=-1)) + 1
         self.unmade = (
-            f"it takes {_LEAST} {self._unit} of users with two items before, and there are {count}"
+            f"it takes {_LEAST} {self._unit}{of} with {_HISTORY} items before, and there are {count}"
             if count < _LEAST
             else ""
         )
