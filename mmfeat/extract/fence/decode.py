@@ -12,7 +12,7 @@ import numpy as np
 
 from mmfeat.extract import modalities
 from mmfeat.extract.failures import as_item_error, ran_out_of_memory
-from mmfeat.extract.modalities.decoders.resize import TorchNeeded
+from mmfeat.extract.modalities.decoders.resize import TorchNeeded, torch_pays
 from mmfeat.extract.modalities.video import ClipDecoding
 from mmfeat.schemas.errors import ItemError
 from mmfeat.schemas.inputs import AudioPrepare, FrameSampling, Input, PixelView
@@ -120,28 +120,41 @@ def decode_media(
         bounds: makes what is entered for the decoding alone.
     """
     began = time.perf_counter()
-    try:
-        decoded = _decoded_media(request, limits, bounds())
-    except TorchNeeded:
+    if torch_pays():
         import torch  # noqa: F401
-
-        decoded = _decoded_media(request, limits, bounds())
+    decoded = _decoded_media(request, limits, bounds)
     return replace(decoded, seconds=time.perf_counter() - began)
 
 
 def _decoded_media(
-    request: MediaRequest, limits: MediaLimits, bounds: AbstractContextManager[None]
+    request: MediaRequest, limits: MediaLimits, bounds: Callable[[], AbstractContextManager[None]]
 ) -> Decoded:
     try:
         media = read(request, limits)
     except ItemError as error:
         return Decoded(failure=error)
     try:
-        with bounds:
-            values = render(request, media.data, limits)
+        values = _within(bounds, request, media.data, limits)
     except ItemError as error:
         return Decoded(media.content_hash, media.stamp, failure=error)
     return Decoded(media.content_hash, media.stamp, values)
+
+
+def _within(
+    bounds: Callable[[], AbstractContextManager[None]],
+    request: MediaRequest,
+    data: bytes,
+    limits: MediaLimits,
+) -> tuple[Any, ...]:
+    """See :func:`render`. Torch, if it is needed, is imported outside the bounds."""
+    try:
+        with bounds():
+            return render(request, data, limits)
+    except TorchNeeded:
+        import torch  # noqa: F401
+
+        with bounds():
+            return render(request, data, limits)
 
 
 def read(request: MediaRequest, limits: MediaLimits) -> MediaBytes:

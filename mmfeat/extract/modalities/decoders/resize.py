@@ -18,7 +18,7 @@ import numpy as np
 
 from mmfeat.schemas.inputs import Interpolation
 
-#: Passes without torch, two for a picture, after which it is imported.
+#: Passes without torch, two for a picture, from which on importing it saves time.
 TORCH_PAYS_FROM = 128
 
 # Of a weight from the middle of two whole numbers. Float64 errs by 1e-10 of it at most.
@@ -33,6 +33,11 @@ _passes = 0
 class TorchNeeded(BaseException):
     """Pixels are to be resized by torch, which is not imported. That takes seconds and memory that are none
     of an item's, so it is left to who bounds these: import torch and ask again. No error of an item."""
+
+
+def torch_pays() -> bool:
+    """Whether this process has resized so much without torch that importing it saves time."""
+    return _passes >= TORCH_PAYS_FROM and "torch" not in sys.modules
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int], interpolation: Interpolation) -> np.ndarray:
@@ -58,8 +63,6 @@ def resized(pixels: np.ndarray, size: tuple[int, int], interpolation: Interpolat
         raise TorchNeeded
     for axis in (1, 0):
         if pixels.shape[axis] != size[axis]:
-            if _passes >= TORCH_PAYS_FROM:
-                raise TorchNeeded
             _passes += 1
             pixels = _by_numpy(pixels, axis, size[axis], interpolation)
     return pixels
