@@ -34,7 +34,7 @@ from mmfeat.pipelines.codes import (
     told_apart,
     with_last_as_before,
 )
-from mmfeat.pipelines.fitting import feature_report, keep, lacking, made_alike, safetensors, saved
+from mmfeat.pipelines.fitting import feature_report, keep, lacking, made_before, safetensors, saved
 from mmfeat.pipelines.run_report import FeatureReport
 from mmfeat.pipelines.sources import Sources, placed, rows_of
 from mmfeat.report.drift import Drift, drift_of
@@ -200,16 +200,15 @@ class _Known:
 
 
 def _known(store: Store, recipe: FeatureSpec, say: Callable[[str], None]) -> _Known | None:
-    """What was fitted by the same recipe: of the current version before that of newer ones."""
-    alike = made_alike(store, recipe, lambda spec: _same_recipe(spec, recipe))
-    for version in alike:
-        if (kept := store.codebooks(version.fingerprint)) is not None:
-            quantization = version.spec.quantization
-            assert quantization is not None, "codes have it"
-            return _Known(version, kept[0], Quality(**kept[1]), quantization.data_digest is not None)
-    if alike:
-        say(f"{recipe.name} is fitted anew: what {alike[0].version} was made with went with forgotten items")
-    return None
+    """What was fitted by the same recipe, if a run may go on with it."""
+    made = made_before(store, recipe, lambda spec: _same_recipe(spec, recipe))
+    if made is None:
+        return None
+    if made.state is None:
+        say(made.lost)
+        return None
+    is_other_version = _quantization(made.version.spec).data_digest is not None
+    return _Known(made.version, made.state, Quality(**made.facts), is_other_version)
 
 
 def _same_recipe(spec: FeatureSpec, recipe: FeatureSpec) -> bool:

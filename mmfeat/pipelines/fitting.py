@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,21 +19,43 @@ from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import ROLLED_BACK, FeatureVersion, Store
 
 
-def made_alike(
-    store: Store, recipe: FeatureSpec, is_alike: Callable[[FeatureSpec], bool]
-) -> list[FeatureVersion]:
-    """The versions that a recipe made: the current one first, then newer ones before older, and last those
-    that were rolled back.
+@dataclass(frozen=True)
+class Made:
+    """What a recipe made before, and a run may go on with.
+
+    Attributes:
+        version: the current one; where another recipe made that, the newest.
+        state: what was fitted, as a safetensors file's bytes; None if it went with forgotten items.
+        facts: what was measured at the fit.
+    """
+
+    version: FeatureVersion
+    state: bytes | None
+    facts: dict[str, Any]
+
+    @property
+    def lost(self) -> str:
+        """Why it is fitted anew though it was made before, for a person."""
+        name, version = self.version.name, self.version.version
+        return f"{name} is fitted anew: what {version} was made with went with forgotten items"
+
+
+def made_before(store: Store, recipe: FeatureSpec, is_alike: Callable[[FeatureSpec], bool]) -> Made | None:
+    """What a recipe made last; None if it made nothing yet.
+
+    No other version is gone on with, even if what was fitted is there for it alone: items would get values
+    back that were replaced or rolled back. One that was rolled back is, if the recipe made no other, so that
+    the run says that it stays so.
 
     Args:
         is_alike: whether a version's spec comes of the recipe.
     """
     alike = [version for version in store.versions(recipe.name) if is_alike(version.spec)]
-    current = store.current().get(recipe.name)
-    alike.sort(
-        key=lambda v: (v.fingerprint == current, store.promotion.state_of(v) != ROLLED_BACK, v.created)
-    )
-    return alike[::-1]
+    if not alike:
+        return None
+    current, state_of = store.current().get(recipe.name), store.promotion.state_of
+    last = max(alike, key=lambda v: (v.fingerprint == current, state_of(v) != ROLLED_BACK, v.created))
+    return Made(last, *(store.codebooks(last.fingerprint) or (None, {})))
 
 
 def saved(arrays: Mapping[str, np.ndarray]) -> bytes:

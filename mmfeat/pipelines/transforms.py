@@ -19,7 +19,7 @@ import numpy as np
 from mmfeat.export.interactions import TRAIN, SplitRule, build, split, with_items
 from mmfeat.extract.fitted.transforms.base import FitOptions, Transform, Vectors, in_blocks
 from mmfeat.extract.registry import METHODS
-from mmfeat.pipelines.fitting import feature_report, keep, lacking, made_alike, safetensors, saved
+from mmfeat.pipelines.fitting import Made, feature_report, keep, lacking, made_before, safetensors, saved
 from mmfeat.pipelines.run_report import FeatureReport
 from mmfeat.pipelines.sources import Sources
 from mmfeat.schemas.errors import UsageError
@@ -51,8 +51,8 @@ class TransformReport:
 
     @property
     def told(self) -> list[str]:
-        """What a person should know beside the report: nothing."""
-        return []
+        """What a person should know of it, in lines."""
+        return [f"{self.version.version} was fitted: {_in_words(self.facts)}"] if self.fitted else []
 
     @property
     def feature(self) -> FeatureReport:
@@ -77,13 +77,12 @@ def bring_transform_up_to_date(
     """
     began = time.monotonic()
     sources = Sources.of(store, recipe)
-    alike = made_alike(store, recipe, lambda spec: _recipe_of(spec) == recipe.fingerprint)
-    known = None if refit else _known(store, alike)
+    made = None if refit else made_before(store, recipe, lambda spec: _recipe_of(spec) == recipe.fingerprint)
+    known = None if made is None else _known(made)
     transform, version = known or _fit(store, recipe, sources)
-    if alike and known is None and not refit and version.fingerprint != alike[0].fingerprint:
-        say(f"{recipe.name} is fitted anew: what {alike[0].version} was made with went with forgotten items")
-    if known is None:
-        say(f"{version.version} was fitted: {_in_words(transform.facts)}")
+    # Where nothing is fitted, the same version comes out.
+    if made is not None and known is None and version.fingerprint != made.version.fingerprint:
+        say(made.lost)
     return TransformReport(
         version=version,
         sources=tuple(one.version for one in sources.versions),
@@ -151,12 +150,12 @@ def _trained(store: Store, rule: SplitRule, name: str) -> set[str]:
     return {ids[i] for i in np.unique(interactions.items[interactions.labels == TRAIN])}
 
 
-def _known(store: Store, alike: Sequence[FeatureVersion]) -> tuple[Transform, FeatureVersion] | None:
-    """What was fitted for the first of the versions of which it is still there."""
-    for version in alike:
-        if (kept := store.codebooks(version.fingerprint)) is not None:
-            return _class(version.spec)(version.spec, safetensors().load(kept[0]), kept[1]), version
-    return None
+def _known(made: Made) -> tuple[Transform, FeatureVersion] | None:
+    """What was fitted, if it is still there."""
+    if made.state is None:
+        return None
+    version = made.version
+    return _class(version.spec)(version.spec, safetensors().load(made.state), made.facts), version
 
 
 def _recipe_of(spec: FeatureSpec) -> str:

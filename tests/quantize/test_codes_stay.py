@@ -214,6 +214,36 @@ def test_codebooks_go_with_a_forgotten_item_that_was_pruned_and_came_back(coded)
     assert coded.code().fitted
 
 
+def test_codes_whose_codebooks_went_with_an_item_are_fitted_anew_though_older_ones_are_there(coded):
+    """Not those of the version that a refit replaced, which never saw the item."""
+    first = coded.code().version
+    coded.set({"new": 30})
+    coded.code()
+    second = coded.code(refit=True)
+    assert second.version != first
+    coded.forget("new")
+    report = coded.code()
+    assert report.fitted
+    assert f"what {second.version} was made with went with forgotten items" in report.notices[0]
+    assert report.kept.version == second.version
+
+
+def test_codes_that_were_rolled_back_are_not_gone_on_with_where_the_current_ones_lost_their_codebooks(coded):
+    coded.set({"new": 30})
+    first = coded.code().version
+    coded.leave("item-3")
+    second = coded.code(refit=True).version
+    with coded.store.lease("test"):
+        assert [one.version for one in coded.store.promotion.rollback(["codes"])] == [first]
+    coded.forget("item-3")
+    coded.set({"newer": 31})
+    report = coded.code()
+    assert report.fitted and report.version not in (first, second)
+    assert f"what {first} was made with" in report.notices[0]
+    assert Store.open(coded.uri).resolve("codes").version == report.version
+    assert "newer" in coded.codes()
+
+
 def test_a_commit_that_never_came_gave_out_no_number(coded, monkeypatch):
     twin = coded.codes()["item-3"]
     coded.set({"new": 3})

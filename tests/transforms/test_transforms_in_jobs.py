@@ -187,6 +187,17 @@ def test_forgetting_removes_what_was_fitted_and_the_next_run_fits_anew(uri):
         assert bits_of(uri, feature(first, name).version) == left
 
 
+def test_a_transform_does_not_go_back_to_what_a_refit_replaced_without_a_word(uri):
+    features, more = {"small": SMALL}, {**TITLES, "more": "another title"}
+    run(uri, TITLES, features)
+    run(uri, more, features)
+    second = feature(run(uri, more, features, run={"refit": ["small"]}), "small").version
+    mmfeat.open(uri).forget(["more"], "asked")
+    report = run(uri, TITLES, features)
+    assert feature(report, "small").fitted["now"]
+    assert any(f"what {second} was made with went with forgotten" in said for said in report.notices)
+
+
 @pytest.mark.parametrize("name", ["whole", "small"])
 def test_an_export_refuses_what_reads_an_older_version_however_far_below(uri, tmp_path, name):
     run(uri, TITLES, {"small": {**SMALL, "source": "whole"}, "whole": FUSED})

@@ -291,11 +291,16 @@ class _Extraction:
                 refit = spec.name in self.job.run.refit
                 bring = bring_up_to_date if spec.form == "codes" else bring_transform_up_to_date
                 recipe = _reading(spec, by_name)
-                done = bring(self.store, recipe, refit=refit, say=self.reporter.say)
+                done = bring(self.store, recipe, refit=refit, say=self._note)
                 self.fitted[number], by_name[spec.name] = done, done.version
                 for line in done.told:
                     self.reporter.say(line)
         self.context.versions = [by_name[spec.name] for spec in self.context.specs]
+
+    def _note(self, notice: str) -> None:
+        """Tell it now and in the report."""
+        self.reporter.say(notice)
+        self.notices.append(notice)
 
     def _estimate(self, plan: Plan, numbers: list[int], downloads: list[int | None]) -> None:
         """What all that the store lacks would take.
