@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -68,6 +68,21 @@ def log_of(interactions: pa.Table, ids: Sequence[str]) -> Log:
     first = np.sort(np.unique(users * max(len(ids), 1) + items, return_index=True)[1])
     times = None if times is None else times[order][first]
     return Log(n_users, len(ids), users[first], items[first], times)
+
+
+def told_apart(tables: Mapping[int, pa.Table]) -> pa.Table:
+    """Interactions of several datasets together: users of the same id in two of them are two users.
+
+    Args:
+        tables: by the dataset's number, at least one.
+    """
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    named = []
+    for number, table in tables.items():
+        users = pc.binary_join_element_wise(str(number), table["user_id"], " ")
+        named.append(table.set_column(table.schema.get_field_index("user_id"), "user_id", users))
+    return pa.concat_tables(named)
 
 
 def _numbered(column: pa.ChunkedArray) -> tuple[np.ndarray, int]:

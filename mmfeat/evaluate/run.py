@@ -14,7 +14,7 @@ from mmfeat.evaluate.base import Measured, Progress, Protocol, Task
 from mmfeat.evaluate.features import Feature, feature_of
 from mmfeat.evaluate.fitted import fitted_note, held_out
 from mmfeat.evaluate.leak import LeakCheck
-from mmfeat.evaluate.log import log_of
+from mmfeat.evaluate.log import log_of, told_apart
 from mmfeat.evaluate.registry import PROTOCOLS
 from mmfeat.evaluate.slices import slices_of
 from mmfeat.evaluate.splits import split
@@ -32,7 +32,7 @@ from mmfeat.evaluate.verdict import (
 from mmfeat.schemas.errors import MissingExtra, UsageError
 from mmfeat.schemas.evaluation import EvaluateConfig
 from mmfeat.schemas.featureset import OK
-from mmfeat.store import FeatureVersion, Store
+from mmfeat.store import FeatureVersion, Place, Store
 
 #: Below this nothing is near or far.
 LEAST_ITEMS = 10
@@ -45,28 +45,35 @@ def quiet(what: str) -> None:
     """Progress that is told to nobody."""
 
 
-def evaluate(store: Store, config: EvaluateConfig, progress: Progress = quiet) -> Evaluation:
+def evaluate(
+    store: Store, config: EvaluateConfig, progress: Progress = quiet, place: Place | None = None
+) -> Evaluation:
     """Hold features against the store's interactions, beside their controls.
 
     Items are those that have a value in all features that are named, so that every difference is one of the
     features. Stopped by Ctrl-C, it tells of the protocols that are finished.
 
+    Args:
+        place: of the dataset whose items and interactions they are; of all datasets when None.
+
     Raises:
-        UsageError: there are no interactions, or too few; or a feature holds texts, or there is none.
+        UsageError: there are no interactions, or too few, or of other items; or a feature holds texts, or
+            there is none.
         MissingExtra: a package that a protocol needs is not installed.
     """
     began = time.monotonic()
     need_packages(config.protocols)
     versions = versions_of(store, config.features)
-    ids, left_out, lacking = _shared_ids(store, versions)
-    interactions = store.interactions()
-    if interactions is None or not len(interactions):
-        raise UsageError(
-            f"{store.uri} holds no interactions to hold features against.",
-            hint="Give the dataset some: -o interactions=clicks.csv, or [dataset] interactions in a job.",
-        )
+    ids, left_out, lacking = _shared_ids(store, versions, place)
     progress("reading interactions")
+    interactions, unknown = _interactions(store, place)
     log = log_of(interactions, ids)
+    if not len(log):
+        raise UsageError(
+            f"None of the {len(interactions):,} interactions is with one of the {len(ids):,} items that have "
+            f"a value in all of {_listed(versions)}.",
+            hint="Extract what is missing: `mmfeat status`.",
+        )
     parts = split(log, config.split, config.seed)
     slices = slices_of(_rows_of(store, ids), parts.train.popularity)
     task = Task(log, parts, slices, config.seed, config.users, ids=config.ids)
@@ -94,7 +101,7 @@ def evaluate(store: Store, config: EvaluateConfig, progress: Progress = quiet) -
         baselines=asked.baselines,
         comparisons=(made := comparisons_of(asked.measured, asked.protocols, config.seed)),
         agreement=agreement_of(made),
-        notes=_notes(config, task, left_out, asked),
+        notes=[*_notes(config, task, left_out, asked), *_notes_on_data(store, place, unknown)],
         interrupted=asked.interrupted,
         seconds=time.monotonic() - began,
     )
@@ -201,10 +208,47 @@ def _until_stopped() -> Iterator[list[bool]]:
         stopped.append(True)
 
 
-def _shared_ids(store: Store, versions: Sequence[FeatureVersion]) -> tuple[list[str], int, dict[str, int]]:
+def _interactions(store: Store, place: Place | None) -> tuple[pa.Table, str]:
+    """Who took which items of the catalog, users told apart by their dataset; and how many interactions are
+    left out as the catalog does not know their items, in words.
+
+    Raises:
+        UsageError: there are none.
+    """
+    tables = store.interactions_by_dataset()
+    if place is not None:
+        tables = {number: table for number, table in tables.items() if number == place.number}
+    if not tables:
+        raise UsageError(
+            f"{store.uri} holds no interactions to hold features against.",
+            hint="Give the dataset some: -o interactions=clicks.csv, or [dataset] interactions in a job.",
+        )
+    owned = store.owned()
+    known, strange = {}, []
+    for number, table in tables.items():
+        own = owned.ids.filter(pa.array(owned.numbers == number))
+        is_known = pc.is_in(table["item_id"], value_set=own)
+        known[number] = table.filter(is_known)
+        strange.append(table["item_id"].filter(pc.invert(is_known)))
+    left_out, total = sum(map(len, strange)), sum(map(len, tables.values()))
+    if not left_out:
+        return told_apart(known), ""
+    named = next(column for column in strange if len(column))[0]
+    words = f"{total:,} interactions are with items that the catalog does not have, such as '{named}'"
+    if left_out == total:
+        raise UsageError(
+            f"All {words}.",
+            hint="Are they of this dataset, and are its items named by the same ids there?",
+        )
+    return told_apart(known), f"{left_out:,} of {words}, and are left out"
+
+
+def _shared_ids(
+    store: Store, versions: Sequence[FeatureVersion], place: Place | None
+) -> tuple[list[str], int, dict[str, int]]:
     """Items that are there and have a value in all versions, in the catalog's order; how many lack one; and
     how many lack that of each version."""
-    present = store.present_ids()
+    present = store.present_ids(place)
     kept, lacking = present, {}
     for version in versions:
         rows = store.ledger(version).select(["item_id", "status"])
@@ -214,11 +258,15 @@ def _shared_ids(store: Store, versions: Sequence[FeatureVersion]) -> tuple[list[
         lacking[version.version] = len(present) - (pc.sum(has_value).as_py() or 0)
     if len(kept) < LEAST_ITEMS:
         raise UsageError(
-            f"Only {len(kept)} items have a value in all of {', '.join(v.version for v in versions)}.",
+            f"Only {len(kept)} items have a value in all of {_listed(versions)}.",
             hint="Evaluate fewer features at once, or extract what is missing: `mmfeat status`.",
         )
     ids: list[str] = kept.to_pylist()
     return ids, len(present) - len(kept), lacking
+
+
+def _listed(versions: Sequence[FeatureVersion]) -> str:
+    return ", ".join(version.version for version in versions)
 
 
 def _rows_of(store: Store, ids: Sequence[str]) -> pa.Table:
@@ -251,4 +299,14 @@ def _notes(config: EvaluateConfig, task: Task, left_out: int, asked: Judging) ->
         )
     if task.log.times is None:
         notes.append("some interactions have no time: the dataset's order is taken for it")
+    return notes
+
+
+def _notes_on_data(store: Store, place: Place | None, unknown: str) -> list[str]:
+    notes = [unknown] if unknown else []
+    if place is None and (datasets := len(store.datasets())) > 1:
+        notes.append(
+            f"the items of {datasets} datasets are ranked together; users of the same id in two datasets are "
+            "two users"
+        )
     return notes

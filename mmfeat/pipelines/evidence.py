@@ -11,10 +11,10 @@ from pydantic import TypeAdapter
 
 from mmfeat.evaluate import Evaluation, evaluate
 from mmfeat.schemas.evaluation import EvaluateConfig
-from mmfeat.store import FeatureVersion, Store
+from mmfeat.store import FeatureVersion, Place, Store
 
 #: Raised where the protocols give other figures than before.
-FORMAT = 2
+FORMAT = 3
 
 _EVALUATION = TypeAdapter(Evaluation)
 # What decides a row's value, beside the version.
@@ -22,13 +22,18 @@ _ROW = ("item_id", "status", "content_hash", "rules")
 
 
 def evidence(
-    store: Store, versions: Sequence[FeatureVersion], config: EvaluateConfig, say: Callable[[str], None]
+    store: Store,
+    versions: Sequence[FeatureVersion],
+    config: EvaluateConfig,
+    say: Callable[[str], None],
+    place: Place | None = None,
 ) -> Evaluation:
     """What is found of some versions: what is kept, if nothing changed that it was judged by.
 
     Args:
         store: open for writing.
         say: told what is done.
+        place: of the dataset that they are judged by; all datasets when None.
 
     Raises:
         KeyboardInterrupt: it was stopped; nothing is kept then.
@@ -38,24 +43,26 @@ def evidence(
     subject = json.dumps(
         [sorted(version.name for version in versions), config.model_dump(exclude={"features"})]
     )
-    digest = digest_of(store, versions)
+    digest = digest_of(store, versions, place)
     if kept := store.evaluation(subject, digest):
         return _EVALUATION.validate_json(kept)
-    found = evaluate(store, config, say)
+    found = evaluate(store, config, say, place)
     if found.interrupted:
         raise KeyboardInterrupt
     store.put_evaluation(subject, digest, _EVALUATION.dump_json(found).decode())
     return found
 
 
-def digest_of(store: Store, versions: Sequence[FeatureVersion]) -> str:
+def digest_of(store: Store, versions: Sequence[FeatureVersion], place: Place | None) -> str:
     """SHA-256 of all that an evaluation reads: rows of the versions, items, and interactions."""
-    digest = hashlib.sha256(json.dumps([FORMAT, [version.version for version in versions]]).encode())
+    by = [FORMAT, [version.version for version in versions], place and place.number]
+    digest = hashlib.sha256(json.dumps(by).encode())
     for version in versions:
         for batch in store.ledger_batches(version, _ROW):
             _add(digest, pa.table(batch))
     _add(digest, store.present())
-    if (interactions := store.interactions()) is not None:
+    for number, interactions in store.interactions_by_dataset().items():
+        digest.update(str(number).encode())
         _add(digest, interactions)
     return digest.hexdigest()
 

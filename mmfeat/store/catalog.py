@@ -211,6 +211,19 @@ class Catalog:
             found = rows.filter(pc.is_in(rows[NUMBER.name], value_set=known)).drop_columns([NUMBER.name])
         return found if len(found) else None
 
+    def interactions_by_dataset(self) -> dict[int, pa.Table]:
+        """The same by the number of their dataset: of two datasets, users of one id are two users."""
+        datasets = self.datasets()
+        if self._is_simple(INTERACTIONS) and (0 in datasets or not datasets):
+            found = {0: self._read_interactions()}
+        else:
+            rows = self._numbered_interactions()
+            found = {
+                number: rows.filter(pc.equal(rows[NUMBER.name], number)).drop_columns([NUMBER.name])
+                for number in datasets
+            }
+        return {number: table for number, table in found.items() if len(table)}
+
     def count_interactions(self, number: int) -> int:
         """How many interactions the dataset ``number`` has in the store."""
         table = self._database.table(INTERACTIONS)

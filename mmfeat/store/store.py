@@ -496,6 +496,13 @@ class Store:
         """The interactions (``INTERACTIONS_SCHEMA``) of the datasets, None if they have none."""
         return self._catalog.interactions()
 
+    def interactions_by_dataset(self) -> dict[int, pa.Table]:
+        """The interactions by the number of their dataset (:attr:`Place.number`), of those that have some.
+
+        A user's id is one of its dataset: the same one in another dataset is another user.
+        """
+        return self._catalog.interactions_by_dataset()
+
     def count_interactions(self, place: Place) -> int:
         """How many interactions the store has of a dataset."""
         return self._catalog.count_interactions(place.number)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from interaction_rows import interactions_of
 from storing import make_rows, text_spec, token_spec, vector_spec
 from taste import stored, world
 
@@ -146,3 +148,32 @@ def test_items_without_a_value_in_one_of_the_features_are_left_out_of_all(tmp_pa
     told = {one.version.partition("@")[0]: (one.lacking, one.verdict) for one in found.features}
     assert told["part"][0] == 7 and "no value for 7 items, and is judged by 143 others" in told["part"][1]
     assert told["sound"][0] == 0 and "no value" not in told["sound"][1]
+
+
+def test_interactions_with_items_that_the_catalog_does_not_have_are_counted(tmp_path):
+    made = world("sound", 2)
+    store = stored(made, str(tmp_path / "features"), {"sound": made.vectors["sound"]})
+    strange = interactions_of((f"u{k}", f"sku-{k}", k) for k in range(40))
+    with store.lease("test"):
+        store.put_interactions(pa.concat_tables([made.table(), strange]))
+    found = mmfeat.open(store.uri).evaluate(protocols=("profile",))
+    words = "40 of 2,040 interactions are with items that the catalog does not have, such as 'sku-0', and are"
+    assert any(note.startswith(words) for note in found.notes)
+    assert found.interactions == 2_000
+    with store.lease("test"):
+        store.put_interactions(strange)
+    with pytest.raises(UsageError, match="All 40 interactions are with items that the catalog does not") as e:
+        mmfeat.open(store.uri).evaluate()
+    assert "the same ids" in (e.value.hint or "")
+
+
+def test_interactions_with_items_without_a_value_are_told_apart_from_too_few(tmp_path):
+    made = world("sound", 2)
+    store = stored(made, str(tmp_path / "features"), {"sound": made.vectors["sound"]})
+    with store.lease("test"):
+        spec = store.resolve("sound").spec.model_copy(update={"name": "part"})
+        values = [v if k < 20 else None for k, v in enumerate(made.vectors["title"])]
+        store.commit(store.add_version(spec), make_rows(spec, made.ids, values), replace=False)
+        store.put_interactions(interactions_of((f"u{k}", f"i{20 + k % 100}", k) for k in range(300)))
+    with pytest.raises(UsageError, match=r"None of the 300 interactions is with one of the 20 items that"):
+        mmfeat.open(store.uri).evaluate(["part"])

@@ -42,7 +42,7 @@ class Evaluate(Step[EvaluateConfig]):
             for version in context.versions
             if version.spec.form != "text" and version.name in (self.config.features or (version.name,))
         ]
-        found = evidence(context.store, versions, self.config, context.reporter.say)
+        found = evidence(context.store, versions, self.config, context.reporter.say, context.place)
         for one in found.features:
             context.reporter.say(f"{one.version}: {one.verdict}")
         report = context.so_far

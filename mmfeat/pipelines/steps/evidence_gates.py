@@ -29,7 +29,7 @@ def judge_evidence(context: RunContext, version: FeatureVersion, gates: Evidence
     # Without such a gate the current version, and the items that it lacks, do not matter.
     versions = [*beside, version] if gates.max_drop_against_current is not None else [version]
     try:
-        found = evidence(store, versions, config, context.reporter.say)
+        found = evidence(store, versions, config, context.reporter.say, context.place)
     except UsageError as error:
         return [_unmeasured(name, version, least, error.message) for name, least in _thresholds(gates)]
     return list(_judged(found, version, gates))
