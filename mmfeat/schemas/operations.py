@@ -25,12 +25,16 @@ def _from_base(path: str | None, info: ValidationInfo) -> str | None:
 class EvidenceGates(Frozen):
     """``[gates.FEATURE]``: what the interactions must say of a feature, by ``mmfeat evaluate``.
 
+    What was not tested (too few users, or too few hits), and what the same rows at other items give by chance
+    as well, falls short.
+
     Attributes:
-        min_probe_auc: least AUC of the probe.
+        min_probe_auc: least AUC of the probe: the lower end of the interval over users. Codes have none.
         min_lift_over_shuffled: least ``ndcg@50`` of the profiles, in times that of the same rows at other
             items: the lower end of the interval over users.
-        min_recall_at_50: least recall of held-out co-interactions among an item's 50 nearest. It takes more
-            items than 50 over this: of fewer a random order has as much.
+        min_recall_at_50: least recall of held-out co-interactions among an item's 50 nearest: the lower end
+            of the interval over query items. It takes more items than 50 over this: of fewer a random order
+            has as much.
         max_drop_against_current: largest share of the current version's value that may be lost, by any of
             these protocols: the upper end of the loss's interval over users.
     """

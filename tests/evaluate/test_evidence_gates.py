@@ -7,6 +7,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
+from interaction_rows import interactions_of
 from storing import make_rows, vector_spec
 from taste import World, stored, world
 
@@ -19,7 +20,8 @@ from mmfeat.pipelines.steps.gates import Gates
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.schemas.evaluation import EvaluateConfig
 from mmfeat.schemas.job import parse_job
-from mmfeat.schemas.operations import EvidenceGates, GatesConfig
+from mmfeat.schemas.operations import EvidenceGates, GateResult, GatesConfig
+from mmfeat.schemas.outputs import CodesOut
 from mmfeat.store import FeatureVersion, Store
 
 GATES = {
@@ -164,6 +166,70 @@ def test_a_recall_that_a_random_order_of_so_few_items_has_is_not_measurable(
         )
     left_out = len(liked.ids) - items
     assert (f"{items} items, {left_out} left out for want of a value" in found.detail) == bool(left_out)
+
+
+def asked(store: Store, version: FeatureVersion, **gates: float) -> GateResult:
+    with store.lease("test"):
+        (found,) = judge_evidence(context_of(store, [version]), version, EvidenceGates(**gates))
+    return found
+
+
+def test_a_gate_holds_the_lower_end_of_the_interval(judged):
+    version = judged.resolve("item")
+    with judged.lease("test"):
+        context = context_of(judged, [version])
+        found = kept.evidence(judged, [version], EvaluateConfig(), context.reporter.say)
+    findings = found.features[0].findings
+    for gate, metric in (
+        ("min_probe_auc", findings["probe"].metrics["auc"]),
+        ("min_recall_at_50", findings["item_item"].metrics["recall@50"]),
+    ):
+        assert metric.low < metric.mean
+        at_the_mean, at_the_end = (asked(judged, version, **{gate: x}) for x in (metric.mean, metric.low))
+        assert (at_the_mean.passed, at_the_mean.value) == (False, metric.low)
+        assert at_the_end.passed
+
+
+def test_what_too_few_users_say_is_no_evidence(tmp_path):
+    few = world(None, 500, items=12, users=3, length=6)
+    store = stored(few, str(tmp_path / "features"), {"item": few.vectors["sound"]})
+    version = store.resolve("item")
+    for name in ("min_probe_auc", "min_lift_over_shuffled"):
+        found = asked(store, version, **{name: 0.0})
+        assert (found.passed, found.value) == (False, None)
+        assert "not measurable: a test takes 20 users, and there are" in found.detail
+    with store.lease("test"):
+        store.promotion.promote([version])
+        turned = put(store, few, -few.vectors["sound"])
+    found = asked(store, turned, max_drop_against_current=1.0)
+    assert (found.passed, found.value) == (False, None)
+    assert "not measurable by probe: a test takes 20 users" in found.detail
+
+
+def test_a_lift_that_chance_gives_as_well_is_no_evidence(tmp_path):
+    made = world("sound", 1, items=60, users=30, length=6)
+    store = stored(made, str(tmp_path / "features"), {"item": made.vectors["sound"]})
+    with store.lease("test"):
+        # All take the same two items: one draw, which may well be a good one.
+        store.put_interactions(interactions_of((f"u{u}", f"i{k}", k) for u in range(30) for k in (1, 2)))
+    version = store.resolve("item")
+    found = asked(store, version, min_lift_over_shuffled=1.5)
+    assert (found.passed, found.value) == (False, None)
+    assert "ndcg@50 tells no more than the same rows at other items do by chance (p = " in found.detail
+    assert asked(store, version, min_lift_over_shuffled=9).value < 9
+
+
+def test_a_gate_on_codes_by_a_protocol_that_takes_none_is_refused_before_any_work(judged):
+    context = context_of(judged, [judged.resolve("item")])
+    codes = vector_spec("item").model_copy(update={"output": CodesOut(levels=2, codebook_size=4)})
+    for gate in ("min_probe_auc", "min_lift_over_shuffled"):
+        gates = Gates(GatesConfig.model_validate({"item": {gate: 0.6}}))
+        gates.check(context.job, context.specs)
+        if gate == "min_lift_over_shuffled":
+            gates.check(context.job, [codes])
+            continue
+        with pytest.raises(ConfigError, match="item holds codes, and probe takes vectors alone"):
+            gates.check(context.job, [codes])
 
 
 def test_the_step_puts_the_verdict_into_the_report(judged):

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
-from mmfeat.evaluate import Evaluation
+from mmfeat.evaluate import Evaluation, Finding
+from mmfeat.evaluate.registry import PROTOCOLS
 from mmfeat.pipelines.evidence import evidence
 from mmfeat.pipelines.steps.base import RunContext
-from mmfeat.schemas.errors import UsageError
+from mmfeat.schemas.errors import ConfigError, UsageError
 from mmfeat.schemas.evaluation import EvaluateConfig
 from mmfeat.schemas.operations import EvidenceGates, GateResult
+from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion
 
 
 def judge_evidence(context: RunContext, version: FeatureVersion, gates: EvidenceGates) -> list[GateResult]:
     """The evidence gates of one version, beside the current one where that is another.
 
-    A gate on a drop is about versions that differ from the current one; the first version has nothing to
-    lose. A gate that cannot be measured falls short and says why.
+    Each takes the end of its interval that speaks against the version. What was not tested, or is no more
+    than chance gives, is no evidence. A gate on a drop is about versions that differ from the current one; the
+    first version has nothing to lose. A gate that cannot be measured falls short and says why.
     """
     store = context.store
     current = store.promotion.histories().get(version.name)
@@ -41,40 +44,77 @@ def _thresholds(gates: EvidenceGates) -> list[tuple[str, float]]:
 
 def _judged(found: Evaluation, version: FeatureVersion, gates: EvidenceGates) -> Iterator[GateResult]:
     verdict = found.of(version.version)
-    findings = verdict.findings
     if verdict.leak:
         yield from (_unmeasured(name, version, least, verdict.leak) for name, least in _thresholds(gates))
         return
     for name, threshold in _thresholds(gates):
         if name == "max_drop_against_current":
             yield from _drop(found, version, threshold)
-            continue
-        protocol, metric = _OF[name]
-        if protocol not in findings or metric not in findings[protocol].metrics:
-            yield _unmeasured(name, version, threshold, f"{protocol} could not be measured")
-            continue
-        finding = findings[protocol]
-        value: float | None = finding.metrics[metric].mean
-        if name == "min_lift_over_shuffled":
-            value = finding.lift.low
-        if name == "min_recall_at_50" and (trivial := _anything_passes(found, threshold)):
-            yield _unmeasured(name, version, threshold, f"{trivial}; {_told(found)}")
-        elif value is None:
-            why = f"shuffled rows find nothing to compare with; {_told(found)}"
-            yield _unmeasured(name, version, threshold, why)
         else:
-            yield GateResult(name, version.version, threshold, value, value >= threshold, _told(found))
+            yield _least(name, found, version, threshold)
+
+
+def _least(name: str, found: Evaluation, version: FeatureVersion, threshold: float) -> GateResult:
+    """A gate on what a protocol measured: it holds the lower end of the interval, of what is more than chance
+    gives."""
+    protocol, metric = _OF[name]
+    finding = found.of(version.version).findings.get(protocol)
+    why = f"{protocol} could not be measured"
+    if finding is not None and metric in finding.metrics:
+        value = finding.lift.low if name == "min_lift_over_shuffled" else finding.metrics[metric].low
+        why = _not_measurable(name, finding, found, threshold)
+        if value is None:
+            why = why or "shuffled rows find nothing to compare with"
+        elif not why and value >= threshold and finding.holds is False:
+            why = (
+                f"{metric} tells no more than the same rows at other items do by chance "
+                f"(p = {finding.lift.p:.2g} by {protocol})"
+            )
+        if not why and value is not None:
+            told = f"the lower end of {metric}'s interval over {finding.cases}; {_told(found)}"
+            return GateResult(name, version.version, threshold, value, value >= threshold, told)
+        why = f"{why}; {_told(found)}"
+    return _unmeasured(name, version, threshold, why)
+
+
+def _not_measurable(name: str, finding: Finding, found: Evaluation, threshold: float) -> str:
+    """Why nothing is to be thought of a figure, however high it is; empty if that is not so."""
+    if name == "min_recall_at_50" and (trivial := _anything_passes(found, threshold)):
+        return trivial
+    return f"not measurable: {finding.lift.untested}" if finding.lift.untested else ""
 
 
 def _drop(found: Evaluation, version: FeatureVersion, most: float) -> Iterator[GateResult]:
-    """The largest loss that any protocol allows for."""
+    """The largest loss that any protocol allows for; none of the first version."""
+    gate = "max_drop_against_current"
+    if len(found.features) < 2:
+        return
     lost = [one for one in found.comparisons if one.second == version.version]
-    if lost:
-        worst = max(lost, key=lambda one: one.drop)
-        detail = f"by {worst.protocol}, of {worst.first}; {_told(found)}"
-        yield GateResult(
-            "max_drop_against_current", version.version, most, worst.drop, worst.drop <= most, detail
-        )
+    if not lost:
+        yield _unmeasured(gate, version, most, f"no protocol could judge both; {_told(found)}")
+        return
+    for one in lost:
+        # Where one of the two finds enough to be tested, the other finds less for being worse.
+        untested = [found.of(side).findings[one.protocol].lift.untested for side in (one.first, one.second)]
+        if all(untested):
+            why = f"not measurable by {one.protocol}: {untested[1]}; {_told(found)}"
+            yield _unmeasured(gate, version, most, why)
+            return
+    worst = max(lost, key=lambda one: one.drop)
+    detail = f"by {worst.protocol}, of {worst.first}; {_told(found)}"
+    yield GateResult(gate, version.version, most, worst.drop, worst.drop <= most, detail)
+
+
+def refuse_unable(gates: Mapping[str, EvidenceGates], specs: Sequence[FeatureSpec]) -> None:
+    """ConfigError for a gate on codes by a protocol that takes none."""
+    codes = {spec.name for spec in specs if spec.form == "codes"}
+    for name, asked in gates.items():
+        for gate, _ in _thresholds(asked):
+            if name in codes and gate in _OF and not PROTOCOLS.get(_OF[gate][0]).takes_codes:
+                raise ConfigError(
+                    f"[gates.{name}] {gate}: {name} holds codes, and {_OF[gate][0]} takes vectors alone.",
+                    hint="Take it out, or put the gate on the vectors that the codes are made of.",
+                )
 
 
 def _anything_passes(found: Evaluation, threshold: float) -> str:

@@ -16,7 +16,7 @@ from mmfeat.evaluate import need_packages as need_evaluate
 from mmfeat.pipelines.run_report import RunReport
 from mmfeat.pipelines.steps.base import RunContext, Step
 from mmfeat.pipelines.steps.evaluate import refuse_others
-from mmfeat.pipelines.steps.evidence_gates import judge_evidence
+from mmfeat.pipelines.steps.evidence_gates import judge_evidence, refuse_unable
 from mmfeat.report.drift import drift_of
 from mmfeat.schemas.errors import ConfigError, GateFailed
 from mmfeat.schemas.evaluation import CHEAP
@@ -49,7 +49,8 @@ class Gates(Step[GatesConfig]):
     Config: ClassVar[type[BaseModel]] = GatesConfig
 
     def check(self, job: JobConfig, specs: Sequence[FeatureSpec]) -> None:
-        """See :meth:`Step.check`: no such file, or a wrong one, or no feature that a gate is about.
+        """See :meth:`Step.check`: no such file, or a wrong one, or no feature that a gate is about, or
+        one that a gate cannot be about.
 
         Raises:
             MissingExtra: the packages of the caption report or of an evaluation are not installed.
@@ -57,6 +58,7 @@ class Gates(Step[GatesConfig]):
         if self.config.evidence:
             need_evaluate(CHEAP)
             refuse_others("[gates]", list(self.config.evidence), specs)
+            refuse_unable(self.config.evidence, specs)
         if self.config.max_drift is not None and not any(spec.form == "codes" for spec in specs):
             raise ConfigError(
                 "[gates] max_drift: this job makes no codes, and no other feature has a drift from its fit.",
