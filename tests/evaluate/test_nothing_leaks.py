@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interaction_rows import interactions_of
+from safetensors.numpy import save
 from storing import make_rows, vector_spec
 from taste import World, stored, world
 
@@ -24,7 +25,9 @@ from mmfeat.evaluate.run import evaluate
 from mmfeat.evaluate.splits import SPLITS, Split, split
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.evaluation import EvaluateConfig
+from mmfeat.schemas.inputs import VECTOR, Input
 from mmfeat.schemas.outputs import CodesOut
+from mmfeat.schemas.spec import FeatureSpec
 
 
 @pytest.fixture(scope="module")
@@ -187,6 +190,40 @@ def test_a_verdict_tells_how_many_held_out_items_the_feature_was_fitted_to(tmp_p
     assert verdicts["title"].fitted == ""
 
 
+LEARNT, NOTHING = save({"mean": np.zeros(4, np.float32)}), save({})
+
+
+def test_a_verdict_tells_what_all_that_a_feature_is_made_of_was_fitted_to(tmp_path):
+    made = world("title", 0)
+    store = stored(made, str(tmp_path / "features"), {"title": made.vectors["title"]})
+    held = held_out(split(log_of(made.table(), made.ids), "cold", 0))
+    title = store.resolve("title").spec
+
+    def fitted(name: str, read: FeatureSpec, state: bytes) -> FeatureSpec:
+        """A transform of ``read`` in the store."""
+        spec = vector_spec(name)
+        origin = spec.weights.model_copy(update={"origin": "fitted"})
+        source = Input(source=read.name, modality=VECTOR, upstream=read.fingerprint)
+        spec = spec.model_copy(update={"weights": origin, "inputs": (source,)})
+        store.put_codebooks(store.add_version(spec).fingerprint, state, {"fitted_on": 150})
+        return spec
+
+    with store.lease("test"):
+        small = fitted("small", title, NOTHING)
+        pca = fitted("pca", small, LEARNT)
+        last = fitted("last", pca, NOTHING)
+        lost = fitted("lost", title.model_copy(update={"method_version": 9}), NOTHING)
+    notes = {
+        spec.name: fitted_note(store, store.resolve(spec.name), made.ids, held)
+        for spec in (title, small, pca, last, lost)
+    }
+    words = "was fitted to all items that had vectors then (150 items); 15 are held out here."
+    assert notes["title"] == notes["small"] == ""
+    assert notes["pca"] == f"It {words}"
+    assert notes["last"] == f"It comes from {pca.version}, which {words}"
+    assert notes["lost"].endswith("which is not in the store: what that was fitted to is not known.")
+
+
 def test_a_verdict_tells_what_a_transform_was_fitted_to(tmp_path):
     made = world("title", 0)
     store = stored(made, str(tmp_path / "features"), {"title": made.vectors["title"]})
@@ -199,7 +236,7 @@ def test_a_verdict_tells_what_a_transform_was_fitted_to(tmp_path):
     with store.lease("test"):
         versions = [store.add_version(one) for one in (plain, trained)]
         for version, count in zip(versions, (150, 135), strict=True):
-            store.put_codebooks(version.fingerprint, b"", {"fitted_on": count})
+            store.put_codebooks(version.fingerprint, LEARNT, {"fitted_on": count})
     notes = [fitted_note(store, version, made.ids, held_out(parts)) for version in versions]
     assert notes == [
         "It was fitted to all items that had vectors then (150 items); 15 are held out here.",

@@ -19,8 +19,8 @@ def judge_evidence(context: RunContext, version: FeatureVersion, gates: Evidence
     """The evidence gates of one version, beside the current one where that is another.
 
     Each takes the end of its interval that speaks against the version. What was not tested, or is no more
-    than chance gives, is no evidence. A gate on a drop is about versions that differ from the current one; the
-    first version has nothing to lose. A gate that cannot be measured falls short and says why.
+    than chance gives, is no evidence. A gate on a drop is about versions that differ from the current one;
+    the first version has nothing to lose. A gate that cannot be measured falls short and says why.
     """
     store = context.store
     current = store.promotion.histories().get(version.name)
