@@ -200,6 +200,9 @@ def test_a_store_is_shown_in_a_forked_process_as_it_is_here(features):
     assert forked(lambda: repr(mmfeat.open(uri))) == repr(features)
     assert forked(lambda: mmfeat.open(uri)._repr_html_()) == features._repr_html_()
     assert forked(lambda: repr(mmfeat.open(uri, snapshot="first"))) == repr(first)
+    near = features["clip_image"].nearest(IDS[1], k=3)
+    assert forked(lambda: features["clip_image"].nearest(IDS[1], k=3)._repr_html_()) == near._repr_html_()
+    assert forked(lambda: [*features]) == [*features]
 
 
 def test_what_a_store_gave_out_says_in_a_forked_process_where_to_ask_instead(features):
