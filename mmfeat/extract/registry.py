@@ -300,7 +300,7 @@ class _Asked:
             twice = next(
                 n for n in config.sources if sum(one.removesuffix("?") == n for one in config.inputs) > 1
             )
-            raise ConfigError(f"feature {name!r}: inputs names {twice!r} twice")
+            raise ConfigError(f"feature {name!r}: inputs names {twice!r} twice", hint="Name it once.")
         options = _options(name, config, method)
         asked = cls(name, config, method, options, method.named(options))
         for source in asked.reads:

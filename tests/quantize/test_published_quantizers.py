@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from coded import Coded
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from mmfeat.extract.fitted.codes import Quantizer
 from mmfeat.extract.fitted.codes.balanced_kmeans import BalancedKMeans, one_size
 from mmfeat.extract.fitted.codes.product import ProductQuantizer, RotatedProductQuantizer
-from mmfeat.extract.fitted.codes.residual_kmeans import ResidualKMeans
+from mmfeat.extract.fitted.codes.residual_kmeans import ResidualKMeans, nearest
 from mmfeat.extract.fitted.codes.rqvae import RqVae
 from mmfeat.extract.fitted.codes.sinkhorn import assign, nearest_free, spread
 from mmfeat.schemas.errors import ConfigError, UsageError
@@ -88,6 +89,43 @@ def test_a_quantizer_whose_codes_are_called_otherwise_decodes_the_same(vectors, 
     np.testing.assert_allclose(other.decode(called), quantizer.decode(codes), rtol=1e-5, atol=1e-5)
 
 
+# Items of which fewer differ than a codebook has codes, so that centroids are as near as each other.
+ALIKE = np.repeat(np.random.default_rng(0).standard_normal((20, 16)).astype(np.float32), 3, axis=0)
+
+
+@pytest.fixture(scope="module")
+def of_few() -> dict[str, tuple[Quantizer, np.ndarray]]:
+    """By method: a quantizer of such items, and their codes."""
+    fitted = [
+        method.fit(ALIKE, levels=4, codebook_size=32, seed=0)
+        for method in (ProductQuantizer, RotatedProductQuantizer, ResidualKMeans, RqVae)
+    ]
+    return {one.method: (one, one.encode(ALIKE)) for one in fitted}
+
+
+@pytest.mark.parametrize("method", ["pq", "opq", "residual_kmeans", "rqvae"])
+@settings(max_examples=25, deadline=None)
+@given(st.lists(st.integers(0, len(ALIKE) - 1), min_size=1, max_size=40))
+@example([0])
+@example(list(range(30)))
+def test_codes_of_a_vector_are_the_same_in_any_batch(of_few, method, items):
+    quantizer, codes = of_few[method]
+    np.testing.assert_array_equal(quantizer.encode(ALIKE[items]), codes[items])
+    np.testing.assert_array_equal(codes[0::3], codes[1::3])
+
+
+def test_of_equally_near_centroids_the_first_is_taken():
+    book = np.random.default_rng(0).standard_normal((4, 8)).astype(np.float32)
+    rows = np.repeat(book, 12, axis=0)
+    expected = np.repeat(np.arange(4), 12)
+    np.testing.assert_array_equal(nearest(rows, np.vstack([book, book, book[::-1]])), expected)
+
+
+def test_few_vectors_for_a_rotation_are_no_cause_of_warnings(capfd):
+    RotatedProductQuantizer.fit(ALIKE, levels=2, codebook_size=16, seed=0)
+    assert "WARNING" not in "".join(capfd.readouterr())
+
+
 def test_vectors_that_cannot_be_cut_into_parts_of_one_length_are_refused(vectors):
     for method in (ProductQuantizer, RotatedProductQuantizer):
         with pytest.raises(UsageError, match="cannot be cut into 3 parts"):
@@ -141,6 +179,15 @@ def test_sinkhorn_assigns_what_lc_rec_assigns(given):
     rows = (rng.standard_normal((1, 4)) + 0.3 * rng.standard_normal((n, 4))).astype(np.float32)
     distances = ((rows[:, None] - codebook) ** 2).sum(axis=2)
     assert assign(distances, epsilon).tolist() == LC_REC[given]
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("epsilon", [0.003, 0.002, 0.0005, 1e-9, 1e-300])
+def test_a_small_epsilon_tells_items_apart_as_a_larger_one_does(epsilon):
+    rng = np.random.default_rng(0)
+    codebook = rng.standard_normal((16, 8))
+    rows = codebook[3] + 0.3 * rng.standard_normal((6, 8))
+    assert len(np.unique(spread(np.full((6, 1), 3, np.int32), rows, codebook, epsilon))) == 6
 
 
 @settings(max_examples=30, deadline=None)
@@ -291,11 +338,14 @@ def test_a_heavy_feature_decides_the_codes_of_a_concatenation(tmp_path):
     [
         ({"weights": [1.0]}, "1 weights are given for 2 features"),
         ({"mode": "parallel", "weights": [1.0, 2.0]}, "have no weights"),
+        ({"inputs": ["other", "title_text", "other"]}, "names 'other' twice"),
         ({"mode": "parallel", "sinkhorn_epsilon": 0.003}, "no last level"),
         ({"inputs": ["title_text", "other?"]}, "without '\\?'"),
         ({"inputs": ["title_text"], "mode": "concat"}, "of several features"),
     ],
 )
 def test_settings_that_do_not_go_with_the_sources_are_refused(tmp_path, wrong, said):
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ConfigError, match=said) as caught:
         run_of_several(tmp_path, {"a": "a", "b": "b"}, **wrong)
+    if said in ("have no weights", "names 'other' twice"):
+        assert caught.value.hint

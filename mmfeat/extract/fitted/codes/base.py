@@ -188,7 +188,10 @@ def _check_sources(ask: Ask[QuantizerOptions], widths: Sequence[int]) -> None:
     if not several and (options.mode or options.weights):
         raise ask.error("mode and weights are of several features", 'Write inputs = ["one", "another"].')
     if options.weights is not None and options.mode == "parallel":
-        raise ask.error("features that have codebooks of their own have no weights")
+        raise ask.error(
+            "features that have codebooks of their own have no weights",
+            'Leave weights out, or write mode = "concat".',
+        )
     if options.weights is not None and len(options.weights) != len(widths):
         raise ask.error(f"{len(options.weights)} weights are given for {len(widths)} features")
     if options.mode == "parallel" and getattr(options, "sinkhorn_epsilon", None) is not None:

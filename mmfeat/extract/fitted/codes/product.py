@@ -8,6 +8,7 @@ import numpy as np
 
 from mmfeat.extract.fitted.codes.base import Quantizer
 from mmfeat.extract.fitted.codes.residual_kmeans import faiss_of, nearest
+from mmfeat.extract.fitted.vectors import projected
 from mmfeat.schemas.errors import UsageError
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.spec import ModelCard
@@ -96,13 +97,16 @@ class RotatedProductQuantizer(ProductQuantizer):
         turn = faiss.OPQMatrix(dims, levels)
         # It fits codebooks of its own on the way: of the size that is asked for, as far as it can.
         turn.pq = faiss.ProductQuantizer(dims, levels, max(1, min(8, codebook_size.bit_length() - 1)))
+        # Few vectors for each centroid are what was asked for, and no reason to warn hundreds of times.
+        turn.pq.cp.min_points_per_centroid = 1
         turn.train(vectors)
         rotation = faiss.vector_to_array(turn.A).reshape(dims, dims).copy()
         turned = np.ascontiguousarray(vectors @ rotation.T)
         return cls(fit_parts(turned, levels, codebook_size, seed), rotation)
 
     def _encode(self, vectors: np.ndarray) -> np.ndarray:
-        return super()._encode(np.ascontiguousarray(vectors @ self.rotation.T))
+        none = np.zeros(self.dims, np.float32)
+        return super()._encode(projected(vectors, none, self.rotation).astype(np.float32))
 
     def _decode(self, codes: np.ndarray) -> np.ndarray:
         return np.asarray(super()._decode(codes) @ self.rotation)

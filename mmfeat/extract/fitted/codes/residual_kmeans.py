@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -97,12 +98,7 @@ class ResidualKMeans(Residual):
         return vectors - np.sum(earlier, axis=0, initial=0), self.codebooks[-1]
 
     def _encode(self, vectors: np.ndarray) -> np.ndarray:
-        residuals = vectors.copy()
-        codes = np.empty((len(vectors), self.levels), np.int64)
-        for level, codebook in enumerate(self.codebooks):
-            codes[:, level] = nearest(residuals, codebook)
-            residuals -= codebook[codes[:, level]]
-        return codes
+        return residual_codes(vectors, list(self.codebooks))
 
     def _decode(self, codes: np.ndarray) -> np.ndarray:
         parts = [codebook[codes[:, level]] for level, codebook in enumerate(self.codebooks)]
@@ -118,11 +114,36 @@ def _starts(vectors: np.ndarray, k: int, seed: int) -> np.ndarray:
     return found
 
 
+def residual_codes(vectors: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.ndarray:
+    """``[n, levels]``: level by level the nearest centroid to what those before it left over."""
+    residuals = vectors.copy()
+    codes = np.empty((len(vectors), len(codebooks)), np.int64)
+    for level, codebook in enumerate(codebooks):
+        codes[:, level] = nearest(residuals, codebook)
+        residuals -= codebook[codes[:, level]]
+    return codes
+
+
 def nearest(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
-    """Row of the nearest centroid by Euclidean distance, ``[n]``."""
-    index = faiss_of("residual k-means").IndexFlatL2(codebook.shape[1])
+    """Row of the nearest centroid by Euclidean distance, ``[n]``; of equally near ones the first.
+
+    A row's depends on its own vector alone. FAISS's distances are rounded by the batch: where its nearest two
+    are nearer to each other than that, they are computed again in float64, row by row.
+    """
+    dims = codebook.shape[1]
+    index = faiss_of("k-means").IndexFlatL2(dims)
     index.add(codebook)
-    return np.asarray(index.search(vectors, 1)[1][:, 0])
+    distances, rows = index.search(vectors, min(2, len(codebook)))
+    found = np.array(rows[:, 0])
+    if len(codebook) == 1:
+        return found
+    # |x - c|^2 is summed from squares and products of float32, of at most (|x| + |c|)^2 together.
+    longest = np.linalg.norm(codebook, axis=1).max()
+    rounding = (np.linalg.norm(vectors, axis=1) + longest) ** 2 * (dims + 2) * np.finfo(np.float32).eps
+    exact = codebook.astype(np.float64)
+    for row in np.flatnonzero(~(distances[:, 1] - distances[:, 0] > 2 * rounding)):
+        found[row] = np.square(exact - vectors[row]).sum(axis=1).argmin()
+    return found
 
 
 def faiss_of(what: str) -> Any:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 
 from mmfeat.extract.fitted.codes.base import Residual
+from mmfeat.extract.fitted.codes.residual_kmeans import residual_codes
+from mmfeat.extract.fitted.vectors import projected
 from mmfeat.schemas.errors import MissingExtra
 from mmfeat.schemas.inputs import VECTOR
 from mmfeat.schemas.spec import ModelCard
@@ -90,13 +92,25 @@ class RqVae(Residual):
 
     def last_level(self, vectors: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """See :meth:`Quantizer.last_level`; both are of the latent space."""
-        import torch
-
-        books = [self._state[f"quantizer.layers.{k}._codebook.embed"][0] for k in range(self.levels)]
-        with torch.inference_mode():
-            latents = self._net.encoder(self._net.scaled(torch.from_numpy(vectors))).numpy()
+        books = self._books()
         earlier = [book[codes[:, level]] for level, book in enumerate(books[:-1])]
-        return latents - np.sum(earlier, axis=0, initial=0), books[-1]
+        return self._latents(vectors) - np.sum(earlier, axis=0, initial=0), books[-1]
+
+    def _books(self) -> list[np.ndarray]:
+        """float32 ``[codebook_size, latent]`` of each level."""
+        return [self._state[f"quantizer.layers.{k}._codebook.embed"][0] for k in range(self.levels)]
+
+    def _latents(self, vectors: np.ndarray) -> np.ndarray:
+        """float32 ``[n, latent]`` that the encoder gives; each row's depends on its own vector alone, unlike
+        those of a product of matrices in floating-point numbers."""
+        found = (vectors.astype(np.float64) - self._state["mean"]) / self._state["scale"]
+        for layer in range(len(_HIDDEN) + 1):
+            # Linear layers and those that cut off what is negative follow each other.
+            if layer:
+                found = np.maximum(found, 0)
+            weight, bias = (self._state[f"encoder.{2 * layer}.{part}"] for part in ("weight", "bias"))
+            found = projected(found, np.zeros(weight.shape[1]), weight) + bias
+        return found.astype(np.float32)
 
     @classmethod
     def _fit(cls, vectors: np.ndarray, levels: int, codebook_size: int, seed: int) -> Self:
@@ -113,11 +127,7 @@ class RqVae(Residual):
         return cls({name: value.numpy().copy() for name, value in net.state_dict().items()})
 
     def _encode(self, vectors: np.ndarray) -> np.ndarray:
-        import torch
-
-        with torch.inference_mode():
-            codes: np.ndarray = self._net.codes(torch.from_numpy(vectors)).numpy()
-        return codes
+        return residual_codes(self._latents(vectors), self._books())
 
     def _decode(self, codes: np.ndarray) -> np.ndarray:
         import torch
@@ -213,10 +223,6 @@ def _network(dims: int, levels: int, codebook_size: int, vectors_per_code: float
             scaled = self.scaled(vectors)
             quantized, _, commitment = self.quantizer(self.encoder(scaled))
             return nn.functional.mse_loss(self.decoder(quantized), scaled) + torch.sum(commitment)
-
-        def codes(self, vectors: torch.Tensor) -> torch.Tensor:
-            indices: torch.Tensor = self.quantizer(self.encoder(self.scaled(vectors)))[1]
-            return indices
 
         def vectors(self, codes: torch.Tensor) -> torch.Tensor:
             scaled: torch.Tensor = self.decoder(self.quantizer.get_output_from_indices(codes))

@@ -23,16 +23,23 @@ def assign(distances: np.ndarray, epsilon: float, iterations: int = _ITERATIONS)
     least, most = distances.min(), distances.max()
     middle = (most + least) / 2
     scaled = ((distances - middle) / (most - middle + _LEAST_AMPLITUDE)).astype(np.float64)
-    shares = np.exp(-scaled / epsilon)
-    shares /= shares.sum()
-    n, k = shares.shape
-    # What is too far for float64 has no share; a sum of none would make no number of all.
-    with np.errstate(invalid="ignore", divide="ignore"):
-        for _ in range(iterations):
-            shares /= shares.sum(axis=1, keepdims=True) * n
-            shares /= shares.sum(axis=0, keepdims=True) * k
-    found: np.ndarray = np.nan_to_num(shares).argmax(axis=1)
+    n, k = scaled.shape
+    # Logarithms of shares, times epsilon: shares themselves are beyond float64 where epsilon is small.
+    shares = -scaled
+    for _ in range(iterations):
+        shares -= _log_of_sum(shares, epsilon, axis=1) + epsilon * np.log(n)
+        shares -= _log_of_sum(shares, epsilon, axis=0) + epsilon * np.log(k)
+    found: np.ndarray = shares.argmax(axis=1)
     return found
+
+
+def _log_of_sum(shares: np.ndarray, epsilon: float, axis: int) -> np.ndarray:
+    """The logarithm of a sum of shares, where both are logarithms times epsilon."""
+    most = shares.max(axis=axis, keepdims=True)
+    # What is too far for float64 adds nothing.
+    with np.errstate(over="ignore", under="ignore"):
+        sums = np.exp((shares - most) / epsilon).sum(axis=axis, keepdims=True)
+    return np.asarray(most + epsilon * np.log(sums))
 
 
 def spread(codes: np.ndarray, residuals: np.ndarray, codebook: np.ndarray, epsilon: float) -> np.ndarray:
