@@ -95,10 +95,13 @@ def _refuse_stale(store: Store, refs: Sequence[str]) -> None:
     for version in (store.resolve(ref) for ref in refs if "@" not in ref):
         if not version.spec.is_fitted or not (why := why_stale(version, versions, current)):
             continue
-        source, *others = version.spec.upstreams
         ways = ["`mmfeat run` their job"]
-        if version.spec.form == "codes" and not others:
-            ways.append(f"`mmfeat quantize {source} --name {version.name}` with the options that they have")
+        if version.spec.form == "codes":
+            command = f"mmfeat quantize {' '.join(version.spec.sources)} --name {version.name}"
+            ways = [
+                f"`{command}` with the options that they have",
+                "`mmfeat run` their job if one makes them",
+            ]
         raise UsageError(
             f"{version.version} is stale: {why}. An export beside current features would mix versions.",
             hint=f"Bring them up to date: {', or '.join(ways)}. To export these, name their version: "

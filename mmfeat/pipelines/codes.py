@@ -123,23 +123,36 @@ def numbered(
 ) -> np.ndarray:
     """``[n, levels + 1]``: codes and the number that tells items apart whose codes are the same.
 
-    A number is given out once. What is given out is kept by code, without the item, before the rows are
-    committed. An item whose codes are what they were keeps its number, that of the version before where this
-    one has given out none yet; other items get theirs after it.
+    A number is given out once, by a version and the one before it together. What is given out is kept by
+    code, without the item, before the rows are committed. An item whose codes are what they were keeps its
+    number, that of the version before where this one has given out none yet; other items get theirs after
+    all that either gave out.
 
     Args:
         ids: of the items, whose rows are about to be committed.
         order: the positions of the items in the order in which they are numbered.
     """
-    before = store.collision_numbers(version)
-    if before is None:
-        before = last_numbers(_stored(store, version))
+    before = _given_out(store, version)
     result, stays = _with_numbers(store, version, ids, codes, is_first=not len(before))
     new = order[~stays[order]]
-    given = np.vstack([before, result[stays]])
+    given = np.vstack([before, *_given_out_before(store, version, ids), result[stays]])
     result[new] = number_collisions(codes[new], last_numbers(given))
     store.put_collision_numbers(version, before, last_numbers(np.vstack([given, result[new]])))
     return result
+
+
+def _given_out(store: Store, version: FeatureVersion) -> np.ndarray:
+    """``[m, levels + 1]``: codes, and the last number that a version gave out."""
+    found = store.collision_numbers(version)
+    return last_numbers(_stored(store, version)) if found is None else found
+
+
+def _given_out_before(store: Store, version: FeatureVersion, ids: Sequence[str]) -> list[np.ndarray]:
+    """The same of the version before: codes are called as it called them. None if it numbered nothing."""
+    former = Former.of(store, version.spec, ids, beside=version)
+    if former is None or former.codes.shape[1] != version.spec.dims:
+        return []
+    return [_given_out(store, store.resolve(former.version))]
 
 
 def _with_numbers(

@@ -153,6 +153,19 @@ def test_a_number_of_a_forgotten_or_changed_item_is_given_to_nobody_else(coded):
     assert {i: after[i] for i in unchanged} == {i: before[i] for i in unchanged}
 
 
+def test_a_number_of_an_item_that_was_forgotten_goes_to_nobody_after_a_refit_either(coded):
+    coded.set({"new-1": 3, "new-2": 3})
+    coded.code()
+    before = coded.codes()
+    coded.forget("new-2")
+    coded.code(refit=True)
+    coded.set({"new-3": 3})
+    coded.code()
+    after = coded.codes()
+    assert (after["item-3"], after["new-1"]) == (before["item-3"], before["new-1"])
+    assert after["new-3"] == (*before["new-2"][:-1], before["new-2"][-1] + 1)
+
+
 def test_an_item_that_changes_and_has_the_same_codes_keeps_its_number(coded):
     before = coded.codes()
     coded.save_again("item-3")

@@ -144,7 +144,8 @@ def test_a_run_that_makes_the_codes_of_others_stale_says_so(tmp_path):
         (notice,) = unrayed.run_once(uri, table, edition=2).notices
     old, new = versions(uri, "title_vector")
     assert notice == (
-        f"{codes} is stale now: it reads {old}, and {new} is current; its own job brings it up to date"
+        f"{codes} is stale now: it reads {old}, and {new} is current; "
+        "its own job or `mmfeat quantize` brings it up to date"
     )
     (record,) = mmfeat.open(uri).runs()[-1:]
     assert record["report"]["notices"] == [notice]

@@ -46,10 +46,15 @@ def made_stale(store: Store) -> list[str]:
     """The current versions that read something else than what has become current."""
     current, versions = store.current(), store.versions()
     return [
-        f"{version.version} is stale now: {why}; its own job brings it up to date"
+        f"{version.version} is stale now: {why}; {_remedy(version)} brings it up to date"
         for version in map(store.resolve, sorted(current))
         if (why := why_stale(version, versions, current))
     ]
+
+
+def _remedy(version: FeatureVersion) -> str:
+    """What makes a stale version anew: codes may come of no job."""
+    return "its own job or `mmfeat quantize`" if version.spec.form == "codes" else "its own job"
 
 
 def _stays(version: FeatureVersion) -> str:

@@ -110,7 +110,7 @@ class RqVae(Residual):
                 found = np.maximum(found, 0)
             weight, bias = (self._state[f"encoder.{2 * layer}.{part}"] for part in ("weight", "bias"))
             found = projected(found, np.zeros(weight.shape[1]), weight) + bias
-        return found.astype(np.float32)
+        return np.asarray(found, np.float32)
 
     @classmethod
     def _fit(cls, vectors: np.ndarray, levels: int, codebook_size: int, seed: int) -> Self:
