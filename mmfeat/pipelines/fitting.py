@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from mmfeat.pipelines.run_report import FeatureReport
-from mmfeat.pipelines.sources import Sources, placed
+from mmfeat.pipelines.sources import OWN, Sources, placed
 from mmfeat.schemas.errors import MissingExtra
 from mmfeat.schemas.featureset import ABSENT, FAILED, MISSING, OK
 from mmfeat.schemas.spec import FeatureSpec
@@ -87,9 +89,20 @@ def lacking(
         contents: ``[n]`` what the vectors of each item were made from.
     """
     had_status, had_contents = placed(store, version, sources.ids)
+    # What failed by itself fails again as long as its vectors are the same.
+    had = np.where(failed_by_itself(store, version, sources.ids), OK, had_status)
     changed = (sources.status == OK) & (contents != had_contents)
-    wanted = (sources.status != ABSENT) & ((sources.status != had_status) | changed)
+    wanted = (sources.status != ABSENT) & ((sources.status != had) | changed)
     return np.flatnonzero(wanted), had_status
+
+
+def failed_by_itself(store: Store, version: FeatureVersion, ids: list[str]) -> np.ndarray:
+    """``[n]`` whether an item's row failed though the item had all vectors that it needs."""
+    failures = store.failures(version) if store.counts(version) else None
+    if failures is None:
+        return np.zeros(len(ids), bool)
+    own = failures.filter(pc.equal(failures["stage"], OWN))["item_id"].combine_chunks()
+    return np.asarray(pc.is_in(pa.array(ids, pa.string()), value_set=own))
 
 
 def feature_report(

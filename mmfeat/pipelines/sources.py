@@ -20,6 +20,9 @@ from mmfeat.store import FeatureVersion, Store, rows_schema
 # Stands for the content of an input that an item may lack and lacks, as in the rows of all other features.
 _LACKED = "0" * 64
 
+# The stage of a row that failed though the item has all that it needs, and why it did.
+OWN, NO_DIRECTION = "transform", "all numbers of its vector are 0, so it has no direction"
+
 
 @dataclass(frozen=True)
 class Sources:
@@ -68,18 +71,23 @@ class Sources:
         """Rows of ``spec`` for the items at these positions, to be committed.
 
         Args:
-            values: ``[len(at), dims]``; what stands where an item has none is left out.
+            values: ``[len(at), dims]``; what stands where an item has none is left out. One that is all zeros
+                has no direction: its row fails at the stage :data:`OWN`.
         """
-        status = self.status[at]
-        ok, culprit = status == OK, self.culprit[at]
+        has_vectors, culprit = self.status[at] == OK, self.culprit[at]
+        ok = has_vectors & values.any(axis=1)
+        status = np.where(has_vectors & ~ok, FAILED, self.status[at])
         reasons = [
-            f"{name} {what} for this item" if what == FAILED else ""
-            for name, what in zip(culprit, status, strict=True)
+            NO_DIRECTION if there else f"{name} {what} for this item" if what == FAILED else ""
+            for name, what, there in zip(culprit, status, has_vectors & ~ok, strict=True)
         ]
         filled = {
             "item_id": [self.ids[i] for i in at],
             "status": status.tolist(),
-            "stage": ["" if there else "upstream" for there in ok],
+            "stage": [
+                "" if made else OWN if there else "upstream"
+                for made, there in zip(ok, has_vectors, strict=True)
+            ],
             "reason": reasons,
             "content_hash": [content for content, _ in self.contents[at]],
             "rules": [rule for _, rule in self.contents[at]],

@@ -19,11 +19,20 @@ import numpy as np
 from mmfeat.export.interactions import TRAIN, SplitRule, build, split, with_items
 from mmfeat.extract.fitted.transforms.base import FitOptions, Transform, Vectors, in_blocks
 from mmfeat.extract.registry import METHODS
-from mmfeat.pipelines.fitting import Made, feature_report, keep, lacking, made_before, safetensors, saved
+from mmfeat.pipelines.fitting import (
+    Made,
+    failed_by_itself,
+    feature_report,
+    keep,
+    lacking,
+    made_before,
+    safetensors,
+    saved,
+)
 from mmfeat.pipelines.run_report import FeatureReport
-from mmfeat.pipelines.sources import Sources
+from mmfeat.pipelines.sources import NO_DIRECTION, Sources
 from mmfeat.schemas.errors import UsageError
-from mmfeat.schemas.featureset import ABSENT, OK
+from mmfeat.schemas.featureset import ABSENT, FAILED, OK
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import FeatureVersion, Store
 
@@ -38,6 +47,7 @@ class TransformReport:
         fitted: whether it was fitted; False if the store had it.
         committed: rows that were written, by status.
         items: of the catalog, by status; ``absent`` are those without a row in an input yet.
+        pointless: of the items, those that failed since their vector has no direction.
         facts: what was measured when it was fitted.
     """
 
@@ -46,13 +56,17 @@ class TransformReport:
     fitted: bool
     committed: dict[str, int]
     items: dict[str, int]
+    pointless: int
     facts: dict[str, Any]
     seconds: float
 
     @property
     def told(self) -> list[str]:
         """What a person should know of it, in lines."""
-        return [f"{self.version.version} was fitted: {_in_words(self.facts)}"] if self.fitted else []
+        fitted = [f"{self.version.version} was fitted: {_in_words(self.facts)}"] if self.fitted else []
+        if not self.pointless:
+            return fitted
+        return [*fitted, f"{self.version.version}: {self.pointless:,} items failed: {NO_DIRECTION}"]
 
     @property
     def feature(self) -> FeatureReport:
@@ -83,12 +97,15 @@ def bring_transform_up_to_date(
     # Where nothing is fitted, the same version comes out.
     if made is not None and known is None and version.fingerprint != made.version.fingerprint:
         say(made.lost)
+    committed = _commit_lacking(store, version, transform, sources)
+    own = failed_by_itself(store, version, sources.ids)
     return TransformReport(
         version=version,
         sources=tuple(one.version for one in sources.versions),
         fitted=known is None,
-        committed=_commit_lacking(store, version, transform, sources),
-        items=dict(Counter(sources.status.tolist())),
+        committed=committed,
+        items=dict(Counter(np.where(own, FAILED, sources.status).tolist())),
+        pointless=int(own.sum()),
         facts=transform.facts,
         seconds=time.monotonic() - began,
     )
@@ -167,6 +184,7 @@ def _commit_lacking(
     store: Store, version: FeatureVersion, transform: Transform, sources: Sources
 ) -> dict[str, int]:
     """Commit the rows that are not there or whose vectors changed, by status, some at a time."""
+    committed: Counter[str] = Counter()
     wanting, had_status = lacking(store, version, sources, sources.contents)
     for at in in_blocks(wanting, _dims(sources)):
         ok = sources.status[at] == OK
@@ -174,10 +192,11 @@ def _commit_lacking(
         if ok.any():
             values[ok] = transform.apply(sources.vectors(at[ok]))
         rows = sources.rows(version.spec, at, values)
+        committed.update(rows["status"].to_pylist())
         store.commit(version, rows, replace=bool((had_status[at] != ABSENT).any()))
     if len(wanting):
         store.finish(version)
-    return dict(Counter(sources.status[wanting].tolist()))
+    return dict(committed)
 
 
 def _dims(sources: Sources) -> int:

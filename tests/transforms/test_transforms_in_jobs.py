@@ -13,6 +13,7 @@ from plugins import on_path
 from transform_jobs import TITLES, N, bits_of, run, vectors_of
 
 import mmfeat
+from mmfeat import api
 from mmfeat.schemas.errors import ConfigError, UsageError
 from mmfeat.store import Store
 
@@ -196,6 +197,30 @@ def test_a_transform_does_not_go_back_to_what_a_refit_replaced_without_a_word(ur
     report = run(uri, TITLES, features)
     assert feature(report, "small").fitted["now"]
     assert any(f"what {second} was made with went with forgotten" in said for said in report.notices)
+
+
+def test_a_vector_without_direction_fails_with_the_reason_and_is_not_computed_again(uri):
+    run(uri, TITLES, {})
+    vectors = np.random.default_rng(0).standard_normal((N, 4)).astype(np.float32)
+    vectors[:2, :2] = 0
+    ids = list(TITLES)
+    api.import_vectors("given", vectors, ids=ids, store=uri)
+    api.import_vectors("more", vectors[2:] + 1, ids=ids[2:], store=uri)
+    features = {
+        "cut": {"source": "given", "transform": "truncate", "dims": 2},
+        "sum": {"inputs": ["given", "more?"], "transform": "fuse", "mode": "sum", "weights": [0.0, 1.0]},
+    }
+    for committed in (N, 0):
+        report = run(uri, TITLES, features)
+        for name in features:
+            made = feature(report, name)
+            assert (made.ok, made.failed) == ((N - 2, 2) if committed else (0, 0))
+            assert made.up_to_date == N - committed
+    why = {"stage": "transform", "reason": "all numbers of its vector are 0, so it has no direction"}
+    for name in features:
+        assert set(vectors_of(uri, name)) == set(ids[2:])
+        failed = Store.open(uri).failures(Store.open(uri).resolve(name)).to_pylist()
+        assert failed == [{"item_id": item_id, **why} for item_id in ids[:2]]
 
 
 @pytest.mark.parametrize("name", ["whole", "small"])
