@@ -123,11 +123,14 @@ def bring_up_to_date(
         learnt = {rows.ids[i] for i in at}
         former = Former.of(store, recipe, rows.ids)
         state, quality = _fit(recipe, rows.vectors(at), None if former is None else former.at(at))
-        version = keep(store, recipe, state, asdict(quality))
+        version = keep(store, recipe, state, _facts_of(quality))
     else:
         state, quality = known.state, known.quality
-        version = keep(store, recipe, state, asdict(quality)) if known.is_other_version else known.version
+        version = keep(store, recipe, state, _facts_of(quality)) if known.is_other_version else known.version
     committed = _commit_lacking(store, version, rows, state, learnt)
+    if quality is None:
+        quality = _of_stored(store, version, rows, state)
+        store.put_codebooks(version.fingerprint, state, _facts_of(quality))
     return FittedReport(
         codes=version,
         sources=rows.sources.versions,
@@ -189,13 +192,14 @@ class _Known:
     """What an earlier version was made with.
 
     Attributes:
+        quality: None if its first rows were never committed, and tell it.
         is_other_version: whether the version is of the first format, which names its data: its codebooks
             are taken over by a version that names them.
     """
 
     version: FeatureVersion
     state: bytes
-    quality: Quality
+    quality: Quality | None
     is_other_version: bool
 
 
@@ -208,7 +212,8 @@ def _known(store: Store, recipe: FeatureSpec, say: Callable[[str], None]) -> _Kn
         say(made.lost)
         return None
     is_other_version = _quantization(made.version.spec).data_digest is not None
-    return _Known(made.version, made.state, Quality(**made.facts), is_other_version)
+    quality = Quality(**made.facts) if made.facts else None
+    return _Known(made.version, made.state, quality, is_other_version)
 
 
 def _same_recipe(spec: FeatureSpec, recipe: FeatureSpec) -> bool:
@@ -256,15 +261,31 @@ def _sample(recipe: FeatureSpec, ok: np.ndarray) -> np.ndarray:
     return np.sort(drawn)
 
 
-def _fit(recipe: FeatureSpec, vectors: np.ndarray, former: Former | None) -> tuple[bytes, Quality]:
-    """Fit a quantizer: its state as a safetensors file's bytes, and how good it is.
+def _fit(recipe: FeatureSpec, vectors: np.ndarray, former: Former | None) -> tuple[bytes, Quality | None]:
+    """Fit a quantizer: its state as a safetensors file's bytes, and how good it is; None if stored codes tell
+    that, since items get others than the nearest.
 
     Args:
         former: the codes that the items of the vectors have so far.
     """
     fresh = fit_quantizer(_quantizer(recipe), _quantization(recipe), vectors)
     quantizer, codes = called_as_before(fresh, vectors, former)
-    return saved(quantizer.state()), measure(quantizer, vectors, codes)
+    is_told_apart = _quantization(recipe).sinkhorn_epsilon is not None
+    return saved(quantizer.state()), None if is_told_apart else measure(quantizer, vectors, codes)
+
+
+def _of_stored(store: Store, version: FeatureVersion, rows: _Rows, state: bytes) -> Quality:
+    """How good codes are as they are stored, of the items that were fitted to."""
+    at = _sample(version.spec, rows.ok)
+    quantizer = load_quantizer(
+        _quantizer(version.spec), _quantization(version.spec), safetensors().load(state)
+    )
+    column = store.lookup([rows.ids[i] for i in at], [version.version])[version.name]
+    return measure(quantizer, rows.vectors(at), column.matrix[:, : quantizer.levels])
+
+
+def _facts_of(quality: Quality | None) -> dict[str, Any]:
+    return {} if quality is None else asdict(quality)
 
 
 def _commit_lacking(
@@ -318,9 +339,13 @@ def _codes(store: Store, version: FeatureVersion, rows: _Rows, at: np.ndarray, s
     ids = [rows.ids[i] for i in at]
     if q.sinkhorn_epsilon is not None:
         assert isinstance(quantizer, Residual), "others have no such option"
-        nearest = codes[:, -1].tolist()
+        first, nearest = codes, codes[:, -1].tolist()
         codes, stays = with_last_as_before(store, version, ids, codes)
         codes = told_apart(store, version, ids, codes, stays, quantizer, lambda some: rows.vectors(at[some]))
+        moved = np.flatnonzero((codes != first).any(axis=1))
+        for start in range(0, len(moved), _BLOCK_ROWS):
+            some = moved[start : start + _BLOCK_ROWS]
+            error[some] = errors(quantizer, rows.vectors(at[some]), codes[some])
     if q.collision_level:
         codes = numbered(store, version, ids, codes, numbering_order(store, q, ids))
     return _Given(codes, error, nearest)

@@ -53,7 +53,7 @@ def report_codes(store: Store, feature: str | None, seed: int, progress: Progres
     codes = column.matrix[there]
     levels = quantization.code_levels
     drift, kept = drift_of(store, version), store.codebooks(version.fingerprint)
-    at_fit = None if kept is None else kept[1]
+    at_fit = None if kept is None else kept[1] or None
     statuses = Counter(column.status.tolist())
     return CodesReport(
         subject=_subject(store, version, seed),

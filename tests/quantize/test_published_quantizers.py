@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
-from coded import Coded
+from coded import Coded, vector
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from safetensors.numpy import load
 
 from mmfeat.extract.fitted.codes import Quantizer
 from mmfeat.extract.fitted.codes.balanced_kmeans import BalancedKMeans, one_size
 from mmfeat.extract.fitted.codes.product import ProductQuantizer, RotatedProductQuantizer
+from mmfeat.extract.fitted.codes.quality import group_sizes
 from mmfeat.extract.fitted.codes.residual_kmeans import ResidualKMeans, nearest
 from mmfeat.extract.fitted.codes.rqvae import RqVae
 from mmfeat.extract.fitted.codes.sinkhorn import assign, nearest_free, spread
@@ -209,14 +213,34 @@ def test_the_last_level_tells_items_of_a_store_apart_and_moves_nobody_later(tmp_
     coded = Coded(tmp_path / "store", {f"item-{n:02}": n for n in range(24)}, **options)
     report = coded.code()
     before = coded.codes()
-    assert report.quality.collision_rate > 0
-    assert len(set(before.values())) > 24 * (1 - report.quality.collision_rate)
+    assert len(set(before.values())) > len({code[0] for code in before.values()})
+    assert report.quality.collision_rate == np.mean(group_sizes(np.array(list(before.values()))) > 1)
     coded.set({"twin": 3, "other twin": 3})
     coded.code()
     after = coded.codes()
     assert {i: after[i] for i in before} == before
     assert len({after["twin"], after["other twin"], before["item-03"]}) == 3
     assert after["twin"][0] == before["item-03"][0]
+
+
+def test_figures_of_items_that_were_told_apart_are_those_of_the_codes_that_they_have(tmp_path):
+    options = {"levels": 1, "codebook_size": 8, "sinkhorn_epsilon": 0.003, "collision_level": True}
+    coded = Coded(tmp_path / "store", {f"item-{n:02}": n for n in range(8)}, **options)
+    coded.set({"twin": 3})
+    report = coded.code()
+    store = Store.open(coded.uri)
+    version = store.resolve("codes")
+    state, facts = store.codebooks(version.fingerprint)
+    quantizer = ResidualKMeans.from_state(load(state))
+    codes = coded.codes()
+    rows = np.array([vector(coded.contents[i]) for i in codes])
+    lost = ((rows - quantizer.decode(np.array(list(codes.values()))[:, :1])) ** 2).sum(axis=1)
+    assert lost.max() > 0.1
+    assert report.quality.error == facts["error"] == pytest.approx(lost.mean())
+    told = store.facts(version).to_pylist()
+    of_rows = {row["item_id"]: json.loads(row["facts"])["error"] for row in told}
+    assert of_rows == pytest.approx(dict(zip(codes, lost.tolist(), strict=True)), rel=1e-4, abs=1e-6)
+    assert coded.code().quality == report.quality
 
 
 def test_parts_have_no_last_level_to_tell_items_apart(tmp_path):
