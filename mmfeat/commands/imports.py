@@ -75,7 +75,10 @@ def import_(
     for notice in report.notices:
         console.say(f"Note: {notice}.")
     left_out = [
-        (report.skipped, "rows of ids that the store does not know were left out"),
+        (
+            report.skipped,
+            "rows of ids that the store does not know, or of items that are gone, were left out",
+        ),
         (report.empty, "rows are no vectors, and their items are missing"),
     ]
     for count, what in left_out:

@@ -44,7 +44,8 @@ class ImportReport(ShortRepr):
         vectors: in the file.
         committed: rows that this call wrote; 0 if all were there.
         ok, missing: items of the catalog with and without a vector of the file.
-        skipped: rows of ids that the store does not know, which were left out as asked.
+        skipped: rows of ids that the store does not know, which were left out as asked, and of items that no
+            dataset has any more.
         empty: rows of zeros, or with NaN or infinity, whose items are ``missing`` as asked.
         promoted: whether the version became current.
         notices: what else a person should know.
@@ -135,12 +136,17 @@ def import_vectors(
                 committed=sum(committed.values()),
                 ok=counts.get(OK, 0),
                 missing=counts.get(MISSING, 0),
-                skipped=fitting.skipped,
+                skipped=fitting.skipped + fitting.gone,
                 empty=fitting.empty,
                 promoted=bool(promoted),
                 gates=results,
                 seconds=(datetime.now(UTC) - began).total_seconds(),
-                notices=(*_of_the_file(file), *notices, *(made_stale(opened) if promoted else ())),
+                notices=(
+                    *_of_the_file(file),
+                    *_of_gone(fitting),
+                    *notices,
+                    *(made_stale(opened) if promoted else ()),
+                ),
             )
             recording.report = report.to_dict()
     if short:
@@ -165,11 +171,13 @@ class _Fitting:
     Attributes:
         row_of: item id to its row.
         skipped: rows of unknown ids.
+        gone: rows of items that no dataset has any more.
         empty: rows that are no vectors.
     """
 
     row_of: dict[str, int]
     skipped: int
+    gone: int
     empty: int
 
 
@@ -185,10 +193,14 @@ def _fitting(store: Store, file: VectorFile, unknown: str, empty: str) -> _Fitti
     strange = [item_id for item_id in file.ids if item_id not in known]
     if strange and unknown == "error":
         raise _unknown(store, file, strange)
-    taken = {item_id: row for item_id, row in row_of.items() if item_id in known}
+    gone = set(store.gone_ids().to_pylist())
+    taken = {item_id: row for item_id, row in row_of.items() if item_id in known and item_id not in gone}
+    left = len(row_of) - len(strange) - len(taken)
     if not taken:
+        also = f" {left:,} are of items that no dataset has any more." if left else ""
         raise UsageError(
-            f"{file.named} has no vector of an item of {store.uri}.", hint="Does it use the same item ids?"
+            f"{file.named} has no vector of an item of {store.uri}.{also}",
+            hint="Does it use the same item ids?",
         )
     bad = _empty(file, list(taken.values()))
     if len(bad) == len(taken) and empty == "missing":
@@ -200,7 +212,8 @@ def _fitting(store: Store, file: VectorFile, unknown: str, empty: str) -> _Fitti
             f"{file.named} holds {' and '.join(held)} for {_names(lost)}.",
             hint="Their items are missing with --empty missing.",
         )
-    return _Fitting({i: row for i, row in taken.items() if row not in bad}, len(strange), len(lost))
+    vectors = {i: row for i, row in taken.items() if row not in bad}
+    return _Fitting(vectors, len(strange), left, len(lost))
 
 
 def _unknown(store: Store, file: VectorFile, strange: Sequence[str]) -> UsageError:
@@ -232,6 +245,12 @@ def _of_the_file(file: VectorFile) -> list[str]:
     if not file.filled:
         return []
     return [f"{file.filled:,} rows of {file.named} were filled in when it was exported and are left out"]
+
+
+def _of_gone(fitting: _Fitting) -> list[str]:
+    if not fitting.gone:
+        return []
+    return [f"{fitting.gone:,} rows of items that no dataset has any more are left out"]
 
 
 def _refuse_other(setting: str, word: str, words: tuple[str, ...]) -> None:

@@ -295,6 +295,20 @@ def test_the_same_file_again_changes_nothing_and_another_makes_a_version(uri, tm
     assert same(uri, BY_ID)
 
 
+def test_rows_of_items_that_are_gone_are_left_out_and_a_file_of_nothing_else_is_refused(uri):
+    put_items(uri, IDS[:2])  # the last two are gone
+    report = api.import_vectors("sasrec", X[1:], store=uri, ids=IDS[1:])
+    assert (report.vectors, report.ok, report.missing, report.skipped) == (3, 1, 1, 2)
+    assert "2 rows of items that no dataset has any more are left out" in report.notices
+    before = Store.open(uri).versions()
+    with pytest.raises(UsageError, match=r"has no vector of an item of .* 2 are of items that no dataset"):
+        api.import_vectors("sasrec", X[2:], store=uri, ids=IDS[2:])
+    assert Store.open(uri).versions() == before
+    put_items(uri, IDS)
+    back = api.import_vectors("sasrec", X[1:], store=uri, ids=IDS[1:])
+    assert (back.version, back.ok, back.committed, back.skipped) == (report.version, 3, 2, 0)
+
+
 def test_other_ids_of_the_same_rows_make_another_version(uri):
     first = api.import_vectors("sasrec", X, store=uri, ids=IDS)
     assert api.import_vectors("sasrec", X, store=uri, ids=IDS[::-1]).version != first.version
