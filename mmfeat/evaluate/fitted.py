@@ -56,21 +56,22 @@ def _of_one(store: Store, version: FeatureVersion, subject: str, ids: Sequence[s
     if not version.spec.is_fitted:
         return ""
     if version.spec.form == "codes":
-        learnt, out = _learnt(store, version), {ids[k] for k in np.flatnonzero(held)}
-        seen = len(learnt & out)
+        learnt, unseen = _learnt(store, version), {ids[k] for k in np.flatnonzero(held).tolist()}
+        seen = len(learnt & unseen)
         words = f"{subject} was fitted to {len(learnt):,} items, {seen:,} of which are held out here."
         return words if seen else ""
     kept = store.codebooks(version.fingerprint)
     if kept is not None and _is_empty(kept[0]):
         return ""
-    many, out_of = kept[1].get("fitted_on") if kept is not None else None, int(held.sum())
+    many = kept[1].get("fitted_on") if kept is not None else None
+    out = int(held.sum())
     count = "items" if many is None else f"{many:,} items"
     if said := version.spec.options.get("split"):
         return (
-            f"{subject} was fitted to {count}, those for training by its own split, {said}; {out_of:,} are "
+            f"{subject} was fitted to {count}, those for training by its own split, {said}; {out:,} are "
             "held out here, and it may have seen some of these."
         )
-    return f"{subject} was fitted to all items that had vectors then ({count}); {out_of:,} are held out here."
+    return f"{subject} was fitted to all items that had vectors then ({count}); {out:,} are held out here."
 
 
 def _is_empty(state: bytes) -> bool:

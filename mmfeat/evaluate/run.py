@@ -161,14 +161,14 @@ class Judging:
         self.interrupted = False
         self._leaks: dict[str, str] = {}
         #: Why there was no check for leaks; empty if there was.
-        self.unchecked = ""
+        self.unchecked = "it was stopped"
 
     def all(self, kinds: Mapping[str, type[Protocol]]) -> None:
         """Ask them."""
         self._progress("looking for leaks")
         check = LeakCheck(self._task)
-        self.unchecked = check.unmade
         self._leaks = {feature.version: check(feature) for feature in self._features}
+        self.unchecked = check.unmade
         for name in sorted(kinds, key=lambda name: kinds[name].cost):
             self._ask(name, kinds[name])
 

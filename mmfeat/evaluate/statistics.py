@@ -118,6 +118,8 @@ def lift(real: np.ndarray, shuffled: Sequence[np.ndarray], seed: int, chance: Ch
     together.
     """
     tested = (chance.p, chance.shuffles, chance.why)
+    if np.isnan(real).all():
+        return Lift(*tested, None, None, None, None)
     means = np.array([np.nanmean(one) for one in shuffled])
     mine = float(np.nanmean(real))
     over = mean_of(shuffled)

@@ -12,6 +12,7 @@ from storing import make_rows, text_spec, token_spec, vector_spec
 from taste import stored, world
 
 import mmfeat
+from mmfeat.evaluate.leak import LeakCheck
 from mmfeat.evaluate.protocols.profile import Profile
 from mmfeat.schemas.errors import ConfigError, UsageError
 from mmfeat.schemas.outputs import CodesOut
@@ -80,6 +81,16 @@ def test_ctrl_c_leaves_the_protocols_that_are_finished(run, uri, monkeypatch):
     assert code == 130 and found["interrupted"]
     assert set(found["features"][0]["findings"]) == {"probe", "item_item"}
     assert "profile was not finished" in found["notes"]
+
+
+def test_ctrl_c_while_it_looks_for_leaks_says_that_no_check_was_made(uri, monkeypatch):
+    def stop(self, feature):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LeakCheck, "__call__", stop)
+    found = mmfeat.open(uri).evaluate(["sound"])
+    assert found.interrupted and not found.features[0].findings
+    assert "no check for leaks was made: it was stopped" in found.notes
 
 
 def test_what_cannot_be_evaluated_is_refused_with_what_to_do(uri, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import repeat
 
 import numpy as np
@@ -18,6 +19,7 @@ from mmfeat.evaluate.shuffles import SHUFFLES, chance
 from mmfeat.evaluate.spaces import places
 from mmfeat.evaluate.splits import split
 from mmfeat.evaluate.statistics import difference
+from mmfeat.evaluate.verdict import comparisons_of
 
 
 def test_p_is_the_rank_of_the_value_among_shuffles_and_is_never_zero():
@@ -67,3 +69,15 @@ def test_a_difference_of_few_users_is_no_surer_than_turning_each_round_allows():
     apart = np.array([0.0] * 97 + [0.4, 0.4, 0.5])
     assert difference(np.zeros(100), apart, 0).p == 2 / 8
     assert difference(np.zeros(2), np.ones(2), 0).p == 2 / 4
+
+
+def test_a_probe_that_has_no_case_is_said_to_measure_nothing_and_numpy_warns_of_nothing():
+    made = world(None, 509, items=12, users=3, length=6)
+    log = log_of(made.table(), made.ids)
+    features = [Feature(f"{k}@0", unit(made.vectors[k].copy())) for k in ("sound", "title")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asked = judge(Task(log, split(log, "last", 0), {}), features, ("probe",))
+        verdicts = asked.verdicts()
+        comparisons_of(asked.measured, asked.protocols, 0)
+    assert all("probe could not be measured" in one.verdict for one in verdicts)
