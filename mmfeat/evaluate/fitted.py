@@ -56,8 +56,8 @@ def _of_one(store: Store, version: FeatureVersion, subject: str, ids: Sequence[s
     if not version.spec.is_fitted:
         return ""
     if version.spec.form == "codes":
-        learnt, unseen = _learnt(store, version), {ids[k] for k in np.flatnonzero(held).tolist()}
-        seen = len(learnt & unseen)
+        learnt, sought = _learnt(store, version), {ids[k] for k in np.flatnonzero(held).tolist()}
+        seen = len(learnt & sought)
         words = f"{subject} was fitted to {len(learnt):,} items, {seen:,} of which are held out here."
         return words if seen else ""
     kept = store.codebooks(version.fingerprint)

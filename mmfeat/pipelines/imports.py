@@ -200,7 +200,7 @@ def _fitting(store: Store, file: VectorFile, unknown: str, empty: str) -> _Fitti
         also = f" {left:,} are of items that no dataset has any more." if left else ""
         raise UsageError(
             f"{file.named} has no vector of an item of {store.uri}.{also}",
-            hint="Does it use the same item ids?",
+            hint="Give the store a dataset that has them." if left else "Does it use the same item ids?",
         )
     bad = _empty(file, list(taken.values()))
     if len(bad) == len(taken) and empty == "missing":
