@@ -21,6 +21,8 @@ _EARLY_STOP = 1e-4
 _MANY = 1024
 # Vectors that such starts are drawn from, for each centroid.
 _STARTS_FROM = 32
+# Centroids that FAISS finds for each vector. If all are as near as each other, every centroid is looked at.
+_NEAR = 4
 
 
 class ResidualKMeans(Residual):
@@ -127,22 +129,23 @@ def residual_codes(vectors: np.ndarray, codebooks: Sequence[np.ndarray]) -> np.n
 def nearest(vectors: np.ndarray, codebook: np.ndarray) -> np.ndarray:
     """Row of the nearest centroid by Euclidean distance, ``[n]``; of equally near ones the first.
 
-    A row's depends on its own vector alone. FAISS's distances are rounded by the batch: where its nearest two
-    are nearer to each other than that, they are computed again in float64, row by row.
+    A row's depends on its own vector alone. FAISS's distances are rounded by the batch: of centroids that are
+    nearer to each other than that, the distances are computed again in float64, row by row.
     """
     dims = codebook.shape[1]
     index = faiss_of("k-means").IndexFlatL2(dims)
     index.add(codebook)
-    distances, rows = index.search(vectors, min(2, len(codebook)))
+    distances, rows = index.search(vectors, min(_NEAR, len(codebook)))
     found = np.array(rows[:, 0])
-    if len(codebook) == 1:
-        return found
-    # |x - c|^2 is summed from squares and products of float32, of at most (|x| + |c|)^2 together.
+    # |x - c|^2 is summed in float32, from squares and products of at most (|x| + |c|)^2 together. Two such
+    # sums are together wrong by so much at most.
     longest = np.linalg.norm(codebook, axis=1).max()
     rounding = (np.linalg.norm(vectors, axis=1) + longest) ** 2 * (dims + 2) * np.finfo(np.float32).eps
-    exact = codebook.astype(np.float64)
-    for row in np.flatnonzero(~(distances[:, 1] - distances[:, 0] > 2 * rounding)):
-        found[row] = np.square(exact - vectors[row]).sum(axis=1).argmin()
+    near = ~(distances > (distances[:, 0] + rounding)[:, None])
+    for row in np.flatnonzero(near[:, 1:].any(axis=1)):
+        some = np.arange(len(codebook)) if near[row].all() else np.sort(rows[row, near[row]])
+        apart = codebook[some].astype(np.float64) - vectors[row]
+        found[row] = some[np.square(apart).sum(axis=1).argmin()]
     return found
 
 
