@@ -166,7 +166,7 @@ def write_model(folder: Path, cut: int = 1) -> None:
     import transformers
 
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    import tiny_listeners
+    from helpers import tiny_listeners
 
     waiting = folder.with_suffix(".part")
     tiny_listeners.smolvlm(waiting)

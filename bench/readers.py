@@ -1,8 +1,8 @@
 """``python -m bench.readers``: clips by the two readers, speed and wrong frames by container, as a table.
 
-Every frame of a clip carries its own number (tests/media_samples.py), so that a frame that was not asked
-for is seen. Each reader takes 8 uniform frames of a clip of 120 frames of 848 x 480, one thread, from memory.
-Rates are by CPU time.
+Every frame of a clip carries its own number (tests/helpers/media_samples.py), so that a frame that was not
+asked for is seen. Each reader takes 8 uniform frames of a clip of 120 frames of 848 x 480, one thread, from
+memory. Rates are by CPU time.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ Reader = Callable[[bytes], np.ndarray]
 def main() -> None:
     """Print the table in Markdown."""
     sys.path.insert(0, str(_TESTS))
-    from media_samples import KINDS, clip
+    from helpers.media_samples import KINDS, clip
 
     readers: dict[str, Reader] = {
         "PyAV": _mmfeat(None),
@@ -65,7 +65,7 @@ def _wanted() -> list[int]:
 
 
 def _cell(reader: Reader, data: bytes) -> str:
-    from media_samples import number_of
+    from helpers.media_samples import number_of
 
     try:
         found = [number_of(frame) for frame in reader(data)]

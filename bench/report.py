@@ -79,8 +79,7 @@ def _clocks() -> np.ndarray:
 def make_store(folder: Path, n: int) -> None:
     """Captions of words by Zipf's law; vectors that find each other somewhat."""
     import reporting
-    import synthetic
-    import worlds
+    from helpers import synthetic, worlds
     from test_caption_report import random_spec
 
     rng = np.random.default_rng(0)

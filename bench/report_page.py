@@ -1,8 +1,8 @@
 """``python -m bench.report_page [--items N] [--words N]``: size of the report's page, and seconds to make and
 to open it in headless chromium.
 
-Needs the extras ``report`` and ``browser``, and chromium. The report is made by hand (tests/report_pages.py):
-neither models nor a store take part.
+Needs the extras ``report`` and ``browser``, and chromium. The report is made by hand
+(tests/helpers/report_pages.py): neither models nor a store take part.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-import report_pages
+from helpers import report_pages
 from playwright.sync_api import Browser, sync_playwright
 
 from mmfeat.report.page import render

@@ -100,7 +100,7 @@ def make_folder(folder: Path) -> None:
     import transformers
 
     sys.path.insert(0, str(HERE.parent / "tests"))
-    import tiny_listeners
+    from helpers import tiny_listeners
 
     tiny_listeners.smolvlm(folder)
     (folder / "model.safetensors").unlink()

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import synthetic
-import worlds
+from helpers import synthetic, worlds
 
 import mmfeat
 from mmfeat import cli

@@ -11,9 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic
-import worlds
-from plugins import on_path, write_plugin
+from helpers import synthetic, worlds
+from helpers.plugins import on_path, write_plugin
 
 import mmfeat
 from mmfeat.extract.registry import resolve_all, shared_models

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pytest
-import worlds
-from plugins import on_path, write_plugin
+from helpers import worlds
+from helpers.plugins import on_path, write_plugin
 
 import mmfeat
 from mmfeat.extract import canary as canaries

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from changing import run, write_table
-from digests import DIMS
+from helpers.changing import run, write_table
+from helpers.digests import DIMS
 from hypothesis import given
 from hypothesis import strategies as st
 

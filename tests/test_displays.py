@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from storing import make_rows, text_spec, token_spec, vector_spec, vectors
+from helpers.storing import make_rows, text_spec, token_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat.datasets import check, load

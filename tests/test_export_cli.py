@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from worlds import unit_rows
+from helpers.worlds import unit_rows
 
 import mmfeat
 from mmfeat.export import Shaping, names

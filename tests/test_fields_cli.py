@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from storing import make_rows, vector_spec
+from helpers.storing import make_rows, vector_spec
 
 import mmfeat
 from mmfeat.datasets.base import build_items

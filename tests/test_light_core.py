@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from storing import make_rows, text_spec, vector_spec, vectors
+from helpers.storing import make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat.schemas.catalog import CATALOG_SCHEMA

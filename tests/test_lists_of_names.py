@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from storing import make_rows, text_spec, vector_spec
+from helpers.storing import make_rows, text_spec, vector_spec
 
 import mmfeat
 import mmfeat.client

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers.storing import make_rows, text_spec, vector_spec
 from PIL import Image
 from rich.cells import cell_len
-from storing import make_rows, text_spec, vector_spec
 
 import mmfeat
 from mmfeat.datasets.base import build_items

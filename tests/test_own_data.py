@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import unrayed
+from helpers import unrayed
+from helpers.plugins import on_path
+from helpers.worlds import CLIP
 from PIL import Image
-from plugins import on_path
-from worlds import CLIP
 
 import mmfeat
 from mmfeat.export import verify

@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 import torch
 import transformers
-import worlds
+from helpers import worlds
+from helpers.plugins import on_path, write_plugin
 from PIL import Image
-from plugins import on_path, write_plugin
 from safetensors.torch import load_file, save_file
 
 import mmfeat

@@ -6,7 +6,7 @@ import os
 import sys
 from importlib.metadata import DistributionFinder
 
-from plugins import on_path, write_plugin
+from helpers.plugins import on_path, write_plugin
 
 from mmfeat.schemas.registry import Registry
 

@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import synthetic
+from helpers import synthetic
+from helpers.web_server import answer, running
+from helpers.worlds import CAPTION, CLIP
 from PIL import Image
-from web_server import answer, running
-from worlds import CAPTION, CLIP
 
 import mmfeat
 from mmfeat.export import verify

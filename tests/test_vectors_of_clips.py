@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import media_samples
 import numpy as np
 import pytest
-import synthetic
 import torch
-import worlds
+from helpers import media_samples, synthetic, worlds
 from PIL import Image
 
 import mmfeat

@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from dataset_files import put
-from interaction_rows import interactions_of
+from helpers.dataset_files import put
+from helpers.interaction_rows import interactions_of
 
 from mmfeat import datasets
 from mmfeat.datasets import CheckReport, ColumnCount, Dataset, Note

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from dataset_files import column, notes, put
+from helpers.dataset_files import column, notes, put
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -5,7 +5,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from dataset_files import column, media, notes, put
+from helpers.dataset_files import column, media, notes, put
 
 from mmfeat import datasets
 from mmfeat.extract.media.read import read_media

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dataset_files import column, media, notes, put
+from helpers.dataset_files import column, media, notes, put
 
 from mmfeat import datasets
 from mmfeat.datasets import ColumnCount, registry

@@ -11,10 +11,10 @@ import pyarrow as pa
 import pyarrow.csv as arrow_csv
 import pyarrow.parquet as pq
 import pytest
-from dataset_files import notes, put
+from helpers.dataset_files import notes, put
+from helpers.interaction_rows import interactions_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from interaction_rows import interactions_of
 
 from mmfeat import datasets
 from mmfeat.datasets.own_interactions import read_own

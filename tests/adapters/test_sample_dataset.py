@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from dataset_files import column, media
+from helpers.dataset_files import column, media
 from PIL import Image
 
 from mmfeat import datasets

@@ -6,7 +6,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dataset_files import column, media, notes, put
+from helpers.dataset_files import column, media, notes, put
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
-import serving
 from axe_playwright_python.sync_playwright import Axe
+from helpers import serving
 
 import mmfeat
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import report_pages
-import toy_vectors
+from helpers import report_pages, toy_vectors
 from PIL import Image
 
 import mmfeat

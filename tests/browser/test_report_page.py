@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-import report_pages
 from axe_playwright_python.sync_playwright import Axe
+from helpers import report_pages
 from playwright.sync_api import expect
 
 from mmfeat.report.page import render

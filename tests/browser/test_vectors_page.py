@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import toy_vectors
 from axe_playwright_python.sync_playwright import Axe
+from helpers import toy_vectors
 from playwright.sync_api import expect
 
 import mmfeat

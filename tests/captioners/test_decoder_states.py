@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sound_samples
-import tiny_listeners
 import torch
 import transformers
+from helpers import sound_samples, tiny_listeners
 
 from mmfeat.extract.base import Caption, Placement, Row
 from mmfeat.extract.describers.captions.accepting import Reply, second_try

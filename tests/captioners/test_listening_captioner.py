@@ -14,10 +14,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sound_samples
-import tiny_listeners
 import torch
 import transformers
+from helpers import sound_samples, tiny_listeners
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-import worlds
+from helpers import worlds
 
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.extract.weights import missing_package

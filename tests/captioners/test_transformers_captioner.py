@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic
 import torch
+from helpers import synthetic
 from PIL import Image
 
 from mmfeat.extract.base import Caption, Placement, Row

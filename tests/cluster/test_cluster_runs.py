@@ -9,8 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-import synthetic
-import worlds
+from helpers import synthetic, worlds
 
 import mmfeat
 from mmfeat.schemas.errors import StoreError

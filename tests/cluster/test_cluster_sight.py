@@ -9,7 +9,7 @@ import sys
 
 import pytest
 import ray
-from processes import wait_until
+from helpers.processes import wait_until
 from test_cluster_runs import finish, start
 
 from mmfeat.store import Store

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic
-import worlds
-from sound_models import clap, hubert, needs_yamnet
-from text_cards import card, still
+from helpers import synthetic, worlds
+from helpers.sound_models import clap, hubert, needs_yamnet
+from helpers.text_cards import card, still
 
 from mmfeat.extract.base import Placement
 from mmfeat.extract.modalities.decoders.sound import render_sound

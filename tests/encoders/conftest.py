@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from encoder_checks import MODELS
+from helpers.encoder_checks import MODELS
 
 # The models are tiny: a second thread costs more than it brings, more so where cores are shared.
 torch.set_num_threads(1)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from encoder_checks import cosines, in_any_batch
-from sound_checks import chord, heard, hearing, of_sound
-from sound_models import clap
+from helpers.encoder_checks import cosines, in_any_batch
+from helpers.sound_checks import chord, heard, hearing, of_sound
+from helpers.sound_models import clap
 from transformers import AutoFeatureExtractor, ClapFeatureExtractor, ClapModel
 
 from mmfeat.schemas.errors import ConfigError

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoder_checks import cosines, encoded, encoder, in_any_batch, pictures, pixels, resolve
+from helpers.encoder_checks import cosines, encoded, encoder, in_any_batch, pictures, pixels, resolve
 from PIL import Image
 from torchvision import transforms
 

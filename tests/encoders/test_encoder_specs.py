@@ -4,7 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
-from encoder_checks import MODELS, encoder, resolve
+from helpers.encoder_checks import MODELS, encoder, resolve
 
 from mmfeat.extract.registry import load_method
 from mmfeat.schemas.errors import ConfigError

@@ -6,7 +6,17 @@ from importlib.metadata import distribution
 import numpy as np
 import pytest
 import torch
-from encoder_checks import MODELS, cosines, encoded, encoder, in_any_batch, opened, pictures, pixels, resolve
+from helpers.encoder_checks import (
+    MODELS,
+    cosines,
+    encoded,
+    encoder,
+    in_any_batch,
+    opened,
+    pictures,
+    pixels,
+    resolve,
+)
 from test_transformers_encoder import family
 from transformers import (
     AutoImageProcessor,

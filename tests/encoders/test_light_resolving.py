@@ -7,7 +7,7 @@ import sys
 
 import open_clip
 import pytest
-from encoder_checks import MODELS, resolve
+from helpers.encoder_checks import MODELS, resolve
 from open_clip.transform import PreprocessCfg
 
 from mmfeat.extract import localcache

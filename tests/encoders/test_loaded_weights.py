@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from encoder_checks import MODELS, encoder
+from helpers.encoder_checks import MODELS, encoder
 from safetensors.torch import load_file, save_file
 
 from mmfeat.schemas.errors import ConfigError

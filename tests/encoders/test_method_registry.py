@@ -4,7 +4,7 @@ import itertools
 import textwrap
 
 import pytest
-from encoder_checks import MODELS
+from helpers.encoder_checks import MODELS
 
 from mmfeat.extract.base import Captioner, Encoder
 from mmfeat.extract.registry import METHODS, class_of, methods, resolve_all

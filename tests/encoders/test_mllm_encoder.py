@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sentence_models as sm
-import tiny_listeners
 import torch
 import transformers as t
-from encoder_checks import cosines
+from helpers import sentence_models as sm
+from helpers import tiny_listeners
+from helpers.encoder_checks import cosines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tiny_listeners
 import torch
 import transformers as t
-from encoder_checks import cosines
-from sound_models import installed
+from helpers import tiny_listeners
+from helpers.encoder_checks import cosines
+from helpers.sound_models import installed
 
 from mmfeat.extract.base import Placement
 from mmfeat.extract.encoders.mllm import folder as mllm_folder

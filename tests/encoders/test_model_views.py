@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic
 import torch
+from helpers import synthetic
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -5,9 +5,19 @@ import json
 import numpy as np
 import open_clip
 import pytest
-import synthetic
 import torch
-from encoder_checks import MODELS, cosines, encoded, encoder, in_any_batch, opened, pictures, pixels, resolve
+from helpers import synthetic
+from helpers.encoder_checks import (
+    MODELS,
+    cosines,
+    encoded,
+    encoder,
+    in_any_batch,
+    opened,
+    pictures,
+    pixels,
+    resolve,
+)
 from PIL import Image
 
 from mmfeat.schemas.errors import ConfigError

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import transformers
-from encoder_checks import encoder, resolve
+from helpers.encoder_checks import encoder, resolve
 
 from mmfeat.extract.encoders.own_code import digest_of_code
 from mmfeat.schemas.errors import ConfigError

@@ -10,9 +10,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
-import worlds
-from encoder_checks import MODELS, encoder
-from plugins import on_path, write_plugin
+from helpers import worlds
+from helpers.encoder_checks import MODELS, encoder
+from helpers.plugins import on_path, write_plugin
 
 import mmfeat
 from mmfeat.extract.base import Ask, Caption, Captioner, Encoder, Placement, Reads
@@ -326,7 +326,7 @@ def test_the_contract_kit_refuses_what_a_run_would():
 def test_a_masked_autoencoder_sees_every_patch(tmp_path):
     """Its mask is drawn anew in every pass, so that the same cover had another vector in every run."""
     import transformers
-    from encoder_checks import cosines, encoded, opened, pictures
+    from helpers.encoder_checks import cosines, encoded, opened, pictures
 
     torch.manual_seed(1)
     shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}

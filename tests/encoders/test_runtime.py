@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoder_checks import MODELS, cosines, in_any_batch, pictures, pixels, resolve
+from helpers.encoder_checks import MODELS, cosines, in_any_batch, pictures, pixels, resolve
 
 from mmfeat.extract.base import Placement
 from mmfeat.extract.encoders.pixels import picture_tower

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import sentence_models as sm
-from encoder_checks import cosines
+from helpers import sentence_models as sm
+from helpers.encoder_checks import cosines
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -9,7 +9,7 @@ from importlib.metadata import distribution
 import numpy as np
 import pytest
 import torch
-from encoder_checks import cosines, encoder, in_any_batch
+from helpers.encoder_checks import cosines, encoder, in_any_batch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Dense
 from sentence_transformers.sentence_transformer.modules import Pooling

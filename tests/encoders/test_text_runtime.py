@@ -8,7 +8,7 @@ from importlib.metadata import distribution
 import numpy as np
 import pytest
 import torch
-from encoder_checks import cosines, in_any_batch
+from helpers.encoder_checks import cosines, in_any_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentence_transformers import SentenceTransformer

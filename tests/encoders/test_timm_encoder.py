@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
-from encoder_checks import cosines, encoded, encoder, in_any_batch, opened, pictures, pixels, resolve
+from helpers.encoder_checks import cosines, encoded, encoder, in_any_batch, opened, pictures, pixels, resolve
 from safetensors.torch import load_file, save_file
 
 from mmfeat.extract.encoders.timm import Timm

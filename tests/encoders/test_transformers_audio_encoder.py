@@ -5,9 +5,9 @@ import json
 import numpy as np
 import pytest
 import torch
-from encoder_checks import cosines, in_any_batch
-from sound_checks import chord, heard, hearing, of_sound
-from tiny_sounds import FAMILIES, RATE, SAMPLES, family, theirs
+from helpers.encoder_checks import cosines, in_any_batch
+from helpers.sound_checks import chord, heard, hearing, of_sound
+from helpers.tiny_sounds import FAMILIES, RATE, SAMPLES, family, theirs
 from transformers import AutoModel
 
 from mmfeat.schemas.errors import ConfigError, ItemError

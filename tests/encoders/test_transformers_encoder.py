@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from encoder_checks import (
+from helpers.encoder_checks import (
     MODELS,
     cosines,
     encoded,
@@ -17,8 +17,8 @@ from encoder_checks import (
     resolve,
     shown,
 )
-from tiny_pictures import FAMILIES, family, theirs
-from tiny_weights import seeded
+from helpers.tiny_pictures import FAMILIES, family, theirs
+from helpers.tiny_weights import seeded
 from transformers import AutoImageProcessor, AutoModel
 
 from mmfeat.schemas.errors import ConfigError

@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from encoder_checks import MODELS, cosines, encoder, resolve
-from safetensors.torch import load_file, save_file
-from tiny_videos import (
+from helpers.encoder_checks import MODELS, cosines, encoder, resolve
+from helpers.tiny_videos import (
     FRAMES,
     KINDS,
     clips,
@@ -28,6 +27,7 @@ from tiny_videos import (
     word_tokenizer,
     xclip,
 )
+from safetensors.torch import load_file, save_file
 
 from mmfeat.schemas.errors import ConfigError, MmfeatError
 from mmfeat.schemas.media import Frames

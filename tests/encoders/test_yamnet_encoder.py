@@ -6,12 +6,12 @@ from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import pytest
-from encoder_checks import cosines, in_any_batch, resolve
+from helpers.encoder_checks import cosines, in_any_batch, resolve
+from helpers.sound_checks import chord, heard, hearing, of_sound
+from helpers.sound_models import needs_yamnet
+from helpers.sound_samples import tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sound_checks import chord, heard, hearing, of_sound
-from sound_models import needs_yamnet
-from sound_samples import tone
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from mmfeat.extract import weights

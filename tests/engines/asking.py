@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import chat_server
 import numpy as np
-import synthetic
+from helpers import synthetic
 
 from mmfeat.extract.base import Row
 from mmfeat.extract.registry import resolve_all

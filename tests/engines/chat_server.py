@@ -15,7 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
-import worlds
+from helpers import worlds
 from PIL import Image
 
 from mmfeat.extract.base import Placement

@@ -10,7 +10,7 @@ import chat_server
 import numpy as np
 import pytest
 import vector_server
-import worlds
+from helpers import worlds
 
 import mmfeat
 from mmfeat.extract.base import Placement

@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
-import synthetic
-import worlds
 from chat_server import MODEL, ChatServer, completion, error, says
+from helpers import synthetic, worlds
 
 import mmfeat
 from mmfeat.extract.base import Caption

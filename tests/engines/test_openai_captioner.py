@@ -11,10 +11,9 @@ import wave
 
 import numpy as np
 import pytest
-import sound_samples
-import synthetic
 from asking import items, spec
 from chat_server import at, completion, cut, error, hang, says, tiny_model
+from helpers import sound_samples, synthetic
 from PIL import Image
 from transformers import Qwen2VLImageProcessor
 

@@ -13,8 +13,8 @@ import chat_server
 import numpy as np
 import pytest
 import vector_server
-import worlds
 from chat_server import error, says
+from helpers import worlds
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from vector_server import DIMS, SYSTEM, of_text

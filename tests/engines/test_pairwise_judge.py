@@ -11,8 +11,8 @@ import chat_server
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.storing import make_rows, text_spec
 from PIL import Image
-from storing import make_rows, text_spec
 
 from mmfeat.extract.served import client
 from mmfeat.report import judge as judging

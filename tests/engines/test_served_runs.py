@@ -14,9 +14,8 @@ from pathlib import Path
 import chat_server
 import pyarrow as pa
 import pytest
-import synthetic
-import worlds
 from chat_server import error
+from helpers import synthetic, worlds
 
 import mmfeat
 from mmfeat.extract.registry import resolve_all

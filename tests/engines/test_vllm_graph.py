@@ -17,9 +17,8 @@ import chat_server
 import numpy as np
 import pyarrow as pa
 import pytest
-import synthetic
-import worlds
 from asking import items
+from helpers import synthetic, worlds
 
 from mmfeat.extract.base import Placement
 from mmfeat.extract.describers.captions.vllm import VllmCaptioner

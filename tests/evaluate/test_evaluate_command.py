@@ -7,9 +7,9 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
-from interaction_rows import interactions_of
-from storing import make_rows, text_spec, token_spec, vector_spec
-from taste import stored, world
+from helpers.interaction_rows import interactions_of
+from helpers.storing import make_rows, text_spec, token_spec, vector_spec
+from helpers.taste import stored, world
 
 import mmfeat
 from mmfeat.evaluate.leak import LeakCheck

@@ -7,9 +7,9 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from interaction_rows import interactions_of
-from storing import make_rows, vector_spec
-from taste import World, stored, world
+from helpers.interaction_rows import interactions_of
+from helpers.storing import make_rows, vector_spec
+from helpers.taste import World, stored, world
 
 from mmfeat.evaluate import run as evaluation
 from mmfeat.pipelines import evidence as kept

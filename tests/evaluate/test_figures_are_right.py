@@ -9,12 +9,12 @@ from math import factorial
 
 import numpy as np
 import pytest
+from helpers.storing import vector_spec
+from helpers.taste import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 from scipy.stats import ttest_rel
-from storing import vector_spec
-from taste import world
 
 from mmfeat.evaluate import metrics, statistics
 from mmfeat.evaluate.base import Task

@@ -7,12 +7,12 @@ import json
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.interaction_rows import interactions_of
+from helpers.storing import make_rows, vector_spec
+from helpers.taste import World, stored, world
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interaction_rows import interactions_of
 from safetensors.numpy import save
-from storing import make_rows, vector_spec
-from taste import World, stored, world
 
 from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.features import Feature, unit

@@ -7,7 +7,7 @@ from itertools import repeat
 
 import numpy as np
 import pytest
-from taste import world
+from helpers.taste import world
 
 from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.features import Feature, unit

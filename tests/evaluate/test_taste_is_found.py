@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from taste import MODALITIES, World, world
+from helpers.taste import MODALITIES, World, world
 
 from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.features import Feature, unit

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from taste import world
+from helpers.taste import world
 
 from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.features import Feature, unit

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 import pytest
-from interaction_rows import interactions_of
-from storing import make_rows
-from taste import stored, world
+from helpers.interaction_rows import interactions_of
+from helpers.storing import make_rows
+from helpers.taste import stored, world
 from test_evidence_gates import context_of
 
 from mmfeat.evaluate import evaluate

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from echo import column, make_input
+from helpers.echo import column, make_input
 
 from mmfeat.export import Request, Shaping, export, verify
 from mmfeat.schemas.errors import UsageError

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from echo import (
+from helpers.echo import (
     OPTIONS,
     assert_echo,
     every_role,
@@ -14,7 +14,7 @@ from echo import (
     swapped,
     value,
 )
-from export_readers import READERS, REFUSED, SAMPLE_IDS
+from helpers.export_readers import READERS, REFUSED, SAMPLE_IDS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
-from echo import every_role, make_input
-from export_readers import recbole_table
-from interaction_rows import interactions_of
+from helpers.echo import every_role, make_input
+from helpers.export_readers import recbole_table
+from helpers.interaction_rows import interactions_of
 
 from mmfeat.datasets.base import build_items
 from mmfeat.export import ExportInput, Request, export, verify

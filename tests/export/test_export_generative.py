@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from echo import column, make_input, spec, value
-from interaction_rows import interactions_of
+from helpers.echo import column, make_input, spec, value
+from helpers.interaction_rows import interactions_of
 
 from mmfeat.export import Request, export, listing, verify
 from mmfeat.schemas.errors import MissingExtra, UsageError

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from echo import make_input
+from helpers.echo import make_input
+from helpers.interaction_rows import interactions_of
 from hypothesis import given
 from hypothesis import strategies as st
-from interaction_rows import interactions_of
 
 from mmfeat.export import Request, export
 from mmfeat.export.interactions import TEST, TRAIN, VALID, SplitRule, build, k_core, split

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from echo import column, make_input, make_interactions, spec, value
+from helpers.echo import column, make_input, make_interactions, spec, value
 
 from mmfeat.export import ExportInput, Request, export, get, listing, names, registry, verify
 from mmfeat.export.base import Exporter, Role

@@ -9,10 +9,10 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from dataset_files import put
-from echo import OPTIONS, every_role, make_input, make_interactions
-from export_readers import REFUSED
-from interaction_rows import interactions_of
+from helpers.dataset_files import put
+from helpers.echo import OPTIONS, every_role, make_input, make_interactions
+from helpers.export_readers import REFUSED
+from helpers.interaction_rows import interactions_of
 
 import mmfeat
 from mmfeat.export import Request, export, get, names, verify

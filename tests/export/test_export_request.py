@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from echo import column, make_input
+from helpers.echo import column, make_input
 
 from mmfeat.export import ExportInput, Request, Shaping, export
 from mmfeat.schemas.errors import UsageError

@@ -9,7 +9,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import torch
-from echo import (
+from helpers.echo import (
     OPTIONS,
     assert_echo,
     column,
@@ -22,8 +22,8 @@ from echo import (
     swapped,
     value,
 )
-from export_readers import READERS
-from interaction_rows import interactions_of
+from helpers.export_readers import READERS
+from helpers.interaction_rows import interactions_of
 
 from mmfeat.export import ExportInput, Request, export, verify
 from mmfeat.export.files import digest

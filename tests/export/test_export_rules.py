@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
-from echo import OPTIONS, column, every_role, expected, make_input, make_interactions, spec, value
-from export_readers import READERS
+from helpers.echo import OPTIONS, column, every_role, expected, make_input, make_interactions, spec, value
+from helpers.export_readers import READERS
 
 from mmfeat.export import ExportInput, Request, export, get, listing, names, verify
 from mmfeat.export.files import digest

@@ -8,8 +8,8 @@ from dataclasses import replace
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from echo import assert_echo, every_role, expected, make_input
-from export_readers import READERS
+from helpers.echo import assert_echo, every_role, expected, make_input
+from helpers.export_readers import READERS
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 

@@ -7,11 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import readers_a
-import readers_d
 import torch
-from echo import assert_echo, column, expected, make_input, value
-from interaction_rows import interactions_of
+from helpers import readers_of_generators, readers_of_sequences
+from helpers.echo import assert_echo, column, expected, make_input, value
+from helpers.interaction_rows import interactions_of
 
 from mmfeat.export import Request, export, verify
 from mmfeat.schemas.errors import MissingExtra, UsageError
@@ -80,7 +79,7 @@ def test_ids_that_are_no_positive_integers_are_refused_by_name(tmp_path, format,
 @pytest.mark.parametrize("format", ["mmctr", "muse"])
 def test_any_ids_can_be_numbered_from_1_instead(tmp_path, format):
     export(make_input(format, ["07", "a b"]), Request(format, tmp_path / "out", options={"ids": "index"}))
-    assert_echo(readers_a.READERS[format](tmp_path / "out"), expected(format, ["07", "a b"]))
+    assert_echo(readers_of_sequences.READERS[format](tmp_path / "out"), expected(format, ["07", "a b"]))
     assert verify(tmp_path / "out").ok
 
 
@@ -98,7 +97,7 @@ def test_mmctr_refuses_a_gap_because_positions_would_shift(tmp_path):
 def test_an_item_without_a_vector_has_no_line_when_masked(tmp_path, format):
     data = make_input(format, NUMBERS, mask=[True, False, True, True])
     export(data, Request(format, tmp_path / "out", missing="mask"))
-    assert_echo(readers_a.READERS[format](tmp_path / "out"), expected(format, ["3", "4", "2"]))
+    assert_echo(readers_of_sequences.READERS[format](tmp_path / "out"), expected(format, ["3", "4", "2"]))
     assert verify(tmp_path / "out").ok
 
 
@@ -165,7 +164,7 @@ def test_unisrec_refuses_a_split_whose_histories_hold_the_answers(tmp_path):
 def test_the_amazon_2023_form_goes_by_the_datasets_ids_and_its_maps(tmp_path):
     ids, form = ["B1", "007", "ü"], {"form": "amazon2023"}
     export(make_input("unisrec", ids), Request("unisrec", tmp_path / "toys", options=form))
-    assert_echo(readers_a.read_unisrec(tmp_path / "toys"), expected("unisrec", ids))
+    assert_echo(readers_of_sequences.read_unisrec(tmp_path / "toys"), expected("unisrec", ids))
     assert verify(tmp_path / "toys").ok
     maps = json.loads((tmp_path / "toys" / "toys.data_maps").read_text())
     assert maps["item2id"] == {"[PAD]": 0, "B1": 1, "007": 2, "ü": 3}
@@ -294,7 +293,7 @@ def test_dff_numbers_the_videos_that_it_reads_first(tmp_path):
     ids = [str(k) for k in range(1, 21)]
     data = make_input("dff", ids, interactions=LONG)
     export(data, Request("dff", tmp_path / "toys", options={"numbers": "new"}))
-    assert_echo(readers_d.read_dff(tmp_path / "toys"), expected("dff", ids[2:]))
+    assert_echo(readers_of_generators.read_dff(tmp_path / "toys"), expected("dff", ids[2:]))
     assert json.loads((tmp_path / "toys" / "item2id.json").read_text())["1"] == 19
     assert verify(tmp_path / "toys").ok
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
-from echo import make_input
+from helpers.echo import make_input
+from helpers.interaction_rows import interactions_of
 from hypothesis import given
 from hypothesis import strategies as st
-from interaction_rows import interactions_of
 
 from mmfeat.export import Request, export, verify
 from mmfeat.export.content import Interactions

@@ -7,7 +7,7 @@ import jsonschema
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from echo import column, value
+from helpers.echo import column, value
 from sklearn.decomposition import PCA
 
 from mmfeat.export.select import cut, join, project, quantize, take

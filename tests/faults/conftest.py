@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 import pytest
-import unrayed
+from helpers import unrayed
 
 
 @pytest.fixture

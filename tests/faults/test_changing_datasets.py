@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from changing import exported, rows, run, titled, write_table
+from helpers.changing import exported, rows, run, titled, write_table
 
 import mmfeat
 from mmfeat.pipelines.run_report import RunReport

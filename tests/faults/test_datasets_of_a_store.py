@@ -6,7 +6,7 @@ import json
 
 import lance
 import pytest
-from changing import PAIRS, exported, rows, run, state, titled, write_microlens, write_table
+from helpers.changing import PAIRS, exported, rows, run, state, titled, write_microlens, write_table
 
 import mmfeat
 from mmfeat.schemas.errors import ConfigError, GateFailed

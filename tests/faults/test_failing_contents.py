@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import unrayed
-from changing import FEATURES, rows, run, titled, write_table
-from plugins import on_path
+from helpers import unrayed
+from helpers.changing import FEATURES, rows, run, titled, write_table
+from helpers.plugins import on_path
 
 from mmfeat.pipelines.run import run_job
 from mmfeat.pipelines.run_report import RunReport

@@ -6,8 +6,8 @@ import signal
 from pathlib import Path
 
 import pytest
-from changing import rows, run, titled, write_table
-from killing import die, spawned
+from helpers.changing import rows, run, titled, write_table
+from helpers.killing import die, spawned
 
 import mmfeat
 from mmfeat.store import examine

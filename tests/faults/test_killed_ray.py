@@ -15,9 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic
-import worlds
-from processes import command_of, ctrl_c_heard, descendants, wait_until
+from helpers import synthetic, worlds
+from helpers.processes import command_of, ctrl_c_heard, descendants, wait_until
 
 import mmfeat
 from mmfeat.schemas.errors import StoreError

@@ -10,11 +10,10 @@ import random
 import time
 from pathlib import Path
 
-import killing
 import pyarrow as pa
 import pytest
-import unrayed
-from killing import Moment, Story
+from helpers import killing, unrayed
+from helpers.killing import Moment, Story
 
 EDITIONS = 3
 

@@ -6,8 +6,8 @@ import json
 
 import pyarrow as pa
 import pytest
-from changing import FEATURES, PAIRS, run, state, titled, write_microlens, write_table
-from storing import vector_spec
+from helpers.changing import FEATURES, PAIRS, run, state, titled, write_microlens, write_table
+from helpers.storing import vector_spec
 
 import mmfeat
 from mmfeat.datasets.base import build_items

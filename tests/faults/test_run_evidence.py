@@ -13,8 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-import unrayed
-import worlds
+from helpers import unrayed, worlds
 
 import mmfeat
 from mmfeat.pipelines import record

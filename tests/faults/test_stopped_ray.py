@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import unrayed
-from plugins import write_plugin
-from processes import command_of, descendants, wait_until
+from helpers import unrayed
+from helpers.plugins import write_plugin
+from helpers.processes import command_of, descendants, wait_until
 
 import mmfeat
 from mmfeat.pipelines.execution.ray.session import ray_session
@@ -29,7 +29,7 @@ from mmfeat.store import Store
 WAITS = """
 import time
 from pathlib import Path
-from digests import DigestCaptioner
+from helpers.digests import DigestCaptioner
 
 class Waits(DigestCaptioner):
     def of_digest(self, text, digest):
@@ -77,7 +77,7 @@ class Run:
         (folder / "job.toml").write_text(JOB.replace("EXECUTOR", executor))
         plugin = write_plugin(folder / "plugin", {"mmfeat.captioners": {"waits": "waits:Waits"}})
         (plugin / "waits.py").write_text(WAITS)
-        path = [str(plugin), str(Path(unrayed.__file__).parent), os.environ.get("PYTHONPATH", "")]
+        path = [str(plugin), str(Path(unrayed.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
         self.process = subprocess.Popen(
             [sys.executable, "-c", PROGRAM, "run", "job.toml", "--json"],
             cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -9,11 +9,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-import killing
 import pytest
-import unrayed
-import worlds
-from processes import PROCESSES
+from helpers import killing, unrayed, worlds
+from helpers.processes import PROCESSES
 
 import mmfeat
 from mmfeat.store import Store

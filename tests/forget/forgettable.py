@@ -7,8 +7,8 @@ from pathlib import Path
 import lance
 import numpy as np
 import pyarrow as pa
-from interaction_rows import interactions_of
-from storing import make_rows, text_spec, vector_spec
+from helpers.interaction_rows import interactions_of
+from helpers.storing import make_rows, text_spec, vector_spec
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA, STAMPS_SCHEMA
 from mmfeat.schemas.spec import FeatureSpec, Quantization, Weights

@@ -24,7 +24,7 @@ from forgettable import (
     make_store,
     traces,
 )
-from storing import make_rows
+from helpers.storing import make_rows
 
 import mmfeat
 from mmfeat.datasets.base import build_items

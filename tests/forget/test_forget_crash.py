@@ -11,8 +11,8 @@ import lance
 import numpy as np
 import pytest
 from forgettable import CAPTION, ID, KEPT, OTHERS, VECTORS, captions, ids_in_every_version, make_store, traces
+from helpers.processes import PROCESSES
 from lance.dataset import DatasetOptimizer, Tags
-from processes import PROCESSES
 
 import mmfeat
 from mmfeat.pipelines.forget import finish

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import worlds
+from helpers import worlds
 
 import mmfeat
 from mmfeat.store import Store

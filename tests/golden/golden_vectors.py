@@ -18,21 +18,23 @@ from typing import Any
 
 import numpy as np
 import open_clip
-import sentence_models
-import sound_models
 import timm
-import tiny_listeners
-import tiny_pictures
-import tiny_sounds
-import tiny_texts
-import tiny_videos
 import torch
 import transformers
+from helpers import (
+    sentence_models,
+    sound_models,
+    tiny_listeners,
+    tiny_pictures,
+    tiny_sounds,
+    tiny_texts,
+    tiny_videos,
+)
+from helpers.sound_checks import chord, heard
+from helpers.tiny_weights import seeded
 from PIL import Image
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sound_checks import chord, heard
-from tiny_weights import seeded
 
 from mmfeat.extract.base import Placement, Row
 from mmfeat.extract.modalities.decoders.views import render_view

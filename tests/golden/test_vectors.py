@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from encoder_checks import cosines
 from golden_vectors import FAMILIES, inputs_digest, ours
-from tiny_weights import digest
+from helpers.encoder_checks import cosines
+from helpers.tiny_weights import digest
 
 from mmfeat.extract.tested import families_tested
 

@@ -11,9 +11,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import synthetic
 from golden_stores import BROKEN, FILMED, IDS, MEDIA, TOLD_IDS, TWINS, UNDESCRIBED, UNTITLED
-from media_samples import encoded, film
+from helpers import synthetic
+from helpers.media_samples import encoded, film
 
 SCENES = synthetic.held_out(len(IDS) + len(TOLD_IDS), seed=31)
 TITLES = {

@@ -1,7 +1,7 @@
 """Writes ``vectors.npz``, upstream's vectors of every family, and ``mmfeat/extract/tested.json``, what
 ``mmfeat encoders list`` says of them.
 
-    PYTHONPATH=tests:tests/encoders python tests/golden/write_vectors.py
+    PYTHONPATH=tests python tests/golden/write_vectors.py
 
 Weights are seeded by their names, so the file holds no weights: a digest of them, and of the inputs. Run this
 to add a family, and look at the difference: a family that was there must keep its vectors.
@@ -16,9 +16,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
-from encoder_checks import cosines
 from golden_vectors import FAMILIES, Family, inputs_digest, ours
-from tiny_weights import digest
+from helpers.encoder_checks import cosines
+from helpers.tiny_weights import digest
 
 from mmfeat.extract import tested as tested_families
 

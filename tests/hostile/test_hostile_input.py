@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from echo import make_input
-from storing import make_rows, text_spec, vector_spec, vectors
+from helpers.echo import make_input
+from helpers.storing import make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat import datasets

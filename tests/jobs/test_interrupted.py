@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import stopping
-import unrayed
-from plugins import on_path, write_plugin
+from helpers import unrayed
+from helpers.plugins import on_path, write_plugin
 
 import mmfeat
 from mmfeat import cli

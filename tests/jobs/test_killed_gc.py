@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from processes import PROCESSES
-from storing import make_rows, vector_spec, vectors
+from helpers.processes import PROCESSES
+from helpers.storing import make_rows, vector_spec, vectors
 
 from mmfeat.store import Retention, Store, canaries, codebooks, digests, folders, garbage
 from mmfeat.store.database import Database

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import unrayed
+from helpers import unrayed
 
 import mmfeat
 from mmfeat.schemas.errors import ConfigError, GateFailed, Interrupted, StoreError

@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 
 import pytest
-import unrayed
-from dataset_files import put
-from plugins import on_path
+from helpers import unrayed
+from helpers.dataset_files import put
+from helpers.plugins import on_path
 
 import mmfeat
 from mmfeat.schemas.errors import ConfigError

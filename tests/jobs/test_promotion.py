@@ -9,8 +9,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
-import unrayed
-from storing import make_rows, text_spec, vector_spec, vectors
+from helpers import unrayed
+from helpers.storing import make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat.datasets.base import build_items

@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-import unrayed
-from storing import make_rows, vector_spec, vectors
+from helpers import unrayed
+from helpers.storing import make_rows, vector_spec, vectors
 
 import mmfeat
 from mmfeat.schemas.inputs import VECTOR, Input

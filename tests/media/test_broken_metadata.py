@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from media_samples import AS_IS, LIMITS, encoded, opened, picture
+from helpers.media_samples import AS_IS, LIMITS, encoded, opened, picture
 from PIL import Image, ImageCms, PngImagePlugin
 
 from mmfeat.extract.modalities.decoders.image import render_image

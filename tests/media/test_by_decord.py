@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from media_samples import AS_IS, KINDS, LIMITS, clip, number_of
+from helpers.media_samples import AS_IS, KINDS, LIMITS, clip, number_of
 
 from mmfeat.extract.fence.decode import MediaRequest, Wanted
 from mmfeat.extract.fence.process import decode_fenced_all

@@ -6,8 +6,8 @@ import tarfile
 import zipfile
 
 import pytest
-from media_samples import clip, encoded, picture
-from sound_samples import sound, tone
+from helpers.media_samples import clip, encoded, picture
+from helpers.sound_samples import sound, tone
 
 from mmfeat.extract.modalities.decoders.image import render_image
 from mmfeat.extract.modalities.decoders.kinds import kind_of

@@ -4,8 +4,8 @@ import socket
 import zipfile
 
 import pytest
+from helpers.web_server import answer, running
 from pydantic import ValidationError
-from web_server import answer, running
 
 from mmfeat.extract.media.read import read_media, size_of_stamp, stamp_of
 from mmfeat.schemas.catalog import zip_location

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from web_server import answer, running
+from helpers.web_server import answer, running
 
 from mmfeat.extract.media.read import read_media
 from mmfeat.extract.media.webcache import WebCache

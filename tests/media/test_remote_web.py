@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from web_server import answer, raw, running
+from helpers.web_server import answer, raw, running
 
 from mmfeat.extract.media.read import location_stamp, read_media, size_of_stamp, stamp_of
 from mmfeat.extract.media.web import WebReader

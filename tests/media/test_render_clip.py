@@ -3,7 +3,7 @@ import io
 import av
 import numpy as np
 import pytest
-from media_samples import (
+from helpers.media_samples import (
     AS_IS,
     CLIP_SIZE,
     KINDS,

@@ -5,9 +5,9 @@ import zlib
 import numpy as np
 import pytest
 import torch
+from helpers.media_samples import AS_IS, LIMITS, encoded, opened, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_samples import AS_IS, LIMITS, encoded, opened, picture
 from PIL import Image, ImageOps, features
 from torchvision.transforms import CenterCrop, InterpolationMode, Resize
 

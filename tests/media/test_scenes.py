@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 
-import media_samples as samples
 import numpy as np
 import pytest
+from helpers import media_samples as samples
 from hypothesis import given
 from hypothesis import strategies as st
 

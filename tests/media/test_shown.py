@@ -8,7 +8,17 @@ import av
 import numpy as np
 import pytest
 from av.stream import Disposition
-from media_samples import AS_IS, CLIP_SIZE, LIMITS, clip, encoded, film, moov_first, number_of, numbered
+from helpers.media_samples import (
+    AS_IS,
+    CLIP_SIZE,
+    LIMITS,
+    clip,
+    encoded,
+    film,
+    moov_first,
+    number_of,
+    numbered,
+)
 from PIL import Image
 
 from mmfeat.extract.modalities.decoders.tone import tone_mapped

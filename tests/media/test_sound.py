@@ -6,11 +6,11 @@ from textwrap import dedent
 import av
 import numpy as np
 import pytest
+from helpers.media_samples import LIMITS, clip, encoded, moov_first, picture
+from helpers.sound_samples import Track, covered, sound, talkie, tone
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from media_samples import LIMITS, clip, encoded, moov_first, picture
 from pydantic import ValidationError
-from sound_samples import Track, covered, sound, talkie, tone
 
 from mmfeat.extract.modalities.decoders import sound as decoder
 from mmfeat.extract.modalities.decoders.sound import render_sound

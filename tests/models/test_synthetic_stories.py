@@ -1,8 +1,8 @@
 """What a story is called is what happens in it, and backwards it is another one."""
 
 import numpy as np
-import synthetic_stories
-from synthetic_stories import EVENTS, OPPOSITE
+from helpers import synthetic_stories
+from helpers.synthetic_stories import EVENTS, OPPOSITE
 
 STORIES = synthetic_stories.held_out(2 * len(EVENTS), seed=1)
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-import synthetic_tones
-from synthetic_tones import COMBOS, PITCHES, RHYTHMS, TIMBRES
+from helpers import synthetic_tones
+from helpers.synthetic_tones import COMBOS, PITCHES, RHYTHMS, TIMBRES
 
 RATE = 16_000
 TONES = synthetic_tones.held_out(2 * len(COMBOS), seed=1)

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic
-import synthetic_goods
+from helpers import synthetic, synthetic_goods
 
 from mmfeat.extract.base import Placement
 from mmfeat.extract.encoders.mllm.encoder import Mllm

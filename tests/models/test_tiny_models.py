@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic
 import torch
+from helpers import synthetic
 from PIL import Image
 
 HERE = Path(__file__).parent

@@ -1,9 +1,9 @@
 """Train the tiny models of this folder, or those that are named: ``python tests/models/train.py [clip] ...``.
 
 CPU, seeded, minutes each. The folders it writes have the layout of the same architecture's folder on
-the Hugging Face hub. They know one thing each of the synthetic world: the colour and shape in the pictures
-of ``tests/synthetic.py``, what they are made of in the goods of ``tests/synthetic_goods.py``, the names of
-the tones of ``tests/synthetic_tones.py``, or what happens in the stories of ``tests/synthetic_stories.py``.
+the Hugging Face hub. They know one thing each of the synthetic world of ``tests/helpers``: the colour and
+shape in the pictures of ``synthetic.py``, what they are made of in the goods of ``synthetic_goods.py``, the
+names of the tones of ``synthetic_tones.py``, or what happens in the stories of ``synthetic_stories.py``.
 """
 
 from __future__ import annotations

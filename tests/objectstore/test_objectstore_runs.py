@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import worlds
+from helpers import worlds
 from pyarrow import fs
 
 import mmfeat

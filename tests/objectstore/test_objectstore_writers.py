@@ -8,14 +8,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import killing
 import lance
 import pyarrow as pa
 import pytest
-import unrayed
-from flaky_s3 import BUCKET, FlakyS3
+from helpers import killing, unrayed
+from helpers.flaky_s3 import BUCKET, FlakyS3
+from helpers.storing import vector_spec
 from pyarrow import fs
-from storing import vector_spec
 
 import mmfeat
 from mmfeat.pipelines.record import runs

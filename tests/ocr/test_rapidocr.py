@@ -12,14 +12,14 @@ from typing import Any
 import av
 import numpy as np
 import pytest
-import unrayed
-from changing import write_table
-from digests import DIMS
+from helpers import unrayed
+from helpers.changing import write_table
+from helpers.digests import DIMS
+from helpers.plugins import on_path
+from helpers.text_cards import card, sentences, still, written
 from PIL import Image
-from plugins import on_path
 from rapidocr import RapidOCR
 from rapidocr.utils.download_file import DownloadFile
-from text_cards import card, sentences, still, written
 
 import mmfeat
 from mmfeat.extract.base import Placement

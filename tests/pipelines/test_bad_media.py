@@ -6,11 +6,9 @@ import struct
 import zlib
 from pathlib import Path
 
-import media_samples
 import numpy as np
 import pytest
-import synthetic
-import worlds
+from helpers import media_samples, synthetic, worlds
 
 import mmfeat
 from mmfeat.commands import read

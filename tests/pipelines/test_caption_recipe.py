@@ -12,9 +12,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import synthetic
-import worlds
-from media_samples import film
+from helpers import synthetic, worlds
+from helpers.media_samples import film
 
 import mmfeat
 from mmfeat.export import verify

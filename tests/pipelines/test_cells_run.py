@@ -9,8 +9,8 @@ import colours
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.plugins import on_path, write_plugin
 from PIL import Image
-from plugins import on_path, write_plugin
 
 import mmfeat
 from mmfeat.extract.fence.process import stop_fence

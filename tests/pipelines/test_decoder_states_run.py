@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-import synthetic
-import worlds
-from work_items import work_items
+from helpers import synthetic, worlds
+from helpers.work_items import work_items
 
 import mmfeat
 from mmfeat.extract.registry import class_of, resolve_all, shared_models

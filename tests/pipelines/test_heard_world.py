@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic_tones
-import worlds
-from synthetic_tones import COMBOS
+from helpers import synthetic_tones, worlds
+from helpers.synthetic_tones import COMBOS
 
 import mmfeat
 

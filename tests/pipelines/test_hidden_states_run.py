@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic
 import torch
-import worlds
+from helpers import synthetic, worlds
 
 import mmfeat
 from mmfeat import cli

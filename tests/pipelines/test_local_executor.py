@@ -16,10 +16,9 @@ from typing import Any
 import colours
 import numpy as np
 import pytest
-import unrayed
-import worlds
-from plugins import write_plugin
-from processes import ctrl_c_heard, wait_until
+from helpers import unrayed, worlds
+from helpers.plugins import write_plugin
+from helpers.processes import ctrl_c_heard, wait_until
 
 import mmfeat
 from mmfeat.extract.fence.process import stop_fence

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from dataset_files import put
+from helpers.dataset_files import put
 from PIL import Image
 
 from mmfeat import datasets

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import synthetic
-import worlds
+from helpers import synthetic, worlds
 
 import mmfeat
 from mmfeat.extract import downloads

@@ -14,14 +14,14 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import media_samples
 import plans
 import pytest
 import simulated
+from helpers import media_samples
+from helpers.plugins import on_path, write_plugin
+from helpers.sound_samples import Track, talkie, tone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from plugins import on_path, write_plugin
-from sound_samples import Track, talkie, tone
 
 from mmfeat.extract import modalities
 from mmfeat.extract.fence.decode import MediaRequest, Wanted, decode_media

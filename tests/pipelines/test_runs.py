@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import ray
-import synthetic
-import worlds
+from helpers import synthetic, worlds
 
 import mmfeat
 from mmfeat.schemas.errors import GateFailed, UnknownFeature, UnknownItems, UsageError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from media_samples import clip
-from sound_models import clap, hubert
-from sound_samples import Track, covered, sound, talkie, tone
+from helpers.media_samples import clip
+from helpers.sound_models import clap, hubert
+from helpers.sound_samples import Track, covered, sound, talkie, tone
 
 import mmfeat
 from mmfeat.pipelines.steps import gates

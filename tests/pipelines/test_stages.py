@@ -13,13 +13,13 @@ from typing import ClassVar
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.media_samples import clip
+from helpers.plugins import on_path, write_plugin
+from helpers.sound_samples import Track, talkie, tone
+from helpers.work_items import work_items
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from media_samples import clip
 from PIL import Image
-from plugins import on_path, write_plugin
-from sound_samples import Track, talkie, tone
-from work_items import work_items
 
 from mmfeat.extract.base import Caption, Captioner, Encoder, Placement
 from mmfeat.extract.registry import load_method

@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic_stories
-import worlds
-from synthetic_stories import EVENTS
+from helpers import synthetic_stories, worlds
+from helpers.synthetic_stories import EVENTS
 
 import mmfeat
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import media_samples
 import numpy as np
 import pytest
-import worlds
+from helpers import media_samples, worlds
 
 import mmfeat
 

@@ -6,10 +6,10 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator
 
-import media_samples
 import numpy as np
+from helpers import media_samples
+from helpers.sound_samples import sound, tone
 from PIL import Image
-from sound_samples import sound, tone
 
 #: As what each format is read.
 MODALITIES = {

@@ -5,10 +5,10 @@ from __future__ import annotations
 import struct
 import zlib
 
-import media_samples
 import numpy as np
+from helpers import media_samples
+from helpers.sound_samples import sound, tone
 from PIL import Image
-from sound_samples import sound, tone
 
 MB = 1 << 20
 

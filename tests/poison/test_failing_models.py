@@ -13,8 +13,8 @@ import faulty_models as faulty
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.plugins import on_path, write_plugin
 from PIL import Image
-from plugins import on_path, write_plugin
 
 from mmfeat.extract.failures import ran_out_of_memory
 from mmfeat.extract.registry import resolve_all

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import decoding
 import hostile_media as hostile
-import media_samples
 import numpy as np
 import pytest
-from sound_samples import Track, sound, talkie, tone
+from helpers import media_samples
+from helpers.sound_samples import Track, sound, talkie, tone
 
 from mmfeat.extract.fence import process as fence
 from mmfeat.extract.fence.decode import MediaRequest, Wanted, decode_media, picture_of

@@ -7,13 +7,12 @@ from pathlib import Path
 import decoding
 import faulty_models as faulty
 import hostile_media as hostile
-import media_samples
 import numpy as np
 import pytest
-import worlds
+from helpers import media_samples, worlds
+from helpers.plugins import write_plugin
+from helpers.sound_samples import Track, sound, talkie
 from PIL import Image
-from plugins import write_plugin
-from sound_samples import Track, sound, talkie
 
 import mmfeat
 from mmfeat.pipelines.progress import Silent

@@ -269,7 +269,7 @@ def test_codebooks_are_fitted_to_a_sample_that_the_seed_draws(tmp_path):
 
 
 def test_colliding_items_are_numbered_by_their_popularity(tmp_path):
-    from interaction_rows import interactions_of
+    from helpers.interaction_rows import interactions_of
 
     coded = Coded(tmp_path / "store", {f"item-{n}": 5 for n in range(4)}, collisions="popularity")
     coded.set({"other": 6})
@@ -301,8 +301,8 @@ SEVERAL = {"inputs": ["title_text", "other"], "quantizer": "residual_kmeans", "l
 
 def run_of_several(folder, titles, **codes):
     """A job whose codes are of two features; its version of codes and its store."""
-    import unrayed
-    from plugins import on_path
+    from helpers import unrayed
+    from helpers.plugins import on_path
 
     from mmfeat.pipelines.run import run_job
     from mmfeat.schemas.job import parse_job

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 import pyarrow as pa
 import pytest
-from interaction_rows import interactions_of
+from helpers.interaction_rows import interactions_of
 from typer.testing import CliRunner
 
 from mmfeat import api

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-import unrayed
-from plugins import on_path
+from helpers import unrayed
+from helpers.plugins import on_path
 
 import mmfeat
 from mmfeat import api

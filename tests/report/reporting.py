@@ -12,8 +12,7 @@ from typing import Any
 import av
 import numpy as np
 import pyarrow as pa
-import synthetic
-import worlds
+from helpers import synthetic, worlds
 
 from mmfeat.extract.fence.decode import MediaRequest, decode_media, picture_of
 from mmfeat.extract.registry import load_method, resolve_all

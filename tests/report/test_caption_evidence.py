@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import reporting
-from taste import world
+from helpers.taste import world
 
 import mmfeat
 from mmfeat.report.model import Absent

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 import reporting
 import sacrebleu
-import synthetic
-import worlds
+from helpers import synthetic, worlds
 
 from mmfeat.report.build import ReportOptions, report_captions
 from mmfeat.report.model import Absent

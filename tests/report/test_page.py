@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 from itertools import pairwise
 
 import pytest
-import report_pages
+from helpers import report_pages
 
 from mmfeat.report.model import Absent
 from mmfeat.report.page import render

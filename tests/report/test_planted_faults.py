@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import reporting
-import worlds
+from helpers import worlds
 
 from mmfeat.report.build import ReportOptions, report_captions
 from mmfeat.report.model import CaptionReport

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pyarrow as pa
 import pytest
-from storing import vector_spec
-from toy_vectors import IDS, STRANGE, make_store, put
+from helpers.storing import vector_spec
+from helpers.toy_vectors import IDS, STRANGE, make_store, put
 
 import mmfeat
 from mmfeat.report.model import Absent

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import reporting
 import toneclap
-from plugins import on_path, write_plugin
-from sound_samples import sound, tone
+from helpers.plugins import on_path, write_plugin
+from helpers.sound_samples import sound, tone
 
 from mmfeat.extract.fence.decode import MediaRequest, decode_media, sound_of
 from mmfeat.extract.registry import load_method

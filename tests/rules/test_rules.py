@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from media_samples import encoded, picture
+from helpers.media_samples import encoded, picture
 
 import mmfeat
 from mmfeat.extract.fence.decode import Changed, MediaRequest, Wanted, decode_media

@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pyarrow as pa
-import synthetic
-import worlds
+from helpers import synthetic, worlds
 
 import mmfeat
 from mmfeat.store import Store

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import serving
+from helpers import serving
 
 import mmfeat
 

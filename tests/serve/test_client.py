@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving import IDS, running
+from helpers.serving import IDS, running
 
 import mmfeat.client
 from mmfeat.client import Client, ServiceError

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import httpx
 import numpy as np
 import pytest
-from serving import IDS, is_problem, running
+from helpers.serving import IDS, is_problem, running
 from test_serve_process import CLI, serving
 
 from mmfeat.client import Client

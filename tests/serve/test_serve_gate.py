@@ -9,7 +9,7 @@ import time
 
 import httpx
 import pytest
-from serving import is_problem, running
+from helpers.serving import is_problem, running
 
 from mmfeat.schemas.errors import ConfigError
 from mmfeat.serve.settings import read_keys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-from serving import IDS, is_problem
+from helpers.serving import IDS, is_problem
 
 from mmfeat.schemas.featureset.arrow import from_arrow
 

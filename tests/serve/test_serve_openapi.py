@@ -8,7 +8,7 @@ from typing import Any
 import jsonschema
 import pyarrow as pa
 import pytest
-from serving import running
+from helpers.serving import running
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.inputs import Input

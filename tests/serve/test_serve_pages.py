@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
+from helpers.serving import IDS, SCRIPT, running
+from helpers.storing import make_rows, vector_spec
 from PIL import Image
-from serving import IDS, SCRIPT, running
-from storing import make_rows, vector_spec
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.inputs import VECTOR, Input

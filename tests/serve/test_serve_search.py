@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from serving import is_problem, running
-from storing import make_rows, token_spec
+from helpers.serving import is_problem, running
+from helpers.storing import make_rows, token_spec
 
 import mmfeat
 from mmfeat.client import Client

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from serving import is_problem, running
-from storing import make_rows, vector_spec
+from helpers.serving import is_problem, running
+from helpers.storing import make_rows, vector_spec
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.store import Store

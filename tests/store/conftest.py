@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from flaky_s3 import FlakyS3
+from helpers.flaky_s3 import FlakyS3
 
 from mmfeat.store import Store
 

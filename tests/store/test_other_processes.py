@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from storing import make_rows, text_spec, vector_spec, vectors
+from helpers.storing import make_rows, text_spec, vector_spec, vectors
 from torch.utils.data import DataLoader, Dataset
 
 import mmfeat

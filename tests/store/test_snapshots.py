@@ -12,8 +12,8 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
-from processes import PROCESSES
-from storing import make_rows, text_spec, vector_spec
+from helpers.processes import PROCESSES
+from helpers.storing import make_rows, text_spec, vector_spec
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA, INTERACTIONS_SCHEMA
 from mmfeat.schemas.errors import StoreError, UnknownFeature, UsageError

@@ -5,7 +5,7 @@ from pathlib import Path
 import lance
 import pyarrow as pa
 import pytest
-from interaction_rows import interactions_of
+from helpers.interaction_rows import interactions_of
 
 from mmfeat.datasets.base import build_items
 from mmfeat.schemas.catalog import CATALOG_SCHEMA, STAMPS_SCHEMA, Column, columns_of

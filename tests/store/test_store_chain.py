@@ -10,9 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from flaky_s3 import Fault
+from helpers.flaky_s3 import Fault
+from helpers.storing import exported, make_rows, vector_spec, vectors
 from pyarrow import fs
-from storing import exported, make_rows, vector_spec, vectors
 
 import mmfeat
 from mmfeat.datasets.base import build_items

@@ -8,8 +8,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
-from processes import PROCESSES
-from storing import make_rows, vector_spec
+from helpers.processes import PROCESSES
+from helpers.storing import make_rows, vector_spec
 
 from mmfeat.store import Store
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import lance
 import pytest
-from storing import make_rows, text_spec, vector_spec, vectors
+from helpers.storing import make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat.schemas.errors import StoreError

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.storing import make_rows, text_spec, vector_spec
 from hypothesis import given
 from hypothesis import strategies as st
-from storing import make_rows, text_spec, vector_spec
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.inputs import Input

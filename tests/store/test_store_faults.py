@@ -9,9 +9,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from flaky_s3 import Fault
-from processes import PROCESSES
-from storing import make_rows, vector_spec, vectors
+from helpers.flaky_s3 import Fault
+from helpers.processes import PROCESSES
+from helpers.storing import make_rows, vector_spec, vectors
 
 import mmfeat
 from mmfeat.schemas.errors import StoreError

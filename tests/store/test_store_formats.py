@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
 import pytest
-from storing import make_rows, text_spec, token_spec, vector_spec
+from helpers.storing import make_rows, text_spec, token_spec, vector_spec
 
 from mmfeat.schemas.errors import StoreError, UsageError
 from mmfeat.schemas.featureset.arrow import describe, from_arrow, to_arrow

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import unrayed
-from plugins import on_path
-from storing import make_rows, vector_spec
+from helpers import unrayed
+from helpers.plugins import on_path
+from helpers.storing import make_rows, vector_spec
 from test_store_faults import in_a_process
 
 import mmfeat

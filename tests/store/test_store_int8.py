@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pyarrow as pa
 import pytest
-import worlds
+from helpers import worlds
+from helpers.storing import token_spec, vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storing import token_spec, vectors
 from test_store_maxsim import brute_force
 
 from mmfeat.extract.registry import resolve_all

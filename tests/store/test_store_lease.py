@@ -10,8 +10,8 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
-from processes import PROCESSES
-from storing import make_rows, vector_spec
+from helpers.processes import PROCESSES
+from helpers.storing import make_rows, vector_spec
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.store import Store

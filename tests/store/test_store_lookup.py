@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from storing import make_rows, text_spec, vector_spec, vectors
+from helpers.storing import make_rows, text_spec, vector_spec, vectors
 
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.errors import UnknownFeature, UnknownItems, UsageError

@@ -12,10 +12,10 @@ import lance
 import numpy as np
 import pyarrow as pa
 import pytest
-from flaky_s3 import FlakyS3
-from interaction_rows import interactions_of
+from helpers.flaky_s3 import FlakyS3
+from helpers.interaction_rows import interactions_of
+from helpers.storing import exported, make_rows, text_spec, vector_spec, vectors
 from pyarrow import fs
-from storing import exported, make_rows, text_spec, vector_spec, vectors
 
 import mmfeat
 from mmfeat.schemas.catalog import CATALOG_SCHEMA, STAMPS_SCHEMA

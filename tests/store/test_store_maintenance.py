@@ -6,7 +6,7 @@ from pathlib import Path
 import lance
 import numpy as np
 import pytest
-from storing import make_rows, vector_spec, vectors
+from helpers.storing import make_rows, vector_spec, vectors
 
 from mmfeat.store import FeatureVersion, Store, database
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.storing import CREATED, make_rows, token_spec, vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storing import CREATED, make_rows, token_spec, vectors
 
 from mmfeat.feature_store import FeatureStore
 from mmfeat.schemas.errors import UsageError

@@ -8,7 +8,7 @@ import lance
 import lancedb
 import pyarrow as pa
 import pytest
-from storing import make_rows, text_spec, vector_spec
+from helpers.storing import make_rows, text_spec, vector_spec
 
 from mmfeat.schemas.errors import StoreError
 from mmfeat.store import Store

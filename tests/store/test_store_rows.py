@@ -5,9 +5,9 @@ import tempfile
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.storing import CREATED, make_rows, text_spec, vector_spec, vectors
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from storing import CREATED, make_rows, text_spec, vector_spec, vectors
 
 from mmfeat.schemas.errors import ConservationError, StoreError
 from mmfeat.store import Store, rows_schema

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import lance
 import numpy as np
 import pytest
-from storing import make_rows, text_spec, vector_spec, vectors
+from helpers.storing import make_rows, text_spec, vector_spec, vectors
 
 from mmfeat.feature_store import FeatureStore
 from mmfeat.schemas.catalog import CATALOG_SCHEMA

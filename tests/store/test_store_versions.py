@@ -3,7 +3,7 @@ from __future__ import annotations
 from itertools import count
 
 import pytest
-from storing import make_rows, text_spec, vector_spec
+from helpers.storing import make_rows, text_spec, vector_spec
 
 from mmfeat.schemas.errors import UnknownFeature
 from mmfeat.store import Store

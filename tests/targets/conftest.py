@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from echo import make_input
+from helpers.echo import make_input
 
 from mmfeat.datasets import sample
 from mmfeat.export import ExportInput

@@ -12,7 +12,7 @@ from cornac.data import ImageModality, Reader
 from cornac.eval_methods import RatioSplit
 from cornac.metrics import Recall
 from cornac.models import AMR, VBPR
-from echo import assert_echo, expected, export_with_moved_rows, shifted, swapped
+from helpers.echo import assert_echo, expected, export_with_moved_rows, shifted, swapped
 
 from mmfeat.export import Request, export
 

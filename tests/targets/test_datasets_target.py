@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from datasets import Dataset, DatasetDict, Features, Image, List, Value, load_from_disk
-from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
+from helpers.echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
 
 from mmfeat import datasets as adapters
 from mmfeat.export import Request, export

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted
 from feast import FeatureStore
+from helpers.echo import assert_echo, expected, export_with_moved_rows, make_input, shifted
 
 from mmfeat.export import Request, export
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from interaction_rows import interactions_of
+from helpers.interaction_rows import interactions_of
 
 from mmfeat.evaluate.base import Task
 from mmfeat.evaluate.features import Feature, unit

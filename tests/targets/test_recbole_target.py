@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
+from helpers.echo import assert_echo, expected, export_with_moved_rows, make_input, shifted, swapped
 
 from mmfeat.datasets.base import build_items
 from mmfeat.export import Request, export

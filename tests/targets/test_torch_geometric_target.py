@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import torch
-from echo import assert_echo, expected
+from helpers.echo import assert_echo, expected
 from torch_geometric.data import HeteroData, InMemoryDataset
 
 from mmfeat.export import Request, export

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-from media_samples import LIMITS
-from sound_samples import Track, sound, talkie, tone
+from helpers.media_samples import LIMITS
+from helpers.sound_samples import Track, sound, talkie, tone
 
 from mmfeat.extract.modalities.decoders.sound import render_sound
 from mmfeat.schemas.inputs import AudioPrepare

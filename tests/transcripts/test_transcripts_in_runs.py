@@ -4,7 +4,7 @@ import json
 
 import pytest
 import speech_server
-from media_samples import clip
+from helpers.media_samples import clip
 from sounds import in_container, pause, spoken, words
 
 import mmfeat

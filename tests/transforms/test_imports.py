@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import unrayed
-from plugins import on_path
+from helpers import unrayed
+from helpers.plugins import on_path
 from safetensors.numpy import save_file
 from transform_jobs import run
 from typer.testing import CliRunner

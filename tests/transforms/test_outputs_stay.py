@@ -9,9 +9,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pyarrow as pa
 import pytest
+from helpers.storing import vector_spec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from storing import vector_spec
 
 from mmfeat.extract.registry import resolve_one
 from mmfeat.pipelines.forget import forget

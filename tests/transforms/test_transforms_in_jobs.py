@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import unrayed
-from plugins import on_path
+from helpers import unrayed
+from helpers.plugins import on_path
 from transform_jobs import TITLES, N, bits_of, run, vectors_of
 
 import mmfeat

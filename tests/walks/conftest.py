@@ -13,7 +13,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from plugins import write_plugin
+from helpers.plugins import write_plugin
 
 PLUGINS = Path(__file__).parent / "plugins"
 

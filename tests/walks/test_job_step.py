@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import unrayed
-from plugins import on_path, write_plugin
+from helpers import unrayed
+from helpers.plugins import on_path, write_plugin
 
 import mmfeat
 

@@ -17,8 +17,8 @@ import av
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers.plugins import write_plugin
 from PIL import Image
-from plugins import write_plugin
 
 import mmfeat
 from mmfeat.schemas.errors import StoreError

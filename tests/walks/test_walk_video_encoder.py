@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import media_samples
 import numpy as np
 import pytest
+from helpers import media_samples
 
 import mmfeat
 from mmfeat.extract.registry import METHODS, resolve_all

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import synthetic
-import worlds
-from plugins import write_plugin
+from helpers import synthetic, worlds
+from helpers.plugins import write_plugin
 
 import mmfeat
 from mmfeat.extract.canary import FILES

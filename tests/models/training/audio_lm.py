@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import synthetic_tones
 import torch
+from helpers import synthetic_tones
 from torch import nn
 from torch.nn import functional as F
 from training import qwen

@@ -8,8 +8,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import synthetic_tones
 import torch
+from helpers import synthetic_tones
 from torch.nn import functional as F
 from training.shared import Schedule, batches, contrast, log, save_folder, write_json
 

@@ -6,8 +6,8 @@ import math
 import time
 from pathlib import Path
 
-import synthetic
 import torch
+from helpers import synthetic
 from training.pictures import PATCH, SIDE, combo_index, normalised, pool
 from training.shared import Schedule, batches, contrast, log, save_half, write_json
 

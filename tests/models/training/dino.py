@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-import synthetic
 import torch
+from helpers import synthetic
 from torch import nn
 from torch.nn import functional as F
 from training.pictures import IMAGENET_MEAN, IMAGENET_STD, PATCH, SIDE, combo_index, normalised, pool

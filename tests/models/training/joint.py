@@ -8,8 +8,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import synthetic_goods
 import torch
+from helpers import synthetic_goods
 from torch.nn import functional as F
 from training.pictures import pool
 from training.shared import Schedule, batches, log, save_half

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-import synthetic
 import torch
+from helpers import synthetic
 from PIL import Image
 
 SIDE = 48

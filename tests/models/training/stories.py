@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import synthetic_stories
 import torch
-from synthetic_stories import EVENTS, OPPOSITE
+from helpers import synthetic_stories
+from helpers.synthetic_stories import EVENTS, OPPOSITE
 from torch.nn import functional as F
 
 FRAMES = 8

@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 
 import numpy as np
-import synthetic
 import torch
+from helpers import synthetic
 from torch import nn
 from torch.nn import functional as F
 from training.pictures import PATCH, SIDE, normalised, pool

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-from interaction_rows import interactions_of
-from storing import make_rows, vector_spec
 
+from helpers.interaction_rows import interactions_of
+from helpers.storing import make_rows, vector_spec
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.store import Store
 

@@ -1,4 +1,4 @@
-"""Independent readers of formats, continued; see export_readers.py.
+"""Independent readers of the formats of MMSSL, HLLM and HM4SR; see export_readers.py.
 
 Where a target reads pickles these readers unpickle, as it does: the files are the tests' own.
 """
@@ -92,4 +92,4 @@ def read_hm4sr(folder: Path):
     return found
 
 
-READERS_E = {"hllm": read_hllm, "hm4sr": read_hm4sr, "mmssl": read_mmssl}
+READERS = {"hllm": read_hllm, "hm4sr": read_hm4sr, "mmssl": read_mmssl}

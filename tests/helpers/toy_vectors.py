@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 from PIL import Image
-from storing import make_rows, text_spec, token_spec, vector_spec
 
+from helpers.storing import make_rows, text_spec, token_spec, vector_spec
 from mmfeat.schemas.catalog import INTERACTIONS_SCHEMA, Column, catalog_schema
 from mmfeat.schemas.spec import FeatureSpec
 from mmfeat.store import Store

@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from synthetic import HELD_OUT_FROM
+
+from helpers.synthetic import HELD_OUT_FROM
 
 # Hz, from and to.
 PITCHES = {"low": (140, 240), "middle": (430, 700), "high": (1300, 2200)}

@@ -5,10 +5,11 @@ from typing import Any
 
 import torch
 import transformers
-from sentence_models import word_tokenizer
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Normalize
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+
+from helpers.sentence_models import word_tokenizer
 
 WORDS = ["a", "red", "blue", "shoe", "hat", "of", "wool", "warm", "in", "any", "winter"]
 _SHAPE = {"num_hidden_layers": 2, "num_attention_heads": 2, "vocab_size": 32, "pad_token_id": 1}

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sound_models
-import tiny_listeners
 import torch
 import transformers as t
 from PIL import Image
@@ -18,6 +16,7 @@ from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from helpers import sound_models, tiny_listeners
 from mmfeat.extract.base import Row
 from mmfeat.extract.clips import metadata
 from mmfeat.schemas.media import Frames, Pictures

@@ -1,4 +1,4 @@
-"""Independent readers of further research formats; see export_readers.py and readers_c.py."""
+"""Independent readers of the formats of generators and retrievers; see export_readers.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from readers_a import raw_ids
+
+from helpers.readers_of_sequences import raw_ids
 
 
 def read_dff(folder: Path):
@@ -83,4 +84,4 @@ def read_clamr(folder: Path):
     return found
 
 
-READERS_D = {"clamr": read_clamr, "dff": read_dff, "pigeon": read_pigeon, "universalrag": read_universalrag}
+READERS = {"clamr": read_clamr, "dff": read_dff, "pigeon": read_pigeon, "universalrag": read_universalrag}

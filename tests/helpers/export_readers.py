@@ -14,12 +14,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
-import readers_a
-import readers_b
-import readers_c
-import readers_d
-import readers_e
 from safetensors.numpy import load_file
+
+from helpers import (
+    readers_of_generators,
+    readers_of_graphs_and_llms,
+    readers_of_mmssl_hllm_hm4sr,
+    readers_of_semantic_ids,
+    readers_of_sequences,
+)
 
 
 def read_parquet(folder: Path):
@@ -228,19 +231,19 @@ READERS = {
     "safetensors": read_safetensors,
     "tiger": read_tiger,
     "trie": read_trie,
-    **readers_a.READERS,
-    **readers_b.READERS_B,
-    **readers_c.READERS_C,
-    **readers_d.READERS_D,
-    **readers_e.READERS_E,
+    **readers_of_sequences.READERS,
+    **readers_of_graphs_and_llms.READERS,
+    **readers_of_semantic_ids.READERS,
+    **readers_of_generators.READERS,
+    **readers_of_mmssl_hllm_hm4sr.READERS,
 }
 
 # What a target holds of a value, where it is not the value itself.
-HELD = readers_a.HELD
+HELD = readers_of_sequences.HELD
 
 # Ids of the sample for a format whose target goes by integers.
 _INTEGERS = ["10", "9", "7", "3", "1", "2", "12", "11", "8", "4", "6", "5"]
 SAMPLE_IDS = {"dff": _INTEGERS, "mmctr": _INTEGERS, "muse": _INTEGERS, "tencentgr": _INTEGERS}
 
 # Ids of the common sample that a format refuses, as its target would mangle them.
-REFUSED = {"ducho": {"B00.1"}, **readers_b.REFUSED_B, **readers_c.REFUSED_C}
+REFUSED = {"ducho": {"B00.1"}, **readers_of_graphs_and_llms.REFUSED, **readers_of_semantic_ids.REFUSED}

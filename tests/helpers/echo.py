@@ -14,9 +14,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pyarrow as pa
-from export_readers import HELD
-from interaction_rows import interactions_of
 
+from helpers.export_readers import HELD
+from helpers.interaction_rows import interactions_of
 from mmfeat.export import ExportInput, Request, export, get
 from mmfeat.export.base import Exporter, Kind, Role
 from mmfeat.export.prepare import prepare

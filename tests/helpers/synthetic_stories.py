@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-import synthetic
+
+from helpers import synthetic
 
 # Each in its own colour, so that what is to be learnt is what happens.
 SHAPES = {"circle": "red", "cross": "green", "triangle": "blue"}

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from plugins import on_path
 
+from helpers.plugins import on_path
 from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution import commit
 from mmfeat.pipelines.execution.base import Executor, Task
@@ -28,7 +28,7 @@ from mmfeat.schemas.spec import FeatureConfig, FeatureSpec
 from mmfeat.store import Store
 
 N_ITEMS = 60
-PLUGIN = Path(__file__).parent / "plugin"
+PLUGIN = Path(__file__).parents[1] / "faults" / "plugin"
 _GROUP_ROWS = 16
 _BLOCK = 8
 

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sound_samples
-import synthetic
-import synthetic_stories
-import synthetic_tones
-from media_samples import film
 from PIL import Image
 
-MODELS = Path(__file__).parent / "models"
+from helpers import sound_samples, synthetic, synthetic_stories, synthetic_tones
+from helpers.media_samples import film
+
+MODELS = Path(__file__).parents[1] / "models"
 
 CLIP = {"source": "cover", "encoder": "open_clip", "model": str(MODELS / "tiny-clip")}
 DINO = {"source": "cover", "encoder": "transformers", "model": str(MODELS / "tiny-dino")}

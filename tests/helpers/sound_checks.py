@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import numpy as np
-from encoder_checks import encoder, resolve
-from sound_samples import sound
 
+from helpers.encoder_checks import encoder, resolve
+from helpers.sound_samples import sound
 from mmfeat.extract.base import Encoder
 from mmfeat.extract.modalities.decoders.sound import render_sound
 from mmfeat.schemas.media import MediaLimits

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import torch
-from readers_a import raw_ids
+
+from helpers.readers_of_sequences import raw_ids
 
 
 def read_grid(folder: Path):
@@ -137,7 +138,7 @@ def read_unimp(folder: Path):
     return {"codes": codes}
 
 
-READERS_C = {
+READERS = {
     "grid": read_grid,
     "preference-discerning": read_preference_discerning,
     "preferdiff": read_preferdiff,
@@ -147,4 +148,4 @@ READERS_C = {
 }
 
 # Ids of the common sample that a format refuses, as its target would mangle them.
-REFUSED_C: dict[str, set[str]] = {}
+REFUSED: dict[str, set[str]] = {}

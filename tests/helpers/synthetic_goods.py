@@ -8,7 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import synthetic
+
+from helpers import synthetic
 
 MATERIALS = ("wool", "glass", "paper", "steel", "wood", "stone")
 _TITLES = ("A toy made of {}", "{} decoration for the shelf", "Gift of {}, hand made", "Small thing, {}")

@@ -20,9 +20,9 @@ from typing import Any
 
 import lance
 import pyarrow as pa
-import unrayed
-from processes import PROCESSES
 
+from helpers import unrayed
+from helpers.processes import PROCESSES
 from mmfeat.pipelines.record import runs
 from mmfeat.schemas.errors import StoreError
 from mmfeat.store import Store

@@ -9,10 +9,10 @@ from typing import Any
 
 import lance
 import pyarrow.parquet as pq
-import unrayed
-from plugins import on_path
 
 import mmfeat
+from helpers import unrayed
+from helpers.plugins import on_path
 from mmfeat.pipelines.run import run_job
 from mmfeat.pipelines.run_report import RunReport
 from mmfeat.schemas.job import parse_job

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import synthetic
 from PIL import Image
 
+from helpers import synthetic
 from mmfeat.extract.base import Encoder, Row
 from mmfeat.extract.modalities.decoders.image import render_image
 from mmfeat.extract.registry import load_method, resolve_all

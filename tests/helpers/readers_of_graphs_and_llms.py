@@ -1,4 +1,4 @@
-"""Independent readers of formats, continued; see export_readers.py.
+"""Independent readers of the formats of graph and LLM recommenders; see export_readers.py.
 
 Where a target reads pickles these readers unpickle, as it does: the files are the tests' own.
 """
@@ -184,7 +184,7 @@ def read_pixelrec(folder: Path):
     return {"image": {name: matrix[k] for k, name in enumerate(names, 1)}}
 
 
-READERS_B = {
+READERS = {
     "a-llmrec": read_a_llmrec,
     "alpharec": read_alpharec,
     "dgvae": read_dgvae,
@@ -197,4 +197,4 @@ READERS_B = {
 }
 
 # "1e5" and "007" are numbers to pandas, and not plain ones.
-REFUSED_B = {"mllm-msr": {"007", "1e5"}}
+REFUSED = {"mllm-msr": {"007", "1e5"}}

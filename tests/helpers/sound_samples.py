@@ -8,7 +8,8 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.stream import Disposition
-from media_samples import encoded, numbered, picture
+
+from helpers.media_samples import encoded, numbered, picture
 
 
 def tone(hertz: float, seconds: float, rate: int, loud: float = 0.5) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import torch
 import transformers
-from sound_checks import chord
-from sound_models import RAW as CONVS
-from sound_models import saved
 from transformers import AutoFeatureExtractor, AutoModel
+
+from helpers.sound_checks import chord
+from helpers.sound_models import RAW as CONVS
+from helpers.sound_models import saved
 
 RATE = 16_000
 TINY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}

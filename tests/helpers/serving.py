@@ -12,10 +12,9 @@ from typing import Any
 import httpx
 import numpy as np
 import pyarrow as pa
-import synthetic
-import worlds
-from storing import make_rows, text_spec, vector_spec, vectors
 
+from helpers import synthetic, worlds
+from helpers.storing import make_rows, text_spec, vector_spec, vectors
 from mmfeat.extract.registry import load_method, resolve_all
 from mmfeat.schemas.catalog import CATALOG_SCHEMA
 from mmfeat.schemas.spec import FeatureConfig

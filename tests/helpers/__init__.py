@@ -1,0 +1,1 @@
+"""What tests of several folders share: made worlds, stores, models, media, servers and readers."""
