@@ -218,7 +218,8 @@ def _refuse_useless_options(ask: Ask[Any], inputs: _Inputs) -> None:
 def _refuse_sizes(ask: Ask[Any]) -> None:
     """ConfigError for options of a picture's size that do not go together."""
     options = ask.options
-    if options.resize is None:
+    # Engines have it as an option of their own, each with other values.
+    if getattr(options, "resize", None) is None:
         refuse_options(ask, ("max_pixels",), "resize")
         return
     if options.max_side is not None:
