@@ -55,7 +55,7 @@ bench: $(VENV)/.bench
 bench-quick: $(VENV)/.bench
 	$(BIN)/python -m bench --quick
 
-# The long form without the peers; the peers; and both into docs/benchmarks.md.
+# The long form without the peers; the peers; and both into bench/RESULTS.md and docs/benchmarks.md.
 bench-full: $(VENV)/.bench
 	$(BIN)/python -m bench --full
 	$(BIN)/python -m bench.table

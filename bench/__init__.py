@@ -1,1 +1,1 @@
-"""Measurements, side by side in one run. ``python -m bench --help``; figures in docs/benchmarks.md."""
+"""Measurements, side by side in one run. ``python -m bench --help``; figures in bench/RESULTS.md."""

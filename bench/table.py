@@ -1,6 +1,7 @@
-"""``python -m bench.table [RESULTS]``: the results as tables in docs/benchmarks.md, and their plot.
+"""``python -m bench.table [RESULTS]``: the results as tables, and their plot.
 
-Tables stand between the page's two ``results`` comments; the plot is docs/benchmarks.svg.
+All tables go into bench/RESULTS.md, and a few of them into docs/benchmarks.md, between the two ``results``
+comments of each. The plot is docs/benchmarks.svg.
 """
 
 from __future__ import annotations
@@ -18,7 +19,10 @@ from bench.ends import PLAIN
 from bench.ratios import Row, best, figure, items_rate, of_ceiling, spread, steady
 from bench.sizes import ENDS, LIMITS
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+RECORD, SUMMARY = ROOT / "bench" / "RESULTS.md", ROOT / "docs" / "benchmarks.md"
+# The parts of ENDS that the summary shows, besides the peers.
+IN_SUMMARY = ("covers", "clips", "titles")
 BEGIN, END = "<!-- results: python -m bench.table -->", "<!-- end of results -->"
 _UNITS = {
     "read": "files/s", "decode": "images/s", "clip decode": "clips/s", "matrix product": "GFLOP/s",
@@ -38,16 +42,28 @@ _WHAT = {
 
 
 def main() -> None:
-    """Write the tables into the page, and the plot beside it."""
+    """Write the tables into both pages, and draw the plot."""
     results = json.loads(Path(sys.argv[1] if len(sys.argv) > 1 else RESULTS).read_text())
-    page = DOCS / "benchmarks.md"
-    text = page.read_text()
-    before, _, rest = text.partition(BEGIN)
+    fill(RECORD, tables(results))
+    fill(SUMMARY, summary(results))
+    draw(results["rows"], SUMMARY.with_suffix(".svg"))
+
+
+def fill(page: Path, text: str) -> None:
+    """Put the text between the page's two comments, in place of what is there."""
+    before, _, rest = page.read_text().partition(BEGIN)
     _, _, after = rest.partition(END)
     if not after:
         sys.exit(f"{page} has no place for the results: {BEGIN} ... {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{tables(results)}\n\n{END}{after}")
-    draw(results["rows"], DOCS / "benchmarks.svg")
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}")
+
+
+def summary(results: dict[str, Any]) -> str:
+    """The few tables of docs/benchmarks.md, in Markdown."""
+    rows = results["rows"]
+    parts = [_end(part, results) for part in IN_SUMMARY if _of(rows, part)]
+    parts += [_peers(results)] if _of(rows, "peers") else []
+    return "\n\n".join(parts)
 
 
 def tables(results: dict[str, Any]) -> str:

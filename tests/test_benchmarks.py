@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from bench import flops, ratios, table
@@ -134,6 +136,33 @@ def test_tables_show_what_was_measured_and_what_was_left_out() -> None:
     assert [cell.strip() for cell in line.split("|")[2:-1]] == [
         "16 (15-40)", "2.00", "0.64", "0.80", "20 (20-20)", "4 (4-4)", "1.00", "900", "0.999999, 0.999000"
     ]  # fmt: skip
+
+
+def test_the_summary_shows_a_few_tables_of_the_results() -> None:
+    part = {"size": {"covers": 96, "three": 8}}
+    rows = [*ROWS, *({**row, "part": "three encoders"} for row in ROWS[-2:])]
+    results = {
+        "form": "quick", "rows": rows, "parts": {"covers": part, "three encoders": part},
+        "machine": {"cpu": "some CPU", "cores": 2, "python": "3.11", "packages": {}},
+    }  # fmt: skip
+    (covers,) = table.summary(results).split("\n\n")
+    assert covers.startswith("| 96 covers, CLIP ViT-B/32 |")
+    assert covers in table.tables(results).split("\n\n")
+
+
+def test_a_page_keeps_what_is_around_its_tables(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n\n{table.BEGIN}\n\nold\n\n{table.END}\n\nafter\n")
+    table.fill(page, "new")
+    assert page.read_text() == f"before\n\n{table.BEGIN}\n\nnew\n\n{table.END}\n\nafter\n"
+
+
+def test_every_table_of_the_summary_is_in_the_results() -> None:
+    summary, record = (
+        page.read_text().partition(table.BEGIN)[2].partition(table.END)[0].strip().split("\n\n")
+        for page in (table.SUMMARY, table.RECORD)
+    )
+    assert len(summary) == 4 and set(summary) <= set(record)
 
 
 def test_the_formula_of_a_language_model_counts_what_torch_counts() -> None:

@@ -23,7 +23,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md"))]
+RESULTS = ROOT / "bench" / "RESULTS.md"
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(DOCS.rglob("*.md")), RESULTS]
 NOTEBOOK = DOCS / "quickstart.ipynb"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|#)([^)#]+)")
@@ -89,6 +90,15 @@ def test_every_toml_block_is_toml(page):
 def test_every_link_inside_the_project_leads_somewhere(page):
     for target in LINK.findall(page.read_text()):
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_every_link_to_the_results_leads_to_a_heading():
+    # The site checks the anchors of its own pages, and these results are outside of it.
+    headings = re.findall(r"^#+ (.*)$", RESULTS.read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    links = [link for page in PAGES for link in re.findall(r"RESULTS\.md#([\w-]+)\)", page.read_text())]
+    links += re.findall(r"\]\(#([\w-]+)\)", RESULTS.read_text())
+    assert links and set(links) <= anchors
 
 
 def _run_cell(source: str, name: str, program: dict[str, Any]) -> str:

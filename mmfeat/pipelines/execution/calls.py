@@ -9,7 +9,7 @@ from mmfeat.extract.base import Method
 from mmfeat.schemas.inputs import Input
 from mmfeat.schemas.spec import FeatureSpec
 
-# A core is as fast with eight pictures at a time as with more (docs/benchmarks.md), and gives the first
+# A core is as fast with eight pictures at a time as with more (bench/RESULTS.md), and gives the first
 # of them sooner.
 _PICTURES_PER_THREAD = 8
 
