@@ -3,6 +3,7 @@ command line run inside the test's process."""
 
 from __future__ import annotations
 
+import ctypes
 import faulthandler
 import os
 import sys
@@ -24,6 +25,8 @@ _LONG = (
 )  # fmt: skip
 
 
+#: C's ``stack_t``: no place, SS_DISABLE, no size.
+_NO_STACK = (ctypes.c_ulong * 3)(0, 2, 0)
 #: The descriptor of standard error that no test captures.
 _STDERR = pytest.StashKey[int]()
 #: In pytest's cache: what was done when a test process died, after a run in which no test failed.
@@ -85,7 +88,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.fixture(autouse=True)
 def fault_handler(pytestconfig) -> None:
-    """A crash says where it happened: Ray's native code takes Python's fault handler away as it ends."""
+    """A crash says where it happened: Ray's native code takes Python's fault handler away as it ends.
+
+    Handlers of signals run on the test's own stack: on one that a library had left behind, the kernel killed
+    test processes.
+    """
+    ctypes.CDLL(None).sigaltstack(_NO_STACK, None)
     if (shown := pytestconfig.stash.get(_STDERR, None)) is not None:
         faulthandler.disable()
         faulthandler.enable(shown)

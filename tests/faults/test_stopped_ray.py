@@ -169,6 +169,52 @@ def test_a_stop_is_heard_again_once_ray_has_ended():
     assert caught >> (signal.SIGTERM - 1) & 1
 
 
+SIGNAL_STACKS = """
+import ctypes
+from mmfeat.pipelines.execution.ray.session import ray_session
+from mmfeat.schemas.job import Resources
+def stack():
+    found = (ctypes.c_ulong * 3)()
+    ctypes.CDLL(None).sigaltstack(None, found)
+    return list(found)
+before = stack()
+with ray_session(Resources(cpus=1)):
+    inside = stack()
+print(inside != before, stack() == before)
+"""
+
+
+def test_handlers_of_signals_run_where_they_did_before_ray_once_it_has_ended():
+    """In a process of its own: Ray's native code gives them its stack the first time alone."""
+    done = subprocess.run([sys.executable, "-c", SIGNAL_STACKS], capture_output=True, text=True, check=False)
+    assert done.stdout == "True True\n", done.stderr
+
+
+WAITS_FOR_RAY = """
+import os, threading, time
+from mmfeat.pipelines.execution.ray.session import ray_session
+from mmfeat.schemas.job import Resources
+with ray_session(Resources(cpus=1)):
+    import ray
+    from ray._raylet import GcsClient
+    client = GcsClient(address=ray.get_runtime_context().gcs_address)
+    assert client.internal_kv_get(b"name", None) is None
+threading.Thread(target=client.internal_kv_get, args=(b"name", None), daemon=True).start()
+time.sleep(12)
+print("still here", os.environ["RAY_gcs_rpc_server_reconnect_timeout_s"], flush=True)
+os._exit(0)
+"""
+
+
+def test_a_process_outlives_its_ray_though_something_still_waits_for_ray_to_answer():
+    """Ray's native code ends the process otherwise, after a minute: here after two seconds."""
+    environment = {**os.environ, "RAY_gcs_rpc_server_reconnect_timeout_s": "2"}
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS_FOR_RAY], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "still here 2\n"), done.stderr
+
+
 def test_a_run_started_with_sigint_ignored_goes_on_at_ctrl_c_and_stops_at_sigterm(start):
     kept = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

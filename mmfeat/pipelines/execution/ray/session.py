@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import ipaddress
 import logging
 import os
@@ -13,7 +14,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from mmfeat.pipelines.execution.ray import cluster
 from mmfeat.pipelines.execution.resources import machine_cpus
@@ -31,6 +32,10 @@ _RAY_ENVIRONMENT = {
     # A thread of Ray Data that outlives a stopped run must not start another Ray.
     "RAY_ENABLE_AUTO_CONNECT": "0",
 }
+
+# A client of Ray's control service that waits for an answer as Ray ends takes the process with it, without
+# a word, once the service has been gone for so many seconds: by default 60. Ray takes up to 32 bits.
+_GONE_SECONDS = "RAY_gcs_rpc_server_reconnect_timeout_s", "1000000000"
 
 # The longest path of a socket that Linux takes, and what Ray's longest adds to the folder of its files:
 # "/session_2026-01-02_03-04-05_678901_4194304/sockets/plasma_store.10".
@@ -58,7 +63,7 @@ def ray_session(resources: Resources) -> Iterator[None]:
     # Ray starts programs of its own and forks no copy of this process: Lance is safe from that.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     quiet: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-    with _folder(resources) as folder:
+    with _folder(resources) as folder, _signal_stack_kept():
         try:
             with _stops_kept(), _held_back_stderr():
                 if resources.ray_address:
@@ -75,7 +80,7 @@ def _start_here(resources: Resources, folder: str | None, quiet: dict[str, Any])
     """A Ray of this machine's: all its ports are on the loopback interface."""
     import ray
 
-    with _on_loopback():
+    with _on_loopback(), _outliving_ray():
         ray.init(
             # By default Ray would join whatever cluster it finds on this machine.
             address="local",
@@ -109,6 +114,24 @@ def _on_loopback() -> Iterator[None]:
         yield
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = kept
+
+
+@contextlib.contextmanager
+def _outliving_ray() -> Iterator[None]:
+    """This process stays when a Ray that is started meanwhile is gone.
+
+    Ray's native code in this process reads the setting as Ray starts. Its other processes get their variables
+    from ``os.environ``, which lacks it: they end as usual without the control service.
+    """
+    name, value = (text.encode() for text in _GONE_SECONDS)
+    libc = ctypes.CDLL(None)
+    libc.setenv(name, value, 1)
+    try:
+        yield
+    finally:
+        libc.unsetenv(name)
+        if (kept := os.environ.get(_GONE_SECONDS[0])) is not None:
+            libc.setenv(name, kept.encode(), 1)
 
 
 @contextlib.contextmanager
@@ -169,6 +192,31 @@ def _hear_stops_again() -> None:
     ours = signal.getsignal(signal.SIGTERM)
     if ours is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, ours)
+
+
+class _Stack(ctypes.Structure):
+    """C's ``stack_t`` on Linux: where a thread's signal handlers run."""
+
+    _fields_: ClassVar = [("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t)]
+
+
+@contextlib.contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Handlers of signals run afterwards where they ran before.
+
+    Ray's native code gives them a stack of its own and leaves it behind. Processes died of a signal long
+    after: the kernel could not enter the handler.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    libc, ours, thread = ctypes.CDLL(None), _Stack(), threading.get_ident()
+    libc.sigaltstack(None, ctypes.byref(ours))
+    try:
+        yield
+    finally:
+        if threading.get_ident() == thread:
+            libc.sigaltstack(ctypes.byref(ours), None)
 
 
 @contextlib.contextmanager
