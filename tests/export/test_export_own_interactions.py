@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -108,10 +109,16 @@ def test_a_file_that_cannot_be_read_leaves_nothing_behind(tmp_path, clicks):
     assert not (tmp_path / "toys").exists()
 
 
-def test_the_command_line_takes_a_file_for_a_store_without_interactions(run, world, tmp_path):
+@pytest.fixture
+def written(world, tmp_path) -> Path:
+    """A copy of the shared store: it keeps which exports were made of it."""
+    return shutil.copytree(world / "store", tmp_path / "store")
+
+
+def test_the_command_line_takes_a_file_for_a_store_without_interactions(run, written, tmp_path):
     clicks = "who,item_id,note\nu,item-001,5\nu,item-002,4\nv,item-001,3\nv,nowhere,3\n"
     put(tmp_path, {"clicks.tsv": clicks.replace(",", "\t")})
-    words = ("export", "mmrec", "--features", "image=clip", "--store", world / "store", "--out", "toys")
+    words = ("export", "mmrec", "--features", "image=clip", "--store", written, "--out", "toys")
     code, _, err = run(*words)
     assert (code, "Name a file of them: --interactions FILE" in err) == (2, True), err
     words += ("--interactions", "clicks.tsv", "--interactions-column")
@@ -128,10 +135,10 @@ def test_the_command_line_takes_a_file_for_a_store_without_interactions(run, wor
     assert (code, "is of a file: --interactions FILE" in err) == (2, True), err
 
 
-def test_times_that_some_interactions_lack_are_told_not_to_be_written(run, world, tmp_path):
+def test_times_that_some_interactions_lack_are_told_not_to_be_written(run, written, tmp_path):
     put(tmp_path, {"c.csv": "user,item,time\nu,item-000,2\nu,item-001,\nv,item-001,1\n"})
     words = ("export", "cornac", "--out", "toy", "--features", "clip", "--interactions", "c.csv")
-    code, out, err = run(*words, "--store", world / "store")
+    code, out, err = run(*words, "--store", written)
     assert code == 0, err
     assert "1 of these have no time: all are in the dataset's order, without times" in out
     assert [line.count("\t") for line in (tmp_path / "toy/interactions.tsv").read_text().splitlines()] == [
@@ -139,9 +146,9 @@ def test_times_that_some_interactions_lack_are_told_not_to_be_written(run, world
     ] * 3
 
 
-def test_the_python_method_takes_a_path(world, tmp_path):
+def test_the_python_method_takes_a_path(written, tmp_path):
     put(tmp_path, {"clicks.jsonl": '{"user": "u", "item": "item-001"}\n'})
-    store = mmfeat.open(world / "store")
+    store = mmfeat.open(written)
     report = store.export(
         "recbole", tmp_path / "toys", features=["clip"], interactions=tmp_path / "clicks.jsonl"
     )
