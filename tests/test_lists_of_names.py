@@ -46,6 +46,7 @@ CALLS: dict[str, Any] = {
     "FeatureStore.lookup(ids)": lambda s: s.lookup("44"),
     "FeatureStore.lookup(features)": lambda s: s.lookup(["44"], "clip_image"),
     "FeatureStore.fields(ids)": lambda s: s.fields("44"),
+    "FeatureStore.pictures(ids)": lambda s: s.pictures("clip_image", "44"),
     "FeatureStore.fields(names)": lambda s: s.fields(["44"], "title"),
     "FeatureStore.evaluate(features)": lambda s: s.evaluate("clip_image"),
     "FeatureStore.accept_losses(lists)": lambda s: s.accept_losses("_files"),
