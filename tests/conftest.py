@@ -93,7 +93,8 @@ def fault_handler(pytestconfig) -> None:
     Handlers of signals run on the test's own stack: on one that a library had left behind, the kernel killed
     test processes.
     """
-    ctypes.CDLL(None).sigaltstack(_NO_STACK, None)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).sigaltstack(_NO_STACK, None)
     if (shown := pytestconfig.stash.get(_STDERR, None)) is not None:
         faulthandler.disable()
         faulthandler.enable(shown)
