@@ -114,3 +114,10 @@ def _window_lengths(prepare: AudioPrepare, row: int) -> Iterator[int]:
         yield prepare.window
     # The last window of a sound may be shorter.
     yield min(prepare.window, whole)
+
+
+def coloured_blocks(number: int, height: int, width: int) -> np.ndarray:
+    """Pictures of eight by eight blocks of random colours: uint8 ``[number, height, width, 3]``."""
+    blocks = np.random.default_rng(0).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
+    rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
+    return np.ascontiguousarray(blocks[:, rows][:, :, columns])

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mmfeat.extract.base import Placement
+from mmfeat.extract.probes import coloured_blocks
 from mmfeat.extract.runtimes.openvino import kept
 from mmfeat.extract.runtimes.openvino.conversion import Arrays, NotConverted, Original
 from mmfeat.extract.runtimes.openvino.network import PRECISIONS, OpenVino
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 # (docs/trust.md).
 _PICTURES_PAY_BACK_FROM: dict[ComputeDtype, int] = {"float32": 1000, "bfloat16": 2000}
 _TEXTS_PAY_BACK_FROM: dict[ComputeDtype, int] = {"float32": 5000, "bfloat16": 15_000}
+# Of a chat model it is the vision tower alone.
+_SEEN_PAY_BACK_FROM = 500
 
 
 class Network(Protocol):
@@ -75,7 +78,8 @@ def picture_original(
         return build(spec.with_options(compute_dtype=dtype)).eval()
 
     def probes() -> list[Arrays]:
-        pixels = _coloured_blocks(spec, 6)
+        assert spec.pixels is not None, f"{spec.name} reads no pictures"
+        pixels = coloured_blocks(6, spec.pixels.view.height, spec.pixels.view.width)
         return [(pixels[:2],), (pixels[2:5],), (pixels[5:],)]
 
     return Original(tower, probes, varying=1)
@@ -138,13 +142,6 @@ def _pays_back(spec: FeatureSpec, place: Placement) -> bool:
     if spec.pixels is None:
         return (place.expected or 0) >= _TEXTS_PAY_BACK_FROM[spec.compute_dtype]
     pictures = (place.expected or 0) * spec.pixels.pictures
+    if spec.decoding is not None:
+        return pictures >= _SEEN_PAY_BACK_FROM
     return pictures >= _PICTURES_PAY_BACK_FROM[spec.compute_dtype]
-
-
-def _coloured_blocks(spec: FeatureSpec, number: int) -> np.ndarray:
-    """Other ones in every picture: uint8 ``[number, height, width, 3]``."""
-    assert spec.pixels is not None, f"{spec.name} reads no pictures"
-    height, width = spec.pixels.view.height, spec.pixels.view.width
-    blocks = np.random.default_rng(0).integers(0, 256, (number, 8, 8, 3), dtype=np.uint8)
-    rows, columns = np.arange(height) * 8 // height, np.arange(width) * 8 // width
-    return np.ascontiguousarray(blocks[:, rows][:, :, columns])

@@ -16,7 +16,7 @@ from mmfeat.extract.base import Ask, Placement, Row
 from mmfeat.extract.chat.abilities import USUAL_SOUND, check_hears_videos, check_takes_video, hearing
 from mmfeat.extract.chat.loading import end_ids, load_model, load_processor, without_control
 from mmfeat.extract.chat.question import Question
-from mmfeat.extract.chat.sight import see_in_parts
+from mmfeat.extract.chat.sight import quicken
 from mmfeat.extract.describers.captions import reasoning
 from mmfeat.extract.describers.captions.asking import ChatOptions, ChatSettings, chat_spec
 from mmfeat.extract.describers.captions.chat import ChatCaptioner
@@ -24,7 +24,7 @@ from mmfeat.extract.describers.captions.question import Questions, no_place
 from mmfeat.extract.describers.captions.states import PromptStates, first_pass
 from mmfeat.extract.describers.captions.turns import Conversation, Turn
 from mmfeat.extract.options import WeightsOptions, need_model
-from mmfeat.extract.runtimes.choice import use_torch_threads
+from mmfeat.extract.runtimes.choice import torch_runtime, use_torch_threads
 from mmfeat.extract.served.reply import Reply
 from mmfeat.extract.weights import find_weights, loadable_folder, loading
 from mmfeat.schemas.errors import ConfigError, ItemError, MmfeatError
@@ -151,8 +151,12 @@ class TransformersCaptioner(ChatCaptioner):
         )
         self._check_places(settings)
         self._model = load_model(spec, folder).to(place.device).eval()
+        self.runtime = torch_runtime()
         if place.device == "cpu":
-            see_in_parts(self._model)
+            sight = quicken(self._model, spec, place)
+            self.notes = sight.notes
+            if sight.runtime:
+                self.runtime = f"{self.runtime}, {sight.runtime}"
             self.together = self._worth_together()
         self._end_ids = end_ids(self._model, self._tokenizer)
         added = self._tokenizer.get_added_vocab()
@@ -176,11 +180,8 @@ class TransformersCaptioner(ChatCaptioner):
         return [found[n] for n in range(len(asked))]
 
     def _worth_together(self) -> int:
-        """See :attr:`Method.together`: no more than usual of a model that cuts a picture into tiles.
-
-        Nor in half precision, where rounding can change a text with the size of its batch.
-        """
-        if "image" not in self.spec.modalities or self.spec.compute_dtype != "float32":
+        """See :attr:`Method.together`: no more than usual of a model that cuts a picture into tiles."""
+        if "image" not in self.spec.modalities:
             return 0
         blank = np.zeros((1, 512, 512, 3), np.uint8)
         with loading(self.spec):
@@ -249,6 +250,8 @@ class TransformersCaptioner(ChatCaptioner):
     def _replies(self, asked: Sequence[Question], decoding: Decoding) -> list[Reply | ItemError]:
         import torch
 
+        from mmfeat.extract.chat.room import with_room
+
         batch = self._encode(asked)
         lengths = batch["attention_mask"].sum(dim=1).tolist()
         errors = [self._lacks_room(length, decoding) for length in lengths]
@@ -257,9 +260,12 @@ class TransformersCaptioner(ChatCaptioner):
             replies = iter(self._replies(fitting, decoding) if fitting else [])
             return [error or next(replies) for error in errors]
         inside = {"use_audio_in_video": True} if self._questions.hears_inside(asked) else {}
-        with torch.inference_mode(), self._states_of(batch["attention_mask"]) as beside:
-            ids = self._model.generate(**batch, **inside, generation_config=self._generation_config(decoding))
         width = batch["input_ids"].shape[1]
+        room = with_room(self._model, width + decoding.max_new_tokens)
+        with torch.inference_mode(), self._states_of(batch["attention_mask"]) as beside:
+            ids = self._model.generate(
+                **batch, **inside, **room, generation_config=self._generation_config(decoding)
+            )
         if not torch.equal(ids[:, :width], batch["input_ids"]):
             raise MmfeatError(f"model {self.spec.model!r} does not return the question before its answer")
         rows = ids[:, width:].tolist()
