@@ -23,7 +23,8 @@ class ServerConfig(_Part):
 
     Attributes:
         base_url: such as ``http://localhost:8000/v1``; the environment's ``OPENAI_BASE_URL`` when unset.
-        api_key_env: the environment variable that holds the key, where the server wants one.
+        api_key_env: the environment variable that holds the key, if the server wants one; on a cluster, in the
+            environment of its nodes.
         concurrency: requests under way at a time, over all features of the run.
         timeout: seconds for one request, from sending it to the last byte of its answer.
         wait_seconds: how long a server is waited for that is in trouble, since its last answer to anybody;
@@ -50,7 +51,9 @@ class SpendingConfig(_Part):
 
     Attributes:
         max_requests, max_tokens: caps of one run (tokens of prompts and replies together). At a cap the
-            run stops with exit code 3, and the next run goes on from there.
+            run stops with exit code 3, and the next run goes on from there with caps of its own. Requests
+            that were turned away (429, 5xx) do not count, lost answers do. Tokens pass their cap only if a
+            prompt is longer than all before it, by the difference.
         prompt_price, new_price: of a million tokens read and generated, in a currency of your own, for
             the estimate and the report of every captioner that counts tokens.
     """

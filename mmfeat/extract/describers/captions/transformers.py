@@ -47,7 +47,9 @@ class TransformersCaptionerOptions(WeightsOptions, ChatOptions):
 
     Attributes:
         dtype: number type of weights and arithmetic; ``float32`` when None.
-        resize: ``model``: the decode stage does the resize of the model's own processor.
+        resize: ``model``: the decode stage does the resize of the model's own processor. Of Qwen2-VL to
+            Qwen3-VL, SmolVLM, Idefics3, Gemma 3 without pan and scan, InternVL of one tile, LLaVA 1.5 and
+            others with CLIP's or SigLIP's processor.
         use_audio_in_video: of Qwen2.5-Omni and Qwen3-Omni with ``as = "video"``: sound is heard between the
             frames, else after what is shown.
     """
