@@ -22,6 +22,7 @@ from mmfeat.cli import app
 from mmfeat.export import registry as formats
 from mmfeat.extract.registry import METHODS
 from mmfeat.extract.tested import families_tested
+from mmfeat.report.rules import DEFAULT_GATES, GATES, Rules
 from mmfeat.schemas import errors
 from mmfeat.schemas.job import JobConfig
 from mmfeat.schemas.spec import FeatureConfig
@@ -127,6 +128,24 @@ def _job() -> Iterator[str]:
     for step in STEPS.own:
         yield from _tables(step, STEPS.get(step).Config)
     yield from _methods()
+    yield from _caption_gates()
+
+
+def _caption_gates() -> Iterator[str]:
+    """The tables of another file, which ``[gates] captions`` names."""
+    yield "## Gates of the caption report"
+    yield (
+        "The file of `--gates` and of `[gates] captions`. `min_` gates need at least the threshold, `max_` "
+        "gates at most. Shares (0 to 1) are of ok captions."
+    )
+    rows = [
+        (f"`{name}`", f"`{DEFAULT_GATES[name]:g}`" if name in DEFAULT_GATES else "", told)
+        for name, told in GATES.items()
+    ]
+    yield _table(("gate", "default", "what it measures"), rows)
+    yield "### Rules"
+    yield _prose(Rules)
+    yield _settings(Rules, Rules.model_fields)
 
 
 def _features() -> Iterator[str]:

@@ -19,12 +19,11 @@ class Rules(BaseModel):
         short_words: captions of fewer words are too short.
         loop_words: a phrase said at least three times in a row, over so many words, is a loop; a single
             word must be said so many times too.
-        repeated_share: so is a text of which this share of the 4-grams was said before in it.
+        repeated_share: a text in which this share of the 4-grams was said before is a loop, too.
         near_similarity: Jaccard similarity of two texts' 3-word shingles from which they are near copies.
         title_similarity: similarity of a caption and its title from which it is a copy.
-        language_ratio: a caption is in another language than the stated one where lingua holds that to be
-            so many times as likely.
-        near_vector: cosine of two captions' vectors from which they are nearly the same.
+        language_ratio: how many times likelier another language must be than the stated one.
+        near_vector: cosine of two captions' vectors from which they are nearly equal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -38,7 +37,8 @@ class Rules(BaseModel):
     near_vector: float = Field(default=0.98, gt=0, le=1)
 
 
-# Loose enough for captions that are worth having, tight enough for a broken run.
+# Loose enough for captions that are worth having, tight enough for a broken run. The other gates have no
+# threshold that suits every catalogue.
 DEFAULT_GATES: dict[str, float] = {
     "min_ok_share": 0.95,
     "max_cut_share": 0.05,
@@ -52,29 +52,36 @@ DEFAULT_GATES: dict[str, float] = {
 
 _LANGUAGE_GATE = "max_language_share"
 
-# Further gates, which have no threshold that suits every catalogue.
-OTHER_GATES = (
-    "max_short_share",
-    "max_boilerplate_share",
-    "max_phantom_share",
-    "max_near_duplicate_share",
-    "max_title_copy_share",
-    "max_suspect_share",
-    "min_mean_words",
-    "max_mean_words",
-    "min_distinct_2",
-    "max_self_bleu",
-    "min_grounding",
-    "min_grounding_auc",
-    "min_clip_recall_at_10",
-    "min_text_recall_at_10",
-    "min_neighbour_overlap",
-    "max_near_vector_share",
-    "min_bleu",
-    "min_chrf",
-    "min_claims_supported",
-)
-KNOWN_GATES = (*DEFAULT_GATES, *OTHER_GATES)
+#: Every gate, and what it measures. Shares are of the captions that are ok.
+GATES: dict[str, str] = {
+    "min_ok_share": "items with a caption, of those that have what is described",
+    "max_cut_share": "cut at the token cap",
+    "max_empty_share": "without a word",
+    "max_refusal_share": 'refusals ("I cannot ...")',
+    "max_loop_share": "repeats a phrase",
+    "max_leak_share": "holds parts of the prompt, model marks or markup",
+    "max_language_share": "in another language than `--language`",
+    "max_duplicate_share": "equal to that of another picture",
+    "max_near_duplicate_share": "differs from another in few words",
+    "max_short_share": "too short",
+    "max_boilerplate_share": 'begins with "The image shows ..." or the like',
+    "max_title_copy_share": "the title's words",
+    "max_phantom_share": "transcripts of what nobody said",
+    "max_suspect_share": "under any suspicion",
+    "min_mean_words": "mean words of a caption",
+    "max_mean_words": "mean words of a caption",
+    "min_distinct_2": "distinct pairs of words",
+    "max_self_bleu": "likeness to other captions, 0 to 100",
+    "min_grounding": "mean cosine with the own picture",
+    "min_grounding_auc": "AUC against shuffled captions",
+    "min_clip_recall_at_10": "own picture found",
+    "min_text_recall_at_10": "own title found",
+    "min_neighbour_overlap": "similar items with similar captions",
+    "max_near_vector_share": "nearly equal vectors",
+    "min_bleu": "against the reference, 0 to 100",
+    "min_chrf": "against the reference, 0 to 100",
+    "min_claims_supported": "claims answered with yes, of clear answers",
+}
 
 
 class GateFile(BaseModel):
@@ -116,9 +123,9 @@ def read_gates(path: Path | None, language: str | None) -> GateFile:
 
 
 def _check_gate(path: Path, name: str, threshold: Any) -> None:
-    if name not in KNOWN_GATES:
+    if name not in GATES:
         raise ConfigError(
-            f"{path}: there is no gate {name!r}", hint=f"The gates are: {', '.join(sorted(KNOWN_GATES))}."
+            f"{path}: there is no gate {name!r}", hint=f"The gates are: {', '.join(sorted(GATES))}."
         )
     if isinstance(threshold, bool) or not isinstance(threshold, int | float) or threshold != threshold:
         raise ConfigError(f"{path}: the gate {name} needs a number, not {threshold!r}")

@@ -23,8 +23,8 @@ class ServerConfig(_Part):
 
     Attributes:
         base_url: such as ``http://localhost:8000/v1``; the environment's ``OPENAI_BASE_URL`` when unset.
-        api_key_env: the environment variable that holds the key, if the server wants one; on a cluster, in the
-            environment of its nodes.
+        api_key_env: the environment variable that holds the key, if the server wants one; on a cluster,
+            in the environment of its nodes.
         concurrency: requests under way at a time, over all features of the run.
         timeout: seconds for one request, from sending it to the last byte of its answer.
         wait_seconds: how long a server is waited for that is in trouble, since its last answer to anybody;
