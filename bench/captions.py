@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from bench import flops, limits, media, models
-from bench.ends import PLAIN, RUN
+from bench.ends import LOAD, PLAIN, RUN
 from bench.measure import measure
 from bench.rates import Subject, interleaved
 from bench.sizes import Captions, Size
@@ -47,13 +47,13 @@ class Side:
 
     Attributes:
         batch: of a plain loop; None for mmfeat.
-        workers: processes of mmfeat.
+        resources: of mmfeat's job.
     """
 
     name: str
     dtype: str
     batch: int | None = None
-    workers: int = 1
+    resources: str = 'executor = "local"'
 
 
 SIDES = (
@@ -62,7 +62,8 @@ SIDES = (
     Side(f"{PLAIN}, bf16", "bfloat16", batch=8),
     Side("mmfeat fp32", "float32"),
     Side("mmfeat bf16", "bfloat16"),
-    Side("mmfeat fp32, 2 workers", "float32", workers=2),
+    Side("mmfeat fp32, Ray, 1 worker", "float32", resources="workers = 1"),
+    Side("mmfeat fp32, Ray, 2 workers", "float32", resources="workers = 2"),
 )
 
 
@@ -80,11 +81,12 @@ def rows(data: Path, out: Path, size: Size) -> list[dict[str, Any]]:
     }
     bounds = _bounds(size, sorted({side.dtype for side in sides}))
     # What mmfeat keeps on a machine is made once: proofs, and networks that it converts. A cut model stands
-    # for no figure, and has no run of its own for that.
+    # for no figure, and has no load of its own for that.
     for side in sides:
         if side.batch is None and asked.cut == 1:
-            first_run = _run(side, folder, pictures, out, asked)
-            found[side.name]["first_run"] = {k: v for k, v in first_run.items() if k != "texts"}
+            began = time.perf_counter()
+            measure([sys.executable, "-c", LOAD, str(_job(side, folder, pictures, out, asked))])
+            found[side.name]["first_load_seconds"] = round(time.perf_counter() - began, 1)
     for _ in range(size.repeats):
         for side in sides:
             found[side.name]["rounds"].append(_run(side, folder, pictures, out, asked))
@@ -105,21 +107,31 @@ def _run(side: Side, folder: Path, pictures: Path, out: Path, asked: Captions) -
 
 
 def _mmfeat(side: Side, folder: Path, pictures: Path, out: Path, asked: Captions) -> dict[str, Any]:
-    store, job, prompt = out / "stores" / "captions", out / "captions.toml", out / "captions-prompt.toml"
+    store = _store(out)
     shutil.rmtree(store, ignore_errors=True)
-    prompt.write_text(_PROMPT.format(new_tokens=asked.new_tokens))
-    job.write_text(
-        f'[store]\nuri = "{store}"\n[dataset]\nname = "folder"\nroot = "{pictures}"\n'
-        + f"[resources]\nworkers = {side.workers}\n" * (side.workers > 1)
-        + f'[features.caption]\nsource = "cover"\ncaptioner = "transformers"\nmodel = "{folder}"\n'
-        f'prompt = "{prompt}"\ndtype = "{side.dtype}"\n'
-    )
+    job = _job(side, folder, pictures, out, asked)
     done = measure([sys.executable, "-c", RUN, "run", str(job), "--json"])
     import mmfeat
 
     opened = mmfeat.open(store)
     texts = opened.lookup(sorted(opened.ids), ["caption"])["caption"].texts
     return _round(done, json.loads(done.output), list(texts))
+
+
+def _job(side: Side, folder: Path, pictures: Path, out: Path, asked: Captions) -> Path:
+    job, prompt = out / "captions.toml", out / "captions-prompt.toml"
+    prompt.write_text(_PROMPT.format(new_tokens=asked.new_tokens))
+    job.write_text(
+        f'[store]\nuri = "{_store(out)}"\n[dataset]\nname = "folder"\nroot = "{pictures}"\n'
+        f"[resources]\n{side.resources}\n"
+        f'[features.caption]\nsource = "cover"\ncaptioner = "transformers"\nmodel = "{folder}"\n'
+        f'prompt = "{prompt}"\ndtype = "{side.dtype}"\n'
+    )
+    return job
+
+
+def _store(out: Path) -> Path:
+    return out / "stores" / "captions"
 
 
 def _round(done: Any, told: dict[str, Any], texts: list[str]) -> dict[str, Any]:

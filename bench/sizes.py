@@ -65,13 +65,13 @@ class Size:
 FULL = Size(
     pool=(2000, 60, 20), covers=500, three=500, clips=(30, 10), titles=5000, repeats=3, seconds=2,
     batches=(1, 8, 32, 64), single=True, peer_covers=(128, 512),
-    captions=Captions(24), parts=LIMITS + ENDS + CAPTIONS,
+    captions=Captions(72), parts=LIMITS + ENDS + CAPTIONS,
 )  # fmt: skip
 SHORT = Size(
     pool=(300, 4, 2), covers=192, three=64, clips=(4, 2), titles=2000, repeats=1, seconds=1.5,
     batches=(32,), single=False, peer_covers=(32, 96),
     captions=Captions(
-        16, sides=("plain PyTorch loop", "plain PyTorch loop, bf16", "mmfeat fp32", "mmfeat bf16")
+        40, sides=("plain PyTorch loop", "plain PyTorch loop, bf16", "mmfeat fp32", "mmfeat bf16")
     ),
     parts=(*LIMITS, "covers", "three encoders", "clips", "titles", "again", *CAPTIONS),
     jobs=("mmfeat fp32", "mmfeat fp32, openvino", "mmfeat bf16, openvino"),

@@ -102,16 +102,24 @@ def captioned(source: str, method: str) -> FeatureSpec:
     return made.model_copy(update={"output": TextOut(role="caption"), "method": method})
 
 
-@pytest.mark.parametrize(("method", "call"), [("transformers", 8), ("openai", 64)])
+@pytest.mark.parametrize(
+    ("method", "call", "first"), [("transformers", 8, [2, 2, 4]), ("openai", 64, [4, 4])]
+)
 @pytest.mark.parametrize("source", ["cover", "video"])
 def test_a_language_model_is_given_whole_clips_and_a_server_has_many_questions_at_a_time(
-    method, call, source
+    method, call, first, source
 ):
     caption = captioned(source, method)
     assert Calls().rows(caption, class_of(caption)) == call
     sizes = [len(b) for b in split(work(0, 1, **{source: 1000}), [spec(source), caption], 2, Calls())]
     # The trial of captions comes first: its eight contents, shared out to two workers.
-    assert sizes[:4] == [4, 4, call, call]
+    assert sizes[: len(first) + 2] == [*first, call, call]
+
+
+def test_a_language_model_on_a_cpu_gives_its_first_two_texts_before_a_whole_call():
+    captions, table = [captioned("cover", "transformers")], work(0, cover=1000)
+    assert [len(b) for b in split(table, captions, 1, Calls())][:3] == [2, 6, 8]
+    assert [len(b) for b in split(table, captions, 1, Calls("cuda"))][:2] == [8, 8]
 
 
 @pytest.mark.parametrize(("rule", "call"), [(Calls(), 1), (GPU, 4)])

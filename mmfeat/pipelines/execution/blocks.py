@@ -19,6 +19,8 @@ from mmfeat.schemas.spec import FeatureSpec
 # more, and with more, rows would only come later.
 _CALLS = 8
 _MOST_ITEMS = 64
+# A language model on a CPU takes a second and more for each text: nobody waits for eight to see one.
+_FIRST_WRITTEN = 2
 _TEXTS_PER_CALL = 128
 _MOST_TEXTS = 512
 # Decoded bytes in flight are bounded too. They are estimated by what decodings may hold at most.
@@ -33,34 +35,42 @@ def split(work: pa.Table, specs: Sequence[FeatureSpec], workers: int, calls: Cal
 
     Blocks are whole model calls wherever there is enough work. Each group begins with blocks of a
     single call, so that first rows come soon, and ends with ever smaller ones, so that no worker is left
-    with a long last block while others are done. There are no fewer blocks than workers.
+    with a long last block while others are done. There are no fewer blocks than workers. The trial begins
+    with less than a call where a model writes on a CPU.
     """
-    if first := trial(work, captioned(specs)):
+    written = captioned(specs)
+    if first := trial(work, written):
+        slow = calls.device == "cpu" and any(class_of(specs[number]).runs == "here" for number in written)
         rest = np.setdiff1d(np.arange(len(work)), first)
-        parts = [work.take(pa.array(rows, pa.int64())) for rows in (first, rest)]
-        return [block for part in parts for block in _blocks(part, specs, workers, calls)]
+        tried, others = (work.take(pa.array(rows, pa.int64())) for rows in (first, rest))
+        begin = _FIRST_WRITTEN if slow else None
+        return [*_blocks(tried, specs, workers, calls, begin), *_blocks(others, specs, workers, calls)]
     return list(_blocks(work, specs, workers, calls))
 
 
-def _blocks(work: pa.Table, specs: Sequence[FeatureSpec], workers: int, calls: Calls) -> Iterator[pa.Table]:
+def _blocks(
+    work: pa.Table, specs: Sequence[FeatureSpec], workers: int, calls: Calls, begin: int | None = None
+) -> Iterator[pa.Table]:
+    """Blocks of each group; the first one of each worker has ``begin`` work items, or those of a call."""
     runs = pc.run_end_encode(work["group"].combine_chunks())
     start = 0
     for end, _ in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
         call, large = _block_sizes(work.slice(start, end - start), specs, calls)
         call = min(call, max(1, len(work) // workers))
-        for size in _sizes(end - start, call, large, workers):
+        for size in _sizes(end - start, min(call, begin or call), call, large, workers):
             yield work.slice(start, size)
             start += size
 
 
-def _sizes(number: int, call: int, large: int, workers: int) -> Iterator[int]:
-    """Sizes that add up to ``number``: one ``call`` for each worker, then ``large`` and ever smaller ones."""
+def _sizes(number: int, begin: int, call: int, large: int, workers: int) -> Iterator[int]:
+    """Sizes that add up to ``number``: one ``begin`` for each worker, then ``large`` and ever smaller ones
+    down to ``call``."""
     done = 0
     while left := number - done:
         # Each worker has a block at hand beside the one it works on.
         share = left // (2 * workers * call) * call
-        begins = done < workers * call
-        size = min(call if begins else max(call, min(large, share)), left)
+        begins = done < workers * begin
+        size = min(begin if begins else max(call, min(large, share)), left)
         yield size
         done += size
 
