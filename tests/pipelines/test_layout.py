@@ -118,8 +118,14 @@ def test_a_language_model_is_given_whole_clips_and_a_server_has_many_questions_a
 
 def test_a_language_model_on_a_cpu_gives_its_first_two_texts_before_a_whole_call():
     captions, table = [captioned("cover", "transformers")], work(0, cover=1000)
-    assert [len(b) for b in split(table, captions, 1, Calls())][:3] == [2, 6, 8]
+    assert [len(b) for b in split(table, captions, 1, Calls())][:2] == [2, 6]
     assert [len(b) for b in split(table, captions, 1, Calls("cuda"))][:2] == [8, 8]
+
+
+def test_a_single_worker_of_a_language_model_has_large_blocks_to_the_end():
+    captions, table = [captioned("cover", "transformers")], work(0, cover=8 + 2 * 64 + 10)
+    assert [len(b) for b in split(table, captions, 1, Calls())] == [2, 6, 64, 64, 10]
+    assert [len(b) for b in split(table, captions, 2, Calls())][-2:] == [8, 2]
 
 
 @pytest.mark.parametrize(("rule", "call"), [(Calls(), 1), (GPU, 4)])

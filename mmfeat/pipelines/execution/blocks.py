@@ -35,8 +35,8 @@ def split(work: pa.Table, specs: Sequence[FeatureSpec], workers: int, calls: Cal
 
     Blocks are whole model calls wherever there is enough work. Each group begins with blocks of a
     single call, so that first rows come soon, and ends with ever smaller ones, so that no worker is left
-    with a long last block while others are done. There are no fewer blocks than workers. The trial begins
-    with less than a call where a model writes on a CPU.
+    with a long last block while others are done. There are no fewer blocks than workers. Where a model writes
+    on a CPU, the trial begins with less than a call, and a single worker has large blocks to the end.
     """
     written = captioned(specs)
     if first := trial(work, written):
@@ -44,19 +44,33 @@ def split(work: pa.Table, specs: Sequence[FeatureSpec], workers: int, calls: Cal
         rest = np.setdiff1d(np.arange(len(work)), first)
         tried, others = (work.take(pa.array(rows, pa.int64())) for rows in (first, rest))
         begin = _FIRST_WRITTEN if slow else None
-        return [*_blocks(tried, specs, workers, calls, begin), *_blocks(others, specs, workers, calls)]
+        alone = slow and workers == 1
+        return [
+            *_blocks(tried, specs, workers, calls, begin),
+            *_blocks(others, specs, workers, calls, alone=alone),
+        ]
     return list(_blocks(work, specs, workers, calls))
 
 
 def _blocks(
-    work: pa.Table, specs: Sequence[FeatureSpec], workers: int, calls: Calls, begin: int | None = None
+    work: pa.Table,
+    specs: Sequence[FeatureSpec],
+    workers: int,
+    calls: Calls,
+    begin: int | None = None,
+    alone: bool = False,
 ) -> Iterator[pa.Table]:
-    """Blocks of each group; the first one of each worker has ``begin`` work items, or those of a call."""
+    """Blocks of each group.
+
+    Args:
+        begin: work items of each worker's first block; those of a call if None.
+        alone: whether no other worker waits for the last block: then all are large.
+    """
     runs = pc.run_end_encode(work["group"].combine_chunks())
     start = 0
     for end, _ in zip(runs.run_ends.to_pylist(), runs.values.to_pylist(), strict=True):
         call, large = _block_sizes(work.slice(start, end - start), specs, calls)
-        call = min(call, max(1, len(work) // workers))
+        call = large if alone else min(call, max(1, len(work) // workers))
         for size in _sizes(end - start, min(call, begin or call), call, large, workers):
             yield work.slice(start, size)
             start += size
