@@ -190,7 +190,8 @@ def write_model(folder: Path, cut: int = 1) -> None:
     config.scale_factor = 4
     processor = transformers.AutoProcessor.from_pretrained(waiting)
     processor.image_seq_len = 64
-    processor.image_processor.size = processor.image_processor.max_image_size = {"longest_edge": SIDE}
+    for part in (processor.image_processor, processor.video_processor):
+        part.size = part.max_image_size = {"longest_edge": SIDE}
     torch.manual_seed(models.SEED)
     model = transformers.SmolVLMForConditionalGeneration(config)
     written = {number for token, number in processor.tokenizer.get_vocab().items() if _is_letter(token)}
