@@ -80,7 +80,7 @@ QUICK = Size(
     pool=(128, 0, 0), covers=128, three=0, clips=(0, 0), titles=0, repeats=1, seconds=1,
     batches=(32,), single=False, peer_covers=(0, 0),
     captions=Captions(16, new_tokens=8, cut=6, sides=("plain PyTorch loop", "mmfeat fp32")),
-    parts=("decode", "model", "covers", *CAPTIONS),
+    parts=("decode", "model", "store", "covers", *CAPTIONS),
     decoders=("torchvision", "mmfeat exact"), modes=("torch bf16",), jobs=("mmfeat bf16, torch",),
 )  # fmt: skip
 FORMS = {"full": FULL, "short": SHORT, "quick": QUICK}
