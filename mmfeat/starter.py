@@ -124,17 +124,17 @@ def _head(
     yield "# changed is computed. Paths are relative to this file."
     yield ""
     yield "[store]"
-    yield f"uri = {_toml(store)}"
+    yield f"uri = {toml_value(store)}"
     yield ""
     yield "[dataset]"
-    yield f"name = {_toml(dataset)}"
+    yield f"name = {toml_value(dataset)}"
     if root is not None:
-        yield f"root = {_toml(root)}"
+        yield f"root = {toml_value(root)}"
     for name, table in tables.items():
         if table:
             yield ""
             yield f"[dataset.{name}]"
-            yield from (f"{_toml(key)} = {_toml(value)}" for key, value in table.items())
+            yield from (f"{toml_value(key)} = {toml_value(value)}" for key, value in table.items())
 
 
 def _options_apart(dataset: str, options: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
@@ -157,7 +157,7 @@ def _features(
             )
         yield f"[features.{name}]"
         for key, value in config.table().items():
-            yield f"{key} = {_toml(value)}"
+            yield f"{key} = {toml_value(value)}"
 
 
 def _column_of(source: str) -> str:
@@ -165,10 +165,10 @@ def _column_of(source: str) -> str:
     return source.partition(".")[0]
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
     """A value in TOML; JSON's strings, numbers, booleans and lists are TOML's too."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_toml(key)} = {_toml(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_value(key)} = {toml_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, str):
         # The one character that JSON may hold as it is and TOML may not.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")

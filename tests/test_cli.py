@@ -220,7 +220,7 @@ def test_failures_names_item_stage_and_reason(run, tmp_path):
 def _store_with_a_failure(tmp_path: Path) -> Path:
     import pyarrow as pa
 
-    from mmfeat.pipelines.execution.commit import _rows
+    from mmfeat.pipelines.execution.commit import known_rows
     from mmfeat.schemas.spec import FeatureSpec, Weights
     from mmfeat.store import Store
 
@@ -232,7 +232,7 @@ def _store_with_a_failure(tmp_path: Path) -> Path:
     with store.lease(owner="test"):
         version = store.add_version(spec)
         row = {"item_id": "bad", "status": "failed", "stage": "read", "reason": "file is empty", "stamp": ""}
-        store.commit(version, _rows(spec, pa.Table.from_pylist([row])), replace=False)
+        store.commit(version, known_rows(spec, pa.Table.from_pylist([row])), replace=False)
         store.set_current("x", version.fingerprint)
     return tmp_path / "failing"
 

@@ -88,7 +88,7 @@ def opened(tmp_path) -> mmfeat.FeatureStore:
 
 
 def job(opened: mmfeat.FeatureStore) -> mmfeat.JobConfig:
-    return mmfeat.make_job("sample", store=opened._store.uri, preset="small")
+    return mmfeat.make_job("sample", store=opened.uri, preset="small")
 
 
 def walked() -> Iterator[str]:

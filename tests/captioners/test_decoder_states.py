@@ -179,14 +179,14 @@ def test_captions_are_unchanged_and_bring_the_states_that_a_pass_of_their_own_gi
     plain = captioners(name).caption(rows)
     captioner = TransformersCaptioner(caption, Placement(threads=1))
     states = beside(captioner, spec)
-    with passes_of(captioner._model) as joint:
+    with passes_of(captioner.model) as joint:
         captions = captioner.caption(rows)
     assert all(isinstance(one, Caption) for one in captions)
     assert captions == plain
     np.testing.assert_allclose(
         np.stack([one.beside[spec.fingerprint] for one in captions]), np.stack(states.run(rows)), **CLOSE
     )
-    with passes_of(captioners(name)._model) as before:
+    with passes_of(captioners(name).model) as before:
         captioners(name).caption(rows)
     # The question's pass, and one per further token: none for the states.
     assert joint == before
@@ -208,7 +208,7 @@ def test_videos_that_no_one_call_takes_get_the_states_in_a_batch_that_they_get_a
     shown = [clip(4, 0), clip(2, 1), clip(4, 2)]
     heard = [(sound(440, 1.0),), (sound(300, 0.6),), (None,)] if "inputs" in table else [()] * 3
     rows = [(one, *other, "x" * (1 + n)) for n, (one, other) in enumerate(zip(shown, heard, strict=True))]
-    with passes_of(captioner._model) as passes:
+    with passes_of(captioner.model) as passes:
         joint = [
             said.beside[spec.fingerprint] for said in captioner.replies(rows, Decoding(max_new_tokens=2))
         ]
@@ -236,7 +236,7 @@ def test_a_second_try_keeps_the_states_of_the_first_question():
 
 def test_states_alone_are_one_pass_and_no_answer(specs_of, captioners):
     states = beside(captioners("smolvlm"), specs_of("smolvlm")[1])
-    with passes_of(captioners("smolvlm")._model) as passes:
+    with passes_of(captioners("smolvlm").model) as passes:
         states.run(rows_of("smolvlm"))
     assert [(rows, tokens > 1) for rows, tokens in passes] == [(3, True)]
 

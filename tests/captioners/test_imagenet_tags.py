@@ -44,8 +44,8 @@ def test_an_items_tags_are_the_same_in_any_batch(tagger):
 
 def test_the_tags_are_the_best_labels_in_order(tagger):
     pixels = item(4)[0].pixels
-    probabilities = tagger._cnn.classify(pixels)[0]
-    assert tagger.caption([item(4)])[0].text.startswith(f"tags: {tagger._cnn.labels[probabilities.argmax()]}")
+    probabilities = tagger.cnn.classify(pixels)[0]
+    assert tagger.caption([item(4)])[0].text.startswith(f"tags: {tagger.cnn.labels[probabilities.argmax()]}")
 
 
 def test_a_still_clip_has_the_tags_of_its_picture(tagger):
@@ -55,9 +55,9 @@ def test_a_still_clip_has_the_tags_of_its_picture(tagger):
 
 
 def test_one_tag_is_named_when_one_is_asked_for(tagger):
-    best = tagger._cnn.classify(item(6)[0].pixels)[0].argmax()
+    best = tagger.cnn.classify(item(6)[0].pixels)[0].argmax()
     one = ImageNetTags(spec(top_k=1), Placement()).caption([item(6)])[0]
-    assert one.text == f"tags: {tagger._cnn.labels[best]}"
+    assert one.text == f"tags: {tagger.cnn.labels[best]}"
 
 
 def test_an_item_without_frames_fails(tagger):
@@ -76,7 +76,7 @@ def test_tags_and_vectors_of_the_same_pictures_take_one_pass_through_the_network
     asked = FeatureConfig(source="cover", encoder="efficientnet_lite")
     encoder = load_method(resolve_all({"cnn": asked})[0])
     passes = []
-    hook = encoder._network.network.module.register_forward_hook(lambda *_: passes.append(1))
+    hook = encoder.network.network.module.register_forward_hook(lambda *_: passes.append(1))
     # As a run does: one feature through every batch of a block, then the next feature.
     batches = [item(20), item(21)]
     vectors = [encoder.encode_images(batch[0].pixels) for batch in batches]

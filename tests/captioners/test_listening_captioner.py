@@ -136,8 +136,8 @@ def sound(hertz: float, *seconds: float) -> Sound:
 
 def ids_asked(model: TransformersCaptioner, row: Row) -> list[int]:
     """The ids that a row's question becomes."""
-    question = model._questions.question(tuple(model.turns(model.item(row))))
-    return list(model._questions.encoded([question])["input_ids"][0].tolist())
+    question = model.questions.question(tuple(model.turns(model.item(row))))
+    return list(model.questions.encoded([question])["input_ids"][0].tolist())
 
 
 def texts(captions: list[Any]) -> list[str]:
@@ -174,12 +174,12 @@ def test_videos_of_unlike_lengths_get_the_text_in_a_batch_that_they_get_alone(na
 def test_models_that_write_times_are_given_those_of_the_frames(loaded):
     frames = Frames(clip(4).pixels, (0.2, 1.2, 61.0, 63.0))
     model = loaded("qwen3_vl", VIDEO)
-    written = model._tokenizer.decode(ids_asked(model, (frames,)))
+    written = model.tokenizer.decode(ids_asked(model, (frames,)))
     # Two frames are merged to one, at the mean of their times.
     assert "<0.7 seconds>" in written
     assert "<62.0 seconds>" in written
     model = loaded("smolvlm", VIDEO)
-    written = model._tokenizer.decode(ids_asked(model, (frames,)))
+    written = model.tokenizer.decode(ids_asked(model, (frames,)))
     assert "four frames" in written
     assert [stamp in written for stamp in ("00:00", "00:01", "01:01", "01:03")] == [True] * 4
 
@@ -216,7 +216,7 @@ def test_only_videos_that_agree_go_together_and_none_is_lost(drawn, at_once):
 @pytest.mark.parametrize(("name", "token"), [("qwen2_5_vl", "video_pad"), ("qwen3_vl", "video_pad")])
 def test_a_video_takes_half_the_visual_tokens_of_its_frames_as_pictures(name, token, loaded):
     video, pictures = loaded(name, VIDEO), loaded(name, {"source": "video"})
-    ids = {kind: video._tokenizer.convert_tokens_to_ids(f"<|{kind}|>") for kind in (token, "image_pad")}
+    ids = {kind: video.tokenizer.convert_tokens_to_ids(f"<|{kind}|>") for kind in (token, "image_pad")}
     shown = (clip(6),)
     as_video = ids_asked(video, shown).count(ids[token])
     as_pictures = ids_asked(pictures, shown).count(ids["image_pad"])
@@ -276,7 +276,7 @@ def test_a_prompt_can_name_the_title_beside_the_sound(loaded, tmp_path):
     prompt.write_text('name = "titled"\nversion = 1\nvariables = ["title"]\ntext = "{title}: what sounds?"\n')
     model = loaded("qwen2_audio", SOUND, prompt=str(prompt))
     assert [one.source for one in model.spec.inputs] == ["video.sound", "title"]
-    named = model._tokenizer.decode(ids_asked(model, (sound(440, 1.0), "A kettle")))
+    named = model.tokenizer.decode(ids_asked(model, (sound(440, 1.0), "A kettle")))
     assert "A kettle: what sounds?" in named
     kettle, untitled = model.caption([(sound(440, 1.0), "A kettle"), (sound(440, 1.0), None)])
     assert isinstance(kettle, Caption)
@@ -288,7 +288,7 @@ def test_sampled_text_depends_on_the_sound_and_not_on_the_batch(loaded):
     rows = [(sound(200, 1.0),), (sound(201, 1.0),), (sound(200, 1.1),)]
     together = texts(model.caption(rows))
     assert [texts(model.caption([row]))[0] for row in reversed(rows)] == together[::-1]
-    questions = [model._questions.question(tuple(model.turns(model.item(row)))) for row in rows]
+    questions = [model.questions.question(tuple(model.turns(model.item(row)))) for row in rows]
     assert len({one.text for one in questions}) == 1
     assert len({one.digest for one in questions}) == 3
 
@@ -349,14 +349,14 @@ def test_clips_with_and_without_sound_get_the_text_in_a_batch_that_they_get_alon
 def test_of_a_model_that_speaks_the_part_that_writes_is_loaded(loaded):
     row = (clip(4), sound(440, 1.0))
     whole, part = loaded("qwen2_5_omni_that_speaks", BOTH), loaded("qwen2_5_omni", BOTH)
-    assert type(whole._model) is type(part._model)
+    assert type(whole.model) is type(part.model)
     assert texts(whole.caption([row])) == texts(part.caption([row]))
 
 
 def test_a_cover_and_a_sound_are_one_question(loaded):
     model = loaded("qwen2_5_omni", {"inputs": ["cover", "audio"]})
     row = (Frames(clip(1).pixels, (0.0,)), sound(440, 1.0))
-    asked = model._tokenizer.convert_ids_to_tokens(ids_asked(model, row))
+    asked = model.tokenizer.convert_ids_to_tokens(ids_asked(model, row))
     assert (asked.count("<|image_pad|>"), asked.count("<|AUDIO|>")) == (4, 25)
     assert texts(model.caption([row]))
 

@@ -125,15 +125,15 @@ def test_prompts_of_different_length_in_one_batch_get_the_answer_they_get_alone(
 def test_padding_on_the_right_would_change_answers_and_is_refused(titled_prompt, uneven):
     model = captioner(prompt=titled_prompt)
     right = [c.text for c in in_batches(model, uneven, 1)]
-    processor, tokenizer = model._processor, model._tokenizer
+    processor, tokenizer = model.processor, model.tokenizer
     tokenizer.padding_side = "right"
     batch = processor(
-        text=[model._questions.text(tuple(model.turns(model.item(i)))) for i in uneven],
+        text=[model.questions.text(tuple(model.turns(model.item(i)))) for i in uneven],
         images=[[Image.fromarray(i[0].pixels[0])] for i in uneven],
         padding=True,
         return_tensors="pt",
     )
-    ids = model._model.generate(**batch, max_new_tokens=16, do_sample=False)
+    ids = model.model.generate(**batch, max_new_tokens=16, do_sample=False)
     said = tokenizer.batch_decode(ids[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
     assert [s.strip() for s in said] != right
     with pytest.raises(MmfeatError, match="pads on the right"):
@@ -155,14 +155,14 @@ def test_a_text_that_ends_exactly_at_the_cap_is_not_called_cut(titled_prompt, un
 def test_finish_reasons_stay_right_where_the_model_pads_with_its_end_token(titled_prompt, uneven, folder):
     edit(folder / "tokenizer_config.json", pad_token="<end_of_utterance>")
     model = captioner(model=str(folder), prompt=titled_prompt, max_new_tokens=4)
-    assert model._tokenizer.pad_token_id == model._tokenizer.eos_token_id
+    assert model.tokenizer.pad_token_id == model.tokenizer.eos_token_id
     assert model.caption(uneven[:8]) == captioner(prompt=titled_prompt, max_new_tokens=4).caption(uneven[:8])
 
 
 def test_every_end_token_that_the_model_names_ends_the_text(plain, folder):
     scene = synthetic.held_out(1)[0]
-    (background,) = plain._tokenizer(" background")["input_ids"]
-    edit(folder / "generation_config.json", eos_token_id=[plain._tokenizer.eos_token_id, background])
+    (background,) = plain.tokenizer(" background")["input_ids"]
+    edit(folder / "generation_config.json", eos_token_id=[plain.tokenizer.eos_token_id, background])
     ended = captioner(model=str(folder)).caption([still(scene)])[0]
     assert ended.finish_reason == "stop"
     assert f"{ended.text} background" == plain.caption([still(scene)])[0].text
@@ -243,7 +243,7 @@ def test_sampled_text_does_not_depend_on_the_batch_or_on_earlier_calls():
 def test_pictures_of_many_questions_go_through_the_vision_tower_in_parts(plain):
     rows = [still(one) for one in synthetic.held_out(9)]
     seen = []
-    first = plain._model.model.vision_model.encoder.layers[0]
+    first = plain.model.model.vision_model.encoder.layers[0]
     watching = first.register_forward_pre_hook(
         lambda _, given: seen.append((len(given[0]), given[0].is_contiguous()))
     )
@@ -291,7 +291,7 @@ def test_no_input_is_no_caption(plain):
 def test_half_precision_still_names_colour_and_shape():
     scenes = synthetic.held_out(len(synthetic.COMBOS), seed=4)
     model = captioner(dtype="bfloat16")
-    assert model._model.dtype == torch.bfloat16
+    assert model.model.dtype == torch.bfloat16
     assert share_right(scenes, in_batches(model, [still(s) for s in scenes], 8)) >= 0.9
 
 
@@ -301,7 +301,7 @@ def test_random_weights_are_the_seeds():
     assert first.spec.weights.ref == "seed=1"
     assert first.spec.weights.digest is None
     assert first.caption(inputs) == again.caption(inputs)
-    weights = [next(m._model.parameters()) for m in (first, other)]
+    weights = [next(m.model.parameters()) for m in (first, other)]
     assert not torch.equal(*weights)
 
 
@@ -411,7 +411,7 @@ def test_a_mark_of_reasoning_that_is_a_control_token_is_not_lost_in_decoding(fol
     tokenizer.add_special_tokens({"additional_special_tokens": ["[THINK]", "[/THINK]", "<|other|>"]})
     tokenizer.save_pretrained(folder)
     model = captioner(model=str(folder))
-    ids = model._tokenizer("[THINK]red[/THINK]blue<|other|>", add_special_tokens=False)["input_ids"]
+    ids = model.tokenizer("[THINK]red[/THINK]blue<|other|>", add_special_tokens=False)["input_ids"]
     assert model._text(ids).replace(" ", "") == "[THINK]red[/THINK]blue"
 
 

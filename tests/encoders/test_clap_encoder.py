@@ -86,7 +86,7 @@ def test_a_fused_models_crops_are_the_same_in_every_batch_and_chance_goes_on(fus
 def test_a_text_searches_sounds_by_the_text_tower(plain, unfused):
     query = plain.query("text")
     texts = ["a dog barks", "rain falls on the roof", "the " * 50]
-    tokens = plain._tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
+    tokens = plain.tokenizer(texts, padding=True, truncation=True, return_tensors="pt")
     with torch.inference_mode():
         expected = ClapModel.from_pretrained(unfused).eval().get_text_features(**tokens).pooler_output
     together = query.encode(texts)

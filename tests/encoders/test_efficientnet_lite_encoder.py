@@ -20,7 +20,7 @@ def lite(**options):
 
 
 def in_torch(model):
-    return model._network.network.module.network
+    return model.network.network.module.network
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from open_clip.transform import PreprocessCfg
 
 from mmfeat.extract import localcache
 from mmfeat.extract.base import Ask
-from mmfeat.extract.encoders.open_clip import _PREPROCESSING, OpenClipOptions, _architecture
+from mmfeat.extract.encoders.open_clip import PREPROCESSING, OpenClipOptions, architecture_of
 from mmfeat.extract.localcache import remembered
 from mmfeat.schemas.errors import ConfigError
 
@@ -111,7 +111,7 @@ def test_a_cache_that_cannot_be_written_changes_nothing(tmp_path, monkeypatch):
 
 def test_open_clip_is_read_as_it_reads_itself():
     theirs = dataclasses.asdict(PreprocessCfg())
-    assert {name: theirs[name] for name in _PREPROCESSING} == _PREPROCESSING
+    assert {name: theirs[name] for name in PREPROCESSING} == PREPROCESSING
     ask = Ask("feature", "encoder", "open_clip", (), (), OpenClipOptions())
     for model in open_clip.list_models():
-        assert _architecture(ask, model) == open_clip.get_model_config(model)
+        assert architecture_of(ask, model) == open_clip.get_model_config(model)

@@ -360,7 +360,7 @@ def test_states_are_read_before_and_behind_the_final_norm_of_each_kind(folder_of
         normed = DECODERS[kind](upstream).norm(torch.tensor(np.stack(before))).numpy()
     np.testing.assert_allclose(normed, np.stack(behind), atol=1e-4)
     assert not np.allclose(np.stack(before), np.stack(behind), atol=1e-2)
-    said = model._embedder._written([("text", "x")], None)
+    said = model.embedder.written([("text", "x")], None)
     words = getattr(processor, "tokenizer", processor)
     inputs = words(said, return_tensors="pt", add_special_tokens=kind in ("llama", "llava_next"))
     with torch.no_grad():
@@ -499,7 +499,7 @@ def test_an_ablation_asks_for_each_modality_alone_by_one_loaded_model(folder_of)
     table = {"inputs": ["title", "photos"], "encoder": "mllm", "ablate": True}
     specs = resolve_all({"item": FeatureConfig(**table, model=str(folder_of("qwen3_vl")))}, COLUMNS)
     methods = load_methods(specs, range(len(specs)), lambda number: Placement(threads=1))
-    assert len({id(method._embedder._model) for method in methods.values()}) == 1
+    assert len({id(method.embedder.model) for method in methods.values()}) == 1
     rows = [("A red shoe", SEEN[0]), ("A red shoe",), (SEEN[0],)]
     joint, text, image = (methods[number].run([row])[0] for number, row in enumerate(rows))
     assert max(cosines(joint, text), cosines(joint, image), cosines(text, image)) < SAME

@@ -140,7 +140,7 @@ def test_smollm2_of_its_package_finds_a_text_by_its_meaning():
     model = ours(**SMOL, pooling="mean", instruction="Name the subject.")
     file = PACKAGES[SMOL["model"]].path("feature")
     last = ours(**SMOL, instruction=None)
-    said = last._embedder._written([("text", "A pan")], None)
+    said = last.embedder.written([("text", "A pan")], None)
     assert cosines(np.stack(last.run([("A pan",)])), upstream(file, [said])).min() >= 0.99999
     texts = [
         "A recipe for tomato soup",

@@ -122,7 +122,7 @@ def test_half_precision_is_near_full_precision(images, texts, record_testsuite_p
     near = cosines(encoded(half, files), encoded(images, files))
     near_texts = cosines(half.encode_texts(TEXTS), texts.encode_texts(TEXTS))
     record_testsuite_property("bf16 open_clip", f"images {near.min():.5f}, texts {near_texts.min():.5f}")
-    assert {p.dtype for p in half._model.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in half.model.parameters()} == {torch.bfloat16}
     assert encoded(half, files).dtype == np.float32
     assert near.min() >= 0.99
     assert near_texts.min() >= 0.99
@@ -215,7 +215,7 @@ def tower_of(copied, edit, **text_cfg):
     edit(folder / "open_clip_config.json", model_cfg=changed)
     model = load(model=str(folder), weights="random:0", source="title")
     given = []
-    tower = getattr(model._model, "text", model._model)
+    tower = getattr(model.model, "text", model.model)
     tower.token_embedding.register_forward_hook(lambda module, inputs, output: given.append(output.shape[1]))
     return model, given
 
@@ -230,8 +230,8 @@ def test_a_causal_tower_is_given_no_more_tokens_than_the_longest_text_of_a_batch
     found = model.encode_texts(["a red square", "two small blue circles"])
     assert given == [6]  # with a token before and one behind
     with torch.inference_mode():
-        tokens = model._tokenizer(["a red square", "two small blue circles"])
-        theirs = model._model.encode_text(tokens, normalize=True).numpy()
+        tokens = model.tokenizer(["a red square", "two small blue circles"])
+        theirs = model.model.encode_text(tokens, normalize=True).numpy()
     assert given == [6, 32]
     np.testing.assert_allclose(found, theirs, atol=1e-6)
 
@@ -251,12 +251,12 @@ def test_a_tower_that_sees_its_padding_gets_all_of_it(copied, edit, text_cfg):
     found = model.encode_texts(["a red square"])
     assert given == [32]
     with torch.inference_mode():
-        theirs = model._model.encode_text(model._tokenizer(["a red square"]), normalize=True).numpy()
+        theirs = model.model.encode_text(model.tokenizer(["a red square"]), normalize=True).numpy()
     np.testing.assert_allclose(found, theirs, atol=1e-6)
 
 
 def test_the_model_is_as_before_after_texts_were_cut(texts):
-    before = {name: value.shape for name, value in texts._model.state_dict(keep_vars=True).items()}
+    before = {name: value.shape for name, value in texts.model.state_dict(keep_vars=True).items()}
     texts.encode_texts(["x"])
-    assert {name: value.shape for name, value in texts._model.state_dict(keep_vars=True).items()} == before
-    assert texts._model.attn_mask.shape == (32, 32)
+    assert {name: value.shape for name, value in texts.model.state_dict(keep_vars=True).items()} == before
+    assert texts.model.attn_mask.shape == (32, 32)

@@ -406,7 +406,7 @@ def test_an_ablation_reads_a_message_of_each_modality_by_one_loaded_model(folder
     configs = {"item": FeatureConfig(**table, model=str(folder_of("qwen2_5_vl")))}
     specs = resolve_all(configs, COLUMNS)
     methods = load_methods(specs, range(len(specs)), lambda number: Placement(threads=1))
-    assert len({id(method._messages._model) for method in methods.values()}) == 1
+    assert len({id(method.messages.model) for method in methods.values()}) == 1
     photos = Pictures((sm.picture(1),))
     rows = [("A red shoe", photos), ("A red shoe",), (photos,)]
     joint, text, image = (methods[number].run([row])[0] for number, row in enumerate(rows))

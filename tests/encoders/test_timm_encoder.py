@@ -108,7 +108,7 @@ def test_half_precision_is_near_full_precision(resnet, record_testsuite_property
     half = random("resnet18", dtype="bfloat16")
     near = cosines(encoded(half, files), encoded(resnet, files))
     record_testsuite_property("bf16 timm", f"{near.min():.5f}")
-    assert {p.dtype for p in half._network.module.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in half.network.module.parameters()} == {torch.bfloat16}
     assert near.min() >= 0.99
 
 

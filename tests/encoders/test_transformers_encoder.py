@@ -92,7 +92,7 @@ def test_half_precision_is_near_full_precision(plain, record_testsuite_property)
     half = dino(dtype="bfloat16")
     near = cosines(encoded(half, files), encoded(plain, files))
     record_testsuite_property("bf16 transformers", f"{near.min():.5f}")
-    assert {p.dtype for p in half._network.module.parameters()} == {torch.bfloat16}
+    assert {p.dtype for p in half.network.module.parameters()} == {torch.bfloat16}
     assert near.min() >= 0.99
 
 

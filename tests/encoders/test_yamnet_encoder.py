@@ -63,7 +63,7 @@ def test_half_of_a_patch_is_the_next_ones():
 
 @needs_yamnet
 def test_the_vector_is_what_the_classifier_reads_and_the_package_is_not_imported(yamnet):
-    session = yamnet._network._session
+    session = yamnet.network.session
     patch = np.random.default_rng(1).integers(0, 256, (1, 1, 96, 64)).astype(np.uint8)
     scores, pooled, logits = session.run(None, {"audio": patch})
     assert pooled.size == yamnet.spec.dims == 1024
@@ -100,8 +100,8 @@ def test_tags_are_the_best_classes_above_a_tenth_in_order_and_one_at_least(tagge
     scores = np.zeros(521, np.float32)
     scores[[0, 132, 500]] = 0.4, 0.9, 0.09
     names = class_names()
-    assert tagger._text(scores) == f"tags: {names[132]}, {names[0]}" == "tags: Music, Speech"
-    assert tagger._text(np.zeros(521, np.float32)) == "tags: Speech"
+    assert tagger.text(scores) == f"tags: {names[132]}, {names[0]}" == "tags: Music, Speech"
+    assert tagger.text(np.zeros(521, np.float32)) == "tags: Speech"
     assert (tagger.spec.role, tagger.spec.form, tagger.spec.prompt) == ("tags", "text", None)
 
 

@@ -9,7 +9,7 @@ import mmfeat
 from mmfeat import presets
 from mmfeat.schemas.job import load_job
 from mmfeat.schemas.spec import FeatureConfig
-from mmfeat.starter import _toml, write_job
+from mmfeat.starter import toml_value, write_job
 
 
 def test_the_written_job_fits_the_dataset_and_runs(run, tmp_path):
@@ -99,4 +99,4 @@ def test_a_file_that_is_there_is_not_overwritten_and_wrong_use_is_said(run, tmp_
 def test_every_kind_of_value_survives_the_way_to_toml_and_back():
     values = ['a "b" \\ c\n\t\x7f é', 1, 0.5, True, ["x", "y"], {"a key": {"b": [1, 2]}}]
     for value in values:
-        assert tomllib.loads(f"v = {_toml(value)}")["v"] == value
+        assert tomllib.loads(f"v = {toml_value(value)}")["v"] == value

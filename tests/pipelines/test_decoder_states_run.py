@@ -62,7 +62,7 @@ def questions_of(encode: Encode) -> Iterator[list[int]]:
     """Of every pass of a question, how many rows it had. A pass of an answer's token has one token a row."""
     seen: list[int] = []
     model: Any = encode.methods[0]
-    embeddings = model._model.get_input_embeddings()
+    embeddings = model.model.get_input_embeddings()
     hook = embeddings.register_forward_pre_hook(
         lambda _, given: seen.append(len(given[0])) if given[0].shape[1] > 1 else None
     )
@@ -81,7 +81,7 @@ def numbers(values: dict[int, bytes]) -> np.ndarray:
 
 
 def test_a_caption_and_all_features_of_its_states_are_one_pass_of_one_model(encode, decoded):
-    assert {id(method._captioner) for method in list(encode.methods.values())[1:]} == {id(encode.methods[0])}
+    assert {id(method.captioner) for method in list(encode.methods.values())[1:]} == {id(encode.methods[0])}
     with questions_of(encode) as passes:
         results = encode(wanting(decoded, *[[0, 1, 2]] * N_ITEMS))
     assert passes == [N_ITEMS]

@@ -15,8 +15,9 @@ def codec():
     """Decoder processes know the format of ``codec/sitecustomize.py``."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(decoding.CODEC))
-        patch.setattr(fence, "_fence", fence._Fence())
+        fence.stop_fence()
         yield
+        fence.stop_fence()
 
 
 @pytest.fixture

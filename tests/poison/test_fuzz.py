@@ -40,8 +40,8 @@ def through_the_decoders(folder: Path, number: int, seed: int) -> Counter:
             assert control.content_hash == expected[which].content_hash
             check_equal(control.values, expected[which].values)
         if i == number // 5:
-            memory = fence._fence.child.process.pid, _resident()
-    if memory is not None and memory[0] == fence._fence.child.process.pid:
+            memory = fence.child().process.pid, _resident()
+    if memory is not None and memory[0] == fence.child().process.pid:
         assert _resident() - memory[1] < MOST_GROWTH
     return outcomes
 
@@ -67,7 +67,7 @@ def _summary(outcome: Decoded) -> str:
 
 
 def _resident() -> int:
-    status = Path(f"/proc/{fence._fence.child.process.pid}/status").read_text()
+    status = Path(f"/proc/{fence.child().process.pid}/status").read_text()
     return int(status.split("RssAnon:")[1].split()[0]) << 10
 
 

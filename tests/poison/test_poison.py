@@ -98,7 +98,7 @@ def test_a_sound_that_needs_more_memory_than_an_item_may_use_is_too_large_and_th
     decode, monkeypatch
 ):
     # A process of its own: the heap that earlier files left free is room which the limit does not count.
-    monkeypatch.setattr(fence, "_fence", fence._Fence())
+    fence.stop_fence()
     long = hostile.endless_aac(60_000)
     failure = decode(long, "audio", item_memory=32 * hostile.MB).failure
     assert failure.stage == "decode"
@@ -236,18 +236,18 @@ def test_media_that_cannot_be_read_fails_in_the_words_of_the_reader(decode, tmp_
 
 def test_one_process_serves_all_items_until_one_kills_it(decode):
     decode(GOOD)
-    first = fence._fence.child.process.pid
+    first = fence.child().process.pid
     decode(b"not an image")
     decode(GOOD)
-    assert fence._fence.child.process.pid == first
+    assert fence.child().process.pid == first
     decode(b"POISON crash ")
     decode(GOOD)
-    assert fence._fence.child.process.pid != first
+    assert fence.child().process.pid != first
 
 
 def test_a_decoder_process_ends_with_the_process_that_it_serves(decode):
     decode(GOOD)
-    child = fence._fence.child
+    child = fence.child()
     child.pipe.close()
     assert child.process.wait(timeout=10) == 0
 
@@ -256,14 +256,14 @@ def test_a_process_that_cannot_start_ends_the_run_and_blames_no_item(decode, mon
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "simplejpeg.py").write_text("raise ImportError('no such library')")
     monkeypatch.syspath_prepend(str(tmp_path / "broken"))
-    monkeypatch.setattr(fence, "_fence", fence._Fence())
+    fence.stop_fence()
     with pytest.raises(MmfeatError, match="could not start"):
         decode(GOOD)
 
 
 def test_a_crash_leaves_no_core_file_of_gigabytes(decode):
     decode(GOOD)
-    limits = Path(f"/proc/{fence._fence.child.process.pid}/limits").read_text()
+    limits = Path(f"/proc/{fence.child().process.pid}/limits").read_text()
     (line,) = (line for line in limits.splitlines() if line.startswith("Max core file size"))
     assert line.split()[4:6] == ["0", "0"]
 

@@ -123,7 +123,7 @@ def test_forked_processes_answer_while_threads_here_read(features):
 
 
 def test_a_store_is_opened_in_a_forked_process_and_in_what_that_forks(features):
-    uri = features._store.uri
+    uri = features.uri
     assert forked(lambda: mmfeat.open(uri).ids) == IDS
     assert forked(lambda: forked(lambda: mmfeat.open(uri).lookup(IDS[:2]).ids)) == IDS[:2]
     assert forked(lambda: [mmfeat.open(uri).ids[:1], forked(lambda: features.ids[:1])]) == [IDS[:1]] * 2
@@ -149,7 +149,7 @@ def test_what_cannot_be_done_in_a_forked_process_says_so(features):
 
 
 def test_a_snapshot_stays_one_in_another_process(features):
-    snapshot = mmfeat.open(features._store.uri, snapshot="first")
+    snapshot = mmfeat.open(features.uri, snapshot="first")
     assert pickle.loads(pickle.dumps(snapshot))._store.snapshot == "first"
     assert forked(lambda: snapshot.lookup(IDS[:1]).ids) == IDS[:1]
     with pytest.raises(StoreError):

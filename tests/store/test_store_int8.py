@@ -13,7 +13,7 @@ from test_store_maxsim import brute_force
 
 from mmfeat.extract.registry import resolve_all
 from mmfeat.pipelines.execution.batch import encoded
-from mmfeat.pipelines.execution.commit import _from_results
+from mmfeat.pipelines.execution.commit import computed_rows
 from mmfeat.schemas.catalog import Column
 from mmfeat.schemas.errors import ConfigError, UsageError
 from mmfeat.schemas.featureset.arrow import from_arrow, to_arrow
@@ -33,7 +33,7 @@ def filled(store: Store, items: list[np.ndarray]) -> FeatureVersion:
     version = store.add_version(spec)
     results = pa.Table.from_pylist([vars(encoded(spec, own, None)) for own in items])
     ids, stamps = (pa.array([f"{k:05d}" for k in range(len(items))]), pa.array([""] * len(items)))
-    store.commit(version, _from_results(spec, results, ids, stamps), replace=False)
+    store.commit(version, computed_rows(spec, results, ids, stamps), replace=False)
     return version
 
 

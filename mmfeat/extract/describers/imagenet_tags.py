@@ -77,8 +77,8 @@ class ImageNetTags(Captioner):
 
     def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         self.spec = spec
-        self._cnn = EfficientNetLite(spec, place)
-        self.runtime, self.notes = self._cnn.runtime, self._cnn.notes
+        self.cnn = EfficientNetLite(spec, place)
+        self.runtime, self.notes = self.cnn.runtime, self.cnn.notes
 
     def caption(self, rows: Sequence[Row]) -> list[Caption | ItemError]:
         """One text per row, in order.
@@ -93,7 +93,7 @@ class ImageNetTags(Captioner):
         counts = [len(clip.pixels) for clip in clips]
         if not all(counts):
             raise ItemError("caption", "no frame to describe")
-        flat = self._cnn.classify(np.concatenate([clip.pixels for clip in clips]))
+        flat = self.cnn.classify(np.concatenate([clip.pixels for clip in clips]))
         starts = np.cumsum([0, *counts[:-1]])
         means = np.add.reduceat(flat, starts, axis=0) / np.array(counts)[:, None]
         share = (time.perf_counter() - began) / len(rows)
@@ -102,4 +102,4 @@ class ImageNetTags(Captioner):
     def _text(self, probabilities: np.ndarray) -> str:
         best = np.argsort(-probabilities, kind="stable")[: self.spec.options["top_k"]]
         named = [i for rank, i in enumerate(best) if rank == 0 or probabilities[i] >= _LEAST_PROBABILITY]
-        return "tags: " + ", ".join(self._cnn.labels[i] for i in named)
+        return "tags: " + ", ".join(self.cnn.labels[i] for i in named)

@@ -67,9 +67,9 @@ class YamnetTags(Captioner):
     def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where the package's file is not the one we know."""
         self.spec = spec
-        self._network = YamnetNetwork(place.threads)
+        self.network = YamnetNetwork(place.threads)
         self._names = class_names()
-        self.runtime = self._network.runtime
+        self.runtime = self.network.runtime
 
     def caption(self, rows: Sequence[Row]) -> list[Caption | ItemError]:
         """One text per row, in order."""
@@ -77,11 +77,12 @@ class YamnetTags(Captioner):
         captions: list[Caption | ItemError] = []
         for (sound,) in rows:
             began = time.perf_counter()
-            _, scores = self._network(sound)
-            captions.append(Caption(self._text(scores), "stop", seconds=time.perf_counter() - began))
+            _, scores = self.network(sound)
+            captions.append(Caption(self.text(scores), "stop", seconds=time.perf_counter() - began))
         return captions
 
-    def _text(self, scores: np.ndarray) -> str:
+    def text(self, scores: np.ndarray) -> str:
+        """The best classes by their scores, float32 ``[classes]``, as one text."""
         best = np.argsort(-scores, kind="stable")[: self.spec.options["top_k"]]
         named = [i for rank, i in enumerate(best) if rank == 0 or scores[i] >= _LEAST_SCORE]
         # What comes after a comma is left out of a name, so two classes may have one.

@@ -117,7 +117,7 @@ class Clap(Encoder):
         """float32 ``[n, dims]`` of length 1. Texts are cut where the tower has no more positions."""
         import torch
 
-        tokens = self._tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
+        tokens = self.tokenizer(list(texts), padding=True, truncation=True, return_tensors="pt")
         with torch.inference_mode():
             outputs = self._model.get_text_features(**tokens.to(self._model.device))
         vectors: np.ndarray = outputs.pooler_output.float().cpu().numpy()
@@ -146,7 +146,7 @@ class Clap(Encoder):
         return len(window) // hop > most // hop
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:
         """Made when it is first wanted: sounds need none."""
         from transformers import AutoTokenizer
 

@@ -79,8 +79,8 @@ class EfficientNetLite(Encoder):
     def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where the package's file is not the one we know."""
         self.spec = spec
-        self._network = _shared(spec, place)
-        self.runtime, self.notes = self._network.runtime, self._network.notes
+        self.network = _shared(spec, place)
+        self.runtime, self.notes = self.network.runtime, self.network.notes
 
     def query(self, modality: str) -> Query | None:
         """See :meth:`Method.query`. By a picture, also where the feature is of clips."""
@@ -89,12 +89,12 @@ class EfficientNetLite(Encoder):
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
-        features, _ = self._network(checked(pixels, self.spec))
+        features, _ = self.network(checked(pixels, self.spec))
         return to_vectors(features, self.spec)
 
     def classify(self, pixels: np.ndarray) -> np.ndarray:
         """Probabilities of the 1000 ImageNet classes: float32 ``[n, 1000]``, in the order of ``labels``."""
-        _, probabilities = self._network(checked(pixels, self.spec))
+        _, probabilities = self.network(checked(pixels, self.spec))
         return probabilities
 
     @property

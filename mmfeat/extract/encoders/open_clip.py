@@ -51,7 +51,7 @@ _HUB_PREFIX = "hf-hub:"
 # "pure" casts every weight; open_clip's plain "bf16" keeps layer norms and embeddings in float32.
 _PRECISIONS = {"float32": "fp32", "bfloat16": "pure_bf16", "float16": "pure_fp16"}
 # What open_clip.transform.PreprocessCfg says where a model's configuration says nothing.
-_PREPROCESSING: dict[str, Any] = {
+PREPROCESSING: dict[str, Any] = {
     "mean": (0.48145466, 0.4578275, 0.40821073),
     "std": (0.26862954, 0.26130258, 0.27577711),
     "interpolation": "bicubic",
@@ -124,30 +124,30 @@ class OpenClip(Encoder):
         self.spec = spec
         self._device = place.device
         self._threads = place.threads
-        self._network: Network | None = None
+        self.network: Network | None = None
         self.runtime = torch_runtime()
         if spec.pixels is None:
-            _ = self._model
+            _ = self.model
             return
-        self._network = picture_network(spec, place, self._tower)
-        self.runtime, self.notes = self._network.runtime, self._network.notes
+        self.network = picture_network(spec, place, self._tower)
+        self.runtime, self.notes = self.network.runtime, self.network.notes
         if self.runtime != torch_runtime():
             # Loaded to be converted, if at all.
-            self.__dict__.pop("_model", None)
+            self.__dict__.pop("model", None)
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
         pixels = checked(pixels, self.spec)
-        assert self._network is not None
-        return to_vectors(self._network(pixels)[0], self.spec)
+        assert self.network is not None
+        return to_vectors(self.network(pixels)[0], self.spec)
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
         """See :meth:`Encoder.encode_texts`. Loads the text tower if the pictures' was all so far."""
         import torch
 
         with torch.inference_mode():
-            tokens = self._tokenizer(list(texts)).to(self._device)
-            outputs = encode_cut(self._model, tokens).float().cpu().numpy()
+            tokens = self.tokenizer(list(texts)).to(self._device)
+            outputs = encode_cut(self.model, tokens).float().cpu().numpy()
         return to_vectors(outputs, self.spec)
 
     def query(self, modality: str) -> Query | None:
@@ -158,11 +158,11 @@ class OpenClip(Encoder):
         return None if modality != "image" or pixels is None else picture_query(pixels, self.encode_images)
 
     def _tower(self, spec: FeatureSpec) -> torch.nn.Module:
-        model = self._model if spec == self.spec else self._loaded(spec)
+        model = self.model if spec == self.spec else self._loaded(spec)
         return picture_tower(spec, model, lambda model, inputs: model.encode_image(inputs))
 
     @cached_property
-    def _model(self) -> Any:
+    def model(self) -> Any:
         """Both towers in torch."""
         return self._loaded(self.spec)
 
@@ -172,7 +172,7 @@ class OpenClip(Encoder):
         return _load(spec, name, pretrained).to(self._device).eval()
 
     @cached_property
-    def _tokenizer(self) -> Any:
+    def tokenizer(self) -> Any:
         """Made when it is first wanted: some models' comes from the hub, and pictures need none."""
         import open_clip
 
@@ -190,7 +190,7 @@ class _Found:
 
     def input(self, ask: Ask[OpenClipOptions]) -> Input:
         """The picture or clip that is read."""
-        cfg = _PREPROCESSING | {k: v for k, v in self.preprocess.items() if v is not None}
+        cfg = PREPROCESSING | {k: v for k, v in self.preprocess.items() if v is not None}
         size = self.model["vision_cfg"].get("image_size", 224)
         height, width = (size, size) if isinstance(size, int) else size
         mode = _VIEW_MODES[cfg["resize_mode"]]
@@ -233,7 +233,7 @@ def _from_file(ask: Ask[OpenClipOptions], model: str, weights: Weights, folder: 
 
 def _listed(ask: Ask[OpenClipOptions], model: str) -> _Found:
     """An architecture that comes with open_clip, with pretrained or random weights."""
-    model_cfg, tag = _architecture(ask, model), ask.options.weights
+    model_cfg, tag = architecture_of(ask, model), ask.options.weights
     if tag is not None and tag.startswith("random:"):
         return _Found(model, random_weights(random_seed_of(ask)), model_cfg, {})
     tag_cfg = remembered({"open_clip": model, "weights": tag}, lambda: _pretrained(ask, model, tag))
@@ -245,7 +245,7 @@ def _listed(ask: Ask[OpenClipOptions], model: str) -> _Found:
     return _Found(model, Weights(origin="hub", ref=spelt, revision=revision), model_cfg, tag_cfg)
 
 
-def _architecture(ask: Ask[OpenClipOptions], model: str) -> dict[str, Any]:
+def architecture_of(ask: Ask[OpenClipOptions], model: str) -> dict[str, Any]:
     """The configuration that the package has of a model, read without importing it: that takes seconds."""
     package = find_spec("open_clip")
     if package is None or package.origin is None:

@@ -92,8 +92,8 @@ class Timm(Encoder):
     def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where they are missing or not those of the spec."""
         self.spec = spec
-        self._network = picture_network(spec, place, lambda own: _tower(own, place.device))
-        self.runtime, self.notes = self._network.runtime, self._network.notes
+        self.network = picture_network(spec, place, lambda own: _tower(own, place.device))
+        self.runtime, self.notes = self.network.runtime, self.network.notes
 
     def query(self, modality: str) -> Query | None:
         """See :meth:`Method.query`. By a picture, also where the feature is of clips."""
@@ -102,7 +102,7 @@ class Timm(Encoder):
 
     def encode_images(self, pixels: np.ndarray) -> np.ndarray:
         """See :meth:`Encoder.encode_images`."""
-        return to_vectors(self._network(checked(pixels, self.spec))[0], self.spec)
+        return to_vectors(self.network(checked(pixels, self.spec))[0], self.spec)
 
 
 @dataclass(frozen=True)

@@ -129,8 +129,8 @@ class TransformersEncoder(Encoder):
         if self._own is not None:
             self.runtime, self.notes = torch_runtime(), (self._own.note,)
             return
-        self._network = picture_network(spec, place, lambda own: _tower(own, place.device))
-        self.runtime, self.notes = self._network.runtime, self._network.notes
+        self.network = picture_network(spec, place, lambda own: _tower(own, place.device))
+        self.runtime, self.notes = self.network.runtime, self.network.notes
 
     def query(self, modality: str) -> Query | None:
         """See :meth:`Method.query`. By a picture, also where the feature is of clips."""
@@ -148,7 +148,7 @@ class TransformersEncoder(Encoder):
         """See :meth:`Encoder.encode_images`."""
         if self._own is not None:
             return self.encode_frames(list(pixels))
-        return to_vectors(self._network(checked(pixels, self.spec))[0], self.spec)
+        return to_vectors(self.network(checked(pixels, self.spec))[0], self.spec)
 
     def encode_frames(self, frames: Sequence[np.ndarray]) -> np.ndarray:
         """See :meth:`Encoder.encode_frames`. Of any sizes where the model's own processor prepares them."""

@@ -106,13 +106,13 @@ class Yamnet(Encoder):
     def __init__(self, spec: FeatureSpec, place: Placement) -> None:
         """Load the weights; ConfigError where the package's file is not the one we know."""
         self.spec = spec
-        self._network = YamnetNetwork(place.threads)
-        self.runtime = self._network.runtime
+        self.network = YamnetNetwork(place.threads)
+        self.runtime = self.network.runtime
 
     def encode_sounds(self, sounds: Sequence[Sound]) -> np.ndarray:
         """See :meth:`Encoder.encode_sounds`."""
         check_rate(sounds, self.spec)
-        return to_vectors(np.stack([self._network(sound)[0] for sound in sounds]), self.spec)
+        return to_vectors(np.stack([self.network(sound)[0] for sound in sounds]), self.spec)
 
 
 def yamnet_input(ask: Ask[Any]) -> Input:
@@ -136,7 +136,7 @@ class YamnetNetwork:
     """The network, which takes one patch at a time: a sound's values are the same in any batch."""
 
     def __init__(self, threads: int | None) -> None:
-        self._session = _session(threads)
+        self.session = _session(threads)
         self.runtime = f"onnxruntime {version('onnxruntime')}"
 
     def __call__(self, sound: Sound) -> tuple[np.ndarray, np.ndarray]:
@@ -144,7 +144,7 @@ class YamnetNetwork:
         pooled, scores = np.zeros(_DIMS, np.float32), np.zeros(_CLASSES, np.float32)
         patches = [patch for window in sound.parts for patch in patches_of(window)]
         for patch in patches:
-            inner, logits = self._session.run([_POOLED, _LOGITS], {"audio": _as_bytes(patch)[None, None]})
+            inner, logits = self.session.run([_POOLED, _LOGITS], {"audio": _as_bytes(patch)[None, None]})
             pooled += inner.ravel()
             scores += 0.5 + 0.5 * np.tanh(logits.ravel() / 2)
         return pooled / len(patches), scores / len(patches)

@@ -77,6 +77,11 @@ def start_fence() -> None:
     _fence.start()
 
 
+def child() -> DecoderProcess | None:
+    """The process that decodes for this one; None if there is none."""
+    return _fence.child
+
+
 def stop_fence() -> None:
     """End the child with what it works on, which may take long. The next request starts another one.
 

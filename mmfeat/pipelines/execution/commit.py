@@ -81,7 +81,7 @@ class Committer:
     def add_known(self, known: pa.Table) -> None:
         """KNOWN_SCHEMA rows: they need no model."""
         for feature, group in _groups(known):
-            self._add(feature, _rows(self.versions[feature].spec, group))
+            self._add(feature, known_rows(self.versions[feature].spec, group))
 
     def add_copies(self, copies: pa.Table) -> None:
         """COPIES_SCHEMA rows: their content was computed before for another item."""
@@ -156,7 +156,7 @@ class Committer:
         for start in range(0, len(ids), GROUP_ROWS):
             some = slice(start, start + GROUP_ROWS)
             rows = part.take(pa.array(takes[some]))
-            self._add(feature, _from_results(self.versions[feature].spec, rows, ids[some], stamps[some]))
+            self._add(feature, computed_rows(self.versions[feature].spec, rows, ids[some], stamps[some]))
 
     def _fan_out(
         self, feature: int, work: np.ndarray, stamps: pa.Array
@@ -259,7 +259,7 @@ def _each_in(ordered: np.ndarray, values: np.ndarray) -> np.ndarray:
     return np.asarray(np.searchsorted(ordered, values, "left") < np.searchsorted(ordered, values, "right"))
 
 
-def _rows(spec: FeatureSpec, rows: pa.Table) -> pa.Table:
+def known_rows(spec: FeatureSpec, rows: pa.Table) -> pa.Table:
     """KNOWN_SCHEMA rows of one feature as rows of its table."""
     schema, n = rows_schema(spec), len(rows)
     columns = {field.name: pa.nulls(n, field.type) for field in schema}
@@ -272,7 +272,7 @@ def _now(n: int) -> pa.Array:
     return pa.repeat(pa.scalar(datetime.now(UTC), pa.timestamp("us", "UTC")), n)
 
 
-def _from_results(spec: FeatureSpec, results: pa.Table, ids: pa.Array, stamps: pa.Array) -> pa.Table:
+def computed_rows(spec: FeatureSpec, results: pa.Table, ids: pa.Array, stamps: pa.Array) -> pa.Table:
     """RESULTS_SCHEMA rows of one feature as rows of its table."""
     schema = rows_schema(spec)
     results = results.combine_chunks()

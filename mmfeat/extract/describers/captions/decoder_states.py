@@ -109,14 +109,14 @@ class DecoderStates(Encoder):
         self.runtime = torch_runtime()
         self._wanted = PromptStates.model_validate(spec.options[_OWN])
         if isinstance(place.beside, TransformersCaptioner):
-            self._captioner = place.beside
-            self._captioner.also_gives(spec.fingerprint, self._wanted)
+            self.captioner = place.beside
+            self.captioner.also_gives(spec.fingerprint, self._wanted)
         else:
-            self._captioner = TransformersCaptioner(_captioned(spec), replace(place, beside=None))
+            self.captioner = TransformersCaptioner(_captioned(spec), replace(place, beside=None))
 
     def run(self, rows: Sequence[Row]) -> list[np.ndarray | ItemError]:
         """See :meth:`Method.run`."""
-        outcomes = self._captioner.states(rows, self._wanted)
+        outcomes = self.captioner.states(rows, self._wanted)
         return [ItemError("encode", one.reason) if isinstance(one, ItemError) else one for one in outcomes]
 
     def query(self, modality: str) -> Query | None:

@@ -140,28 +140,28 @@ class TransformersCaptioner(ChatCaptioner):
         folder = loadable_folder(spec)
         self.spec = spec
         self._device = place.device
-        self._processor = load_processor(spec, folder)
-        self._tokenizer = self._processor.tokenizer
+        self.processor = load_processor(spec, folder)
+        self.tokenizer = self.processor.tokenizer
         # Prompts of a batch must end where the answers begin. Many tokenizers pad on the right by
         # default, which makes the model continue after padding and changes its answers.
-        self._tokenizer.padding_side = "left"
-        if self._tokenizer.pad_token_id is None:
-            self._tokenizer.pad_token = self._tokenizer.eos_token
+        self.tokenizer.padding_side = "left"
+        if self.tokenizer.pad_token_id is None:
+            self.tokenizer.pad_token = self.tokenizer.eos_token
         settings = spec.settings(TransformersSettings)
-        self._questions = Questions(
-            self._processor, settings.chat_template_kwargs or {}, bool(settings.use_audio_in_video)
+        self.questions = Questions(
+            self.processor, settings.chat_template_kwargs or {}, bool(settings.use_audio_in_video)
         )
         self._check_places(settings)
-        self._model = load_model(spec, folder).to(place.device).eval()
+        self.model = load_model(spec, folder).to(place.device).eval()
         self.runtime = torch_runtime()
         if place.device == "cpu":
-            sight = quicken(self._model, spec, place)
+            sight = quicken(self.model, spec, place)
             self.notes = sight.notes
             if sight.runtime:
                 self.runtime = f"{self.runtime}, {sight.runtime}"
             self.together = self._worth_together()
-        self._end_ids = end_ids(self._model, self._tokenizer)
-        added = self._tokenizer.get_added_vocab()
+        self._end_ids = end_ids(self.model, self.tokenizer)
+        added = self.tokenizer.get_added_vocab()
         self._beside: dict[str, PromptStates] = {}
         self._marks = {number: token for token, number in added.items() if reasoning.is_mark(token)}
 
@@ -172,11 +172,11 @@ class TransformersCaptioner(ChatCaptioner):
 
         A conversation of more tokens than the model's context holds is an ItemError.
         """
-        asked = [self._questions.question(turns) for turns in conversations]
+        asked = [self.questions.question(turns) for turns in conversations]
         # Sampled one by one: random numbers are drawn for a whole batch.
         size = at_once if decoding.temperature == 0 else 1
         found: dict[int, Reply | ItemError] = {}
-        for numbers in self._questions.together(asked, size):
+        for numbers in self.questions.together(asked, size):
             replies = self._timed([asked[n] for n in numbers], decoding)
             found.update(zip(numbers, replies, strict=True))
         return [found[n] for n in range(len(asked))]
@@ -187,7 +187,7 @@ class TransformersCaptioner(ChatCaptioner):
             return 0
         blank = np.zeros((1, 512, 512, 3), np.uint8)
         with loading(self.spec):
-            shown = self._encode([self._questions.question((Turn("user", "x", blank),))])
+            shown = self._encode([self.questions.question((Turn("user", "x", blank),))])
         numbers = sum(tensor.numel() for tensor in shown.values() if tensor.is_floating_point())
         return _WRITTEN_TOGETHER if numbers <= _SMALL_PICTURE else 0
 
@@ -207,19 +207,19 @@ class TransformersCaptioner(ChatCaptioner):
 
     def sanitised(self, text: str) -> str:
         """The text without the model's control tokens."""
-        return without_control(text, self._tokenizer)
+        return without_control(text, self.tokenizer)
 
     def _check_places(self, settings: TransformersSettings) -> None:
         """ConfigError where the chat template would leave out a video or a sound without a word, or where the
         processor puts no sound into a video."""
-        if settings.use_audio_in_video and not hasattr(self._processor, "load_audio_from_video"):
+        if settings.use_audio_in_video and not hasattr(self.processor, "load_audio_from_video"):
             raise ConfigError(
                 f"feature {self.spec.name!r}: the installed transformers takes no sound inside a video",
                 hint='Update it: pip install "transformers>=5.24". Or leave use_audio_in_video out.',
             )
         kinds = {"video"} if settings.shown_as else set()
         with loading(self.spec):
-            lacking = no_place(self._questions, sorted(kinds | ({"audio"} & set(self.spec.modalities))))
+            lacking = no_place(self.questions, sorted(kinds | ({"audio"} & set(self.spec.modalities))))
         if lacking is not None:
             raise ConfigError(
                 f"feature {self.spec.name!r}: the chat template of {self.spec.model!r} has no place "
@@ -261,11 +261,11 @@ class TransformersCaptioner(ChatCaptioner):
             fitting = [one for one, error in zip(asked, errors, strict=True) if error is None]
             replies = iter(self._replies(fitting, decoding) if fitting else [])
             return [error or next(replies) for error in errors]
-        inside = {"use_audio_in_video": True} if self._questions.hears_inside(asked) else {}
+        inside = {"use_audio_in_video": True} if self.questions.hears_inside(asked) else {}
         width = batch["input_ids"].shape[1]
-        room = with_room(self._model, width + decoding.max_new_tokens)
+        room = with_room(self.model, width + decoding.max_new_tokens)
         with torch.inference_mode(), self._states_of(batch["attention_mask"]) as beside:
-            ids = self._model.generate(
+            ids = self.model.generate(
                 **batch, **inside, **room, generation_config=self._generation_config(decoding)
             )
         if not torch.equal(ids[:, :width], batch["input_ids"]):
@@ -293,17 +293,17 @@ class TransformersCaptioner(ChatCaptioner):
             found.update({name: wanted.of(states, mask) for name, wanted in self._beside.items()})
 
         rows, tokens = mask.shape
-        with first_pass(self._model, (rows, tokens), take):
+        with first_pass(self.model, (rows, tokens), take):
             yield found
 
     def _encode(self, asked: Sequence[Question]) -> dict[str, torch.Tensor]:
-        batch = self._questions.encoded(asked).to(self._device, self._model.dtype)
+        batch = self.questions.encoded(asked).to(self._device, self.model.dtype)
         if not bool(batch["attention_mask"][:, -1].all()):
             raise MmfeatError(f"the processor of {self.spec.model!r} pads on the right though asked not to")
         return dict(batch)
 
     def _lacks_room(self, tokens: int, decoding: Decoding) -> ItemError | None:
-        room = getattr(self._model.config.get_text_config(), "max_position_embeddings", None)
+        room = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
         if room is None or tokens + decoding.max_new_tokens <= room:
             return None
         return ItemError(
@@ -326,8 +326,8 @@ class TransformersCaptioner(ChatCaptioner):
         return GenerationConfig(  # type: ignore[no-untyped-call]
             max_new_tokens=decoding.max_new_tokens,
             eos_token_id=sorted(self._end_ids),
-            pad_token_id=self._tokenizer.pad_token_id,
-            bos_token_id=self._tokenizer.bos_token_id,
+            pad_token_id=self.tokenizer.pad_token_id,
+            bos_token_id=self.tokenizer.bos_token_id,
             **sampling,
         )
 
@@ -350,7 +350,7 @@ class TransformersCaptioner(ChatCaptioner):
         parts = []
         for mark, run in groupby(said, key=self._marks.get):
             ids = list(run)
-            text = self._tokenizer.decode(ids, skip_special_tokens=True) if mark is None else mark * len(ids)
+            text = self.tokenizer.decode(ids, skip_special_tokens=True) if mark is None else mark * len(ids)
             parts.append(str(text))
         return "".join(parts)
 

@@ -91,17 +91,17 @@ class Mllm(Encoder):
         use_torch_threads(place.threads)
         self.spec, self._settings = spec, spec.settings(MllmSettings)
         self.runtime = torch_runtime()
-        self._embedder = Embedder(spec, place.device)
+        self.embedder = Embedder(spec, place.device)
 
     def run(self, rows: Sequence[Row]) -> Sequence[Any]:
         """See :meth:`Method.run`."""
         items = parts_of_rows(self.spec, rows, self._parts)
-        return self._embedder.run(items, self._settings.instruction)
+        return self.embedder.run(items, self._settings.instruction)
 
     def reading(self, spec: FeatureSpec) -> Self:
         """See :meth:`Method.reading`."""
         other = super().reading(spec)
-        other._embedder = self._embedder.reading(spec)
+        other.embedder = self.embedder.reading(spec)
         return other
 
     def query(self, modality: str) -> Query | None:
@@ -112,7 +112,7 @@ class Mllm(Encoder):
         return Query(prepare, partial(self._queries, modality))
 
     def _queries(self, modality: str, values: Sequence[Any]) -> np.ndarray:
-        found = self._embedder.run(
+        found = self.embedder.run(
             [self._parts(modality, value) for value in values], self._settings.query_instruction
         )
         vectors = []
@@ -123,7 +123,7 @@ class Mllm(Encoder):
         return np.stack(vectors)
 
     def _parts(self, modality: str, value: Any) -> list[Part]:
-        return list(parts_of(modality, value, self._settings.videos, self._embedder.merged))
+        return list(parts_of(modality, value, self._settings.videos, self.embedder.merged))
 
 
 def _recipe(ask: Ask[MllmOptions], model: str, outline: Outline) -> Recipe | None:

@@ -51,9 +51,9 @@ class Embedder:
         self._prepare_processor(processor)
         model = _language_model(spec, folder, file)
         self._room = getattr(_text_config(model), "max_position_embeddings", None)
-        self._model = without_head(model).to(device).eval()
-        decoder = decoder_of(spec, self._model)
-        self._states = States(self._model, decoder, self._settings.layer, self._settings.final_norm)
+        self.model = without_head(model).to(device).eval()
+        decoder = decoder_of(spec, self.model)
+        self._states = States(self.model, decoder, self._settings.layer, self._settings.final_norm)
         self._check_places()
 
     def reading(self, spec: FeatureSpec) -> Embedder:
@@ -94,11 +94,11 @@ class Embedder:
         read = [one.modality for one in self._spec.given if one.modality != "text"]
         shown = ["video" if kind == "video" and self._settings.videos else kind for kind in read]
         with loading(self._spec):
-            without = self._written([("text", "x")], self._settings.instruction)
+            without = self.written([("text", "x")], self._settings.instruction)
             for kind in (
                 "image" if kind == "video" and not self._settings.videos else kind for kind in shown
             ):
-                if self._written([(kind, None), ("text", "x")], self._settings.instruction) == without:
+                if self.written([(kind, None), ("text", "x")], self._settings.instruction) == without:
                     raise self._error(f"has no place for {kind} in a message", _NO_PLACE)
 
     def _error(self, problem: str, hint: str | None) -> ConfigError:
@@ -126,9 +126,10 @@ class Embedder:
 
         rates = [one.prepare.sample_rate for one in self._spec.given if isinstance(one.prepare, AudioPrepare)]
         rate = rates[0] if rates else 0
-        return Question(self._written(parts, instruction), of("image"), of("video"), of("audio"), rate)
+        return Question(self.written(parts, instruction), of("image"), of("video"), of("audio"), rate)
 
-    def _written(self, parts: Sequence[Part], instruction: str | None) -> str:
+    def written(self, parts: Sequence[Part], instruction: str | None) -> str:
+        """A message in the model's own notation."""
         text = self._recipe.write(Message(parts, instruction, self._chat))
         if self._settings.pooling != "eos" or self._ends_itself():
             return text
@@ -165,8 +166,8 @@ class Embedder:
         """A tensor on the model's device, pixels and spectrograms in the number type of its weights."""
         if not hasattr(value, "is_floating_point"):
             return value
-        dtype: torch.dtype | None = self._model.dtype if value.is_floating_point() else None
-        return value.to(self._model.device, dtype)
+        dtype: torch.dtype | None = self.model.dtype if value.is_floating_point() else None
+        return value.to(self.model.device, dtype)
 
     def _lacks_room(self, tokens: int) -> ItemError | None:
         if self._room is None or tokens <= self._room:

@@ -111,10 +111,10 @@ class SentenceTransformers(Encoder):
             use_torch_threads(place.threads)
             return load(spec, dtype, place.device)
 
-        self._messages = None
+        self.messages = None
         if settings_of(spec).takes is not None:
             self.runtime = torch_runtime()
-            self._messages = Messages(spec, model(spec.compute_dtype))
+            self.messages = Messages(spec, model(spec.compute_dtype))
             return
         original = sentence_original(_prefix(spec), _query_prefix(spec), model)
         network, self.notes = converted_network(spec, place, original)
@@ -128,13 +128,13 @@ class SentenceTransformers(Encoder):
 
     def run(self, rows: Sequence[Row]) -> Sequence[Any] | np.ndarray:
         """See :meth:`Method.run`."""
-        return super().run(rows) if self._messages is None else self._messages.run(rows)
+        return super().run(rows) if self.messages is None else self.messages.run(rows)
 
     def reading(self, spec: FeatureSpec) -> Self:
         """See :meth:`Method.reading`."""
         other = super().reading(spec)
-        if self._messages is not None:
-            other._messages = self._messages.reading(spec)
+        if self.messages is not None:
+            other.messages = self.messages.reading(spec)
         return other
 
     def encode_texts(self, texts: Sequence[str]) -> np.ndarray:
@@ -144,8 +144,8 @@ class SentenceTransformers(Encoder):
     def query(self, modality: str) -> Query | None:
         """See :meth:`Method.query`. Behind the model's own prompt for queries: by a text, and by a picture
         where more than a text is read and the model takes pictures."""
-        if self._messages is not None:
-            return self._messages.query(modality)
+        if self.messages is not None:
+            return self.messages.query(modality)
         if modality != "text":
             return None
         return Query(texts_prepare(self.spec), partial(self._encoded, _query_prefix(self.spec)))

@@ -50,7 +50,7 @@ class Messages:
                 hint='Update it: pip install "sentence-transformers>=5.4".',
             )
         settings = settings_of(spec)
-        self._spec, self._model = spec, model
+        self._spec, self.model = spec, model
         self._takes = Takes(settings.takes or ())
         self._item_prompt, self._query_prompt = settings.item_prompt, settings.query_prompt
         # Frames that the model merges to one, of which a video has at least so many.
@@ -61,7 +61,7 @@ class Messages:
 
     def reading(self, spec: FeatureSpec) -> Messages:
         """The same model for a feature of other inputs."""
-        return Messages(spec, self._model)
+        return Messages(spec, self.model)
 
     def run(self, rows: Sequence[Row]) -> list[np.ndarray]:
         """See :meth:`Method.run`."""
@@ -127,15 +127,15 @@ class Messages:
         import torch
         from sentence_transformers.util import batch_to_device
 
-        features = self._model.preprocess(
+        features = self.model.preprocess(
             [self._input(parts) for parts in messages],
             prompt=prompt,
             task=task,
             processing_kwargs=_told(messages, self._spec),
         )
-        features = batch_to_device(self._in_its_dtype(features), self._model.device)
+        features = batch_to_device(self._in_its_dtype(features), self.model.device)
         with torch.inference_mode():
-            outputs = self._model(features, task=task)
+            outputs = self.model(features, task=task)
         if "sentence_embedding" in outputs:
             return list(outputs["sentence_embedding"].float().cpu().numpy())
         pairs = zip(outputs["token_embeddings"], outputs["attention_mask"].bool(), strict=True)
@@ -151,7 +151,7 @@ class Messages:
 
     def _in_its_dtype(self, features: dict[str, Any]) -> dict[str, Any]:
         """Pixels and spectrograms in the number type of the weights."""
-        dtype = next(self._model.parameters()).dtype
+        dtype = next(self.model.parameters()).dtype
         return {name: _as_dtype(value, dtype) for name, value in features.items()}
 
 
