@@ -12,33 +12,27 @@ import torch
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+# Tokens of a row that a cache has room for beyond those that it holds; answers are often shorter.
+_ROOM = 128
 
-def with_room(model: Any, tokens: int) -> dict[str, Any]:
-    """The argument of ``generate`` for a cache with room; none for a model that makes a cache of its own.
 
-    Args:
-        tokens: of a row, those it writes included.
-    """
+def with_room(model: Any) -> dict[str, Any]:
+    """The argument of ``generate`` for a cache with room; none for a model that makes a cache of its own."""
     if not model._supports_default_dynamic_cache():
         return {}
     cache = DynamicCache(config=model.config.get_text_config(decoder=True))
     # Sliding windows and states of linear attention are of one size anyway.
-    cache.layers = [_Roomy(tokens) if type(layer) is DynamicLayer else layer for layer in cache.layers]
+    cache.layers = [_Roomy() if type(layer) is DynamicLayer else layer for layer in cache.layers]
     # Renamed in transformers 5.
     name = "cache" if "cache" in signature(model.forward).parameters else "past_key_values"
     return {name: cache}
 
 
 class _Roomy(DynamicLayer):  # type: ignore[no-untyped-call]
-    """Keys and values, ``[rows, heads, tokens, dims]`` each, as views of what is allocated once.
+    """Keys and values, ``[rows, heads, tokens, dims]`` each, as views of what is allocated ahead."""
 
-    Args:
-        room: tokens to allocate; more come at the price of a copy.
-    """
-
-    def __init__(self, room: int) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._room = room
         self._all_keys = self._all_values = torch.empty(0)
 
     def update(
@@ -50,17 +44,18 @@ class _Roomy(DynamicLayer):  # type: ignore[no-untyped-call]
         begin = self.get_seq_length()
         end = begin + key_states.shape[-2]
         if not begin or end > self._all_keys.shape[-2]:
-            self._all_keys = self._allocated(key_states, self.keys, begin, end)
-            self._all_values = self._allocated(value_states, self.values, begin, end)
+            self._all_keys = _enlarged(self.keys, begin, key_states)
+            self._all_values = _enlarged(self.values, begin, value_states)
         self._all_keys[..., begin:end, :] = key_states
         self._all_values[..., begin:end, :] = value_states
         self.keys, self.values = self._all_keys[..., :end, :], self._all_values[..., :end, :]
         return self.keys, self.values
 
-    def _allocated(self, like: torch.Tensor, kept: torch.Tensor | None, begin: int, end: int) -> torch.Tensor:
-        """Memory for rows like these, which begins with what is kept."""
-        rows, heads, _, dims = like.shape
-        memory = like.new_empty((rows, heads, max(self._room, end), dims))
-        if begin and kept is not None:
-            memory[..., :begin, :] = kept
-        return memory
+
+def _enlarged(kept: torch.Tensor | None, begin: int, new: torch.Tensor) -> torch.Tensor:
+    """Memory for what is kept, ``begin`` tokens that are copied, for what is new, and for more."""
+    rows, heads, tokens, dims = new.shape
+    memory = new.new_empty((rows, heads, begin + tokens + _ROOM, dims))
+    if begin and kept is not None:
+        memory[..., :begin, :] = kept
+    return memory

@@ -263,7 +263,7 @@ class TransformersCaptioner(ChatCaptioner):
             return [error or next(replies) for error in errors]
         inside = {"use_audio_in_video": True} if self.questions.hears_inside(asked) else {}
         width = batch["input_ids"].shape[1]
-        room = with_room(self.model, width + decoding.max_new_tokens)
+        room = with_room(self.model)
         with torch.inference_mode(), self._states_of(batch["attention_mask"]) as beside:
             ids = self.model.generate(
                 **batch, **inside, **room, generation_config=self._generation_config(decoding)
