@@ -95,7 +95,8 @@ def _original(tower: Any) -> Original:
         whole = torch.from_numpy(coloured_blocks(2, side, side)).movedim(-1, 1) / 127.5 - 1
         return [(_embedded(tower, whole),), (_embedded(tower, whole[:1, :, : max(side // 2, patch)]),)]
 
-    return Original(lambda dtype: Encoder().eval(), probes, varying=2)
+    encoder = Encoder().eval()
+    return Original(lambda dtype: encoder, probes, varying=2)
 
 
 def _embedded(tower: Any, pixels: torch.Tensor) -> np.ndarray:
