@@ -209,7 +209,7 @@ def test_threads_are_those_that_were_asked_for(kept):
     try:
         load_method(resolve(**DINO), Placement(threads=2))
         assert torch.get_num_threads() == 2
-        network = load_method(resolve(**CLIP), Placement(threads=1, expected=MANY))._network
+        network = load_method(resolve(**CLIP), Placement(threads=1, expected=MANY)).network
         assert network._compiled.get_property("INFERENCE_NUM_THREADS") == 1
     finally:
         torch.set_num_threads(before)
