@@ -212,8 +212,9 @@ def test_whatever_a_decoder_does_to_its_process_the_item_says_so_and_the_next_on
     assert after.values[0].pixels.shape == (1, 32, 32, 3)
 
 
-def test_a_decoder_killed_by_another_hand_is_no_fault_of_the_item(decode, tmp_path):
-    outcome = decode(f"POISON killed_once {tmp_path / 'was-killed'}".encode())
+@pytest.mark.parametrize("deed", ["killed_once", "ended_once"])
+def test_a_decoder_that_another_hand_or_a_library_ends_is_no_fault_of_the_item(deed, decode, tmp_path):
+    outcome = decode(f"POISON {deed} {tmp_path / 'was-killed'}".encode())
     assert outcome.failure is None
     assert not outcome.values[0].pixels.any()
     assert (tmp_path / "was-killed").exists()

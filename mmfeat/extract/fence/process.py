@@ -45,7 +45,8 @@ _FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 def decode_fenced(request: MediaRequest, limits: MediaLimits) -> Decoded:
     """:func:`~mmfeat.extract.fence.decode.decode_media` in this process's child.
 
-    A child that was killed from outside says nothing of the item, which is tried once more.
+    A child that was killed from outside, or ended by a library, says nothing of the item, which is tried
+    once more.
 
     Raises:
         MmfeatError: no child can be started.
@@ -149,7 +150,7 @@ class _Fence:
             first.decoded = self._at_work().answer(first.request)
         except _Died as death:
             self.child = None
-            if death.signal in _FROM_OUTSIDE and not first.tried_again:
+            if death.blames_no_item and not first.tried_again:
                 first.tried_again = True
             else:
                 first.decoded = death.outcome(first.request, first.limits)
@@ -184,6 +185,11 @@ class _Died(Exception):
     def __init__(self, code: int) -> None:
         super().__init__(code)
         self.signal = -code
+
+    @property
+    def blames_no_item(self) -> bool:
+        """Whether it was killed from outside, or a library ended it, as oneMKL does where it cannot load."""
+        return self.signal in _FROM_OUTSIDE or self.signal <= 0
 
     def outcome(self, request: MediaRequest, limits: MediaLimits) -> Decoded:
         """The item's failure, with the content that it holds for."""
