@@ -121,9 +121,19 @@ def test_an_evaluation_shows_figures_beside_shuffled_rows_and_its_verdict_in_a_n
     unmeasured = Finding("ndcg", "users", {}, {}, {}, lift, None)
     given = {field.name: 0 for field in fields(Evaluation)}
     verdict = FeatureVerdict("title@1", f"It knows {MARKUP}.", {"probe": measured, "profile": unmeasured})
-    found = Evaluation(**{**given, "features": [verdict], "agreement": ["They agree."], "notes": []})
+    found = Evaluation(
+        **{**given, "features": [verdict], "agreement": ["They agree."], "notes": ["few items"]}
+    )
     html = found._repr_html_()
-    for words in ("title@1", "0.7500", "[0.6500, 0.8500]", "0.5000", "yes", "It knows", "They agree"):
+    for words in (
+        "title@1",
+        "0.7500",
+        "[0.6500, 0.8500]",
+        "0.5000",
+        "yes",
+        "It knows",
+        "They agree. few items.",
+    ):
         assert words in html
     assert "could not be measured" in html and "<img" not in html
 

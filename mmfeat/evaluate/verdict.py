@@ -140,7 +140,7 @@ class Evaluation(ShortRepr):
             table(one.version, columns, [_row(*found) for found in one.findings.items()], one.verdict)
             for one in self.features
         ]
-        said = ". ".join([*self.agreement, *self.notes])
+        said = " ".join(f"{line.rstrip('.')}." for line in (*self.agreement, *self.notes))
         counts = [(self.items, self.users, self.interactions, self.judged, self.held_out)]
         of_all = ("items", "users", "interactions", "users judged", "held out")
         return "".join([table(f"Evaluation of {self.store}", of_all, counts, said), *told])

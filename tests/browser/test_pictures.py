@@ -8,12 +8,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from helpers import report_pages, toy_vectors
+from helpers import report_pages, taste, toy_vectors
 from PIL import Image
 
 import mmfeat
 from mmfeat.report.page import render
 from mmfeat.report.vectors.build import VectorsOptions
+from mmfeat.web import stylesheet
 
 SIZE = {"width": 1280, "height": 800}
 
@@ -27,9 +28,22 @@ def vectors_report(folder: Path) -> str:
     return render(store.report_vectors("look", VectorsOptions(beside=("late",), colour="kind")))
 
 
+def evaluation(folder: Path) -> str:
+    """As a notebook shows it: users follow what the sound shows, and not the title."""
+    made = taste.world("sound", 2)
+    chosen = {name: made.vectors[name] for name in ("sound", "title")}
+    uri = taste.stored(made, str(folder / "features"), chosen).uri
+    found = mmfeat.open(uri).evaluate(["sound", "title"])
+    # Where the store lies differs from run to run.
+    shown = found._repr_html_().replace(uri, "features")
+    return f"<style>{stylesheet()}</style><main style='padding: 1rem 2rem'>{shown}</main>"
+
+
 @pytest.mark.parametrize(
-    ("name", "make", "shown"), [("caption-report", caption_report, "h1"), ("vectors", vectors_report, "#map")]
-)
+    ("name", "make", "shown"),
+    [("caption-report", caption_report, "h1"), ("vectors", vectors_report, "#map"),
+     ("evaluation", evaluation, "table")],
+)  # fmt: skip
 def test_a_page_looks_like_its_picture_in_the_readme(chromium, pytestconfig, tmp_path, name, make, shown):
     page = chromium.new_page(viewport=SIZE)
     (tmp_path / "page.html").write_text(make(tmp_path), "utf-8")
