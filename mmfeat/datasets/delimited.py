@@ -102,13 +102,16 @@ class Delimited:
         self.header_line = 0
         self.names = list(names or ())
         if names is None:
-            _, header = self._next() or (1, [])
+            start, header = self._next() or (1, [])
             if not header:
                 raise DatasetError(f"{place} is empty: it has no header.", hint=hint)
             if any("\n" in name and self.delimiter in name for name in header):
                 raise self.malformed(1, "a quote is left open")
             self.names = [name.strip() for name in header]
             self.header_line = self._line
+            if self._line > start:
+                # A name may run over lines, or have swallowed rows.
+                self._open_quotes.append(f"lines {start} to {self._line}")
         self._least = max((at for at, name in enumerate(self.names, 1) if name), default=0)
         # The first column of a table that pandas wrote is its index, which has no name and is no loss.
         self._gaps = [at for at, name in enumerate(self.names) if at and not name]

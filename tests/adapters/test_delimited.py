@@ -101,6 +101,12 @@ def notes_of(reader: Delimited) -> dict[str, tuple[str, ...]]:
     return {note.code: note.examples for note in reader.notes()}
 
 
+def test_a_header_that_runs_over_lines_is_pointed_at_as_it_may_have_swallowed_a_row():
+    reader, found = read('id,title,"tag\n1",,\n2,,\n')
+    assert [cells[0] for _, cells in found] == ["2"]
+    assert notes_of(reader) == {"open_quote": ("lines 1 to 2",)}
+
+
 def test_an_open_quote_that_closes_later_at_the_end_of_a_value_is_pointed_at():
     reader, found = read('id,title,tag\n1,"open,a\n2,b",b\n3,c,c\n4,"two\nlines, and more",d\n')
     assert [cells[0] for _, cells in found] == ["1", "3", "4"]
